@@ -1,0 +1,37 @@
+"""The routing core: which replica most likely holds a request's prefix, and what would waiting there cost.
+
+Rules of this package: standard library and xxhash only. No I/O, no clock, no Ray, no asyncio.
+Time and randomness are passed in; one event loop owns a `Router`, so nothing here locks.
+"""
+
+from router.blocks import hash_blocks, root_hash
+from router.errors import NoReplicasError, RouterError, UnknownPolicyError
+from router.router import Routed, Router
+from router.types import (
+    BlockHash,
+    Reason,
+    Replica,
+    ReplicaId,
+    RequestId,
+    Reservation,
+    RouteRequest,
+    RoutingDecision,
+)
+
+__all__ = [
+    "BlockHash",
+    "NoReplicasError",
+    "Reason",
+    "Replica",
+    "ReplicaId",
+    "RequestId",
+    "Reservation",
+    "RouteRequest",
+    "Routed",
+    "Router",
+    "RouterError",
+    "RoutingDecision",
+    "UnknownPolicyError",
+    "hash_blocks",
+    "root_hash",
+]

@@ -1,0 +1,152 @@
+"""Load of each replica as this router knows it: pending prefill tokens, waiting and running requests.
+
+One process's view: its own reservations and its peers', taken back by receipts, and by expiry when a
+receipt never comes.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import takewhile
+
+from router.types import ReplicaId, RequestId, Reservation
+
+
+@dataclass(slots=True)
+class ReplicaLoad:
+    """What is outstanding at one replica."""
+
+    pending_tokens: int = 0
+    """Prefill tokens not yet computed, over all requests sent there."""
+    num_waiting: int = 0
+    """Requests without a first token."""
+    num_running: int = 0
+    """Requests that are being decoded."""
+
+    @property
+    def num_requests(self) -> int:
+        """Requests outstanding, waiting or running."""
+        return self.num_waiting + self.num_running
+
+
+@dataclass(slots=True)
+class _Claim:
+    reservation: Reservation
+    pending_tokens: int
+    prompt_tokens_left: int
+    expires_at: float
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.prompt_tokens_left > 0
+
+
+class LoadBook:
+    """Pairs every reservation with exactly one release, however the request ends.
+
+    Args:
+        ttl_s: a reservation without any receipt for this long is released.
+        num_remembered: finished ids kept so that a reservation which arrives after its own end (a peer's
+            broadcast overtaken by the receipt) is not booked for ever.
+    """
+
+    def __init__(self, *, ttl_s: float, num_remembered: int) -> None:
+        self._ttl_s = ttl_s
+        self._num_remembered = num_remembered
+        self._loads: dict[ReplicaId, ReplicaLoad] = {}
+        self._claims: OrderedDict[RequestId, _Claim] = OrderedDict()  # in order of expiry
+        self._finished: OrderedDict[RequestId, None] = OrderedDict()
+
+    def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
+        return self._loads[replica_id]
+
+    def add_replica(self, replica_id: ReplicaId) -> None:
+        """Start counting for a replica."""
+        self._loads.setdefault(replica_id, ReplicaLoad())
+
+    def remove_replica(self, replica_id: ReplicaId) -> None:
+        """Drop a replica and every reservation on it."""
+        for request_id in [rid for rid, claim in self._claims.items() if claim.reservation.replica_id == replica_id]:
+            self._release(request_id)
+        del self._loads[replica_id]
+
+    def reserve(self, reservation: Reservation, *, now: float) -> bool:
+        """Book a request that was sent to a replica.
+
+        Returns False, and books nothing, for an unknown replica, a request booked before or already ended.
+        """
+        request_id = reservation.request.request_id
+        load = self._loads.get(reservation.replica_id)
+        if load is None or request_id in self._claims or request_id in self._finished:
+            return False
+        self._claims[request_id] = _Claim(
+            reservation,
+            pending_tokens=reservation.pending_tokens,
+            # A request of unknown length still waits for its first token.
+            prompt_tokens_left=max(reservation.request.num_prompt_tokens, 1),
+            expires_at=now + self._ttl_s,
+        )
+        load.pending_tokens += reservation.pending_tokens
+        load.num_waiting += 1
+        return True
+
+    def prefilled(self, request_id: RequestId, *, prompt_tokens: int, now: float) -> Reservation | None:
+        """The engine computed `prompt_tokens` of the request's prompt: all of it, or one prompt of a list.
+
+        Returns the reservation when that completed its prefill.
+        """
+        claim = self._claims.get(request_id)
+        if claim is None:
+            return None
+        claim.expires_at = now + self._ttl_s
+        self._claims.move_to_end(request_id)
+        if not claim.is_waiting:
+            return None
+        load = self._loads[claim.reservation.replica_id]
+        done_tokens = min(max(prompt_tokens, 1), claim.prompt_tokens_left)
+        released_tokens = claim.pending_tokens * done_tokens // claim.prompt_tokens_left
+        claim.prompt_tokens_left -= done_tokens
+        claim.pending_tokens -= released_tokens
+        load.pending_tokens -= released_tokens
+        if claim.is_waiting:
+            return None
+        load.num_waiting -= 1
+        load.num_running += 1
+        return claim.reservation
+
+    def finished(self, request_id: RequestId) -> Reservation | None:
+        """The request ended. Returns its reservation if it never completed its prefill."""
+        self._finished[request_id] = None
+        if len(self._finished) > self._num_remembered:
+            self._finished.popitem(last=False)
+        return self._release(request_id) if request_id in self._claims else None
+
+    def expired(self, *, now: float) -> list[RequestId]:
+        """Requests without a sign of life for longer than the TTL; they stay booked until `finished`."""
+        return [request_id for request_id, _ in takewhile(lambda item: item[1].expires_at <= now, self._claims.items())]
+
+    @property
+    def num_reservations(self) -> int:
+        """Requests booked and not yet ended."""
+        return len(self._claims)
+
+    def _release(self, request_id: RequestId) -> Reservation | None:
+        claim = self._claims.pop(request_id)
+        load = self._loads[claim.reservation.replica_id]
+        load.pending_tokens -= claim.pending_tokens
+        if not claim.is_waiting:
+            load.num_running -= 1
+            return None
+        load.num_waiting -= 1
+        return claim.reservation
+
+    def check_integrity(self) -> None:
+        """Assert that the totals are the sum of the reservations."""
+        for replica_id, load in self._loads.items():
+            claims = [claim for claim in self._claims.values() if claim.reservation.replica_id == replica_id]
+            num_waiting = sum(claim.is_waiting for claim in claims)
+            assert load.pending_tokens == sum(claim.pending_tokens for claim in claims), (replica_id, load)
+            assert load.num_waiting == num_waiting, (replica_id, load)
+            assert load.num_running == len(claims) - num_waiting, (replica_id, load)
+        assert len(self._finished) <= self._num_remembered
+        expiries = [claim.expires_at for claim in self._claims.values()]
+        assert expiries == sorted(expiries), "reservations are not in order of expiry"

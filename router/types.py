@@ -1,0 +1,75 @@
+"""The values that cross the border of the routing core. Plain data; no behaviour beyond derived numbers."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NewType
+
+ReplicaId = NewType("ReplicaId", str)
+"""Serve's full replica id. New for every process, also for a replacement of the same rank."""
+
+RequestId = NewType("RequestId", str)
+"""An id of our own making. Clients may repeat theirs, so a client's id is never used here."""
+
+BlockHash = NewType("BlockHash", int)
+"""64-bit hash of a full block of tokens, chained with its parent's: equal hash means equal whole prefix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One engine process. `rank` outlives the process, so the ring is keyed by it."""
+
+    replica_id: ReplicaId
+    rank: int
+    kv_capacity_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteRequest:
+    """What the core knows of a request. No `block_hashes` means that its key is unknown, which is not a miss."""
+
+    request_id: RequestId
+    model: str
+    tenant: str
+    num_prompt_tokens: int
+    block_hashes: tuple[BlockHash, ...]
+
+
+class Reason(StrEnum):
+    """Why a replica was chosen."""
+
+    PREFIX = "prefix"
+    """It is believed to hold as much of the prompt as any replica, and more than some."""
+    RING = "ring"
+    """No replica holds more than another; the key's place on the ring decided."""
+    SPILL = "spill"
+    """Another replica holds more, or owns the key, but waiting there would cost more than it saves."""
+    NO_KEY = "no_key"
+    """The prompt's tokens are unknown; the least loaded replica was taken."""
+    BASELINE = "baseline"
+    """The policy does not look at prefixes."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingDecision:
+    """Where a request goes, and what was believed when it was sent there (all counts in tokens)."""
+
+    request_id: RequestId
+    replica_id: ReplicaId
+    policy: str
+    reason: Reason
+    num_prompt_tokens: int
+    believed_cached_tokens: int
+    best_cached_tokens: int
+    """The most that any replica was believed to hold: what routing could have reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """A decision's claim on a replica, in the form in which routers tell each other about it."""
+
+    request: RouteRequest
+    replica_id: ReplicaId
+    num_held_blocks: int
+    """Leading blocks that the replica was believed to hold already."""
+    pending_tokens: int
+    """Prefill tokens that the replica has to compute for it, by the same belief."""

@@ -1,0 +1,1 @@
+"""Warmroute on Ray Serve: adapters around the routing core in `router/`."""

@@ -1,0 +1,39 @@
+"""The composition root: settings to a Ray Serve application."""
+
+from ray import serve
+from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
+from ray.llm._internal.serve.core.ingress.builder import _build_direct_streaming_llm_deployment
+from ray.serve import Application
+
+from serve_app.ingress_router import IngressRouter
+from serve_app.replica import LLMReplica
+from serve_app.serve_config import ROUTER_DEPLOYMENT
+from serve_app.settings import Settings
+
+MAX_ROUTER_ONGOING_REQUESTS = 1000
+"""Decisions and deliveries at once in one router; as Ray's own LLMRouter."""
+
+
+def build(args: Settings) -> Application:
+    """Serve's `import_path`: replicas as the ingress, and the routers that HAProxy asks."""
+    llm_config = LLMConfig(**{**args.llm, "server_cls": LLMReplica})
+    routers = args.routers.model_dump()
+    server = _build_direct_streaming_llm_deployment(
+        llm_config, bind_kwargs={"router_deployment": ROUTER_DEPLOYMENT, "routers": routers}
+    )
+    router = serve.deployment(
+        serve.ingress()(IngressRouter),
+        name=ROUTER_DEPLOYMENT,
+        max_ongoing_requests=MAX_ROUTER_ONGOING_REQUESTS,
+        user_config=args.routing.model_dump(),
+        logging_config={"enable_access_log": False},  # a line for each decision and each delivery otherwise
+        ray_actor_options={"num_cpus": 0, "runtime_env": _router_runtime_env(llm_config)},
+    )
+    return server._with_ingress_request_router(  # noqa: SLF001
+        router.bind(server=server, llm_config=llm_config, routers=routers)
+    )
+
+
+def _router_runtime_env(llm_config: LLMConfig) -> dict[str, dict[str, str]]:
+    """The routers load the same tokenizer as the engines, so they need the same environment."""
+    return {"env_vars": (llm_config.runtime_env or {}).get("env_vars", {})}

@@ -1,0 +1,85 @@
+"""Batched, ordered, best-effort delivery to every ingress router, never in the sender's way."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from ray import serve
+from ray.serve.exceptions import RayServeException
+from ray.exceptions import RayError
+
+logger = logging.getLogger("ray.serve")
+
+Item = TypeVar("Item")
+Send = Callable[[Sequence[Item]], Awaitable[None]]
+
+
+class DeliveryError(Exception):
+    """Some receiver did not take a batch."""
+
+
+class Delivery(Generic[Item]):
+    """A queue and one task that empties it, a batch at a time.
+
+    `post` only appends. What piles up while a batch is under way goes out together in the next one; a
+    batch that fails is dropped and counted, because its content is stale by the time it could be repeated
+    (reservations expire by themselves).
+
+    Args:
+        send: delivers one batch, in order; raises `DeliveryError` when it could not.
+        max_undelivered: beyond this many waiting items, the oldest are dropped and counted.
+    """
+
+    def __init__(self, send: Send[Item], *, max_undelivered: int) -> None:
+        self._send = send
+        self._items: deque[Item] = deque()
+        self._max_undelivered = max_undelivered
+        self._task: asyncio.Task[None] | None = None
+        self.num_dropped = 0
+
+    def post(self, item: Item) -> None:
+        """Hand over an item. Must be called on the event loop."""
+        self._items.append(item)
+        if len(self._items) > self._max_undelivered:
+            self._items.popleft()
+            self.num_dropped += 1
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._deliver())
+
+    async def flush(self) -> None:
+        """Wait until everything posted so far was delivered or dropped."""
+        while self._task is not None and not self._task.done():
+            await asyncio.shield(self._task)
+
+    async def _deliver(self) -> None:
+        while self._items:
+            batch = tuple(self._items)
+            self._items.clear()
+            try:
+                await self._send(batch)
+            except DeliveryError as error:
+                self.num_dropped += len(batch)
+                logger.warning("Dropped %d items for the ingress routers: %s", len(batch), error)
+
+
+def broadcast_to_routers(deployment: str, app_name: str, method: str, *, timeout_s: float) -> Send[Item]:
+    """A `send` that calls `method` on every ingress router of the application."""
+    handle = None
+
+    async def send(batch: Sequence[Item]) -> None:
+        nonlocal handle
+        try:
+            if handle is None:
+                handle = serve.get_deployment_handle(deployment, app_name=app_name)
+            results = await handle.broadcast(method, batch).results_async(timeout_s=timeout_s, return_exceptions=True)
+        except (RayServeException, RayError, TimeoutError) as error:
+            msg = f"{type(error).__name__} while calling {method}"
+            raise DeliveryError(msg) from error
+        failures = [result for result in results if isinstance(result, Exception)]
+        if failures:
+            msg = f"{len(failures)} of {len(results)} routers failed {method}: {type(failures[0]).__name__}"
+            raise DeliveryError(msg)
+
+    return send

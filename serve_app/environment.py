@@ -1,0 +1,33 @@
+"""The environment variables that put Ray Serve on Warmroute's data path.
+
+Ray reads them when it is imported, so they must be set before that, on the head and on every worker.
+"""
+
+from pathlib import Path
+
+from serve_app.settings import Settings
+
+
+def data_path_environment(settings: Settings) -> dict[str, str]:
+    """What every Ray process of the cluster needs, wherever it runs."""
+    return {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
+        "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": "1",
+        "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE": str(settings.routers.replicas_per_node),
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(settings.http.hard_stop_after_s),
+    }
+
+
+def local_environment(run_dir: Path) -> dict[str, str]:
+    """What a cluster of our own on a shared machine needs besides: its own files, and no telemetry."""
+    return {
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(run_dir / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(run_dir / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(run_dir),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(run_dir / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(run_dir / "metrics.sock"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }

@@ -1,0 +1,232 @@
+"""The ingress router: answers HAProxy's question "which replica?" with the core's decision.
+
+Adapter: private names of Ray are listed in tests/serve_app/test_private_names.py.
+"""
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import ray
+from ray import serve
+from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
+from ray.serve._private.common import DeploymentTargetInfo, RunningReplicaInfo
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+from ray.serve._private.long_poll import LongPollClient, LongPollNamespace
+from ray.serve.handle import DeploymentHandle
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from router import (
+    NoReplicasError,
+    Reason,
+    Replica,
+    ReplicaId,
+    RequestId,
+    Reservation,
+    Router,
+    RouteRequest,
+    RoutingDecision,
+    hash_blocks,
+    root_hash,
+)
+from router.policies import make_policy
+from serve_app.delivery import Delivery, broadcast_to_routers
+from serve_app.prompt import Prompt, PromptReader, Unreadable, UnreadableError
+from serve_app.receipts import Prefilled, Receipt
+from serve_app.replica_facts import ReplicaFacts
+from serve_app.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.settings import RouterSettings, RoutingSettings
+
+logger = logging.getLogger("ray.serve")
+
+TRUNCATED_HEADER = "x-body-truncated"
+NO_REPLICAS = "no_replicas"
+NOBODY = ReplicaId("none")
+"""No replica has this id, so HAProxy sends the request through Serve's fallback proxy."""
+BYTES_PER_TOKEN = 4
+"""Guess for the load of a prompt that could not be tokenised; English text with a common vocabulary."""
+
+
+class IngressRouter:
+    """One router process. Its core is used on one event loop only: requests, receipts and membership."""
+
+    async def __init__(self, server: DeploymentHandle, llm_config: LLMConfig, routers: dict[str, Any]) -> None:
+        self._settings = RouterSettings.model_validate(routers)
+        self._routing = RoutingSettings()
+        self._router: Router | None = None
+        self._reason_to_requests: Counter[str] = Counter()
+        self._prompts = await asyncio.to_thread(PromptReader, llm_config)
+        context = serve.get_replica_context()
+        self._router_id = context.replica_id.unique_id
+        self._reservations: Delivery[Reservation] = Delivery(
+            broadcast_to_routers(
+                context.deployment,
+                context.app_name,
+                "on_reservations",
+                timeout_s=self._settings.delivery_timeout_s,
+            ),
+            max_undelivered=self._settings.max_undelivered,
+        )
+        self._targets = LongPollClient(
+            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE),
+            {(LongPollNamespace.DEPLOYMENT_TARGETS, server.deployment_id): self._on_targets},
+            call_in_event_loop=asyncio.get_running_loop(),
+            client_id=f"warmroute-router:{self._router_id}",
+        )
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        """HAProxy's only question."""
+        return Starlette(routes=[Route("/internal/route", self.route, methods=["POST"])])
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve's hook for a changed `user_config`: the routing settings apply from the next request on."""
+        self._routing = RoutingSettings.model_validate(user_config)
+        if self._router is not None:
+            self._router.policy = self._make_policy()
+        logger.info("Routing by %s", self._routing.policy)
+
+    async def route(self, request: Request) -> Response:
+        """Choose a replica for one client request. Never fails: what cannot be keyed is balanced by load."""
+        body = await request.body()
+        prompt: Prompt | Unreadable
+        if TRUNCATED_HEADER in request.headers:
+            prompt = Unreadable.TRUNCATED_BODY
+        else:
+            try:
+                prompt = await self._prompts.read(body)
+            except UnreadableError as error:
+                prompt = error.reason
+        note = self._decide(prompt, num_body_bytes=len(body))
+        self._reason_to_requests[note.reason] += 1
+        answer = {"replica_id": note.replica_id, "request_headers": {NOTE_HEADER: note.encode()}}
+        return Response(orjson.dumps(answer), media_type="application/json")
+
+    async def on_receipts(self, receipts: Sequence[Receipt]) -> None:
+        """From the replicas."""
+        router = self._router
+        if router is None:
+            return
+        now = time.monotonic()
+        for receipt in receipts:
+            if isinstance(receipt, Prefilled):
+                router.on_prefilled(receipt.request_id, prompt_tokens=receipt.prompt_tokens, now=now)
+            else:
+                router.on_finished(receipt.request_id)
+
+    async def on_reservations(self, reservations: Sequence[Reservation]) -> None:
+        """From every router, ourselves included; what we booked ourselves is known already."""
+        if self._router is None:
+            return
+        now = time.monotonic()
+        for reservation in reservations:
+            self._router.on_reserved(reservation, now=now)
+
+    async def on_caches_reset(self) -> None:
+        """The replicas' prefix caches were emptied on purpose."""
+        if self._router is not None:
+            self._router.on_caches_reset()
+
+    async def snapshot(self) -> dict[str, Any]:
+        """This router's view, for operators and tests. Counts and ids only."""
+        cluster = self._router.cluster if self._router is not None else None
+        return {
+            "router": self._router_id,
+            "policy": self._routing.policy,
+            "reasons": dict(self._reason_to_requests),
+            "reservations_dropped": self._reservations.num_dropped,
+            "replicas": {
+                replica.replica_id: {
+                    "rank": replica.rank,
+                    "kv_capacity_tokens": replica.kv_capacity_tokens,
+                    "pending_tokens": cluster.load_of(replica).pending_tokens,
+                    "waiting": cluster.load_of(replica).num_waiting,
+                    "running": cluster.load_of(replica).num_running,
+                    "believed_blocks": cluster.holders.num_blocks(replica.replica_id),
+                }
+                for replica in (cluster.replicas if cluster is not None else ())
+            },
+        }
+
+    def _decide(self, prompt: Prompt | Unreadable, *, num_body_bytes: int) -> RoutingNote:
+        request_id = RequestId(uuid.uuid4().hex)
+        try:
+            if self._router is None:
+                raise NoReplicasError
+            request = self._describe(request_id, prompt, num_body_bytes)
+            routed = self._router.choose(request, now=time.monotonic())
+        except NoReplicasError:
+            return RoutingNote(request_id, NOBODY, self._routing.policy, NO_REPLICAS, None, None)
+        self._reservations.post(routed.reservation)
+        return _note(routed.decision, prompt)
+
+    def _describe(self, request_id: RequestId, prompt: Prompt | Unreadable, num_body_bytes: int) -> RouteRequest:
+        assert self._router is not None
+        if isinstance(prompt, Unreadable):
+            num_tokens = min(num_body_bytes // BYTES_PER_TOKEN, self._prompts.max_model_len)
+            return RouteRequest(request_id, model="", tenant="", num_prompt_tokens=num_tokens, block_hashes=())
+        root = root_hash(model=prompt.model, adapter="", tenant="", cache_salt=prompt.cache_salt)
+        return RouteRequest(
+            request_id,
+            model=prompt.model,
+            tenant="",
+            num_prompt_tokens=len(prompt.token_ids),
+            block_hashes=hash_blocks(prompt.token_ids, block_size=self._router.cluster.block_size, root=root),
+        )
+
+    def _on_targets(self, targets: DeploymentTargetInfo) -> None:
+        """Serve's long poll: the running replicas changed."""
+        replica_to_facts = {info: _facts(info) for info in targets.running_replicas}
+        known = {info: facts for info, facts in replica_to_facts.items() if facts is not None}
+        if len(known) < len(replica_to_facts):
+            logger.warning("%d replicas published no facts; not routing to them", len(replica_to_facts) - len(known))
+        if not known:
+            if self._router is not None:
+                self._router.set_replicas(())
+            return
+        block_size = next(iter(known.values())).block_size
+        if self._router is None or self._router.cluster.block_size != block_size:
+            self._router = self._make_router(block_size)
+        self._router.set_replicas(
+            Replica(ReplicaId(info.replica_id.to_full_id_str()), facts.rank, facts.kv_capacity_tokens)
+            for info, facts in known.items()
+        )
+        logger.info("Routing to %d replicas", len(known))
+
+    def _make_router(self, block_size: int) -> Router:
+        return Router(
+            policy=self._make_policy(),
+            block_size=block_size,
+            virtual_nodes=self._settings.virtual_nodes,
+            reservation_ttl_s=self._settings.reservation_ttl_s,
+            num_remembered=self._settings.num_remembered,
+        )
+
+    def _make_policy(self) -> Any:  # noqa: ANN401
+        return make_policy(self._routing.policy, self._routing.policy_options(), random.Random())  # noqa: S311
+
+
+def _facts(info: RunningReplicaInfo) -> ReplicaFacts | None:
+    return ReplicaFacts.from_metadata(info.routing_stats, info.replica_metadata)
+
+
+def _note(decision: RoutingDecision, prompt: Prompt | Unreadable) -> RoutingNote:
+    if isinstance(prompt, Unreadable):
+        reason = prompt.value if decision.reason is Reason.NO_KEY else decision.reason.value
+        return RoutingNote(decision.request_id, decision.replica_id, decision.policy, reason, None, None)
+    return RoutingNote(
+        decision.request_id,
+        decision.replica_id,
+        decision.policy,
+        decision.reason.value,
+        decision.num_prompt_tokens,
+        decision.believed_cached_tokens,
+    )

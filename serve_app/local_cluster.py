@@ -1,0 +1,173 @@
+"""A Ray cluster of our own on this machine: started, watched and stopped without touching any other.
+
+Every process of it carries `WARMROUTE_RUN` in its environment, inherited from the process that starts
+Ray. Stopping means: end exactly the processes that carry this run's id.
+"""
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from serve_app.environment import data_path_environment, local_environment
+from serve_app.settings import Settings
+
+RUN_VARIABLE = "WARMROUTE_RUN"
+STATE_FILE = Path(".warmroute/run.json")
+STOP_TIMEOUT_S = 20.0
+HAPROXY_PORTS = (8404, 8500, 9101)
+"""HAProxy's statistics, Serve's fallback proxy, HAProxy's metrics."""
+
+
+class StartError(Exception):
+    """The cluster cannot start; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One running cluster, as its state file describes it."""
+
+    run_id: str
+    owner_pid: int
+    owner_started_at: float
+    run_dir: str
+    application: str
+    url: str
+    dashboard_url: str
+    ray_address: str
+
+    def save(self, path: Path = STATE_FILE) -> None:
+        """Leave a note for `warmroute stop` and the other commands."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=2))
+
+    @classmethod
+    def load(cls, path: Path = STATE_FILE) -> Self | None:
+        """The noted run, or None when there is none."""
+        if not path.exists():
+            return None
+        return cls(**json.loads(path.read_text()))
+
+
+def check_machine(settings: Settings) -> None:
+    """Refuse to start where it could not succeed.
+
+    Raises:
+        StartError: a port is taken, or there is too little free memory.
+    """
+    ports = (settings.http.port, settings.local.dashboard_port, *HAPROXY_PORTS)
+    taken = [port for port in ports if not _is_free(port)]
+    if taken:
+        msg = (
+            f"port {', '.join(map(str, taken))} is taken on this machine: stop what listens there "
+            "(`warmroute stop` if it is an earlier run), or set http.port or local.dashboard_port"
+        )
+        raise StartError(msg)
+    wanted_gib = settings.local.memory_per_replica_gib * num_replicas(settings)
+    free_gib = psutil.virtual_memory().available / 2**30
+    if free_gib < wanted_gib:
+        msg = (
+            f"{free_gib:.1f} GiB of memory are free, {wanted_gib:.1f} GiB are wanted: free some, run fewer replicas "
+            "(llm.deployment_config.num_replicas), or lower local.memory_per_replica_gib if you know better"
+        )
+        raise StartError(msg)
+
+
+def num_replicas(settings: Settings) -> int:
+    """Replicas at the start."""
+    deployment = settings.llm.get("deployment_config", {})
+    autoscaling = deployment.get("autoscaling_config") or {}
+    initial = autoscaling.get("initial_replicas") or autoscaling.get("min_replicas") or 1
+    count = deployment.get("num_replicas", initial)
+    return int(initial if count == "auto" else count)
+
+
+def start_ray(settings: Settings) -> Run:
+    """Start Ray in and below this process, on the data path. The caller must `stop` the run.
+
+    Raises:
+        StartError: Ray did not start.
+    """
+    run_id = uuid.uuid4().hex[:12]
+    run_dir = Path(tempfile.mkdtemp(prefix="warmroute-"))  # short: it holds sockets
+    os.environ |= data_path_environment(settings) | local_environment(run_dir) | {RUN_VARIABLE: run_id}
+    import ray  # noqa: PLC0415  reads the environment when imported
+
+    try:
+        context = ray.init(
+            address="local",
+            num_cpus=settings.local.num_cpus,
+            object_store_memory=int(settings.local.object_store_gib * 2**30),
+            include_dashboard=True,
+            dashboard_port=settings.local.dashboard_port,
+            log_to_driver=False,
+            logging_level="error",
+        )
+    except (OSError, RuntimeError, ValueError) as error:
+        msg = f"Ray did not start: {error}"
+        raise StartError(msg) from error
+    run = Run(
+        run_id=run_id,
+        owner_pid=os.getpid(),
+        owner_started_at=psutil.Process().create_time(),
+        run_dir=str(run_dir),
+        application=settings.name,
+        url=f"http://127.0.0.1:{settings.http.port}{settings.route_prefix.rstrip('/')}",
+        dashboard_url=f"http://{context.dashboard_url}",
+        ray_address=context.address_info["gcs_address"],
+    )
+    run.save()
+    return run
+
+
+def stop(run: Run, *, state_file: Path = STATE_FILE, on_wait: Callable[[int], None] = lambda _: None) -> None:
+    """End every process of the run, first kindly, then not, and remove its files."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    _signal(_processes_of(run), psutil.Process.terminate)
+    while (left := _processes_of(run)) and time.monotonic() < deadline:
+        on_wait(len(left))
+        psutil.wait_procs(left, timeout=0.5)
+    while left := _processes_of(run):  # a dying parent may still have forked
+        _signal(left, psutil.Process.kill)
+        psutil.wait_procs(left, timeout=5)
+    shutil.rmtree(run.run_dir, ignore_errors=True)
+    state_file.unlink(missing_ok=True)
+
+
+def _processes_of(run: Run) -> list[psutil.Process]:
+    """Every live process of the run but this one and its ancestors."""
+    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            is_owner = process.pid == run.owner_pid and process.create_time() == run.owner_started_at
+            is_of_run = is_owner or process.environ().get(RUN_VARIABLE) == run.run_id
+            if is_of_run and process.pid not in ours and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def _signal(processes: Iterable[psutil.Process], action: Callable[[psutil.Process], None]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            action(process)
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("0.0.0.0", port))  # noqa: S104  where HAProxy will listen
+        except OSError:
+            return False
+    return True

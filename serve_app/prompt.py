@@ -1,0 +1,215 @@
+"""Request body to prompt token ids, exactly as the engine will see them: with vLLM's own renderer.
+
+Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_private_names.py.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import jinja2
+import orjson
+from pydantic import ValidationError
+from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
+from ray.llm._internal.serve.engines.vllm.vllm_engine import _get_vllm_engine_config
+from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
+from vllm.entrypoints.chat_utils import load_chat_template
+from vllm.entrypoints.launchers.cli_args import FrontendArgs
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+from vllm.entrypoints.openai.responses.utils import construct_input_messages, construct_tool_dicts
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.exceptions import VLLMClientError
+from vllm.renderers import renderer_from_config
+from vllm.renderers.inputs.preprocess import extract_prompt_components
+from vllm.renderers.online_renderer import OnlineRenderer
+
+logger = logging.getLogger("ray.serve")
+
+
+class Unreadable(StrEnum):
+    """Why a body has no prompt that a router can key. The request is served all the same."""
+
+    EMPTY_BODY = "empty_body"
+    TRUNCATED_BODY = "truncated_body"
+    """Larger than HAProxy's routing buffer."""
+    NOT_JSON = "not_json"
+    NO_PROMPT = "no_prompt"
+    """None of the fields in which the APIs carry a prompt."""
+    SEVERAL_PROMPTS = "several_prompts"
+    STORED_STATE = "stored_state"
+    """The prompt continues a response that only one replica has stored."""
+    REJECTED = "rejected"
+    """vLLM will refuse it too: a wrong type, an over-long prompt, an untrusted template."""
+    RENDER_ERROR = "render_error"
+    """Our own failure; logged."""
+
+
+class UnreadableError(Exception):
+    """The body has no prompt that a router can key."""
+
+    def __init__(self, reason: Unreadable) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the routing key is made of."""
+
+    token_ids: Sequence[int]
+    model: str
+    cache_salt: str
+
+
+class PromptReader:
+    """Renders and tokenises as the engine does, in vLLM's worker threads, never on the event loop.
+
+    vLLM compares the text's length with the model's limit before it tokenises, so an over-long
+    prompt costs no tokenisation here either.
+    """
+
+    def __init__(self, llm_config: LLMConfig) -> None:
+        engine_config = llm_config.get_engine_config()
+        _, vllm_config = _get_vllm_engine_config(llm_config, device_type="cpu")
+        frontend = FrontendArgs(**engine_config.frontend_kwargs)
+        self._model_config = vllm_config.model_config
+        self._chat_template = load_chat_template(frontend.chat_template)
+        self._renderer = OnlineRenderer(
+            self._model_config,
+            renderer_from_config(vllm_config),
+            request_logger=None,
+            chat_template=self._chat_template,
+            chat_template_content_format=frontend.chat_template_content_format,
+            trust_request_chat_template=frontend.trust_request_chat_template,
+            enable_auto_tools=frontend.enable_auto_tool_choice,
+            exclude_tools_when_tool_choice_none=frontend.exclude_tools_when_tool_choice_none,
+            tool_parser=frontend.tool_call_parser,
+            reasoning_parser=vllm_config.structured_outputs_config.reasoning_parser,
+            default_chat_template_kwargs=frontend.default_chat_template_kwargs,
+        )
+        self._merge_inline_system = AnthropicServingMessages._detect_merge_inline_system(  # noqa: SLF001
+            self._chat_template
+        )
+        self.max_model_len: int = self._model_config.max_model_len
+
+    async def read(self, body: bytes) -> Prompt:
+        """The prompt of an OpenAI or Anthropic request body.
+
+        Raises:
+            UnreadableError: there is none, or more than one.
+        """
+        fields = parse_body(body)
+        try:
+            token_ids = await self._tokenize(fields)
+        except (ValidationError, ValueError, TypeError, VLLMClientError, jinja2.TemplateError) as error:
+            raise UnreadableError(Unreadable.REJECTED) from error
+        except UnreadableError:
+            raise
+        except Exception as error:
+            # The prompt must not reach the log, so the message stays out of it.
+            logger.error("Cannot render a prompt: %s", type(error).__name__)  # noqa: TRY400
+            raise UnreadableError(Unreadable.RENDER_ERROR) from error
+        return Prompt(token_ids, model=str(fields.get("model") or ""), cache_salt=str(fields.get("cache_salt") or ""))
+
+    async def _tokenize(self, fields: dict[str, Any]) -> Sequence[int]:
+        if "messages" in fields:
+            if is_anthropic(fields):
+                return await self._read_chat(self._from_anthropic(fields))
+            return await self._read_chat(ChatCompletionRequest.model_validate(fields))
+        if "input" in fields:
+            return await self._read_responses(fields)
+        if "prompt" in fields:
+            return await self._read_completion(fields)
+        raise UnreadableError(Unreadable.NO_PROMPT)
+
+    def _from_anthropic(self, fields: dict[str, Any]) -> ChatCompletionRequest:
+        request = AnthropicMessagesRequest.model_validate(fields)
+        return AnthropicServingMessages.to_chat_completion_request(
+            request, merge_inline_system=self._merge_inline_system
+        )
+
+    async def _read_chat(self, request: ChatCompletionRequest) -> Sequence[int]:
+        rendered = await self._renderer.render_chat(request, skip_mm_cache=True)
+        return self._only_prompt(rendered if isinstance(rendered, ErrorResponse) else rendered[1])
+
+    async def _read_completion(self, fields: dict[str, Any]) -> Sequence[int]:
+        request = CompletionRequest.model_validate(fields)
+        return self._only_prompt(await self._renderer.render_completion(request, skip_mm_cache=True))
+
+    async def _read_responses(self, fields: dict[str, Any]) -> Sequence[int]:
+        """As `OpenAIServingResponses._make_request`, without its store of earlier responses."""
+        if fields.get("previous_response_id"):
+            raise UnreadableError(Unreadable.STORED_STATE)
+        request = ResponsesRequest.model_validate(fields)
+        renderer = self._renderer
+        chat_params = request.build_chat_params(self._chat_template, renderer.chat_template_content_format)
+        _, engine_inputs = await renderer.preprocess_chat(
+            request,
+            construct_input_messages(request_instructions=request.instructions, request_input=request.input),
+            default_template=self._chat_template,
+            default_template_content_format=renderer.chat_template_content_format,
+            default_template_kwargs=chat_params.with_defaults(
+                renderer.default_chat_template_kwargs
+            ).chat_template_kwargs,
+            tool_dicts=construct_tool_dicts(
+                request.tools, request.tool_choice, renderer.exclude_tools_when_tool_choice_none
+            ),
+            parser=renderer.parser,
+            skip_mm_cache=True,
+        )
+        return self._only_prompt(engine_inputs)
+
+    def _only_prompt(self, engine_inputs: Any) -> Sequence[int]:  # noqa: ANN401  vLLM's union of input types
+        if isinstance(engine_inputs, ErrorResponse):
+            raise UnreadableError(Unreadable.REJECTED)
+        if len(engine_inputs) != 1:
+            raise UnreadableError(Unreadable.SEVERAL_PROMPTS)
+        token_ids = extract_prompt_components(self._model_config, engine_inputs[0]).token_ids
+        if token_ids is None:
+            raise UnreadableError(Unreadable.NO_PROMPT)
+        return token_ids
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """The body's JSON object.
+
+    Raises:
+        UnreadableError: it is empty, or not a JSON object.
+    """
+    if not body:
+        raise UnreadableError(Unreadable.EMPTY_BODY)
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableError(Unreadable.NOT_JSON) from error
+    if not isinstance(fields, dict):
+        raise UnreadableError(Unreadable.NOT_JSON)
+    return fields
+
+
+def is_anthropic(fields: dict[str, Any]) -> bool:
+    """Whether a body with `messages` is for the Messages API; the router is not told the path.
+
+    Where neither API's own fields appear, both render the same prompt, so the answer does not matter.
+    """
+    if "system" in fields or "stop_sequences" in fields:
+        return True
+    tools = fields.get("tools")
+    if isinstance(tools, list) and any(isinstance(tool, dict) and "input_schema" in tool for tool in tools):
+        return True
+    return any(_has_anthropic_content(message) for message in fields["messages"] or ())
+
+
+def _has_anthropic_content(message: object) -> bool:
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(content, list):
+        return False
+    return any(isinstance(part, dict) and part.get("type") in _ANTHROPIC_PARTS for part in content)
+
+
+_ANTHROPIC_PARTS = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking", "image"})

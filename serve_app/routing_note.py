@@ -1,0 +1,57 @@
+"""The note that a router attaches to a request for its replica, as one HTTP request header.
+
+HAProxy strips client headers with this prefix, so a note is always a router's. It must stay plain:
+HAProxy reads the router's answer with a Lua pattern that knows neither escapes nor nesting.
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+from router import ReplicaId, RequestId
+
+NOTE_HEADER = "x-serve-router-warmroute"
+
+_SEPARATOR = ";"
+_UNKNOWN = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingNote:
+    """What the router knew. Token counts are None when the prompt could not be tokenised."""
+
+    request_id: RequestId
+    replica_id: ReplicaId
+    policy: str
+    reason: str
+    prompt_tokens: int | None
+    believed_cached_tokens: int | None
+
+    def encode(self) -> str:
+        """As a header's value."""
+        counts = (self.prompt_tokens, self.believed_cached_tokens)
+        return _SEPARATOR.join(
+            (
+                self.request_id,
+                self.replica_id,
+                self.policy,
+                self.reason,
+                *(_UNKNOWN if count is None else str(count) for count in counts),
+            )
+        )
+
+    @classmethod
+    def decode(cls, value: str) -> Self:
+        """From a header's value.
+
+        Raises:
+            ValueError: another version of the router wrote it.
+        """
+        request_id, replica_id, policy, reason, prompt_tokens, cached_tokens = value.split(_SEPARATOR)
+        return cls(
+            RequestId(request_id),
+            ReplicaId(replica_id),
+            policy,
+            reason,
+            None if prompt_tokens == _UNKNOWN else int(prompt_tokens),
+            None if cached_tokens == _UNKNOWN else int(cached_tokens),
+        )

@@ -1,0 +1,69 @@
+"""Ray Serve's REST API, as far as Warmroute needs it: read the state, submit a config."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+APPLICATIONS_PATH = "/api/serve/applications/"
+
+
+class ServeApiError(Exception):
+    """The dashboard did not answer, or refused."""
+
+
+class ServeApi:
+    """Client of one Ray dashboard."""
+
+    def __init__(self, dashboard_url: str, *, timeout_s: float = 30.0) -> None:
+        self._url = dashboard_url.rstrip("/")
+        self._client = httpx.Client(base_url=self._url, timeout=timeout_s, headers=_authorization())
+
+    def details(self) -> dict[str, Any]:
+        """The state of every application (Serve's `ServeInstanceDetails`)."""
+        details: dict[str, Any] = self._call("GET").json()
+        return details
+
+    def application(self, name: str) -> dict[str, Any] | None:
+        """The state of one application, or None."""
+        application: dict[str, Any] | None = self.details().get("applications", {}).get(name)
+        return application
+
+    def deploy(self, config: dict[str, Any]) -> None:
+        """Submit the cluster's whole config; returns at once, the work goes on in the cluster."""
+        self._call("PUT", json=config)
+
+    def set_policy(self, name: str, policy: str, *, router_deployment: str) -> None:
+        """Change one application's policy, leaving everything else as it was submitted."""
+        applications = {
+            app_name: details["deployed_app_config"]
+            for app_name, details in self.details().get("applications", {}).items()
+        }
+        if name not in applications:
+            msg = f"no application {name!r} at {self._url}; there is: {', '.join(applications) or 'none'}"
+            raise ServeApiError(msg)
+        for deployment in applications[name]["deployments"]:
+            if deployment["name"] == router_deployment:
+                deployment["user_config"]["policy"] = policy
+        self.deploy({"applications": list(applications.values())})
+
+    def _call(self, method: str, **options: Any) -> httpx.Response:  # noqa: ANN401
+        try:
+            response = self._client.request(method, APPLICATIONS_PATH, **options)
+        except httpx.HTTPError as error:
+            msg = f"no answer from the Ray dashboard at {self._url} ({type(error).__name__}): is the cluster running?"
+            raise ServeApiError(msg) from error
+        if response.is_error:
+            msg = f"the Ray dashboard at {self._url} answered {response.status_code}: {response.text[:2000]}"
+            raise ServeApiError(msg)
+        return response
+
+
+def _authorization() -> dict[str, str]:
+    """Ray's token, from the places where Ray itself looks for it; none where authentication is off."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    if token is None:
+        path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+        token = path.read_text().strip() if path.exists() else ""
+    return {"Authorization": f"Bearer {token}"} if token else {}

@@ -1,0 +1,146 @@
+"""Every setting and its default: the one place for both. Free of Ray, so that tools can read it quickly."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from router.policies import PrefixAffinityOptions
+
+PolicyName = Literal["prefix_affinity", "round_robin", "power_of_two", "least_loaded"]
+
+
+class SettingsError(ValueError):
+    """A settings file that cannot be used; the message names the key, the value and what is allowed."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RoutingSettings(_Frozen):
+    """How a replica is chosen. Changes apply to the running application; no replica restarts."""
+
+    policy: PolicyName = "prefix_affinity"
+    """The policy that steers. The others are baselines to compare with."""
+    weight_base: float = Field(2.0, ge=0)
+    """Cost of a prefill token computed for a request, in tokens of waiting."""
+    weight_per_waiting: float = Field(2.0, ge=0)
+    """Added to the weight for each waiting request that a replica has on average."""
+    decode_tokens: int = Field(16, ge=0)
+    """Cost of a request being decoded on a replica, in tokens of waiting."""
+    ring_candidates: int = Field(2, ge=1)
+    """Ring successors of a prompt's key that are considered."""
+    load_factor: float = Field(1.25, ge=1)
+    """A replica is skipped when its pending prefill tokens exceed this multiple of the mean ..."""
+    load_margin_tokens: int = Field(16384, ge=0)
+    """... and are also this many tokens above the mean."""
+
+    def policy_options(self) -> PrefixAffinityOptions:
+        """The cost rule's numbers, as the core takes them."""
+        return PrefixAffinityOptions(**self.model_dump(exclude={"policy"}))
+
+
+class RouterSettings(_Frozen):
+    """The ingress routers. Changes restart them, but no replica."""
+
+    replicas_per_node: int = Field(2, ge=1)
+    """Router processes on each proxy node; two, so that one may die."""
+    virtual_nodes: int = Field(128, ge=1)
+    """Points of each replica's rank on the consistent-hash ring."""
+    reservation_ttl_s: float = Field(600.0, gt=0)
+    """A routed request counts as load at most this long without a sign of life from its replica."""
+    num_remembered: int = Field(65536, ge=1)
+    """Ended requests remembered, to recognise reservations that arrive after their own end."""
+    max_undelivered: int = Field(65536, ge=1)
+    """Receipts or reservations held back while their receivers do not answer; the oldest go first."""
+    delivery_timeout_s: float = Field(3.0, gt=0)
+    """How long one delivery of receipts or reservations may take."""
+
+
+class HttpSettings(_Frozen):
+    """Where clients connect."""
+
+    port: int = Field(8000, ge=1, le=65535)
+    """HAProxy's port, on all interfaces: HAProxy under Ray Serve cannot listen on one."""
+    hard_stop_after_s: int = Field(3600, ge=1)
+    """A stream may outlive a reload of HAProxy by this long; set it above your longest stream."""
+
+
+class LocalSettings(_Frozen):
+    """For `warmroute serve`, which starts a Ray cluster of its own on this machine. Ignored elsewhere."""
+
+    num_cpus: int = Field(16, ge=1)
+    """Logical CPUs that Ray may hand out; a scheduling limit, not a use."""
+    object_store_gib: float = Field(0.25, gt=0)
+    """Shared memory for Ray's object store."""
+    dashboard_port: int = Field(8265, ge=1, le=65535)
+    """Ray's dashboard, with the Serve page; on 127.0.0.1."""
+    memory_per_replica_gib: float = Field(3.5, gt=0)
+    """Free memory wanted for each replica before starting."""
+    start_timeout_s: float = Field(900.0, gt=0)
+    """How long all replicas may take to become ready."""
+
+
+class Settings(_Frozen):
+    """One application: one model behind one set of routers."""
+
+    name: str = Field("warmroute", pattern=r"^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$")
+    """The Serve application's name."""
+    route_prefix: str = Field("/", pattern=r"^/.*$")
+    """The application's path; each model is an application with its own."""
+    llm: dict[str, Any]
+    """Passed to `ray.serve.llm.LLMConfig` untouched: model, replicas or autoscaling, vLLM's engine arguments."""
+    routing: RoutingSettings = RoutingSettings()
+    routers: RouterSettings = RouterSettings()
+    http: HttpSettings = HttpSettings()
+    local: LocalSettings = LocalSettings()
+
+    @property
+    def model_id(self) -> str:
+        """The name by which clients call the model."""
+        return str(self.llm.get("model_loading_config", {}).get("model_id", ""))
+
+
+def load_settings(path: Path) -> Settings:
+    """Read a YAML file.
+
+    Raises:
+        SettingsError: the file is absent, is not YAML, or does not fit; one line a fault.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        msg = f"cannot read settings {path}: {error.strerror}"
+        raise SettingsError(msg) from error
+    except yaml.YAMLError as error:
+        msg = f"{path} is not valid YAML: {error}"
+        raise SettingsError(msg) from error
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        raise SettingsError(_explain(path, error)) from error
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for fault in error.errors():
+        key = ".".join(str(part) for part in fault["loc"]) or "the file"
+        if fault["type"] == "extra_forbidden":
+            lines.append(f"{key} is not a setting; allowed here: {', '.join(_allowed_keys(fault['loc'][:-1]))}")
+        elif fault["type"] == "missing":
+            lines.append(f"{key} is missing and has no default")
+        else:
+            lines.append(f"{key} = {fault['input']!r}: {fault['msg']}")
+    return f"{path} cannot be used:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        model = annotation
+    return sorted(model.model_fields)

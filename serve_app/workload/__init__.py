@@ -1,0 +1,1 @@
+"""Texts shipped with the project: the demo conversations and the text the demo tokenizer learns from."""

@@ -1,0 +1,35 @@
+"""Small real objects for tests, with every number spelled out."""
+
+from random import Random
+
+from router import BlockHash, Replica, ReplicaId, RequestId, Router, RouteRequest
+from router.policies import PrefixAffinityOptions, make_policy
+
+BLOCK_SIZE = 4
+OPTIONS = PrefixAffinityOptions(
+    weight_base=2.0, weight_per_waiting=2.0, decode_tokens=1, ring_candidates=2, load_factor=1.25, load_margin_tokens=64
+)
+
+
+def make_replica(rank: int, *, kv_capacity_tokens: int = 400, generation: int = 0) -> Replica:
+    """A replica; a later generation is the replacement that inherits the rank."""
+    return Replica(ReplicaId(f"app#LLM#r{rank}g{generation}"), rank, kv_capacity_tokens)
+
+
+def make_request(request_id: str, *blocks: int, num_prompt_tokens: int | None = None) -> RouteRequest:
+    """A request whose block hashes are given; its prompt ends one token into the next block by default."""
+    num_tokens = len(blocks) * BLOCK_SIZE + 1 if num_prompt_tokens is None else num_prompt_tokens
+    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, tuple(BlockHash(block) for block in blocks))
+
+
+def make_router(policy: str = "prefix_affinity", *, num_replicas: int = 2, seed: int = 0, ttl_s: float = 60) -> Router:
+    """A router over a few replicas."""
+    router = Router(
+        policy=make_policy(policy, OPTIONS, Random(seed)),  # noqa: S311
+        block_size=BLOCK_SIZE,
+        virtual_nodes=64,
+        reservation_ttl_s=ttl_s,
+        num_remembered=16,
+    )
+    router.set_replicas(make_replica(rank) for rank in range(num_replicas))
+    return router

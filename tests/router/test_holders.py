@@ -1,0 +1,125 @@
+"""Who holds which prefix."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from router import BlockHash, ReplicaId
+from router.holders import Holders
+
+ONE, TWO = ReplicaId("one"), ReplicaId("two")
+# Prefixes in a tree: a path of small numbers is a prompt, and a block's hash is its path.
+paths = st.lists(st.integers(0, 2), min_size=0, max_size=7)
+
+
+def hashes_of(path: list[int]) -> list[BlockHash]:
+    """The chain of block hashes of a path: equal for equal prefixes only."""
+    return [BlockHash(hash(tuple(path[: depth + 1])) & (2**64 - 1)) for depth in range(len(path))]
+
+
+def make_holders(capacity_blocks: int) -> Holders:
+    """Two replicas of equal capacity."""
+    holders = Holders()
+    holders.add_replica(ONE, capacity_blocks=capacity_blocks)
+    holders.add_replica(TWO, capacity_blocks=capacity_blocks)
+    return holders
+
+
+def test_a_prefix_is_held_where_it_was_inserted() -> None:
+    """And only there, and only as deep as it goes."""
+    holders = make_holders(8)
+    holders.insert(ONE, hashes_of([1, 2, 3]))
+    assert holders.matched_blocks(ONE, hashes_of([1, 2, 0, 0])) == 2
+    assert holders.matched_blocks(TWO, hashes_of([1, 2, 3])) == 0
+
+
+def test_leaves_are_evicted_before_stems() -> None:
+    """Capacity 4: the older branch loses its leaf first, its shared stem stays."""
+    holders = make_holders(4)
+    holders.insert(ONE, hashes_of([0, 1, 1]))
+    holders.insert(ONE, hashes_of([0, 2, 2]))
+    assert holders.matched_blocks(ONE, hashes_of([0, 2, 2])) == 3
+    assert holders.matched_blocks(ONE, hashes_of([0, 1, 1])) == 1
+
+
+def test_discarding_spares_what_others_build_on() -> None:
+    """A request that never ran takes back its own leaves, not a block below which another prompt hangs."""
+    holders = make_holders(8)
+    holders.insert(ONE, hashes_of([0, 1, 1]))
+    holders.insert(ONE, hashes_of([0, 1, 2]))
+    holders.discard_after(ONE, hashes_of([0, 1, 1]), num_kept=0)
+    assert holders.matched_blocks(ONE, hashes_of([0, 1, 1])) == 2
+    assert holders.matched_blocks(ONE, hashes_of([0, 1, 2])) == 3
+
+
+def test_shrinking_a_replica_evicts_the_oldest() -> None:
+    """A replica that reports less capacity is believed to hold less at once."""
+    holders = make_holders(8)
+    holders.insert(ONE, hashes_of([1, 1]))
+    holders.insert(ONE, hashes_of([2, 2]))
+    holders.add_replica(ONE, capacity_blocks=2)
+    assert holders.matched_blocks(ONE, hashes_of([1, 1])) == 0
+    assert holders.matched_blocks(ONE, hashes_of([2, 2])) == 2
+    holders.check_integrity()
+
+
+def test_clear_forgets_prefixes_and_keeps_replicas() -> None:
+    """After a cache reset the next prompt is cold everywhere."""
+    holders = make_holders(8)
+    holders.insert(ONE, hashes_of([1, 1]))
+    holders.clear()
+    assert holders.matched_blocks(ONE, hashes_of([1, 1])) == 0
+    assert holders.num_blocks(ONE) == 0
+
+
+class HoldersAgainstModel(RuleBasedStateMachine):
+    """`Holders` against the naive model: a list of paths, most recently used last, leaf-first eviction."""
+
+    CAPACITY_BLOCKS = 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.holders = make_holders(self.CAPACITY_BLOCKS)
+        self.model: list[tuple[int, ...]] = []  # held nodes of the tree, oldest first
+
+    @rule(path=paths)
+    def insert(self, path: list[int]) -> None:
+        """Touch the path's nodes deepest first, then drop the oldest."""
+        self.holders.insert(ONE, hashes_of(path))
+        for depth in range(min(len(path), self.CAPACITY_BLOCKS), 0, -1):
+            node = tuple(path[:depth])
+            if node in self.model:
+                self.model.remove(node)
+            self.model.append(node)
+        del self.model[: max(0, len(self.model) - self.CAPACITY_BLOCKS)]
+
+    @precondition(lambda self: self.model)
+    @rule(path=paths, num_kept=st.integers(0, 3))
+    def discard(self, path: list[int], num_kept: int) -> None:
+        """Drop the path's nodes from its end while nothing hangs below them."""
+        self.holders.discard_after(ONE, hashes_of(path), num_kept=num_kept)
+        for depth in range(len(path), num_kept, -1):
+            node = tuple(path[:depth])
+            if any(other[:depth] == node and len(other) > depth for other in self.model):
+                break
+            if node in self.model:
+                self.model.remove(node)
+
+    @rule(path=paths)
+    def match(self, path: list[int]) -> None:
+        """The longest held prefix, counted one by one."""
+        expected = 0
+        while expected < len(path) and tuple(path[: expected + 1]) in self.model:
+            expected += 1
+        assert self.holders.matched_blocks(ONE, hashes_of(path)) == expected
+
+    @invariant()
+    def is_sound(self) -> None:
+        """No orphan, no excess, and nothing leaked to the other replica."""
+        self.holders.check_integrity()
+        assert self.holders.num_blocks(ONE) == len(self.model)
+        assert self.holders.num_blocks(TWO) == 0
+
+
+TestHoldersAgainstModel = HoldersAgainstModel.TestCase
+TestHoldersAgainstModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

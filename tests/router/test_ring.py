@@ -1,0 +1,63 @@
+"""The ring and the bounded-load rule."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router import BlockHash
+from router.ring import Ring, within_bound
+
+ranks = st.sets(st.integers(0, 40), min_size=1, max_size=8)
+keys = st.integers(0, 2**64 - 1).map(BlockHash)
+
+
+@given(ranks, keys)
+def test_successors_are_every_rank_once(members: set[int], key: BlockHash) -> None:
+    """The walk ends with everybody, so a caller can always go on to the next."""
+    assert sorted(Ring(members, virtual_nodes=16).successors(key)) == sorted(members)
+
+
+@given(ranks.filter(lambda members: len(members) > 1), st.lists(keys, min_size=20), st.data())
+def test_removing_a_replica_moves_only_its_keys(members: set[int], some: list[BlockHash], data: st.DataObject) -> None:
+    """The order of the others stays, so its keys go to their next successor and nobody else's move."""
+    gone = data.draw(st.sampled_from(sorted(members)))
+    before, after = Ring(members, virtual_nodes=16), Ring(members - {gone}, virtual_nodes=16)
+    for key in some:
+        assert after.successors(key) == tuple(rank for rank in before.successors(key) if rank != gone)
+
+
+def test_keys_spread_evenly() -> None:
+    """With 128 virtual nodes each of 4 replicas owns a quarter of the keys, within a third."""
+    ring = Ring(range(4), virtual_nodes=128)
+    owners = [ring.successors(BlockHash(number * 2**44))[0] for number in range(2**20 // 64)]
+    for rank in range(4):
+        assert owners.count(rank) / len(owners) == pytest.approx(0.25, rel=1 / 3)
+
+
+def test_virtual_nodes_of_different_ranks_never_meet() -> None:
+    """Rank 1, node 10 and rank 11, node 0 once shared a point in a ring that joined them without a separator."""
+    ring = Ring((1, 11), virtual_nodes=32)
+    assert len(set(ring._point_hashes)) == 64
+
+
+def test_an_empty_ring_has_no_successors() -> None:
+    """Asked before the first replica is known."""
+    assert Ring((), virtual_nodes=8).successors(BlockHash(1)) == ()
+
+
+@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=16), st.floats(1, 4), st.integers(0, 10**5))
+def test_some_replica_is_always_within_bound(loads: list[int], load_factor: float, margin_tokens: int) -> None:
+    """The lemma: tested before insertion, the least loaded passes whatever the size of the request."""
+    mean_load_tokens = sum(loads) / len(loads)
+    assert within_bound(
+        min(loads), mean_load_tokens=mean_load_tokens, load_factor=load_factor, margin_tokens=margin_tokens
+    )
+
+
+@pytest.mark.parametrize(
+    ("load_tokens", "expected"),
+    [(0, True), (100, True), (125, True), (150, True), (151, False), (1000, False)],
+)
+def test_the_bound_is_the_larger_of_factor_and_margin(load_tokens: int, expected: bool) -> None:
+    """Mean 100, factor 1.25, margin 50: above 125 by the factor, but only above 150 by both."""
+    assert within_bound(load_tokens, mean_load_tokens=100, load_factor=1.25, margin_tokens=50) is expected
