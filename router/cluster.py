@@ -29,6 +29,10 @@ class Cluster:
         num_blocks = self.holders.matched_blocks(replica.replica_id, request.block_hashes)
         return cacheable_tokens(request.num_prompt_tokens, num_blocks=num_blocks, block_size=self.block_size)
 
+    def shared_tokens(self, replica: Replica, request: RouteRequest) -> int:
+        """Of the cached tokens there, those at the prompt's start that other conversations share."""
+        return self.holders.shared_blocks(replica.replica_id, request.block_hashes) * self.block_size
+
     def in_ring_order(self, request: RouteRequest, cached: Sequence[int]) -> tuple[Replica, ...]:
         """Every replica, the owner of the request's key first. `cached` as from `cached_tokens`, in `replicas`' order.
 

@@ -36,6 +36,10 @@ class Holders:
         """Length of the longest leading run of `block_hashes` held there, in blocks. Does not touch them."""
         return self._replica_to_blocks[replica_id].matched(block_hashes)
 
+    def shared_blocks(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> int:
+        """How many of the held leading blocks belong to other prompts as well, prompts that then go on differently."""
+        return self._replica_to_blocks[replica_id].shared(block_hashes)
+
     def insert(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> None:
         """Believe that the replica holds these blocks and used them last; evicts what no longer fits."""
         self._replica_to_blocks[replica_id].insert(block_hashes)
@@ -79,6 +83,16 @@ class _HeldBlocks:
             else:
                 high = middle
         return low
+
+    def shared(self, block_hashes: Sequence[BlockHash]) -> int:
+        num_matched = self.matched(block_hashes)
+        for depth in range(num_matched, 0, -1):
+            # Our own next block, where it is held, is one of the children.
+            num_ours = 1 if depth < num_matched else 0
+            if self._num_children[block_hashes[depth - 1]] > num_ours:
+                # Matched to its end, a prompt is a prefix of what hangs below it: the same conversation.
+                return 0 if depth == len(block_hashes) else depth
+        return 0
 
     def insert(self, block_hashes: Sequence[BlockHash]) -> None:
         fitting = block_hashes[: self._capacity_blocks]

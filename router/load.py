@@ -1,7 +1,8 @@
-"""Load of each replica as this router knows it: pending prefill tokens, waiting and running requests.
+"""Load of each replica as this router knows it: what is outstanding there, and the work it was sent lately.
 
 One process's view: its own reservations and its peers', taken back by receipts, and by expiry when a
-receipt never comes.
+receipt never comes. Recent work is remembered because paced clients leave nothing outstanding between
+two turns: by pending work alone, a replica that gets every conversation would look as idle as the rest.
 """
 
 from collections import OrderedDict
@@ -21,6 +22,8 @@ class ReplicaLoad:
     """Requests without a first token."""
     num_running: int = 0
     """Requests that are being decoded."""
+    recent_tokens: float = 0.0
+    """Work sent there lately, in prefill tokens, what is pending included; fades."""
 
     @property
     def num_requests(self) -> int:
@@ -44,12 +47,17 @@ class LoadBook:
     """Pairs every reservation with exactly one release, however the request ends.
 
     Args:
+        half_life_s: how fast recent work fades.
+        decode_tokens: what a request's answer costs, in prefill tokens.
         ttl_s: a reservation without any receipt for this long is released.
         num_remembered: finished ids kept so that a reservation which arrives after its own end (a peer's
             broadcast overtaken by the receipt) is not booked for ever.
     """
 
-    def __init__(self, *, ttl_s: float, num_remembered: int) -> None:
+    def __init__(self, *, half_life_s: float, decode_tokens: int, ttl_s: float, num_remembered: int) -> None:
+        self._half_life_s = half_life_s
+        self._decode_tokens = decode_tokens
+        self._faded_at: float | None = None
         self._ttl_s = ttl_s
         self._num_remembered = num_remembered
         self._loads: dict[ReplicaId, ReplicaLoad] = {}
@@ -58,6 +66,11 @@ class LoadBook:
 
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
         return self._loads[replica_id]
+
+    def outstanding_tokens(self, replica_id: ReplicaId) -> int:
+        """Work before a new request gets its turn there: pending prefill, and the requests being decoded."""
+        load = self._loads[replica_id]
+        return load.pending_tokens + self._decode_tokens * load.num_running
 
     def add_replica(self, replica_id: ReplicaId) -> None:
         """Start counting for a replica."""
@@ -68,6 +81,14 @@ class LoadBook:
         for request_id in [rid for rid, claim in self._claims.items() if claim.reservation.replica_id == replica_id]:
             self._release(request_id)
         del self._loads[replica_id]
+
+    def fade(self, *, now: float) -> None:
+        """Let recent work fade up to now."""
+        if self._faded_at is not None:
+            kept = 0.5 ** ((now - self._faded_at) / self._half_life_s)
+            for load in self._loads.values():
+                load.recent_tokens *= kept
+        self._faded_at = now
 
     def reserve(self, reservation: Reservation, *, now: float) -> bool:
         """Book a request that was sent to a replica.
@@ -86,6 +107,7 @@ class LoadBook:
             expires_at=now + self._ttl_s,
         )
         load.pending_tokens += reservation.pending_tokens
+        load.recent_tokens += reservation.pending_tokens + self._decode_tokens
         load.num_waiting += 1
         return True
 

@@ -43,7 +43,7 @@ class Ring:
         return tuple(seen)
 
 
-def within_bound(load_tokens: int, *, mean_load_tokens: float, load_factor: float, margin_tokens: int) -> bool:
+def within_bound(load_tokens: float, *, mean_load_tokens: float, load_factor: float, margin_tokens: int) -> bool:
     """Whether a replica may take more: its load exceeds the mean by the factor AND by the margin otherwise.
 
     Tested on the load *before* insertion: the least loaded replica is never above the mean, so with

@@ -30,18 +30,33 @@ class Router:
         policy: chooses the replica; may be replaced while running.
         block_size: tokens in a routing block.
         virtual_nodes: points of each rank on the ring.
+        half_life_s: how fast the memory of recent work fades.
+        decode_tokens: what a request's answer costs, in prefill tokens.
         reservation_ttl_s: how long a decision counts as load without any sign of life.
         num_remembered: ended requests remembered, to recognise reservations that arrive late.
     """
 
     def __init__(
-        self, *, policy: Policy, block_size: int, virtual_nodes: int, reservation_ttl_s: float, num_remembered: int
+        self,
+        *,
+        policy: Policy,
+        block_size: int,
+        virtual_nodes: int,
+        half_life_s: float,
+        decode_tokens: int,
+        reservation_ttl_s: float,
+        num_remembered: int,
     ) -> None:
         self.policy = policy
         self._virtual_nodes = virtual_nodes
         self.cluster = Cluster(
             replicas=(),
-            load=LoadBook(ttl_s=reservation_ttl_s, num_remembered=num_remembered),
+            load=LoadBook(
+                half_life_s=half_life_s,
+                decode_tokens=decode_tokens,
+                ttl_s=reservation_ttl_s,
+                num_remembered=num_remembered,
+            ),
             holders=Holders(),
             ring=Ring((), virtual_nodes=virtual_nodes),
             block_size=block_size,
@@ -73,6 +88,7 @@ class Router:
         if not cluster.replicas:
             raise NoReplicasError
         self.expire(now=now)
+        cluster.load.fade(now=now)
         chosen = self.policy.choose(request, cluster)
         cached = cluster.cached_tokens(chosen.replica, request)
         decision = RoutingDecision(

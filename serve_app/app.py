@@ -5,6 +5,7 @@ from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.llm._internal.serve.core.ingress.builder import _build_direct_streaming_llm_deployment
 from ray.serve import Application
 
+from serve_app import llm_options
 from serve_app.ingress_router import IngressRouter
 from serve_app.replica import LLMReplica
 from serve_app.serve_config import ROUTER_DEPLOYMENT
@@ -16,7 +17,7 @@ MAX_ROUTER_ONGOING_REQUESTS = 1000
 
 def build(args: Settings) -> Application:
     """Serve's `import_path`: replicas as the ingress, and the routers that HAProxy asks."""
-    llm_config = LLMConfig(**{**args.llm, "server_cls": LLMReplica})
+    llm_config = llm_options.parse({**args.llm, "server_cls": LLMReplica})
     routers = args.routers.model_dump()
     server = _build_direct_streaming_llm_deployment(
         llm_config, bind_kwargs={"router_deployment": ROUTER_DEPLOYMENT, "routers": routers}

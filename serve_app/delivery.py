@@ -1,14 +1,10 @@
-"""Batched, ordered, best-effort delivery to every ingress router, never in the sender's way."""
+"""Batched, ordered, best-effort delivery, never in the sender's way."""
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
-
-from ray import serve
-from ray.serve.exceptions import RayServeException
-from ray.exceptions import RayError
 
 logger = logging.getLogger("ray.serve")
 
@@ -61,25 +57,4 @@ class Delivery(Generic[Item]):
                 await self._send(batch)
             except DeliveryError as error:
                 self.num_dropped += len(batch)
-                logger.warning("Dropped %d items for the ingress routers: %s", len(batch), error)
-
-
-def broadcast_to_routers(deployment: str, app_name: str, method: str, *, timeout_s: float) -> Send[Item]:
-    """A `send` that calls `method` on every ingress router of the application."""
-    handle = None
-
-    async def send(batch: Sequence[Item]) -> None:
-        nonlocal handle
-        try:
-            if handle is None:
-                handle = serve.get_deployment_handle(deployment, app_name=app_name)
-            results = await handle.broadcast(method, batch).results_async(timeout_s=timeout_s, return_exceptions=True)
-        except (RayServeException, RayError, TimeoutError) as error:
-            msg = f"{type(error).__name__} while calling {method}"
-            raise DeliveryError(msg) from error
-        failures = [result for result in results if isinstance(result, Exception)]
-        if failures:
-            msg = f"{len(failures)} of {len(results)} routers failed {method}: {type(failures[0]).__name__}"
-            raise DeliveryError(msg)
-
-    return send
+                logger.warning("Dropped %d undelivered items: %s", len(batch), error)

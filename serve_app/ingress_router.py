@@ -39,10 +39,12 @@ from router import (
     root_hash,
 )
 from router.policies import make_policy
-from serve_app.delivery import Delivery, broadcast_to_routers
-from serve_app.prompt import Prompt, PromptReader, Unreadable, UnreadableError
+from serve_app.broadcast import broadcast_to_routers
+from serve_app.delivery import Delivery
+from serve_app.prompt import Prompt, PromptReader
 from serve_app.receipts import Prefilled, Receipt
 from serve_app.replica_facts import ReplicaFacts
+from serve_app.request_body import Unreadable, UnreadableError
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings import RouterSettings, RoutingSettings
 
@@ -141,6 +143,7 @@ class IngressRouter:
         return {
             "router": self._router_id,
             "policy": self._routing.policy,
+            "block_size": cluster.block_size if cluster is not None else None,
             "reasons": dict(self._reason_to_requests),
             "reservations_dropped": self._reservations.num_dropped,
             "replicas": {
@@ -206,6 +209,8 @@ class IngressRouter:
             policy=self._make_policy(),
             block_size=block_size,
             virtual_nodes=self._settings.virtual_nodes,
+            half_life_s=self._settings.half_life_s,
+            decode_tokens=self._settings.decode_tokens,
             reservation_ttl_s=self._settings.reservation_ttl_s,
             num_remembered=self._settings.num_remembered,
         )

@@ -45,6 +45,7 @@ class Run:
     url: str
     dashboard_url: str
     ray_address: str
+    model: str
 
     def save(self, path: Path = STATE_FILE) -> None:
         """Leave a note for `warmroute stop` and the other commands."""
@@ -109,6 +110,7 @@ def start_ray(settings: Settings) -> Run:
             num_cpus=settings.local.num_cpus,
             object_store_memory=int(settings.local.object_store_gib * 2**30),
             include_dashboard=True,
+            _node_ip_address="127.0.0.1",
             dashboard_port=settings.local.dashboard_port,
             log_to_driver=False,
             logging_level="error",
@@ -125,23 +127,29 @@ def start_ray(settings: Settings) -> Run:
         url=f"http://127.0.0.1:{settings.http.port}{settings.route_prefix.rstrip('/')}",
         dashboard_url=f"http://{context.dashboard_url}",
         ray_address=context.address_info["gcs_address"],
+        model=settings.model_id,
     )
     run.save()
     return run
 
 
-def stop(run: Run, *, state_file: Path = STATE_FILE, on_wait: Callable[[int], None] = lambda _: None) -> None:
-    """End every process of the run, first kindly, then not, and remove its files."""
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    _signal(_processes_of(run), psutil.Process.terminate)
-    while (left := _processes_of(run)) and time.monotonic() < deadline:
-        on_wait(len(left))
-        psutil.wait_procs(left, timeout=0.5)
+def stop(run: Run, *, state_file: Path = STATE_FILE) -> None:
+    """End every process of the run, first kindly, then not, and remove its files.
+
+    Called by the owner itself, or from elsewhere; then the owner is asked first and given time to do it.
+    """
+    _end([process for process in _processes_of(run) if process.pid == run.owner_pid])
     while left := _processes_of(run):  # a dying parent may still have forked
-        _signal(left, psutil.Process.kill)
-        psutil.wait_procs(left, timeout=5)
+        _end(left)
     shutil.rmtree(run.run_dir, ignore_errors=True)
     state_file.unlink(missing_ok=True)
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    _signal(processes, psutil.Process.terminate)
+    _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
+    _signal(alive, psutil.Process.kill)
+    psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
 
 
 def _processes_of(run: Run) -> list[psutil.Process]:

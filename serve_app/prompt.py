@@ -6,11 +6,9 @@ Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_privat
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import jinja2
-import orjson
 from pydantic import ValidationError
 from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.llm._internal.serve.engines.vllm.vllm_engine import _get_vllm_engine_config
@@ -28,33 +26,9 @@ from vllm.renderers import renderer_from_config
 from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
 
+from serve_app.request_body import Unreadable, UnreadableError, is_anthropic, parse_body
+
 logger = logging.getLogger("ray.serve")
-
-
-class Unreadable(StrEnum):
-    """Why a body has no prompt that a router can key. The request is served all the same."""
-
-    EMPTY_BODY = "empty_body"
-    TRUNCATED_BODY = "truncated_body"
-    """Larger than HAProxy's routing buffer."""
-    NOT_JSON = "not_json"
-    NO_PROMPT = "no_prompt"
-    """None of the fields in which the APIs carry a prompt."""
-    SEVERAL_PROMPTS = "several_prompts"
-    STORED_STATE = "stored_state"
-    """The prompt continues a response that only one replica has stored."""
-    REJECTED = "rejected"
-    """vLLM will refuse it too: a wrong type, an over-long prompt, an untrusted template."""
-    RENDER_ERROR = "render_error"
-    """Our own failure; logged."""
-
-
-class UnreadableError(Exception):
-    """The body has no prompt that a router can key."""
-
-    def __init__(self, reason: Unreadable) -> None:
-        super().__init__(reason.value)
-        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,43 +147,3 @@ class PromptReader:
         if token_ids is None:
             raise UnreadableError(Unreadable.NO_PROMPT)
         return token_ids
-
-
-def parse_body(body: bytes) -> dict[str, Any]:
-    """The body's JSON object.
-
-    Raises:
-        UnreadableError: it is empty, or not a JSON object.
-    """
-    if not body:
-        raise UnreadableError(Unreadable.EMPTY_BODY)
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise UnreadableError(Unreadable.NOT_JSON) from error
-    if not isinstance(fields, dict):
-        raise UnreadableError(Unreadable.NOT_JSON)
-    return fields
-
-
-def is_anthropic(fields: dict[str, Any]) -> bool:
-    """Whether a body with `messages` is for the Messages API; the router is not told the path.
-
-    Where neither API's own fields appear, both render the same prompt, so the answer does not matter.
-    """
-    if "system" in fields or "stop_sequences" in fields:
-        return True
-    tools = fields.get("tools")
-    if isinstance(tools, list) and any(isinstance(tool, dict) and "input_schema" in tool for tool in tools):
-        return True
-    return any(_has_anthropic_content(message) for message in fields["messages"] or ())
-
-
-def _has_anthropic_content(message: object) -> bool:
-    content = message.get("content") if isinstance(message, dict) else None
-    if not isinstance(content, list):
-        return False
-    return any(isinstance(part, dict) and part.get("type") in _ANTHROPIC_PARTS for part in content)
-
-
-_ANTHROPIC_PARTS = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking", "image"})

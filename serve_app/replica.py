@@ -3,21 +3,22 @@
 Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_private_names.py.
 """
 
+from pathlib import Path
 from typing import Any
 
 import httpx
 from ray import serve
 from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from serve_app.delivery import Delivery, broadcast_to_routers
-from serve_app.receipts import Finished, Receipt, Report, current_request_id, report_prefills
+from serve_app.broadcast import broadcast_to_routers
+from serve_app.delivery import Delivery
+from serve_app.explain import ExplainAndReport
+from serve_app.receipts import Receipt, report_prefills
 from serve_app.replica_facts import ReplicaFacts
-from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings import RouterSettings
 
-EXPLAIN_PREFIX = "x-warmroute-"
 WARM_UP_PROMPT_CHARS = (16, 512, 4096)
 
 
@@ -41,6 +42,9 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             ),
             max_undelivered=self._routers.max_undelivered,
         )
+        if Path(self._llm_config.get_engine_config().actual_hf_model_id).is_dir():
+            # Nothing to download: spare each replica a worker process that imports vLLM to find that out.
+            self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await super().start()
         engine_client = self.engine._engine_client  # noqa: SLF001
         engine_client.generate = report_prefills(engine_client.generate, self._receipts.post)
@@ -82,61 +86,3 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
                 response = await client.post("/v1/completions", json=body)
                 response.raise_for_status()
         await self.reset_prefix_cache()
-
-
-class ExplainAndReport:
-    """ASGI middleware: response headers that say where and why, and a receipt when the request is over."""
-
-    def __init__(self, app: ASGIApp, *, replica_id: str, report: Report) -> None:
-        self._app = app
-        self._replica_id = replica_id
-        self._report = report
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        note = _read_note(scope)
-        explanation = self._explain(note)
-
-        async def send_explained(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *explanation]
-            await send(message)
-
-        token = current_request_id.set(note.request_id if note else None)
-        try:
-            await self._app(scope, receive, send_explained)
-        finally:
-            current_request_id.reset(token)
-            if note is not None:
-                self._report(Finished(note.request_id))
-
-    def _explain(self, note: RoutingNote | None) -> list[tuple[bytes, bytes]]:
-        """The replica writes these, because it alone knows who served."""
-        fields: dict[str, object] = {"replica": self._replica_id}
-        if note is None:
-            fields["reason"] = "unrouted"
-        else:
-            fields |= {
-                "request-id": note.request_id,
-                "policy": note.policy,
-                "reason": note.reason,
-                "prompt-tokens": note.prompt_tokens,
-                "believed-cached-tokens": note.believed_cached_tokens,
-            }
-            if note.replica_id != self._replica_id:  # HAProxy retried on another replica
-                fields["routed-to"] = note.replica_id
-        return [
-            (f"{EXPLAIN_PREFIX}{name}".encode(), str(value).encode())
-            for name, value in fields.items()
-            if value is not None
-        ]
-
-
-def _read_note(scope: Scope) -> RoutingNote | None:
-    for name, value in scope["headers"]:
-        if name == NOTE_HEADER.encode():
-            return RoutingNote.decode(value.decode())
-    return None

@@ -28,14 +28,10 @@ class RoutingSettings(_Frozen):
     """Cost of a prefill token computed for a request, in tokens of waiting."""
     weight_per_waiting: float = Field(2.0, ge=0)
     """Added to the weight for each waiting request that a replica has on average."""
-    decode_tokens: int = Field(16, ge=0)
-    """Cost of a request being decoded on a replica, in tokens of waiting."""
-    ring_candidates: int = Field(2, ge=1)
-    """Ring successors of a prompt's key that are considered."""
     load_factor: float = Field(1.25, ge=1)
-    """A replica is skipped when its pending prefill tokens exceed this multiple of the mean ..."""
-    load_margin_tokens: int = Field(16384, ge=0)
-    """... and are also this many tokens above the mean."""
+    """No conversation starts on a replica whose recent work exceeds this multiple of the mean ..."""
+    load_margin_tokens: int = Field(8192, ge=0)
+    """... and is also this many prefill tokens above it."""
 
     def policy_options(self) -> PrefixAffinityOptions:
         """The cost rule's numbers, as the core takes them."""
@@ -49,6 +45,10 @@ class RouterSettings(_Frozen):
     """Router processes on each proxy node; two, so that one may die."""
     virtual_nodes: int = Field(128, ge=1)
     """Points of each replica's rank on the consistent-hash ring."""
+    decode_tokens: int = Field(256, ge=0)
+    """What a request's answer costs its replica, in prefill tokens; about what a few hundred tokens do on a GPU."""
+    half_life_s: float = Field(30.0, gt=0)
+    """How fast the memory of recent work fades."""
     reservation_ttl_s: float = Field(600.0, gt=0)
     """A routed request counts as load at most this long without a sign of life from its replica."""
     num_remembered: int = Field(65536, ge=1)

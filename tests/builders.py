@@ -2,12 +2,13 @@
 
 from random import Random
 
-from router import BlockHash, Replica, ReplicaId, RequestId, Router, RouteRequest
+from router import Replica, ReplicaId, RequestId, Router, RouteRequest, hash_blocks, root_hash
 from router.policies import PrefixAffinityOptions, make_policy
 
 BLOCK_SIZE = 4
+ROOT = root_hash(model="m", adapter="", tenant="t", cache_salt="")
 OPTIONS = PrefixAffinityOptions(
-    weight_base=2.0, weight_per_waiting=2.0, decode_tokens=1, ring_candidates=2, load_factor=1.25, load_margin_tokens=64
+    weight_base=2.0, weight_per_waiting=2.0, load_factor=1.25, load_margin_tokens=64
 )
 
 
@@ -17,19 +18,30 @@ def make_replica(rank: int, *, kv_capacity_tokens: int = 400, generation: int = 
 
 
 def make_request(request_id: str, *blocks: int, num_prompt_tokens: int | None = None) -> RouteRequest:
-    """A request whose block hashes are given; its prompt ends one token into the next block by default."""
-    num_tokens = len(blocks) * BLOCK_SIZE + 1 if num_prompt_tokens is None else num_prompt_tokens
-    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, tuple(BlockHash(block) for block in blocks))
+    """A request for a prompt of full blocks, each named by a number; it ends one token into the next block."""
+    token_ids = [block for block in blocks for _ in range(BLOCK_SIZE)]
+    num_tokens = len(token_ids) + 1 if num_prompt_tokens is None else num_prompt_tokens
+    hashes = hash_blocks(token_ids, block_size=BLOCK_SIZE, root=ROOT)
+    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, hashes)
 
 
-def make_router(policy: str = "prefix_affinity", *, num_replicas: int = 2, seed: int = 0, ttl_s: float = 60) -> Router:
+def make_router(
+    policy: str = "prefix_affinity",
+    *,
+    num_replicas: int = 2,
+    kv_capacity_tokens: int = 400,
+    seed: int = 0,
+    ttl_s: float = 60,
+) -> Router:
     """A router over a few replicas."""
     router = Router(
         policy=make_policy(policy, OPTIONS, Random(seed)),  # noqa: S311
         block_size=BLOCK_SIZE,
         virtual_nodes=64,
+        half_life_s=30,
+        decode_tokens=1,
         reservation_ttl_s=ttl_s,
         num_remembered=16,
     )
-    router.set_replicas(make_replica(rank) for rank in range(num_replicas))
+    router.set_replicas(make_replica(rank, kv_capacity_tokens=kv_capacity_tokens) for rank in range(num_replicas))
     return router

@@ -22,7 +22,7 @@ __all__ = [
 
 _NAME_TO_FACTORY: dict[str, Callable[[PrefixAffinityOptions, Random], Policy]] = {
     PrefixAffinity.name: lambda options, rng: PrefixAffinity(options, fallback=LeastLoaded(rng)),
-    RoundRobin.name: lambda _options, _rng: RoundRobin(),
+    RoundRobin.name: lambda _options, rng: RoundRobin(rng),
     PowerOfTwo.name: lambda _options, rng: PowerOfTwo(rng),
     LeastLoaded.name: lambda _options, rng: LeastLoaded(rng),
 }

@@ -8,17 +8,20 @@ from router.types import Reason, Replica, RouteRequest
 
 
 class RoundRobin:
-    """Each replica in turn, by rank."""
+    """Each replica in turn, by rank, from a random start: several routers must not walk in step."""
 
     name = "round_robin"
 
-    def __init__(self) -> None:
-        self._num_chosen = 0
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._next: int | None = None
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
         """The next replica."""
-        replica = cluster.replicas[self._num_chosen % len(cluster.replicas)]
-        self._num_chosen += 1
+        if self._next is None:
+            self._next = self._rng.randrange(len(cluster.replicas))
+        replica = cluster.replicas[self._next % len(cluster.replicas)]
+        self._next += 1
         return Choice(replica, Reason.BASELINE)
 
 

@@ -1,5 +1,6 @@
 """Who holds which prefix."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -39,7 +40,7 @@ def test_leaves_are_evicted_before_stems() -> None:
     holders.insert(ONE, hashes_of([0, 1, 1]))
     holders.insert(ONE, hashes_of([0, 2, 2]))
     assert holders.matched_blocks(ONE, hashes_of([0, 2, 2])) == 3
-    assert holders.matched_blocks(ONE, hashes_of([0, 1, 1])) == 1
+    assert holders.matched_blocks(ONE, hashes_of([0, 1, 1])) == 2
 
 
 def test_discarding_spares_what_others_build_on() -> None:
@@ -50,6 +51,33 @@ def test_discarding_spares_what_others_build_on() -> None:
     holders.discard_after(ONE, hashes_of([0, 1, 1]), num_kept=0)
     assert holders.matched_blocks(ONE, hashes_of([0, 1, 1])) == 2
     assert holders.matched_blocks(ONE, hashes_of([0, 1, 2])) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ([0, 1, 1, 5], 2),  # continues a held prompt; 0 and 1 are shared with the other
+        ([0, 1, 3], 2),  # a new branch below what both share
+        ([0, 1, 1], 2),
+        ([0, 1], 0),  # a prefix of both: their beginning, not a third conversation
+        ([0, 7], 1),  # a new branch below the first block
+        ([9], 0),  # unknown
+    ],
+)
+def test_shared_blocks_are_those_below_which_prompts_part(path: list[int], expected: int) -> None:
+    """Two prompts are held: 0 1 1 and 0 1 2."""
+    holders = make_holders(8)
+    holders.insert(ONE, hashes_of([0, 1, 1]))
+    holders.insert(ONE, hashes_of([0, 1, 2]))
+    assert holders.shared_blocks(ONE, hashes_of(path)) == expected
+
+
+def test_one_conversation_shares_nothing_with_itself() -> None:
+    """Its next turn extends what is held, and nothing else hangs there."""
+    holders = make_holders(8)
+    holders.insert(ONE, hashes_of([0, 1]))
+    holders.insert(ONE, hashes_of([0, 1, 2]))
+    assert holders.shared_blocks(ONE, hashes_of([0, 1, 2, 3])) == 0
 
 
 def test_shrinking_a_replica_evicts_the_oldest() -> None:

@@ -1,0 +1,43 @@
+# Warmroute. `make serve` and `make test` work from a fresh clone; everything lives in .venv and .warmroute.
+PYTHON ?= python3.11
+CONFIG ?= configs/cpu-demo.yaml
+BIN := .venv/bin
+
+.PHONY: help install serve stop demo test check format lock clean
+
+help:  ## show this
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install:  ## make .venv with the locked CPU set (nothing to do when it is there)
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) tools/install.py
+
+serve: install  ## serve CONFIG on this machine until Ctrl-C (default: two vLLM replicas of the demo model)
+	@$(BIN)/warmroute demo-model .warmroute/demo-model
+	@exec $(BIN)/warmroute serve $(CONFIG)
+
+stop:  ## stop what `make serve` started here, and nothing else
+	@if [ -x $(BIN)/warmroute ]; then $(BIN)/warmroute stop; else echo "Nothing to stop: not installed."; fi
+
+demo: install  ## measure routing by prefix against round robin on the running server
+	@$(BIN)/warmroute demo
+
+check: install  ## format, lint, types, import arrows, fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not e2e"
+
+test: check  ## everything, including two real vLLM replicas end to end
+	@$(BIN)/warmroute demo-model .warmroute/demo-model
+	$(BIN)/pytest -m e2e
+
+format: install  ## format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: install  ## renew requirements-cpu.lock from pyproject.toml (torch is pinned in pyproject.toml itself)
+	@$(BIN)/python tools/install.py --lock
+
+clean:  ## remove everything that was made here
+	rm -rf .venv .warmroute .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,166 @@
+"""The `warmroute` command line. Thin: parse, call, print; every failure is one clear sentence."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from router.policies import POLICY_NAMES
+from serve_app.serve_api import ServeApi, ServeApiError
+from serve_app.serve_config import ROUTER_DEPLOYMENT
+from serve_app.settings import PolicyName, Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from serve_app.local_cluster import Run
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+console = Console(highlight=False, soft_wrap=True)
+
+POLICIES = ", ".join(POLICY_NAMES)
+ConfigArgument = Annotated[Path, typer.Argument(help="A settings file; see configs/.")]
+DashboardOption = Annotated[
+    str | None, typer.Option("--dashboard", help="Ray dashboard's URL; default: the cluster that `serve` started here.")
+]
+
+
+@app.command()
+def serve(config: ConfigArgument) -> None:
+    """Start a local Ray cluster, deploy CONFIG, and stay until Ctrl-C or `warmroute stop`."""
+    from serve_app import local_cluster, local_server  # noqa: PLC0415  the other commands start faster without
+
+    settings = _load(config)
+    stopped = threading.Event()
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: stopped.set())
+    try:
+        with local_server.running(settings, console, stopped):
+            stopped.wait()
+    except (local_cluster.StartError, ServeApiError) as error:
+        _fail(str(error))
+
+
+@app.command()
+def stop() -> None:
+    """Stop the cluster that `serve` started here: exactly its processes, no other Ray."""
+    from serve_app import local_cluster  # noqa: PLC0415
+
+    run = local_cluster.Run.load()
+    if run is None:
+        console.print("Nothing to stop: no cluster was started from this folder.")
+        return
+    with console.status("Stopping"):
+        local_cluster.stop(run)
+    console.print("Stopped.")
+
+
+@app.command()
+def policy(
+    name: Annotated[PolicyName, typer.Argument(help="The policy that shall steer from now on.")],
+    application: Annotated[str | None, typer.Option(help="Serve application; default: the local one.")] = None,
+    dashboard: DashboardOption = None,
+) -> None:
+    """Change the routing policy of a running application; no replica restarts."""
+    url, own_application = _target(dashboard)
+    try:
+        ServeApi(url).set_policy(application or own_application, name, router_deployment=ROUTER_DEPLOYMENT)
+    except ServeApiError as error:
+        _fail(str(error))
+    console.print(f"Routing by {name} within a second.")
+
+
+@app.command()
+def demo(
+    texts: Annotated[Path | None, typer.Option(help="Conversations, OpenAI messages as JSON Lines (.zst too).")] = None,
+    tools: Annotated[Path | None, typer.Option(help="Tool definitions for all of them, a JSON array.")] = None,
+    sessions: Annotated[int | None, typer.Option(min=1, help="Use only the first so many conversations.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Conversations at a time.")] = 8,
+    repetitions: Annotated[int, typer.Option(min=1, help="Runs of each policy.")] = 3,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 8,
+    policies: Annotated[list[str] | None, typer.Option("--policy", help=f"Two or more of {POLICIES}.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every measurement here.")] = None,
+) -> None:
+    """Compare policies on the running server: the same conversations through each in turn, caches reset between."""
+    from serve_app.demo import main  # noqa: PLC0415
+
+    for each in policies or ():
+        if each not in POLICY_NAMES:
+            _fail(f"--policy {each} does not exist: use {POLICIES}")
+    run = _local_run()
+    plan = main.Plan(
+        texts=texts,
+        tools=tools,
+        sessions=sessions,
+        concurrency=concurrency,
+        repetitions=repetitions,
+        max_tokens=max_tokens,
+        policies=policies or ["round_robin", "prefix_affinity"],
+    )
+    try:
+        main.compare(plan, run, console, json_file)
+    except main.FAILURES as error:
+        _fail(str(error))
+
+
+@app.command()
+def check(config: ConfigArgument) -> None:
+    """Validate CONFIG, the part for Ray Serve LLM and vLLM included."""
+    from serve_app import llm_options  # noqa: PLC0415
+
+    settings = _load(config)
+    try:
+        llm_options.parse(settings.llm)
+    except SettingsError as error:
+        _fail(f"{config} cannot be used:\n{error}")
+    console.print(f"{config} is valid.")
+
+
+@app.command("demo-model")
+def demo_model(path: Annotated[Path, typer.Argument(help="Folder to write it to.")]) -> None:
+    """Make the demo model: a small random Llama, with a tokenizer trained on Warmroute's own texts."""
+    from serve_app.demo_model import build_demo_model, is_current  # noqa: PLC0415
+
+    if is_current(path):
+        console.print(f"Demo model in {path} is up to date.")
+        return
+    with console.status("Training the tokenizer and writing random weights"):
+        build_demo_model(path)
+    console.print(f"Demo model written to {path}.")
+
+
+def _load(config: Path) -> Settings:
+    try:
+        return load_settings(config)
+    except SettingsError as error:
+        _fail(str(error))
+
+
+def _target(dashboard: str | None) -> tuple[str, str]:
+    """Dashboard and application to talk to."""
+    from serve_app import local_cluster  # noqa: PLC0415
+
+    run = local_cluster.Run.load()
+    if dashboard is not None:
+        return dashboard, run.application if run else "warmroute"
+    run = _local_run()
+    return run.dashboard_url, run.application
+
+
+def _local_run() -> "Run":
+    from serve_app import local_cluster  # noqa: PLC0415
+
+    run = local_cluster.Run.load()
+    if run is None:
+        _fail("no cluster was started from this folder: run `warmroute serve CONFIG` or `make serve` first")
+    return run
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {message}", markup=True)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,70 @@
+"""The replica's middleware: response headers that say where and why, and a receipt when a request is over."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve_app.receipts import Finished, Report, current_request_id
+from serve_app.replica_headers import (
+    BELIEVED_CACHED_TOKENS_HEADER,
+    POLICY_HEADER,
+    PROMPT_TOKENS_HEADER,
+    REASON_HEADER,
+    REPLICA_HEADER,
+    REQUEST_ID_HEADER,
+    ROUTED_TO_HEADER,
+    UNROUTED,
+)
+from serve_app.routing_note import NOTE_HEADER, RoutingNote
+
+
+class ExplainAndReport:
+    """ASGI middleware around vLLM's app; adds headers, changes nothing else."""
+
+    def __init__(self, app: ASGIApp, *, replica_id: str, report: Report) -> None:
+        self._app = app
+        self._replica_id = replica_id
+        self._report = report
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        note = _read_note(scope)
+        explanation = self._explain(note)
+
+        async def send_explained(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *explanation]
+            await send(message)
+
+        token = current_request_id.set(note.request_id if note else None)
+        try:
+            await self._app(scope, receive, send_explained)
+        finally:
+            current_request_id.reset(token)
+            if note is not None:
+                self._report(Finished(note.request_id))
+
+    def _explain(self, note: RoutingNote | None) -> list[tuple[bytes, bytes]]:
+        """The replica writes these, because it alone knows who served."""
+        fields: dict[str, object] = {REPLICA_HEADER: self._replica_id}
+        if note is None:
+            fields[REASON_HEADER] = UNROUTED
+        else:
+            fields |= {
+                REQUEST_ID_HEADER: note.request_id,
+                POLICY_HEADER: note.policy,
+                REASON_HEADER: note.reason,
+                PROMPT_TOKENS_HEADER: note.prompt_tokens,
+                BELIEVED_CACHED_TOKENS_HEADER: note.believed_cached_tokens,
+            }
+            if note.replica_id != self._replica_id:  # HAProxy retried elsewhere
+                fields[ROUTED_TO_HEADER] = note.replica_id
+        return [(name.encode(), str(value).encode()) for name, value in fields.items() if value is not None]
+
+
+def _read_note(scope: Scope) -> RoutingNote | None:
+    for name, value in scope["headers"]:
+        if name == NOTE_HEADER.encode():
+            return RoutingNote.decode(value.decode())
+    return None

@@ -1,0 +1,168 @@
+"""`warmroute serve`: from settings to a first routed request on a cluster of our own, with progress."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from serve_app import llm_options
+from serve_app.local_cluster import Run, StartError, check_machine, start_ray, stop
+from serve_app.replica_headers import REASON_HEADER, UNROUTED
+from serve_app.serve_api import ServeApi
+from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
+from serve_app.settings import Settings, SettingsError
+
+POLL_S = 0.5
+FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+
+
+class _Stopped(Exception):  # noqa: N818  not an error: the user asked for it
+    pass
+
+
+@contextlib.contextmanager
+def running(settings: Settings, console: Console, stopped: threading.Event) -> Iterator[Run | None]:
+    """The application, from ready until the block ends; None if `stopped` was set before it was ready.
+
+    Raises:
+        StartError: it cannot start, or did not become ready; nothing is left running.
+    """
+    started_at = time.monotonic()
+    progress = _Progress(console, started_at)
+    settings = _checked(settings)
+    run = None
+    try:
+        with contextlib.suppress(_Stopped):
+            with progress.step("Starting Ray"):
+                run = start_ray(settings)
+            with progress.step("Deploying"):
+                api = ServeApi(run.dashboard_url)
+                api.deploy(serve_config(settings))
+            with progress.step("Starting replicas and routers") as report:
+                _wait_until_running(api, settings, stopped, report)
+            with progress.step("Sending a first request"):
+                _wait_until_routed(run, settings, stopped)
+            _print_ready(console, run, settings, time.monotonic() - started_at)
+        yield None if stopped.is_set() else run
+    finally:
+        if run is not None:
+            with progress.step("Stopping"):
+                _shut_down(run)
+
+
+def _checked(settings: Settings) -> Settings:
+    try:
+        settings = llm_options.with_absolute_model_path(settings)
+        check_machine(settings)
+    except SettingsError as error:
+        msg = f"the settings cannot be used:\n{error}"
+        raise StartError(msg) from error
+    return settings
+
+
+def _wait_until_running(api: ServeApi, settings: Settings, stopped: threading.Event, report: Any) -> None:  # noqa: ANN401
+    deadline = time.monotonic() + settings.local.start_timeout_s
+    while time.monotonic() < deadline:
+        application = api.application(settings.name)
+        if application is not None:
+            report(_count_ready(application))
+            if application["status"] == "RUNNING":
+                return
+            if application["status"] in FAILED:
+                msg = f"the application did not start: {_failure(application)}"
+                raise StartError(msg)
+        if stopped.wait(POLL_S):
+            raise _Stopped
+    msg = f"the replicas were not ready after {settings.local.start_timeout_s:.0f} s (local.start_timeout_s)"
+    raise StartError(msg)
+
+
+def _count_ready(application: dict[str, Any]) -> str:
+    counts = []
+    for name, deployment in application["deployments"].items():
+        states = [replica["state"] for replica in deployment["replicas"]]
+        kind = "routers" if name == ROUTER_DEPLOYMENT else "replicas"
+        counts.append(f"{states.count('RUNNING')}/{len(states)} {kind}")
+    return ", ".join(counts)
+
+
+def _failure(application: dict[str, Any]) -> str:
+    """What Serve says, without the tracebacks: from the last exception on."""
+    messages = [application["message"], *(each["message"] for each in application["deployments"].values())]
+    text = "\n".join(messages).strip() or application["status"]
+    _, _, explained = text.rpartition(f"{SettingsError.__module__}.{SettingsError.__name__}: ")
+    return explained.strip()
+
+
+def _wait_until_routed(run: Run, settings: Settings, stopped: threading.Event) -> None:
+    """HAProxy and the routers learn of new replicas a moment after Serve calls them running."""
+    body = {"model": settings.model_id, "prompt": "Hello", "max_tokens": 1}
+    deadline = time.monotonic() + settings.local.start_timeout_s
+    answer = "no answer"
+    with httpx.Client(timeout=60) as client:
+        while time.monotonic() < deadline:
+            try:
+                response = client.post(f"{run.url}/v1/completions", json=body)
+            except httpx.TransportError as error:
+                answer = type(error).__name__
+            else:
+                answer = f"{response.status_code}, {REASON_HEADER}: {response.headers.get(REASON_HEADER)}"
+                if response.is_success and response.headers.get(REASON_HEADER, UNROUTED) != UNROUTED:
+                    return
+            if stopped.wait(POLL_S):
+                raise _Stopped
+    msg = f"no routed answer from {run.url}; the last one: {answer}"
+    raise StartError(msg)
+
+
+def _shut_down(run: Run) -> None:
+    import ray  # noqa: PLC0415  imported by start_ray before
+
+    ray.shutdown()
+    stop(run)
+
+
+def _print_ready(console: Console, run: Run, settings: Settings, seconds: float) -> None:
+    body = f'{{"model": "{settings.model_id}", "max_tokens": 16, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    console.print(
+        f"""
+[bold green]Warmroute is ready[/bold green] after {seconds:.0f} s: {run.url}/v1  (model: {settings.model_id})
+Ray dashboard: {run.dashboard_url}
+
+Try it from another terminal; the x-warmroute- headers say where the request went, and why:
+
+  curl -i {run.url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'
+
+Ctrl-C here, or `make stop` elsewhere, stops everything.
+"""
+    )
+
+
+class _Progress:
+    """A line for each finished step; while a step runs, a spinner where there is a terminal."""
+
+    def __init__(self, console: Console, started_at: float) -> None:
+        self._console = console
+        self._started_at = started_at
+
+    @contextlib.contextmanager
+    def step(self, title: str) -> Iterator[Any]:
+        last = ""
+
+        def report(detail: str) -> None:
+            nonlocal last
+            if detail != last:
+                last = detail
+                status.update(f"{title}: {detail}")
+                self._print(f"{title}: {detail}")
+
+        with self._console.status(title) as status:
+            self._print(title)
+            yield report
+
+    def _print(self, text: str) -> None:
+        self._console.print(f"[dim]{time.monotonic() - self._started_at:6.1f} s[/dim]  {text}")

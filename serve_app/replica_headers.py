@@ -1,0 +1,14 @@
+"""The response headers that explain where a request went, and why."""
+
+EXPLAIN_PREFIX = "x-warmroute-"
+REPLICA_HEADER = f"{EXPLAIN_PREFIX}replica"
+REASON_HEADER = f"{EXPLAIN_PREFIX}reason"
+POLICY_HEADER = f"{EXPLAIN_PREFIX}policy"
+REQUEST_ID_HEADER = f"{EXPLAIN_PREFIX}request-id"
+PROMPT_TOKENS_HEADER = f"{EXPLAIN_PREFIX}prompt-tokens"
+BELIEVED_CACHED_TOKENS_HEADER = f"{EXPLAIN_PREFIX}believed-cached-tokens"
+ROUTED_TO_HEADER = f"{EXPLAIN_PREFIX}routed-to"
+"""Only when another replica served than the router chose."""
+
+UNROUTED = "unrouted"
+"""The reason of a response that no router asked for."""

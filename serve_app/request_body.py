@@ -1,0 +1,72 @@
+"""Request bodies as the router sees them: without the path, so the API must be told by the fields."""
+
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+
+class Unreadable(StrEnum):
+    """Why a body has no prompt that a router can key. The request is served all the same."""
+
+    EMPTY_BODY = "empty_body"
+    TRUNCATED_BODY = "truncated_body"
+    """Larger than HAProxy's routing buffer."""
+    NOT_JSON = "not_json"
+    NO_PROMPT = "no_prompt"
+    """None of the fields in which the APIs carry a prompt."""
+    SEVERAL_PROMPTS = "several_prompts"
+    STORED_STATE = "stored_state"
+    """The prompt continues a response that only one replica has stored."""
+    REJECTED = "rejected"
+    """vLLM will refuse it too: a wrong type, an over-long prompt, an untrusted template."""
+    RENDER_ERROR = "render_error"
+    """Our own failure; logged."""
+
+
+class UnreadableError(Exception):
+    """The body has no prompt that a router can key."""
+
+    def __init__(self, reason: Unreadable) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """The body's JSON object.
+
+    Raises:
+        UnreadableError: it is empty, or not a JSON object.
+    """
+    if not body:
+        raise UnreadableError(Unreadable.EMPTY_BODY)
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableError(Unreadable.NOT_JSON) from error
+    if not isinstance(fields, dict):
+        raise UnreadableError(Unreadable.NOT_JSON)
+    return fields
+
+
+def is_anthropic(fields: dict[str, Any]) -> bool:
+    """Whether a body with `messages` is for the Messages API; the router is not told the path.
+
+    Where neither API's own fields appear, both render the same prompt, so the answer does not matter.
+    """
+    if "system" in fields or "stop_sequences" in fields:
+        return True
+    tools = fields.get("tools")
+    if isinstance(tools, list) and any(isinstance(tool, dict) and "input_schema" in tool for tool in tools):
+        return True
+    return any(_has_anthropic_content(message) for message in fields["messages"] or ())
+
+
+def _has_anthropic_content(message: object) -> bool:
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(content, list):
+        return False
+    return any(isinstance(part, dict) and part.get("type") in _ANTHROPIC_PARTS for part in content)
+
+
+_ANTHROPIC_PARTS = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking", "image"})

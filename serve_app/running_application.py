@@ -1,0 +1,88 @@
+"""A running application, seen from a process outside the cluster: its policy, its caches, its routers' view."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from serve_app.serve_api import ServeApi
+from serve_app.serve_config import ROUTER_DEPLOYMENT
+
+CHANGE_TIMEOUT_S = 60.0
+POLL_S = 0.1
+
+
+class ApplicationError(Exception):
+    """The application is not there, or does not do as told."""
+
+
+class RunningApplication:
+    """Connects to the cluster as a Ray driver; use as a context manager."""
+
+    def __init__(self, name: str, *, ray_address: str, dashboard_url: str) -> None:
+        import ray  # noqa: PLC0415
+        from ray import serve  # noqa: PLC0415
+
+        self._name = name
+        self._api = ServeApi(dashboard_url)
+        details = self._api.application(name)
+        if details is None:
+            msg = f"no application {name!r} at {dashboard_url}"
+            raise ApplicationError(msg)
+        ray.init(address=ray_address, log_to_driver=False, logging_level="error")
+        server = next(each for each in details["deployments"] if each != ROUTER_DEPLOYMENT)
+        self._replicas = serve.get_deployment_handle(server, app_name=name)
+        self._routers = serve.get_deployment_handle(ROUTER_DEPLOYMENT, app_name=name)
+
+    def __enter__(self) -> "RunningApplication":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import ray  # noqa: PLC0415
+
+        ray.shutdown()
+
+    def routers(self) -> list[dict[str, Any]]:
+        """Every router's snapshot."""
+        snapshots: list[dict[str, Any]] = self._routers.broadcast("snapshot").results(timeout_s=CHANGE_TIMEOUT_S)
+        return snapshots
+
+    def policy(self) -> str:
+        """The policy in force."""
+        return str(self.routers()[0]["policy"])
+
+    def block_size(self) -> int:
+        """Tokens in an engine block."""
+        return int(self.routers()[0]["block_size"])
+
+    def kv_capacity_tokens(self) -> int:
+        """KV cache of all replicas."""
+        return sum(replica["kv_capacity_tokens"] for replica in self.routers()[0]["replicas"].values())
+
+    def set_policy(self, policy: str) -> None:
+        """Change the policy, and wait until every router has it."""
+        self._api.set_policy(self._name, policy, router_deployment=ROUTER_DEPLOYMENT)
+        self._wait(lambda: all(router["policy"] == policy for router in self.routers()), f"routing by {policy}")
+
+    def reset_caches(self) -> None:
+        """Empty every replica's prefix cache, and the routers' belief in it, once nothing is running."""
+        self.wait_until_idle()
+        self._replicas.broadcast("reset_prefix_cache").results(timeout_s=CHANGE_TIMEOUT_S)
+        self._routers.broadcast("on_caches_reset").results(timeout_s=CHANGE_TIMEOUT_S)
+
+    def wait_until_idle(self) -> None:
+        """Wait until no router counts a request as outstanding."""
+
+        def is_idle() -> bool:
+            replicas = [replica for router in self.routers() for replica in router["replicas"].values()]
+            return all(replica["waiting"] + replica["running"] == 0 for replica in replicas)
+
+        self._wait(is_idle, "idle")
+
+    @staticmethod
+    def _wait(is_done: Callable[[], bool], wanted: str) -> None:
+        deadline = time.monotonic() + CHANGE_TIMEOUT_S
+        while not is_done():
+            if time.monotonic() > deadline:
+                msg = f"the routers are not {wanted} after {CHANGE_TIMEOUT_S:.0f} s"
+                raise ApplicationError(msg)
+            time.sleep(POLL_S)

@@ -1,0 +1,176 @@
+"""Load accounting: every reservation has exactly one release."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from router import ReplicaId, RequestId, Reservation
+from router.load import LoadBook
+from tests.builders import make_request
+
+ONE, TWO = ReplicaId("one"), ReplicaId("two")
+
+
+def make_book(*, ttl_s: float = 60, num_remembered: int = 8) -> LoadBook:
+    """Two replicas, nothing outstanding."""
+    book = LoadBook(half_life_s=10, decode_tokens=5, ttl_s=ttl_s, num_remembered=num_remembered)
+    book.add_replica(ONE)
+    book.add_replica(TWO)
+    return book
+
+
+def make_reservation(request_id: str, replica_id: ReplicaId = ONE, *, pending_tokens: int = 80) -> Reservation:
+    """A prompt of 100 tokens of which 20 are cached, unless said otherwise."""
+    request = make_request(request_id, num_prompt_tokens=100)
+    return Reservation(request, replica_id, num_held_blocks=0, pending_tokens=pending_tokens)
+
+
+def test_a_request_is_waiting_then_running_then_gone() -> None:
+    """The three states, with the tokens that each counts."""
+    book = make_book()
+    assert book.reserve(make_reservation("a"), now=0)
+    assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (80, 1, 0)
+    assert book.prefilled(RequestId("a"), prompt_tokens=100, now=1) == make_reservation("a")
+    assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (0, 0, 1)
+    assert book.finished(RequestId("a")) is None
+    assert book[ONE].num_requests == 0
+
+
+def test_a_list_of_prompts_is_released_in_proportion() -> None:
+    """Two engine requests of 25 and 75 tokens share one reservation of 80 pending tokens."""
+    book = make_book()
+    book.reserve(make_reservation("a"), now=0)
+    assert book.prefilled(RequestId("a"), prompt_tokens=25, now=1) is None
+    assert (book[ONE].pending_tokens, book[ONE].num_waiting) == (60, 1)
+    assert book.prefilled(RequestId("a"), prompt_tokens=75, now=1) is not None
+    assert (book[ONE].pending_tokens, book[ONE].num_waiting) == (0, 0)
+
+
+def test_a_request_that_never_ran_gives_its_reservation_back() -> None:
+    """So that the router can take back the belief it had put into it."""
+    book = make_book()
+    book.reserve(make_reservation("a"), now=0)
+    assert book.finished(RequestId("a")) == make_reservation("a")
+    assert book.num_reservations == 0
+
+
+def test_a_reservation_overtaken_by_its_end_is_not_booked() -> None:
+    """A peer's broadcast may arrive after the replica's receipt; booked then, it would count until it expires."""
+    book = make_book()
+    assert book.finished(RequestId("a")) is None
+    assert not book.reserve(make_reservation("a"), now=0)
+    assert book[ONE].num_requests == 0
+
+
+def test_a_reservation_is_booked_once() -> None:
+    """A router hears its own broadcast too."""
+    book = make_book()
+    assert book.reserve(make_reservation("a"), now=0)
+    assert not book.reserve(make_reservation("a"), now=1)
+    assert book[ONE].pending_tokens == 80
+
+
+def test_an_unknown_replica_is_ignored() -> None:
+    """A peer may know a replica a moment earlier than we do."""
+    assert not make_book().reserve(make_reservation("a", ReplicaId("new")), now=0)
+
+
+def test_silence_expires_and_a_sign_of_life_renews() -> None:
+    """With a TTL of 60 s, a first token at 50 s keeps the reservation until 110 s."""
+    book = make_book(ttl_s=60)
+    book.reserve(make_reservation("silent"), now=0)
+    book.reserve(make_reservation("alive"), now=0)
+    book.prefilled(RequestId("alive"), prompt_tokens=100, now=50)
+    assert book.expired(now=60) == ["silent"]
+    assert book.expired(now=109) == ["silent"]
+    assert book.expired(now=110) == ["silent", "alive"]
+
+
+def test_a_removed_replica_takes_its_reservations_with_it() -> None:
+    """A late receipt for them changes nothing."""
+    book = make_book()
+    book.reserve(make_reservation("a", ONE), now=0)
+    book.reserve(make_reservation("b", TWO), now=0)
+    book.remove_replica(ONE)
+    assert book.finished(RequestId("a")) is None
+    assert book.num_reservations == 1
+    book.check_integrity()
+
+
+def test_recent_work_fades_by_half() -> None:
+    """80 pending tokens and 5 for the answer, halved after a half-life of 10 s, whether or not it ended meanwhile."""
+    book = make_book()
+    book.fade(now=0)
+    book.reserve(make_reservation("a"), now=0)
+    book.finished(RequestId("a"))
+    assert book[ONE].recent_tokens == 85
+    book.fade(now=10)
+    assert book[ONE].recent_tokens == 42.5
+    assert book[TWO].recent_tokens == 0
+
+
+def test_outstanding_tokens_count_prefill_and_decode() -> None:
+    """Waiting requests by their pending tokens, decoding ones by 5 tokens each."""
+    book = make_book()
+    book.reserve(make_reservation("a"), now=0)
+    book.reserve(make_reservation("b"), now=0)
+    book.prefilled(RequestId("b"), prompt_tokens=100, now=0)
+    assert book.outstanding_tokens(ONE) == 80 + 5
+
+
+request_ids = st.sampled_from("abcdef").map(RequestId)
+
+
+class LoadBookMachine(RuleBasedStateMachine):
+    """Receipts in any order, lost, repeated or late: the totals stay the sum of what is booked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book = make_book(ttl_s=5, num_remembered=3)
+        self.now = 0.0
+
+    @rule(request_id=request_ids, replica_id=st.sampled_from([ONE, TWO]), pending_tokens=st.integers(0, 100))
+    def reserve(self, request_id: str, replica_id: ReplicaId, pending_tokens: int) -> None:
+        """A decision, ours or a peer's."""
+        self.book.reserve(make_reservation(request_id, replica_id, pending_tokens=pending_tokens), now=self.now)
+
+    @rule(request_id=request_ids, prompt_tokens=st.integers(0, 200))
+    def prefilled(self, request_id: RequestId, prompt_tokens: int) -> None:
+        """A first token."""
+        self.book.prefilled(request_id, prompt_tokens=prompt_tokens, now=self.now)
+
+    @rule(request_id=request_ids)
+    def finished(self, request_id: RequestId) -> None:
+        """An end."""
+        self.book.finished(request_id)
+
+    @rule(seconds=st.floats(0, 4))
+    def pass_time(self, seconds: float) -> None:
+        """Time goes on and the silent are released."""
+        self.now += seconds
+        for request_id in self.book.expired(now=self.now):
+            self.book.finished(request_id)
+
+    @rule()
+    def replace_replica(self) -> None:
+        """A replica dies and another takes its id's place."""
+        self.book.remove_replica(TWO)
+        self.book.add_replica(TWO)
+
+    @invariant()
+    def is_sound(self) -> None:
+        """Totals equal the reservations, and nothing is negative."""
+        self.book.check_integrity()
+        assert self.book[ONE].pending_tokens >= 0
+
+    def teardown(self) -> None:
+        """In the end, with everything expired, nothing is outstanding."""
+        for request_id in self.book.expired(now=self.now + 100):
+            self.book.finished(request_id)
+        for replica_id in (ONE, TWO):
+            assert self.book[replica_id].num_requests == 0
+            assert self.book[replica_id].pending_tokens == 0
+
+
+TestLoadBookMachine = LoadBookMachine.TestCase
+TestLoadBookMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

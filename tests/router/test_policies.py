@@ -1,0 +1,212 @@
+"""One contract for every policy, then what is special to ours."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router import Reason, ReplicaId, Reservation, Router, RoutingDecision, UnknownPolicyError
+from router.policies import POLICY_NAMES, make_policy
+from tests.builders import OPTIONS, make_replica, make_request, make_router
+
+blocks = st.lists(st.integers(1, 4), max_size=5)
+
+
+@pytest.mark.parametrize("policy", POLICY_NAMES)
+class TestContract:
+    """What holds for every policy."""
+
+    @given(prompts=st.lists(blocks, min_size=1, max_size=20), num_replicas=st.integers(1, 5), seed=st.integers(0, 99))
+    def test_it_chooses_a_known_replica_and_books_it(
+        self, policy: str, prompts: list[list[int]], num_replicas: int, seed: int
+    ) -> None:
+        """Whatever the prompts, keyed or not; and nothing stays booked when all have ended."""
+        router = make_router(policy, num_replicas=num_replicas, seed=seed)
+        known = {replica.replica_id for replica in router.cluster.replicas}
+        for number, prompt in enumerate(prompts):
+            decision, reservation = router.choose(make_request(str(number), *prompt), now=0)
+            assert decision.replica_id in known
+            assert decision.policy == policy
+            assert decision.believed_cached_tokens <= decision.best_cached_tokens <= decision.num_prompt_tokens
+            assert reservation.pending_tokens == decision.num_prompt_tokens - decision.believed_cached_tokens
+            router.check_integrity()
+        for number in range(len(prompts)):
+            router.on_finished(make_request(str(number)).request_id)
+        assert all(router.cluster.load_of(replica).num_requests == 0 for replica in router.cluster.replicas)
+
+    def test_ties_are_not_broken_by_position(self, policy: str) -> None:
+        """Idle and equal replicas all get their share of unrelated requests, whoever is first in the list."""
+        router = make_router(policy, num_replicas=4)
+        chosen = set()
+        for number in range(200):
+            decision, _ = router.choose(make_request(str(number), 1000 + number, 2000 + number), now=0)
+            router.on_finished(decision.request_id)
+            chosen.add(decision.replica_id)
+        assert len(chosen) == 4
+
+    def test_the_same_seed_gives_the_same_choices(self, policy: str) -> None:
+        """So that a replay can be repeated."""
+
+        def choices() -> list[str]:
+            router = make_router(policy, num_replicas=3, seed=7)
+            return [router.choose(make_request(str(n), n), now=0).decision.replica_id for n in range(30)]
+
+        assert choices() == choices()
+
+
+def test_an_unknown_policy_is_refused_by_name() -> None:
+    """The message lists what exists."""
+    with pytest.raises(UnknownPolicyError, match="unknown policy 'fastest': use one of prefix_affinity, round_robin"):
+        make_policy("fastest", OPTIONS, Random(0))
+
+
+def test_round_robin_visits_in_turn() -> None:
+    """Whichever comes first, the next three are the others, and then it again."""
+    router = make_router("round_robin", num_replicas=4)
+    chosen = [router.choose(make_request(str(number)), now=0).decision.replica_id for number in range(8)]
+    assert len(set(chosen[:4])) == 4
+    assert chosen[:4] == chosen[4:]
+
+
+def test_least_loaded_goes_by_pending_tokens_not_requests() -> None:
+    """One long prompt outweighs two short ones."""
+    router = make_router("least_loaded")
+    long = router.choose(make_request("long", num_prompt_tokens=1000), now=0).decision.replica_id
+    first = router.choose(make_request("first", num_prompt_tokens=10), now=0).decision.replica_id
+    second = router.choose(make_request("second", num_prompt_tokens=10), now=0).decision.replica_id
+    assert first == second != long
+
+
+class TestPrefixAffinity:
+    """The cost rule, with weight 2 when nobody waits."""
+
+    def test_a_returning_conversation_goes_where_it_was(self) -> None:
+        """The first turn is placed by the ring, the second by what is held."""
+        router = make_router(num_replicas=4)
+        first, _ = router.choose(make_request("turn-1", 1, 2), now=0)
+        router.on_finished(first.request_id)
+        second, _ = router.choose(make_request("turn-2", 1, 2, 3), now=1)
+        # Never prefilled, so nothing is held: the ring alone has to find the place again.
+        assert (first.reason, second.reason) == (Reason.RING, Reason.RING)
+        assert second.replica_id == first.replica_id
+        router.on_prefilled(second.request_id, prompt_tokens=13, now=2)
+        router.on_finished(second.request_id)
+        third, _ = router.choose(make_request("turn-3", 1, 2, 3, 4), now=3)
+        assert third.reason is Reason.PREFIX
+        assert third.replica_id == first.replica_id
+        assert third.believed_cached_tokens == 12
+
+    def test_a_prefix_that_everybody_holds_decides_nothing(self) -> None:
+        """A common system prompt must not send every user to the replica that saw it first."""
+        router = make_router(num_replicas=4)
+        for replica in router.cluster.replicas:
+            router.cluster.holders.insert(replica.replica_id, make_request("", 1, 2).block_hashes)
+        chosen = set()
+        for user in range(100, 200):
+            decision, _ = router.choose(make_request(str(user), 1, 2, user), now=0)
+            router.on_finished(decision.request_id)
+            assert decision.reason is Reason.RING
+            chosen.add(decision.replica_id)
+        assert len(chosen) == 4
+
+    @pytest.mark.parametrize(
+        ("waiting_tokens", "num_prompt_blocks", "expected"),
+        [
+            # One of two replicas has a waiting request, so the weight is 2 + 2 * 0.5 = 3. Cost at the holder:
+            # waiting + 3 * 1 token; elsewhere: 3 * (4 * blocks + 1).
+            (24, 10, Reason.PREFIX),  # 24 + 3 < 3 * 41
+            (48, 4, Reason.PREFIX),  # 48 + 3 = 3 * 17: a tie goes in ring order, and the ring placed the first
+            (64, 2, Reason.SPILL),  # 64 + 3 > 3 * 9
+        ],
+    )
+    def test_waiting_is_weighed_against_what_is_saved(
+        self, waiting_tokens: int, num_prompt_blocks: int, expected: Reason
+    ) -> None:
+        """A held prefix is worth its tokens times the weight, and no more."""
+        router = make_router(num_replicas=2)
+        prompt = make_request("a", *range(1, num_prompt_blocks + 1))
+        holder = router.choose(prompt, now=0).decision.replica_id
+        router.on_prefilled(prompt.request_id, prompt_tokens=prompt.num_prompt_tokens, now=0)
+        router.on_finished(prompt.request_id)
+        book_waiting(router, holder, waiting_tokens)
+        decision, _ = router.choose(make_request("b", *range(1, num_prompt_blocks + 1)), now=1)
+        assert decision.reason is expected
+        assert (decision.replica_id == holder) is (expected is Reason.PREFIX)
+
+    def test_paced_conversations_with_one_system_prompt_spread(self) -> None:
+        """Nothing is outstanding at any decision, and one replica holds the prompt that all share.
+
+        By pending work alone, all of them went to the replica that saw the system prompt first.
+        """
+        router = make_router(num_replicas=2)
+        system_prompt = range(1, 20)
+        conversations_at: Counter[str] = Counter()
+        for user in range(100, 140):
+            for turn in range(4):
+                decision = serve(router, f"{user}-{turn}", *system_prompt, *range(user * 100, user * 100 + 2 + turn))
+                conversations_at[decision.replica_id] += turn == 0
+        assert min(conversations_at.values()) >= 15
+
+    def test_a_conversation_stays_where_it_started(self) -> None:
+        """Every later turn follows the first, through all of that spreading."""
+        router = make_router(num_replicas=2, kv_capacity_tokens=10_000)
+        home: dict[int, str] = {}
+        for turn in range(5):
+            for user in range(100, 120):
+                prompt = (1, 2, 3, 4, *range(user * 100, user * 100 + 2 + turn))
+                decision = serve(router, f"{user}-{turn}", *prompt)
+                assert home.setdefault(user, decision.replica_id) == decision.replica_id
+
+    def test_a_conversation_starts_within_the_bound_and_may_stay_above_it(self) -> None:
+        """The holder of the shared prompt has 200 recent tokens, the other none: mean 100, bound 164."""
+        router = make_router(num_replicas=2)
+        holder = serve(router, "first", 1, 2, 3, 10, 11).replica_id
+        book_waiting(router, holder, 200)
+        router.on_finished(make_request("waiting-200").request_id)
+        new = router.choose(make_request("new", 1, 2, 3, 20), now=0).decision
+        assert (new.reason, new.best_cached_tokens) == (Reason.SPILL, 12)
+        assert new.replica_id != holder
+        returning = router.choose(make_request("returning", 1, 2, 3, 10, 11, 12), now=0).decision
+        assert (returning.reason, returning.replica_id) == (Reason.PREFIX, holder)
+
+    def test_without_a_key_the_least_loaded_is_taken(self) -> None:
+        """A body that cannot be tokenised is still balanced."""
+        router = make_router(num_replicas=2)
+        busy = router.choose(make_request("busy", num_prompt_tokens=500), now=0).decision
+        other = router.choose(make_request("other"), now=0).decision
+        assert busy.reason is other.reason is Reason.NO_KEY
+        assert busy.replica_id != other.replica_id
+
+    def test_the_replacement_of_a_rank_inherits_its_arcs(self) -> None:
+        """A new process of the same rank gets the same cold keys, though it has another id."""
+        before, after = make_router(num_replicas=3), make_router(num_replicas=3)
+        after.set_replicas([make_replica(0), make_replica(1, generation=1), make_replica(2)])
+        for key in range(50):
+            rank_before = rank_of(before, before.choose(make_request(str(key), key), now=0).decision.replica_id)
+            rank_after = rank_of(after, after.choose(make_request(str(key), key), now=0).decision.replica_id)
+            assert rank_before == rank_after
+            before.on_finished(make_request(str(key)).request_id)
+            after.on_finished(make_request(str(key)).request_id)
+
+
+def serve(router: Router, request_id: str, *blocks: int) -> RoutingDecision:
+    """A request from its decision to its end, at once."""
+    request = make_request(request_id, *blocks)
+    decision = router.choose(request, now=0).decision
+    router.on_prefilled(request.request_id, prompt_tokens=request.num_prompt_tokens, now=0)
+    router.on_finished(request.request_id)
+    router.check_integrity()
+    return decision
+
+
+def book_waiting(router: Router, replica_id: ReplicaId, pending_tokens: int) -> None:
+    """Make a replica busy with a request of unknown prompt."""
+    waiting = make_request(f"waiting-{pending_tokens}", num_prompt_tokens=pending_tokens)
+    router.on_reserved(Reservation(waiting, replica_id, num_held_blocks=0, pending_tokens=pending_tokens), now=0)
+
+
+def rank_of(router: Router, replica_id: ReplicaId) -> int:
+    """The rank behind an id."""
+    return next(replica.rank for replica in router.cluster.replicas if replica.replica_id == replica_id)

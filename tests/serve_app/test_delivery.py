@@ -1,0 +1,63 @@
+"""Batched delivery."""
+
+import asyncio
+from collections.abc import Sequence
+
+from serve_app.delivery import Delivery, DeliveryError
+
+
+class Receiver:
+    """Takes batches when it is let."""
+
+    def __init__(self) -> None:
+        self.batches: list[Sequence[int]] = []
+        self.is_open = asyncio.Event()
+        self.num_failures = 0
+
+    async def take(self, batch: Sequence[int]) -> None:
+        """The `send` of a delivery."""
+        await self.is_open.wait()
+        if self.num_failures:
+            self.num_failures -= 1
+            raise DeliveryError("nobody there")
+        self.batches.append(batch)
+
+
+async def test_what_piles_up_goes_out_together_and_in_order() -> None:
+    """The first item goes alone, the rest in one batch behind it."""
+    receiver = Receiver()
+    delivery = Delivery(receiver.take, max_undelivered=100)
+    delivery.post(1)
+    await asyncio.sleep(0)
+    for item in (2, 3, 4):
+        delivery.post(item)
+    receiver.is_open.set()
+    await delivery.flush()
+    assert receiver.batches == [(1,), (2, 3, 4)]
+
+
+async def test_posting_never_waits_and_is_capped() -> None:
+    """With a receiver that hangs, the oldest items give way and are counted."""
+    receiver = Receiver()
+    delivery = Delivery(receiver.take, max_undelivered=3)
+    delivery.post(0)
+    await asyncio.sleep(0)  # under way
+    for item in range(1, 7):
+        delivery.post(item)
+    assert delivery.num_dropped == 3
+    receiver.is_open.set()
+    await delivery.flush()
+    assert receiver.batches == [(0,), (4, 5, 6)]
+
+
+async def test_a_failed_batch_is_counted_and_the_next_one_goes_out() -> None:
+    """No receiver is no reason to stop."""
+    receiver = Receiver()
+    receiver.num_failures = 1
+    receiver.is_open.set()
+    delivery = Delivery(receiver.take, max_undelivered=100)
+    delivery.post(1)
+    await delivery.flush()
+    delivery.post(2)
+    await delivery.flush()
+    assert (delivery.num_dropped, receiver.batches) == (1, [(2,)])

@@ -1,0 +1,53 @@
+"""The note from router to replica."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router import Reason, ReplicaId, RequestId
+from router.policies import POLICY_NAMES
+from serve_app.request_body import Unreadable
+from serve_app.routing_note import NOTE_HEADER, RoutingNote
+
+counts = st.none() | st.integers(0, 10**9)
+notes = st.builds(
+    RoutingNote,
+    request_id=st.uuids().map(lambda value: RequestId(value.hex)),
+    replica_id=st.just(ReplicaId("SERVE_REPLICA::warmroute#LLMReplica:org--model_1#abc")),
+    policy=st.sampled_from(POLICY_NAMES),
+    reason=st.sampled_from([*Reason, *Unreadable]).map(str),
+    prompt_tokens=counts,
+    believed_cached_tokens=counts,
+)
+
+
+@given(notes)
+def test_a_note_survives_its_header(note: RoutingNote) -> None:
+    """Zero and unknown stay apart."""
+    assert RoutingNote.decode(note.encode()) == note
+
+
+@given(notes)
+def test_haproxys_pattern_reads_what_we_answer(note: RoutingNote) -> None:
+    """The Lua patterns, as regular expressions, on the router's whole answer."""
+    answer = json.dumps({"replica_id": note.replica_id, "request_headers": {NOTE_HEADER: note.encode()}})
+    replica_id = re.search(r'"replica_id"\s*:\s*"([^"]+)"', answer)
+    headers = re.search(r'"request_headers"\s*:\s*{(.*?)}', answer)
+    assert replica_id is not None
+    assert headers is not None
+    assert replica_id[1] == note.replica_id
+    assert re.findall(r'"\s*([^"]*?)\s*"\s*:\s*"([^"]*)"', headers[1]) == [(NOTE_HEADER, note.encode())]
+
+
+def test_the_header_cannot_come_from_a_client() -> None:
+    """HAProxy strips names with this prefix from every client request."""
+    assert NOTE_HEADER.startswith("x-serve-router-")
+
+
+def test_another_versions_note_is_refused() -> None:
+    """In words the caller can handle."""
+    with pytest.raises(ValueError, match="values to unpack"):
+        RoutingNote.decode("a;b;c")

@@ -1,0 +1,61 @@
+"""Settings to Serve's declarative config."""
+
+from pathlib import Path
+
+import pytest
+
+from serve_app.environment import data_path_environment
+from serve_app.llm_options import with_absolute_model_path
+from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
+from serve_app.settings import RoutingSettings, Settings, SettingsError
+
+SETTINGS = Settings(llm={"model_loading_config": {"model_id": "m"}}, routing=RoutingSettings(policy="least_loaded"))
+
+
+def test_routing_travels_as_user_config_and_nowhere_else() -> None:
+    """In the arguments it would restart every replica at each change."""
+    (application,) = serve_config(SETTINGS)["applications"]
+    (router,) = application["deployments"]
+    assert router["name"] == ROUTER_DEPLOYMENT
+    assert router["user_config"]["policy"] == "least_loaded"
+    assert set(application["args"]) == {"llm", "routers"}
+
+
+def test_the_arguments_are_settings_again() -> None:
+    """Serve hands them to `build` as the same type."""
+    (application,) = serve_config(SETTINGS)["applications"]
+    assert Settings.model_validate(application["args"]).llm == SETTINGS.llm
+
+
+def test_the_environment_carries_the_settings() -> None:
+    """What Ray reads when it is imported."""
+    environment = data_path_environment(SETTINGS)
+    assert environment["RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"] == "2"
+    assert environment["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == "3600"
+
+
+def with_source(source: str) -> Settings:
+    """Settings that load a model from there."""
+    return Settings(llm={"model_loading_config": {"model_id": "m", "model_source": source}})
+
+
+def test_a_model_folder_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers have another working directory."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    assert with_absolute_model_path(with_source("model")).llm["model_loading_config"]["model_source"] == str(
+        tmp_path / "model"
+    )
+
+
+@pytest.mark.parametrize("source", ["org/model", "s3://bucket/model"])
+def test_other_sources_are_left_alone(source: str) -> None:
+    """Hugging Face ids and buckets are Ray's business."""
+    assert with_absolute_model_path(with_source(source)) == with_source(source)
+
+
+@pytest.mark.parametrize("source", ["./absent", ".warmroute/absent", "/absent/model"])
+def test_a_missing_folder_is_named(source: str) -> None:
+    """Before anything is started."""
+    with pytest.raises(SettingsError, match=f"model_source = '{source}': no such folder"):
+        with_absolute_model_path(with_source(source))

@@ -1,0 +1,87 @@
+"""Settings: what is shipped is valid, and a mistake is named."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from router.policies import POLICY_NAMES, PrefixAffinityOptions
+from serve_app.settings import PolicyName, RoutingSettings, Settings, SettingsError, load_settings
+
+CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_shipped_configs_are_valid(path: Path) -> None:
+    """Every file in configs/ loads."""
+    settings = load_settings(path)
+    assert settings.model_id
+
+
+def test_both_machines_have_a_config() -> None:
+    """One for a laptop, one for a GPU node."""
+    assert {path.name for path in CONFIGS} >= {"cpu-demo.yaml", "gpu-node.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{llm: {}, rooting: {}}", "rooting is not a setting; allowed here: http, llm, local, name, route_prefix, rout"),
+        ("{llm: {}, routing: {polcy: x}}", "routing.polcy is not a setting; allowed here: load_factor, load_margin_tok"),
+        ("{llm: {}, routing: {policy: fast}}", "routing.policy = 'fast': Input should be 'prefix_affinity', 'round_rob"),
+        ("{llm: {}, routing: {load_factor: 0.5}}", "routing.load_factor = 0.5: Input should be greater than or equal to"),
+        ("{llm: {}, http: {port: 99999}}", "http.port = 99999: Input should be less than or equal to 65535"),
+        ("{}", "llm is missing and has no default"),
+        ("{llm: {}, name: Up Case}", "name = 'Up Case': String should match pattern"),
+        ("[1, 2]", "the file = [1, 2]: Input should be"),
+        ("{llm: {", "is not valid YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_value_and_what_is_allowed(tmp_path: Path, content: str, expected: str) -> None:
+    """One line for each fault, no traceback."""
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert expected in str(caught.value)
+
+
+def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
+    """So that a file is mended in one go."""
+    path = tmp_path / "bad.yaml"
+    path.write_text(yaml.safe_dump({"llm": {}, "routing": {"policy": "x", "load_factor": 0}, "more": 1}))
+    with pytest.raises(SettingsError) as caught:
+        load_settings(path)
+    assert len(str(caught.value).splitlines()) == 4
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """With the reason that the system gives."""
+    with pytest.raises(SettingsError, match=r"cannot read settings .*absent.yaml: No such file"):
+        load_settings(tmp_path / "absent.yaml")
+
+
+def test_settings_are_frozen() -> None:
+    """They describe what was deployed; changing them changes nothing there."""
+    settings = Settings(llm={})
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.name = "other"  # type: ignore[misc]
+
+
+def test_llm_options_pass_through_untouched() -> None:
+    """Whatever Ray Serve LLM and vLLM support stays reachable."""
+    llm = {"model_loading_config": {"model_id": "m"}, "engine_kwargs": {"anything": {"at": ["all", 1, None]}}}
+    assert Settings(llm=llm).llm == llm
+
+
+def test_policy_names_match_the_core() -> None:
+    """The settings' list and the core's table are the same."""
+    assert set(PolicyName.__args__) == set(POLICY_NAMES)  # type: ignore[attr-defined]
+
+
+def test_routing_settings_are_the_options_of_the_cost_rule() -> None:
+    """Every number reaches the core under its own name."""
+    options = RoutingSettings(weight_base=3, load_margin_tokens=7).policy_options()
+    assert isinstance(options, PrefixAffinityOptions)
+    assert (options.weight_base, options.load_margin_tokens) == (3, 7)

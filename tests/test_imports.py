@@ -1,0 +1,62 @@
+"""The architecture, as a test: who may import whom, and what the core may not know."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+OURS = {"router", "serve_app", "loadtests", "tests"}
+ALLOWED_OURS = {"router": {"router"}, "serve_app": {"router", "serve_app"}, "loadtests": {"router", "loadtests"}}
+CORE_FORBIDDEN_STDLIB = {"asyncio", "socket", "threading", "subprocess", "time", "logging", "os", "pathlib"}
+RAY_FREE = ("settings", "environment", "serve_config", "routing_note", "receipts", "delivery", "explain", "cli")
+PRIVATE_ADAPTERS = {"app", "ingress_router", "llm_options", "prompt", "replica"}
+
+
+def sources(package: str) -> list[Path]:
+    """A package's files."""
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path, *, at_top_only: bool = False) -> Iterator[str]:
+    """Dotted names that a file imports."""
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            yield str(node.module)
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED_OURS))
+def test_imports_follow_the_arrows(package: str) -> None:
+    """The core knows nobody, the application knows the core, and nothing imports the tests."""
+    for path in sources(package):
+        used = {name.partition(".")[0] for name in imports(path)} & OURS
+        assert used <= ALLOWED_OURS[package], f"{path} imports {used - ALLOWED_OURS[package]}"
+
+
+def test_the_core_is_pure() -> None:
+    """Standard library and xxhash, without clock, loop, file or socket."""
+    for path in sources("router"):
+        for name in imports(path):
+            top = name.partition(".")[0]
+            assert top in {"router", "xxhash"} or top in sys.stdlib_module_names, f"{path} imports {name}"
+            assert top not in CORE_FORBIDDEN_STDLIB, f"{path} imports {name}"
+
+
+@pytest.mark.parametrize("module", RAY_FREE)
+def test_light_modules_stay_light(module: str) -> None:
+    """Settings, command line and the plain parts load without Ray, vLLM or torch."""
+    for name in imports(ROOT / "serve_app" / f"{module}.py", at_top_only=True):
+        assert name.partition(".")[0] not in {"ray", "vllm", "torch", "transformers"}, f"{module} imports {name}"
+
+
+def test_private_names_stay_in_the_adapters() -> None:
+    """Private modules of Ray, and vLLM as a whole, are imported by the adapters only."""
+    for path in sources("serve_app"):
+        private = [name for name in imports(path) if name.startswith("vllm") or "._" in name]
+        assert not private or path.stem in PRIVATE_ADAPTERS, f"{path} imports {private}"

@@ -1,0 +1,130 @@
+"""Make `.venv` and install the locked CPU set into it; with `--lock`, renew the lock. Standard library only.
+
+uv does the work, because it is several times faster than pip. It is told of the package indexes that
+pip is configured with on this machine, so that both see the same ones. CPU builds of torch are not on
+PyPI: where the configured indexes lack the locked one, PyTorch's own index for CPU wheels has it.
+"""
+
+import hashlib
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+LOCK = ROOT / "requirements-cpu.lock"
+STAMP = VENV / "installed.sha256"
+TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
+PIP_TO_UV_OPTION = {"index-url": "--index-url", "extra-index-url": "--index", "find-links": "--find-links"}
+
+
+class InstallError(Exception):
+    """What went wrong and what to do, in one sentence."""
+
+
+def main() -> None:
+    """Install what is locked, unless that is what is installed."""
+    check_python()
+    if STAMP.exists() and STAMP.read_text() == fingerprint():
+        return
+    if not PYTHON.exists():
+        step("Creating .venv")
+        venv.create(VENV, with_pip=True, clear=VENV.exists())
+    step("Installing uv")
+    run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"], "pip could not install uv")
+    indexes = configured_indexes()
+    step("Installing torch (about 190 MB)")
+    install_torch(indexes)
+    step("Installing the locked packages (about 1 GB; a minute or a few)")
+    uv([*indexes, "--no-deps", "--requirement", LOCK], "the locked packages could not be installed")
+    uv(["--no-deps", "--no-build-isolation", "--editable", ROOT], "Warmroute itself could not be installed")
+    STAMP.write_text(fingerprint())
+
+
+def lock() -> None:
+    """Resolve pyproject.toml anew. Torch is left out: its hash and its index differ from machine to machine."""
+    command: list[object] = [VENV / "bin" / "uv", "pip", "compile", ROOT / "pyproject.toml", *configured_indexes()]
+    command += ["--extra", "cpu", "--extra", "dev", "--python-version", "3.11", "--generate-hashes", "--upgrade"]
+    command += ["--no-emit-package", "torch", "--no-emit-index-url", "--no-emit-find-links"]
+    command += ["--no-annotate", "--no-header", "--quiet", "--output-file", LOCK]
+    run(command, "the lock could not be made")
+
+
+def check_python() -> None:
+    """The lock is for one version."""
+    if sys.version_info[:2] != (3, 11):
+        found = ".".join(map(str, sys.version_info[:3]))
+        message = f"Python 3.11 is needed and {sys.executable} is {found}: run make PYTHON=/path/to/python3.11"
+        raise InstallError(message)
+
+
+def fingerprint() -> str:
+    """Of everything that decides what is installed."""
+    content = LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def install_torch(indexes: list[str]) -> None:
+    """From the configured indexes, or else from PyTorch's."""
+    torch = re.search(r'"(torch==[^"]+)"', (ROOT / "pyproject.toml").read_text())
+    assert torch is not None
+    requirement = [torch[1], "--no-deps"]
+    if uv_succeeds([*indexes, *requirement]):
+        return
+    failure = (
+        f"{torch[1]} is neither on the configured package indexes nor to be had from {TORCH_INDEX}: "
+        "allow access to one of them, or add an index that has it to pip's configuration"
+    )
+    uv(["--index-url", TORCH_INDEX, *requirement], failure)
+
+
+def configured_indexes() -> list[str]:
+    """Pip's indexes, as uv's options."""
+    listing = subprocess.run(
+        [PYTHON, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True
+    ).stdout
+    options: list[str] = []
+    for line in listing.splitlines():
+        key, _, value = line.partition("=")
+        option = PIP_TO_UV_OPTION.get(key.rpartition(".")[2])
+        if option is not None:
+            for location in value.strip().strip("'\"").split():
+                options += [option, location]
+    # As pip does: the best version, wherever it is.
+    return [*options, "--index-strategy", "unsafe-best-match"]
+
+
+def uv(arguments: list[object], failure: str) -> None:
+    """`uv pip install`, showing its progress."""
+    run([*uv_install(), *arguments], failure)
+
+
+def uv_succeeds(arguments: list[object]) -> bool:
+    """`uv pip install`, silently; whether it went well."""
+    return subprocess.run([*map(str, [*uv_install(), *arguments])], capture_output=True, check=False).returncode == 0
+
+
+def uv_install() -> list[object]:
+    """The command."""
+    return [VENV / "bin" / "uv", "pip", "install", "--python", PYTHON, "--compile-bytecode"]
+
+
+def run(command: list[object], failure: str) -> None:
+    """Run a command; its own output explains, our sentence sums up."""
+    if subprocess.run([*map(str, command)], check=False).returncode != 0:
+        raise InstallError(failure)
+
+
+def step(title: str) -> None:
+    """Show what takes time."""
+    print(f"==> {title}", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    try:
+        lock() if "--lock" in sys.argv else main()
+    except InstallError as error:
+        sys.exit(f"error: {error}")
