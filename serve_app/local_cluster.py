@@ -110,7 +110,6 @@ def start_ray(settings: Settings) -> Run:
             num_cpus=settings.local.num_cpus,
             object_store_memory=int(settings.local.object_store_gib * 2**30),
             include_dashboard=True,
-            _node_ip_address="127.0.0.1",
             dashboard_port=settings.local.dashboard_port,
             log_to_driver=False,
             logging_level="error",

@@ -1,10 +1,12 @@
 """A running application, seen from a process outside the cluster: its policy, its caches, its routers' view."""
 
+import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
-from serve_app.serve_api import ServeApi
+from serve_app.serve_api import ServeApi, ray_token
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 
 CHANGE_TIMEOUT_S = 60.0
@@ -19,7 +21,9 @@ class RunningApplication:
     """Connects to the cluster as a Ray driver; use as a context manager."""
 
     def __init__(self, name: str, *, ray_address: str, dashboard_url: str) -> None:
-        import ray  # noqa: PLC0415
+        if ray_token() is not None:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's default only where it starts the cluster itself
+        import ray  # noqa: PLC0415  reads the environment when imported
         from ray import serve  # noqa: PLC0415
 
         self._name = name
@@ -28,6 +32,7 @@ class RunningApplication:
         if details is None:
             msg = f"no application {name!r} at {dashboard_url}"
             raise ApplicationError(msg)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         ray.init(address=ray_address, log_to_driver=False, logging_level="error")
         server = next(each for each in details["deployments"] if each != ROUTER_DEPLOYMENT)
         self._replicas = serve.get_deployment_handle(server, app_name=name)

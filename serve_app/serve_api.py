@@ -18,7 +18,9 @@ class ServeApi:
 
     def __init__(self, dashboard_url: str, *, timeout_s: float = 30.0) -> None:
         self._url = dashboard_url.rstrip("/")
-        self._client = httpx.Client(base_url=self._url, timeout=timeout_s, headers=_authorization())
+        token = ray_token()
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._client = httpx.Client(base_url=self._url, timeout=timeout_s, headers=headers)
 
     def details(self) -> dict[str, Any]:
         """The state of every application (Serve's `ServeInstanceDetails`)."""
@@ -60,10 +62,10 @@ class ServeApi:
         return response
 
 
-def _authorization() -> dict[str, str]:
-    """Ray's token, from the places where Ray itself looks for it; none where authentication is off."""
+def ray_token() -> str | None:
+    """Ray's authentication token, from the places where Ray itself looks for it."""
     token = os.environ.get("RAY_AUTH_TOKEN")
     if token is None:
         path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-        token = path.read_text().strip() if path.exists() else ""
-    return {"Authorization": f"Bearer {token}"} if token else {}
+        token = path.read_text() if path.exists() else ""
+    return token.strip() or None

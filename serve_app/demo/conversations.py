@@ -1,6 +1,5 @@
 """Recorded conversations in OpenAI message format, and the requests that replay them."""
 
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,9 +78,8 @@ def load_tools(path: Path) -> list[dict[str, Any]]:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with path.open("rb") as file:
-            stream = zstandard.ZstdDecompressor().stream_reader(file) if path.suffix == ".zst" else file
-            yield from (line for line in io.TextIOWrapper(stream, "utf-8") if line.strip())
+        with zstandard.open(path, "rt") if path.suffix == ".zst" else path.open() as file:
+            yield from (line for line in file if line.strip())
     except (OSError, UnicodeDecodeError, zstandard.ZstdError) as error:
         raise WorkloadError(f"{path} cannot be read: {error}") from error
 

@@ -77,7 +77,7 @@ async def tokenize(turns: Sequence[Turn], *, url: str, model: str) -> list[list[
         prompts = []
         for turn in turns:
             body = {"model": model, "messages": turn.messages, "tools": turn.tools, "add_generation_prompt": True}
-            response = await client.post("/tokenize", content=orjson.dumps(body))
+            response = await client.post("/tokenize", json=body)
             _check(response, turn)
             prompts.append(response.json()["tokens"])
     return prompts

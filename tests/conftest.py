@@ -1,0 +1,22 @@
+"""What every test may use."""
+
+import os
+from collections.abc import Callable
+
+import pytest
+
+Require = Callable[[bool, str], None]
+
+
+@pytest.fixture(scope="session")
+def require() -> Require:
+    """`require(there, what)`: skip visibly for want of something; fail instead where WARMROUTE_NO_SKIP is set."""
+
+    def check(there: bool, what: str) -> None:  # noqa: FBT001  reads as a sentence
+        if there:
+            return
+        if os.environ.get("WARMROUTE_NO_SKIP"):
+            pytest.fail(f"{what} is needed, and nothing may be skipped here")
+        pytest.skip(f"needs {what}")
+
+    return check

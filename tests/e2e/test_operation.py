@@ -1,0 +1,71 @@
+"""Operating a running server."""
+
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serve_app.local_cluster import Run
+from serve_app.replica_headers import POLICY_HEADER
+from serve_app.running_application import RunningApplication
+from serve_app.serve_api import ServeApi
+from tests.e2e.conftest import COMMAND
+
+
+def process_ids(api: ServeApi, run: Run) -> set[tuple[str, int]]:
+    """Every replica's and router's id and process."""
+    application = api.application(run.application)
+    assert application is not None
+    return {
+        (replica["replica_id"], replica["pid"])
+        for deployment in application["deployments"].values()
+        for replica in deployment["replicas"]
+    }
+
+
+def test_the_policy_changes_without_a_restart(
+    client: httpx.Client, run: Run, api: ServeApi, application: RunningApplication, folder: Path
+) -> None:
+    """By the command, on every router, with the same processes before and after; and back."""
+    before = process_ids(api, run)
+    assert len(before) == 4
+    for policy in ("least_loaded", "prefix_affinity"):
+        subprocess.run([*COMMAND, "policy", policy], cwd=folder, check=True, timeout=60)
+        application.set_policy(policy)  # returns once every router has it
+        body = {"model": run.model, "prompt": "x", "max_tokens": 1}
+        answers = [client.post("/v1/completions", json=body) for _ in range(4)]
+        assert {answer.headers[POLICY_HEADER] for answer in answers} == {policy}
+    assert process_ids(api, run) == before
+
+
+def test_routers_agree_on_what_is_where(application: RunningApplication) -> None:
+    """Both see both replicas, with the capacity that the engines have."""
+    routers = application.routers()
+    assert len(routers) == 2
+    assert routers[0]["replicas"].keys() == routers[1]["replicas"].keys()
+    for router in routers:
+        assert sorted(replica["rank"] for replica in router["replicas"].values()) == [0, 1]
+        assert {replica["kv_capacity_tokens"] for replica in router["replicas"].values()} == {768 * 32}
+
+
+def test_a_second_server_is_refused_in_a_sentence(folder: Path, run: Run, tmp_path: Path) -> None:
+    """The ports are taken, by us."""
+    assert run.url
+    result = subprocess.run(
+        [*COMMAND, "serve", folder / "settings.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 1
+    assert "port 8000, 8265, 8404, 8500, 9101 is taken on this machine" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_prints_its_table(folder: Path, run: Run) -> None:
+    """Both policies, every figure, and the policy as it was before."""
+    assert run.url
+    command = [*COMMAND, "demo", "--sessions", "4", "--concurrency", "4", "--repetitions", "1", "--max-tokens", "2"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
+    assert result.returncode == 0, result.stderr
+    for expected in ("round_robin", "prefix_affinity", "hit rate", "TTFT", "Working set", "median paired TTFT ratio"):
+        assert expected in result.stdout

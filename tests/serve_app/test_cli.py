@@ -1,0 +1,56 @@
+"""The command line: every failure is a sentence."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from serve_app.cli import app
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing was started from here."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_stop_without_a_run_says_so() -> None:
+    """And is no error."""
+    result = runner.invoke(app, ["stop"])
+    assert result.exit_code == 0
+    assert "Nothing to stop" in result.output
+
+
+@pytest.mark.parametrize("command", [["policy", "round_robin"], ["demo"]])
+def test_commands_for_a_running_server_tell_how_to_start_one(command: list[str]) -> None:
+    """Instead of a missing file."""
+    result = runner.invoke(app, command)
+    assert result.exit_code == 1
+    assert "no cluster was started from this folder: run `warmroute serve CONFIG`" in result.output
+
+
+def test_an_unknown_policy_lists_the_known() -> None:
+    """On both commands that take one."""
+    for command in (["policy", "fastest"], ["demo", "--policy", "fastest"]):
+        result = runner.invoke(app, command)
+        assert result.exit_code != 0
+        assert "round_robin" in result.output
+
+
+def test_bad_settings_are_explained(empty_folder: Path) -> None:
+    """By `serve`, before anything is started."""
+    (empty_folder / "bad.yaml").write_text("{llm: {}, polcy: x}")
+    result = runner.invoke(app, ["serve", "bad.yaml"])
+    assert result.exit_code == 1
+    assert "polcy is not a setting" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_dashboard_that_does_not_answer_is_named() -> None:
+    """Port 9 answers nobody."""
+    result = runner.invoke(app, ["policy", "round_robin", "--dashboard", "http://127.0.0.1:9"])
+    assert result.exit_code == 1
+    assert "no answer from the Ray dashboard at http://127.0.0.1:9" in result.output

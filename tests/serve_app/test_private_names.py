@@ -1,0 +1,192 @@
+"""The contract with Ray and vLLM: every name in use that they do not promise to keep.
+
+Ray 2.60's direct streaming is experimental, and vLLM has no public interface below its HTTP API. When one
+of these fails after an upgrade, the sentence says what is gone and which of our files uses it.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import pytest
+
+# (module, dotted name in it, our file that uses it)
+NAMES = [
+    ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig", "llm_options.py, prompt.py, replica.py"),
+    ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig.get_engine_config", "llm_options.py, prompt.py"),
+    ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig.get_or_create_callback", "replica.py"),
+    ("ray.llm._internal.common.callbacks.base", "CallbackCtx.run_init_node", "replica.py"),
+    ("ray.llm._internal.serve.core.server.llm_server", "LLMServer.start", "replica.py"),
+    ("ray.llm._internal.serve.core.server.llm_server", "LLMServer.__serve_build_asgi_app__", "replica.py"),
+    ("ray.llm._internal.serve.core.server.llm_server", "LLMServer.record_routing_stats", "replica.py"),
+    ("ray.llm._internal.serve.core.server.llm_server", "LLMServer.reset_prefix_cache", "replica.py"),
+    (
+        "ray.llm._internal.serve.core.ingress.builder",
+        "_build_direct_streaming_llm_deployment",
+        "app.py",
+    ),
+    ("ray.llm._internal.serve.engines.vllm.vllm_engine", "_get_vllm_engine_config", "prompt.py"),
+    ("ray.llm._internal.serve.engines.vllm.vllm_models", "VLLMEngineConfig.frontend_kwargs", "prompt.py"),
+    ("ray.llm._internal.serve.engines.vllm.vllm_models", "VLLMEngineConfig.engine_kwargs", "llm_options.py"),
+    ("ray.llm._internal.serve.engines.vllm.vllm_models", "VLLMEngineConfig.actual_hf_model_id", "replica.py"),
+    ("ray.serve", "Application._with_ingress_request_router", "app.py"),
+    ("ray.serve.handle", "DeploymentHandle.broadcast", "broadcast.py, running_application.py"),
+    ("ray.serve.handle", "DeploymentHandle.deployment_id", "ingress_router.py"),
+    ("ray.serve._private.common", "DeploymentTargetInfo.running_replicas", "ingress_router.py"),
+    ("ray.serve._private.common", "RunningReplicaInfo.replica_id", "ingress_router.py"),
+    ("ray.serve._private.common", "RunningReplicaInfo.routing_stats", "ingress_router.py"),
+    ("ray.serve._private.common", "RunningReplicaInfo.replica_metadata", "ingress_router.py"),
+    ("ray.serve._private.common", "ReplicaID.to_full_id_str", "ingress_router.py, replica.py"),
+    ("ray.serve._private.constants", "SERVE_CONTROLLER_NAME", "ingress_router.py"),
+    ("ray.serve._private.constants", "SERVE_NAMESPACE", "ingress_router.py"),
+    ("ray.serve._private.long_poll", "LongPollClient", "ingress_router.py"),
+    ("ray.serve._private.long_poll", "LongPollNamespace.DEPLOYMENT_TARGETS", "ingress_router.py"),
+    ("ray.serve.context", "ReplicaContext.rank", "replica.py"),
+    ("vllm.config", "CacheConfig.num_gpu_blocks", "replica.py"),
+    ("vllm.config", "CacheConfig.block_size", "replica.py"),
+    ("vllm.engine.arg_utils", "AsyncEngineArgs.__dataclass_fields__", "llm_options.py"),
+    ("vllm.entrypoints.anthropic.protocol", "AnthropicMessagesRequest", "prompt.py"),
+    (
+        "vllm.entrypoints.anthropic.serving",
+        "AnthropicServingMessages.to_chat_completion_request",
+        "prompt.py",
+    ),
+    (
+        "vllm.entrypoints.anthropic.serving",
+        "AnthropicServingMessages._detect_merge_inline_system",
+        "prompt.py",
+    ),
+    ("vllm.entrypoints.chat_utils", "load_chat_template", "prompt.py"),
+    ("vllm.entrypoints.launchers.cli_args", "FrontendArgs", "prompt.py"),
+    ("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest", "prompt.py"),
+    ("vllm.entrypoints.openai.completion.protocol", "CompletionRequest", "prompt.py"),
+    ("vllm.entrypoints.openai.responses.protocol", "ResponsesRequest.build_chat_params", "prompt.py"),
+    ("vllm.entrypoints.openai.responses.utils", "construct_input_messages", "prompt.py"),
+    ("vllm.entrypoints.openai.responses.utils", "construct_tool_dicts", "prompt.py"),
+    ("vllm.entrypoints.serve.engine.protocol", "ErrorResponse", "prompt.py"),
+    ("vllm.exceptions", "VLLMClientError", "prompt.py"),
+    ("vllm.renderers", "renderer_from_config", "prompt.py"),
+    ("vllm.renderers.inputs.preprocess", "extract_prompt_components", "prompt.py"),
+    ("vllm.renderers.online_renderer", "OnlineRenderer.render_chat", "prompt.py"),
+    ("vllm.renderers.online_renderer", "OnlineRenderer.render_completion", "prompt.py"),
+    ("vllm.renderers.online_renderer", "OnlineRenderer.preprocess_chat", "prompt.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM.generate", "replica.py"),
+]
+
+# (module, dotted name, parameters that we pass, our file)
+PARAMETERS = [
+    (
+        "vllm.renderers.online_renderer",
+        "OnlineRenderer.__init__",
+        {
+            "request_logger",
+            "chat_template",
+            "chat_template_content_format",
+            "trust_request_chat_template",
+            "enable_auto_tools",
+            "exclude_tools_when_tool_choice_none",
+            "tool_parser",
+            "reasoning_parser",
+            "default_chat_template_kwargs",
+        },
+        "prompt.py",
+    ),
+    (
+        "vllm.renderers.online_renderer",
+        "OnlineRenderer.preprocess_chat",
+        {
+            "default_template",
+            "default_template_content_format",
+            "default_template_kwargs",
+            "tool_dicts",
+            "parser",
+            "skip_mm_cache",
+        },
+        "prompt.py",
+    ),
+    ("ray.llm._internal.serve.engines.vllm.vllm_engine", "_get_vllm_engine_config", {"device_type"}, "prompt.py"),
+    (
+        "ray.llm._internal.serve.core.ingress.builder",
+        "_build_direct_streaming_llm_deployment",
+        {"bind_kwargs"},
+        "app.py",
+    ),
+    (
+        "ray.serve._private.long_poll",
+        "LongPollClient.__init__",
+        {"host_actor", "key_listeners", "call_in_event_loop", "client_id"},
+        "ingress_router.py",
+    ),
+    ("vllm.outputs", "RequestOutput.__init__", {"prompt_token_ids", "num_cached_tokens"}, "receipts.py"),
+]
+
+# Attributes that exist only once an object was made, so that only the source can be asked: (module, class, text, file)
+SOURCES = [
+    ("ray.llm._internal.serve.engines.vllm.vllm_engine", "VLLMEngine", "self._engine_client = ", "replica.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", "self.vllm_config = ", "replica.py"),
+    ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self._llm_config = ", "replica.py"),
+    ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self.engine", "replica.py"),
+]
+
+
+def find(module: str, name: str, used_in: str) -> Any:  # noqa: ANN401
+    """The object, or a failure that says what is gone."""
+    try:
+        found = importlib.import_module(module)
+    except ImportError:
+        pytest.fail(f"{module} is gone; serve_app/{used_in} needs it: pin the version before, or adapt that file")
+    try:
+        return reduce(_attribute, name.split("."), found)
+    except AttributeError:
+        pytest.fail(f"{module}.{name} is gone; serve_app/{used_in} needs it: pin the version before, or adapt that file")
+
+
+def _attribute(owner: Any, name: str) -> Any:  # noqa: ANN401
+    """Dataclass and pydantic fields without a default are no class attributes."""
+    for fields in ("__dataclass_fields__", "model_fields"):
+        if name in getattr(owner, fields, {}):
+            return getattr(owner, fields)[name]
+    return getattr(owner, name)
+
+
+@pytest.mark.parametrize(("module", "name", "used_in"), NAMES, ids=[name for _, name, _ in NAMES])
+def test_a_private_name_is_still_there(module: str, name: str, used_in: str) -> None:
+    """By import."""
+    find(module, name, used_in)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "parameters", "used_in"), PARAMETERS, ids=[name for _, name, _, _ in PARAMETERS]
+)
+def test_a_private_function_still_takes_our_arguments(
+    module: str, name: str, parameters: set[str], used_in: str
+) -> None:
+    """By signature."""
+    function: Callable[..., Any] = find(module, name, used_in)
+    gone = parameters - inspect.signature(function).parameters.keys()
+    assert not gone, f"{module}.{name} no longer takes {gone}; serve_app/{used_in} passes it: adapt that file"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "text", "used_in"), SOURCES, ids=[f"{name} {text}" for _, name, text, _ in SOURCES]
+)
+def test_a_private_attribute_is_still_set(module: str, name: str, text: str, used_in: str) -> None:
+    """By source."""
+    source = inspect.getsource(find(module, name, used_in))
+    assert text in source, f"{module}.{name} no longer sets {text.strip(' =')}; serve_app/{used_in} reads it: adapt that file"
+
+
+def test_haproxy_still_strips_our_header_from_clients() -> None:
+    """The note's name begins with the prefix that Serve reserves for routers."""
+    from serve_app.routing_note import NOTE_HEADER  # noqa: PLC0415
+
+    prefix = find("ray.serve._private.constants", "SERVE_INGRESS_ROUTER_HEADER_PREFIX", "routing_note.py")
+    assert NOTE_HEADER.startswith(prefix)
+
+
+def test_a_name_that_is_gone_is_reported_in_a_sentence() -> None:
+    """So that this file can be trusted to fail."""
+    with pytest.raises(pytest.fail.Exception, match=r"ray.serve.gone is gone; serve_app/x.py needs it: pin the version"):
+        find("ray.serve", "gone", "x.py")
