@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 CONFIG ?= configs/cpu-demo.yaml
 BIN := .venv/bin
 
-.PHONY: help install serve stop demo test check format lock clean
+.PHONY: help install serve stop demo test check format docs lock clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,7 @@ check: install  ## format, lint, types, import arrows, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tools/settings_reference.py --check
 	$(BIN)/pytest -m "not e2e"
 
 test: check  ## everything, including two real vLLM replicas end to end
@@ -35,6 +36,9 @@ test: check  ## everything, including two real vLLM replicas end to end
 format: install  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: install  ## renew docs/settings.md from the settings
+	@$(BIN)/python tools/settings_reference.py
 
 lock: install  ## renew requirements-cpu.lock from pyproject.toml (torch is pinned in pyproject.toml itself)
 	@$(BIN)/python tools/install.py --lock

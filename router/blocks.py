@@ -34,6 +34,7 @@ def hash_blocks(token_ids: Sequence[int], *, block_size: int, root: BlockHash) -
 
     Raises:
         OverflowError: a token id is negative or does not fit in 32 bits.
+
     """
     tokens = memoryview(array("I", token_ids)).cast("B")
     step = block_size * _TOKEN_BYTES

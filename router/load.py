@@ -48,15 +48,16 @@ class LoadBook:
 
     Args:
         half_life_s: how fast recent work fades.
-        decode_tokens: what a request's answer costs, in prefill tokens.
+        answer_tokens: the work that a request's answer is, in prefill tokens.
         ttl_s: a reservation without any receipt for this long is released.
         num_remembered: finished ids kept so that a reservation which arrives after its own end (a peer's
             broadcast overtaken by the receipt) is not booked for ever.
+
     """
 
-    def __init__(self, *, half_life_s: float, decode_tokens: int, ttl_s: float, num_remembered: int) -> None:
+    def __init__(self, *, half_life_s: float, answer_tokens: int, ttl_s: float, num_remembered: int) -> None:
         self._half_life_s = half_life_s
-        self._decode_tokens = decode_tokens
+        self._answer_tokens = answer_tokens
         self._faded_at: float | None = None
         self._ttl_s = ttl_s
         self._num_remembered = num_remembered
@@ -66,11 +67,6 @@ class LoadBook:
 
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
         return self._loads[replica_id]
-
-    def outstanding_tokens(self, replica_id: ReplicaId) -> int:
-        """Work before a new request gets its turn there: pending prefill, and the requests being decoded."""
-        load = self._loads[replica_id]
-        return load.pending_tokens + self._decode_tokens * load.num_running
 
     def add_replica(self, replica_id: ReplicaId) -> None:
         """Start counting for a replica."""
@@ -107,7 +103,7 @@ class LoadBook:
             expires_at=now + self._ttl_s,
         )
         load.pending_tokens += reservation.pending_tokens
-        load.recent_tokens += reservation.pending_tokens + self._decode_tokens
+        load.recent_tokens += reservation.pending_tokens + self._answer_tokens
         load.num_waiting += 1
         return True
 

@@ -18,7 +18,9 @@ class Ring:
     def __init__(self, ranks: Collection[int], *, virtual_nodes: int) -> None:
         # The separator keeps rank 1, node 10 apart from rank 11, node 0.
         points = sorted(
-            (xxhash.xxh3_64_intdigest(f"{rank}/{node}".encode()), rank) for rank in set(ranks) for node in range(virtual_nodes)
+            (xxhash.xxh3_64_intdigest(f"{rank}/{node}".encode()), rank)
+            for rank in set(ranks)
+            for node in range(virtual_nodes)
         )
         self._point_hashes = [point for point, _ in points]
         self._point_ranks = [rank for _, rank in points]

@@ -31,9 +31,10 @@ class Router:
         block_size: tokens in a routing block.
         virtual_nodes: points of each rank on the ring.
         half_life_s: how fast the memory of recent work fades.
-        decode_tokens: what a request's answer costs, in prefill tokens.
+        answer_tokens: the work that a request's answer is, in prefill tokens.
         reservation_ttl_s: how long a decision counts as load without any sign of life.
         num_remembered: ended requests remembered, to recognise reservations that arrive late.
+
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Router:
         block_size: int,
         virtual_nodes: int,
         half_life_s: float,
-        decode_tokens: int,
+        answer_tokens: int,
         reservation_ttl_s: float,
         num_remembered: int,
     ) -> None:
@@ -53,7 +54,7 @@ class Router:
             replicas=(),
             load=LoadBook(
                 half_life_s=half_life_s,
-                decode_tokens=decode_tokens,
+                answer_tokens=answer_tokens,
                 ttl_s=reservation_ttl_s,
                 num_remembered=num_remembered,
             ),
@@ -83,6 +84,7 @@ class Router:
 
         Raises:
             NoReplicasError: no replica is known.
+
         """
         cluster = self.cluster
         if not cluster.replicas:

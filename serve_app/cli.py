@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+import yaml
 from rich.console import Console
 
 from router.policies import POLICY_NAMES
 from serve_app.serve_api import ServeApi, ServeApiError
-from serve_app.serve_config import ROUTER_DEPLOYMENT
+from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.settings import PolicyName, Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console.width = 110  # tables in a log file need no narrow terminal's width
 
 POLICIES = ", ".join(POLICY_NAMES)
 ConfigArgument = Annotated[Path, typer.Argument(help="A settings file; see configs/.")]
@@ -29,7 +32,7 @@ DashboardOption = Annotated[
 @app.command()
 def serve(config: ConfigArgument) -> None:
     """Start a local Ray cluster, deploy CONFIG, and stay until Ctrl-C or `warmroute stop`."""
-    from serve_app import local_cluster, local_server  # noqa: PLC0415  the other commands start faster without
+    from serve_app import local_cluster, local_server
 
     settings = _load(config)
     stopped = threading.Event()
@@ -45,7 +48,7 @@ def serve(config: ConfigArgument) -> None:
 @app.command()
 def stop() -> None:
     """Stop the cluster that `serve` started here: exactly its processes, no other Ray."""
-    from serve_app import local_cluster  # noqa: PLC0415
+    from serve_app import local_cluster
 
     run = local_cluster.Run.load()
     if run is None:
@@ -83,7 +86,7 @@ def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every measurement here.")] = None,
 ) -> None:
     """Compare policies on the running server: the same conversations through each in turn, caches reset between."""
-    from serve_app.demo import main  # noqa: PLC0415
+    from serve_app.demo import main
 
     for each in policies or ():
         if each not in POLICY_NAMES:
@@ -107,7 +110,7 @@ def demo(
 @app.command()
 def check(config: ConfigArgument) -> None:
     """Validate CONFIG, the part for Ray Serve LLM and vLLM included."""
-    from serve_app import llm_options  # noqa: PLC0415
+    from serve_app import llm_options
 
     settings = _load(config)
     try:
@@ -117,10 +120,16 @@ def check(config: ConfigArgument) -> None:
     console.print(f"{config} is valid.")
 
 
+@app.command("serve-config")
+def print_serve_config(config: ConfigArgument) -> None:
+    """Print CONFIG as Ray Serve's declarative config, for `serve deploy` or a RayService."""
+    typer.echo(yaml.safe_dump(serve_config(_load(config)), sort_keys=False), nl=False)
+
+
 @app.command("demo-model")
 def demo_model(path: Annotated[Path, typer.Argument(help="Folder to write it to.")]) -> None:
     """Make the demo model: a small random Llama, with a tokenizer trained on Warmroute's own texts."""
-    from serve_app.demo_model import build_demo_model, is_current  # noqa: PLC0415
+    from serve_app.demo_model import build_demo_model, is_current
 
     if is_current(path):
         console.print(f"Demo model in {path} is up to date.")
@@ -139,7 +148,7 @@ def _load(config: Path) -> Settings:
 
 def _target(dashboard: str | None) -> tuple[str, str]:
     """Dashboard and application to talk to."""
-    from serve_app import local_cluster  # noqa: PLC0415
+    from serve_app import local_cluster
 
     run = local_cluster.Run.load()
     if dashboard is not None:
@@ -149,7 +158,7 @@ def _target(dashboard: str | None) -> tuple[str, str]:
 
 
 def _local_run() -> "Run":
-    from serve_app import local_cluster  # noqa: PLC0415
+    from serve_app import local_cluster
 
     run = local_cluster.Run.load()
     if run is None:

@@ -26,6 +26,7 @@ class Delivery(Generic[Item]):
     Args:
         send: delivers one batch, in order; raises `DeliveryError` when it could not.
         max_undelivered: beyond this many waiting items, the oldest are dropped and counted.
+
     """
 
     def __init__(self, send: Send[Item], *, max_undelivered: int) -> None:

@@ -8,7 +8,6 @@ import logging
 import random
 import time
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,9 +37,11 @@ from router import (
     hash_blocks,
     root_hash,
 )
-from router.policies import make_policy
+from router.cluster import Cluster
+from router.policies import Policy, make_policy
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.delivery import Delivery
+from serve_app.metrics import RouterMetrics
 from serve_app.prompt import Prompt, PromptReader
 from serve_app.receipts import Prefilled, Receipt
 from serve_app.replica_facts import ReplicaFacts
@@ -61,11 +62,13 @@ BYTES_PER_TOKEN = 4
 class IngressRouter:
     """One router process. Its core is used on one event loop only: requests, receipts and membership."""
 
-    async def __init__(self, server: DeploymentHandle, llm_config: LLMConfig, routers: dict[str, Any]) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits constructors
+        self, server: DeploymentHandle, llm_config: LLMConfig, routers: dict[str, Any]
+    ) -> None:
         self._settings = RouterSettings.model_validate(routers)
         self._routing = RoutingSettings()
         self._router: Router | None = None
-        self._reason_to_requests: Counter[str] = Counter()
+        self._metrics = RouterMetrics()
         self._prompts = await asyncio.to_thread(PromptReader, llm_config)
         context = serve.get_replica_context()
         self._router_id = context.replica_id.unique_id
@@ -99,16 +102,9 @@ class IngressRouter:
     async def route(self, request: Request) -> Response:
         """Choose a replica for one client request. Never fails: what cannot be keyed is balanced by load."""
         body = await request.body()
-        prompt: Prompt | Unreadable
-        if TRUNCATED_HEADER in request.headers:
-            prompt = Unreadable.TRUNCATED_BODY
-        else:
-            try:
-                prompt = await self._prompts.read(body)
-            except UnreadableError as error:
-                prompt = error.reason
+        prompt = await self._read(body, is_truncated=TRUNCATED_HEADER in request.headers)
         note = self._decide(prompt, num_body_bytes=len(body))
-        self._reason_to_requests[note.reason] += 1
+        self._metrics.on_decision(note)
         answer = {"replica_id": note.replica_id, "request_headers": {NOTE_HEADER: note.encode()}}
         return Response(orjson.dumps(answer), media_type="application/json")
 
@@ -138,41 +134,42 @@ class IngressRouter:
             self._router.on_caches_reset()
 
     async def snapshot(self) -> dict[str, Any]:
-        """This router's view, for operators and tests. Counts and ids only."""
-        cluster = self._router.cluster if self._router is not None else None
+        """The router's own view, for operators and tests. Counts and ids only."""
         return {
             "router": self._router_id,
             "policy": self._routing.policy,
-            "block_size": cluster.block_size if cluster is not None else None,
-            "reasons": dict(self._reason_to_requests),
+            "decisions": dict(self._metrics.reason_to_decisions),
+            "unreadable": dict(self._metrics.reason_to_unreadable),
             "reservations_dropped": self._reservations.num_dropped,
-            "replicas": {
-                replica.replica_id: {
-                    "rank": replica.rank,
-                    "kv_capacity_tokens": replica.kv_capacity_tokens,
-                    "pending_tokens": cluster.load_of(replica).pending_tokens,
-                    "waiting": cluster.load_of(replica).num_waiting,
-                    "running": cluster.load_of(replica).num_running,
-                    "believed_blocks": cluster.holders.num_blocks(replica.replica_id),
-                }
-                for replica in (cluster.replicas if cluster is not None else ())
-            },
+            **(_snapshot(self._router.cluster) if self._router is not None else {"block_size": None, "replicas": {}}),
         }
+
+    async def _read(self, body: bytes, *, is_truncated: bool) -> Prompt | Unreadable:
+        reason = Unreadable.TRUNCATED_BODY
+        if not is_truncated:
+            try:
+                return await self._prompts.read(body)
+            except UnreadableError as error:
+                reason = error.reason
+        self._metrics.on_unreadable(reason)
+        return reason
 
     def _decide(self, prompt: Prompt | Unreadable, *, num_body_bytes: int) -> RoutingNote:
         request_id = RequestId(uuid.uuid4().hex)
+        nobody = RoutingNote(request_id, NOBODY, self._routing.policy, NO_REPLICAS, None, None)
+        if self._router is None:
+            return nobody
+        request = self._describe(self._router, request_id, prompt, num_body_bytes)
         try:
-            if self._router is None:
-                raise NoReplicasError
-            request = self._describe(request_id, prompt, num_body_bytes)
             routed = self._router.choose(request, now=time.monotonic())
         except NoReplicasError:
-            return RoutingNote(request_id, NOBODY, self._routing.policy, NO_REPLICAS, None, None)
+            return nobody
         self._reservations.post(routed.reservation)
         return _note(routed.decision, prompt)
 
-    def _describe(self, request_id: RequestId, prompt: Prompt | Unreadable, num_body_bytes: int) -> RouteRequest:
-        assert self._router is not None
+    def _describe(
+        self, router: Router, request_id: RequestId, prompt: Prompt | Unreadable, num_body_bytes: int
+    ) -> RouteRequest:
         if isinstance(prompt, Unreadable):
             num_tokens = min(num_body_bytes // BYTES_PER_TOKEN, self._prompts.max_model_len)
             return RouteRequest(request_id, model="", tenant="", num_prompt_tokens=num_tokens, block_hashes=())
@@ -182,7 +179,7 @@ class IngressRouter:
             model=prompt.model,
             tenant="",
             num_prompt_tokens=len(prompt.token_ids),
-            block_hashes=hash_blocks(prompt.token_ids, block_size=self._router.cluster.block_size, root=root),
+            block_hashes=hash_blocks(prompt.token_ids, block_size=router.cluster.block_size, root=root),
         )
 
     def _on_targets(self, targets: DeploymentTargetInfo) -> None:
@@ -210,17 +207,35 @@ class IngressRouter:
             block_size=block_size,
             virtual_nodes=self._settings.virtual_nodes,
             half_life_s=self._settings.half_life_s,
-            decode_tokens=self._settings.decode_tokens,
+            answer_tokens=self._settings.answer_tokens,
             reservation_ttl_s=self._settings.reservation_ttl_s,
             num_remembered=self._settings.num_remembered,
         )
 
-    def _make_policy(self) -> Any:  # noqa: ANN401
+    def _make_policy(self) -> Policy:
         return make_policy(self._routing.policy, self._routing.policy_options(), random.Random())  # noqa: S311
 
 
 def _facts(info: RunningReplicaInfo) -> ReplicaFacts | None:
     return ReplicaFacts.from_metadata(info.routing_stats, info.replica_metadata)
+
+
+def _snapshot(cluster: Cluster) -> dict[str, Any]:
+    return {
+        "block_size": cluster.block_size,
+        "replicas": {
+            replica.replica_id: {
+                "rank": replica.rank,
+                "kv_capacity_tokens": replica.kv_capacity_tokens,
+                "pending_tokens": cluster.load_of(replica).pending_tokens,
+                "waiting": cluster.load_of(replica).num_waiting,
+                "running": cluster.load_of(replica).num_running,
+                "recent_tokens": round(cluster.load_of(replica).recent_tokens),
+                "believed_blocks": cluster.holders.num_blocks(replica.replica_id),
+            }
+            for replica in cluster.replicas
+        },
+    }
 
 
 def _note(decision: RoutingDecision, prompt: Prompt | Unreadable) -> RoutingNote:

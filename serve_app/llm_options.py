@@ -13,8 +13,9 @@ def parse(llm: dict[str, Any]) -> Any:  # noqa: ANN401  Ray ships no types
 
     Raises:
         SettingsError: names the key, the value and what is allowed.
+
     """
-    from ray.llm._internal.serve.core.configs.llm_config import LLMConfig  # noqa: PLC0415  seconds of imports
+    from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 
     try:
         llm_config = LLMConfig(**llm)
@@ -31,6 +32,7 @@ def with_absolute_model_path(settings: Settings) -> Settings:
 
     Raises:
         SettingsError: it looks like a path, and nothing is there.
+
     """
     loading = settings.llm.get("model_loading_config", {})
     source = loading.get("model_source")
@@ -47,7 +49,7 @@ def with_absolute_model_path(settings: Settings) -> Settings:
 
 def _check_engine_arguments(llm_config: Any) -> None:  # noqa: ANN401
     """Ray splits the arguments between engine and HTTP server and refuses those that neither knows."""
-    from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: PLC0415
+    from vllm.engine.arg_utils import AsyncEngineArgs
 
     engine_config = llm_config.get_engine_config()
     known = set(AsyncEngineArgs.__dataclass_fields__)

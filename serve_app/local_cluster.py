@@ -9,7 +9,6 @@ import os
 import shutil
 import socket
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -65,6 +64,7 @@ def check_machine(settings: Settings) -> None:
 
     Raises:
         StartError: a port is taken, or there is too little free memory.
+
     """
     ports = (settings.http.port, settings.local.dashboard_port, *HAPROXY_PORTS)
     taken = [port for port in ports if not _is_free(port)]
@@ -98,11 +98,12 @@ def start_ray(settings: Settings) -> Run:
 
     Raises:
         StartError: Ray did not start.
+
     """
     run_id = uuid.uuid4().hex[:12]
     run_dir = Path(tempfile.mkdtemp(prefix="warmroute-"))  # short: it holds sockets
     os.environ |= data_path_environment(settings) | local_environment(run_dir) | {RUN_VARIABLE: run_id}
-    import ray  # noqa: PLC0415  reads the environment when imported
+    import ray
 
     try:
         context = ray.init(

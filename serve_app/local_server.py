@@ -30,6 +30,7 @@ def running(settings: Settings, console: Console, stopped: threading.Event) -> I
 
     Raises:
         StartError: it cannot start, or did not become ready; nothing is left running.
+
     """
     started_at = time.monotonic()
     progress = _Progress(console, started_at)
@@ -120,7 +121,7 @@ def _wait_until_routed(run: Run, settings: Settings, stopped: threading.Event) -
 
 
 def _shut_down(run: Run) -> None:
-    import ray  # noqa: PLC0415  imported by start_ray before
+    import ray
 
     ray.shutdown()
     stop(run)

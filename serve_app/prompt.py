@@ -76,6 +76,7 @@ class PromptReader:
 
         Raises:
             UnreadableError: there is none, or more than one.
+
         """
         fields = parse_body(body)
         try:
@@ -143,7 +144,7 @@ class PromptReader:
             raise UnreadableError(Unreadable.REJECTED)
         if len(engine_inputs) != 1:
             raise UnreadableError(Unreadable.SEVERAL_PROMPTS)
-        token_ids = extract_prompt_components(self._model_config, engine_inputs[0]).token_ids
+        token_ids: Sequence[int] | None = extract_prompt_components(self._model_config, engine_inputs[0]).token_ids
         if token_ids is None:
             raise UnreadableError(Unreadable.NO_PROMPT)
         return token_ids

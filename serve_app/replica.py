@@ -10,6 +10,7 @@ import httpx
 from ray import serve
 from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from serve_app.broadcast import broadcast_to_routers
@@ -19,13 +20,16 @@ from serve_app.receipts import Receipt, report_prefills
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.settings import RouterSettings
 
+WARM_UP_TIMEOUT_S = 600
 WARM_UP_PROMPT_CHARS = (16, 512, 4096)
 
 
 class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     """One engine, its HTTP API, and its receipts."""
 
-    async def __init__(self, llm_config: LLMConfig, *, router_deployment: str, routers: dict[str, Any]) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits constructors
+        self, llm_config: LLMConfig, *, router_deployment: str, routers: dict[str, Any]
+    ) -> None:
         self._router_deployment = router_deployment
         self._routers = RouterSettings.model_validate(routers)
         await super().__init__(llm_config)
@@ -42,7 +46,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             ),
             max_undelivered=self._routers.max_undelivered,
         )
-        if Path(self._llm_config.get_engine_config().actual_hf_model_id).is_dir():
+        model = Path(self._llm_config.get_engine_config().actual_hf_model_id)
+        if model.is_dir():  # noqa: ASYNC240  once, before anything is served
             # Nothing to download: spare each replica a worker process that imports vLLM to find that out.
             self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await super().start()
@@ -51,7 +56,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
-        app = await super().__serve_build_asgi_app__()
+        app: Starlette = await super().__serve_build_asgi_app__()
         await self._warm_up(app)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
         app.add_middleware(
@@ -80,7 +85,9 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def _warm_up(self, app: ASGIApp) -> None:
         """Serve a few prompts, so that no client waits for compilation, then drop what they cached."""
         transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://replica", timeout=None) as client:
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://replica", timeout=WARM_UP_TIMEOUT_S
+        ) as client:
             for num_chars in WARM_UP_PROMPT_CHARS:
                 body = {"model": self._llm_config.model_id, "prompt": "warm up " * (num_chars // 8), "max_tokens": 4}
                 response = await client.post("/v1/completions", json=body)

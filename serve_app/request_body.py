@@ -37,6 +37,7 @@ def parse_body(body: bytes) -> dict[str, Any]:
 
     Raises:
         UnreadableError: it is empty, or not a JSON object.
+
     """
     if not body:
         raise UnreadableError(Unreadable.EMPTY_BODY)

@@ -45,6 +45,7 @@ class RoutingNote:
 
         Raises:
             ValueError: another version of the router wrote it.
+
         """
         request_id, replica_id, policy, reason, prompt_tokens, cached_tokens = value.split(_SEPARATOR)
         return cls(

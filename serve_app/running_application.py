@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 from serve_app.serve_api import ServeApi, ray_token
 from serve_app.serve_config import ROUTER_DEPLOYMENT
@@ -23,8 +23,8 @@ class RunningApplication:
     def __init__(self, name: str, *, ray_address: str, dashboard_url: str) -> None:
         if ray_token() is not None:
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's default only where it starts the cluster itself
-        import ray  # noqa: PLC0415  reads the environment when imported
-        from ray import serve  # noqa: PLC0415
+        import ray
+        from ray import serve
 
         self._name = name
         self._api = ServeApi(dashboard_url)
@@ -38,11 +38,11 @@ class RunningApplication:
         self._replicas = serve.get_deployment_handle(server, app_name=name)
         self._routers = serve.get_deployment_handle(ROUTER_DEPLOYMENT, app_name=name)
 
-    def __enter__(self) -> "RunningApplication":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        import ray  # noqa: PLC0415
+        import ray
 
         ray.shutdown()
 

@@ -18,9 +18,9 @@ class ServeApi:
 
     def __init__(self, dashboard_url: str, *, timeout_s: float = 30.0) -> None:
         self._url = dashboard_url.rstrip("/")
+        self._timeout_s = timeout_s
         token = ray_token()
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-        self._client = httpx.Client(base_url=self._url, timeout=timeout_s, headers=headers)
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
 
     def details(self) -> dict[str, Any]:
         """The state of every application (Serve's `ServeInstanceDetails`)."""
@@ -52,7 +52,9 @@ class ServeApi:
 
     def _call(self, method: str, **options: Any) -> httpx.Response:  # noqa: ANN401
         try:
-            response = self._client.request(method, APPLICATIONS_PATH, **options)
+            response = httpx.request(
+                method, self._url + APPLICATIONS_PATH, timeout=self._timeout_s, headers=self._headers, **options
+            )
         except httpx.HTTPError as error:
             msg = f"no answer from the Ray dashboard at {self._url} ({type(error).__name__}): is the cluster running?"
             raise ServeApiError(msg) from error

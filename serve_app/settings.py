@@ -28,6 +28,8 @@ class RoutingSettings(_Frozen):
     """Cost of a prefill token computed for a request, in tokens of waiting."""
     weight_per_waiting: float = Field(2.0, ge=0)
     """Added to the weight for each waiting request that a replica has on average."""
+    decode_tokens: int = Field(16, ge=0)
+    """How much a request being decoded delays a prefill there, in prefill tokens."""
     load_factor: float = Field(1.25, ge=1)
     """No conversation starts on a replica whose recent work exceeds this multiple of the mean ..."""
     load_margin_tokens: int = Field(8192, ge=0)
@@ -39,14 +41,14 @@ class RoutingSettings(_Frozen):
 
 
 class RouterSettings(_Frozen):
-    """The ingress routers. Changes restart them, but no replica."""
+    """The ingress routers, and how replicas and routers tell each other. A change redeploys the application."""
 
     replicas_per_node: int = Field(2, ge=1)
     """Router processes on each proxy node; two, so that one may die."""
     virtual_nodes: int = Field(128, ge=1)
     """Points of each replica's rank on the consistent-hash ring."""
-    decode_tokens: int = Field(256, ge=0)
-    """What a request's answer costs its replica, in prefill tokens; about what a few hundred tokens do on a GPU."""
+    answer_tokens: int = Field(256, ge=0)
+    """The work that a request's answer is for its replica, in prefill tokens; a few hundred answer tokens on a GPU."""
     half_life_s: float = Field(30.0, gt=0)
     """How fast the memory of recent work fades."""
     reservation_ttl_s: float = Field(600.0, gt=0)
@@ -108,6 +110,7 @@ def load_settings(path: Path) -> Settings:
 
     Raises:
         SettingsError: the file is absent, is not YAML, or does not fit; one line a fault.
+
     """
     try:
         content = yaml.safe_load(path.read_text())

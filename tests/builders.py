@@ -8,7 +8,7 @@ from router.policies import PrefixAffinityOptions, make_policy
 BLOCK_SIZE = 4
 ROOT = root_hash(model="m", adapter="", tenant="t", cache_salt="")
 OPTIONS = PrefixAffinityOptions(
-    weight_base=2.0, weight_per_waiting=2.0, load_factor=1.25, load_margin_tokens=64
+    weight_base=2.0, weight_per_waiting=2.0, decode_tokens=1, load_factor=1.25, load_margin_tokens=64
 )
 
 
@@ -35,11 +35,11 @@ def make_router(
 ) -> Router:
     """A router over a few replicas."""
     router = Router(
-        policy=make_policy(policy, OPTIONS, Random(seed)),  # noqa: S311
+        policy=make_policy(policy, OPTIONS, Random(seed)),
         block_size=BLOCK_SIZE,
         virtual_nodes=64,
         half_life_s=30,
-        decode_tokens=1,
+        answer_tokens=1,
         reservation_ttl_s=ttl_s,
         num_remembered=16,
     )

@@ -12,7 +12,7 @@ Require = Callable[[bool, str], None]
 def require() -> Require:
     """`require(there, what)`: skip visibly for want of something; fail instead where WARMROUTE_NO_SKIP is set."""
 
-    def check(there: bool, what: str) -> None:  # noqa: FBT001  reads as a sentence
+    def check(there: bool, what: str) -> None:
         if there:
             return
         if os.environ.get("WARMROUTE_NO_SKIP"):

@@ -83,9 +83,7 @@ def install_torch(indexes: list[str]) -> None:
 
 def configured_indexes() -> list[str]:
     """Pip's indexes, as uv's options."""
-    listing = subprocess.run(
-        [PYTHON, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True
-    ).stdout
+    listing = subprocess.run([PYTHON, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True).stdout
     options: list[str] = []
     for line in listing.splitlines():
         key, _, value = line.partition("=")
@@ -120,7 +118,7 @@ def run(command: list[object], failure: str) -> None:
 
 def step(title: str) -> None:
     """Show what takes time."""
-    print(f"==> {title}", flush=True)  # noqa: T201
+    print(f"==> {title}", flush=True)
 
 
 if __name__ == "__main__":

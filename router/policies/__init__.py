@@ -35,6 +35,7 @@ def make_policy(name: str, options: PrefixAffinityOptions, rng: Random) -> Polic
 
     Raises:
         UnknownPolicyError: there is none.
+
     """
     if name not in _NAME_TO_FACTORY:
         raise UnknownPolicyError(name, list(POLICY_NAMES))

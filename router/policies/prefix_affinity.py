@@ -1,7 +1,8 @@
 """Our policy: the replica on which the prompt costs least, in prefill tokens, everything counted.
 
-cost = outstanding tokens there (pending prefill, and decodes in tokens of prefill)
+cost = pending prefill tokens there
      + weight * (prompt tokens - tokens believed cached there)
+     + decode_tokens * requests being decoded there
 
 weight > 1, because a prefix computed twice also evicts something later, and because, past saturation,
 extra work delays everybody queued behind it: weight = base + per_waiting * (mean waiting requests a
@@ -28,9 +29,11 @@ class PrefixAffinityOptions:
     """The numbers of the cost rule and of its candidates."""
 
     weight_base: float
-    """Cost of a prefill token computed for this request, in outstanding tokens."""
+    """Cost of a prefill token computed for this request, in pending tokens."""
     weight_per_waiting: float
     """Added to the weight for each waiting request that a replica has on average."""
+    decode_tokens: int
+    """How much a request being decoded there delays a prefill, in tokens."""
     load_factor: float
     """No conversation starts where recent work exceeds this multiple of the mean ..."""
     load_margin_tokens: int
@@ -62,8 +65,9 @@ class PrefixAffinity:
         weight = self._weight(cluster)
 
         def cost(replica: Replica) -> float:
+            load = cluster.load_of(replica)
             uncached_tokens = request.num_prompt_tokens - cached_at[replica.replica_id]
-            return cluster.load.outstanding_tokens(replica.replica_id) + weight * uncached_tokens
+            return load.pending_tokens + weight * uncached_tokens + self._options.decode_tokens * load.num_running
 
         chosen = min(candidates, key=cost)
         return Choice(chosen, _reason(chosen, in_ring_order[0], cached_at[chosen.replica_id], cached))

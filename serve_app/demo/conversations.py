@@ -50,8 +50,9 @@ def load_conversations(path: Path, *, tools: list[dict[str, Any]] | None, limit:
 
     Raises:
         WorkloadError: the file cannot be read, or a line is not a conversation.
+
     """
-    conversations = []
+    conversations: list[Conversation] = []
     for number, line in enumerate(_lines(path), start=1):
         if limit is not None and len(conversations) == limit:
             break
@@ -66,6 +67,7 @@ def load_tools(path: Path) -> list[dict[str, Any]]:
 
     Raises:
         WorkloadError: it is not one.
+
     """
     try:
         tools = json.loads(path.read_text())

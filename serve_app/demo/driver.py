@@ -49,6 +49,7 @@ async def drive(
 
     Raises:
         DriveError: a request was not answered with 200.
+
     """
     waiting = iter(conversations)
     measurements: list[Measurement] = []
@@ -72,6 +73,7 @@ async def tokenize(turns: Sequence[Turn], *, url: str, model: str) -> list[list[
 
     Raises:
         DriveError: a request was not answered with 200.
+
     """
     async with httpx.AsyncClient(base_url=url, timeout=REQUEST_TIMEOUT_S) as client:
         prompts = []
@@ -114,6 +116,5 @@ async def _ask(client: httpx.AsyncClient, turn: Turn, model: str, max_tokens: in
 
 def _check(response: httpx.Response, turn: Turn) -> None:
     if not response.is_success:
-        raise DriveError(
-            f"{turn.conversation}, turn {turn.number}: the server answered {response.status_code}: {response.text[:500]}"
-        )
+        place = f"{turn.conversation}, turn {turn.number}"
+        raise DriveError(f"{place}: the server answered {response.status_code}: {response.text[:500]}")

@@ -39,6 +39,7 @@ class Experiment:
 
         Raises:
             DriveError, ExperimentError: the server does not do as it should.
+
         """
         self._learn_prompts()
         policy_before = self.application.policy()

@@ -37,6 +37,7 @@ def compare(plan: Plan, run: Run, console: Console, json_file: Path | None) -> N
 
     Raises:
         FAILURES: with a message for the user.
+
     """
     conversations = load_conversations(
         plan.texts or OWN_WORKLOAD, tools=load_tools(plan.tools) if plan.tools else None, limit=plan.sessions

@@ -18,12 +18,12 @@ BOOTSTRAP_SEED = 1
 def table(experiment: Experiment) -> Table:
     """Per policy and replica: requests and tokens; per policy: uncached prefill tokens and TTFT."""
     result = Table(title=f"{experiment.repetitions} repetitions, {experiment.concurrency} conversations at a time")
-    result.add_column("policy")
-    result.add_column("replica")
-    for name in ("requests", "prompt tokens", "cached tokens", "hit rate", "uncached tokens"):
-        result.add_column(name, justify="right")
-    for name in ("TTFT mean", "p50", "p95"):
-        result.add_column(name, justify="right")
+    for name in ("policy", "replica"):
+        result.add_column(name, no_wrap=True)
+    for name in ("requests", "prompt\ntokens", "cached\ntokens", "hit\nrate", "uncached\ntokens"):
+        result.add_column(name, justify="right", no_wrap=True)
+    for name in ("TTFT ms\nmean", "\np50", "\np95"):
+        result.add_column(name, justify="right", no_wrap=True)
     for policy, runs in experiment.policy_to_runs.items():
         everything = [each for run in runs for each in run]
         for replica in sorted({each.replica for each in everything}):
@@ -38,20 +38,21 @@ def lines(experiment: Experiment) -> list[str]:
     assert experiment.bound is not None
     kv_tokens = experiment.application.kv_capacity_tokens()
     working_set = experiment.bound.working_set_tokens
+    ratio_to_cache = f"{working_set / kv_tokens:.2f} times all KV cache ({kv_tokens:,} tokens)"
     result = [
-        f"Working set: {working_set:,} tokens, {working_set / kv_tokens:.2f} times all KV cache ({kv_tokens:,}); "
-        f"prefix common to all requests: {experiment.bound.common_tokens:,} tokens.",
+        f"Working set: {working_set:,} tokens, {ratio_to_cache}",
+        f"Prefix common to all requests: {experiment.bound.common_tokens:,} tokens",
+        "Of the tokens reusable beyond it, reused (in each repetition):",
     ]
     for policy, runs in experiment.policy_to_runs.items():
         reuses = [experiment.bound.measure(run) for run in runs]
-        share = sum(reuse.reused_tokens for reuse in reuses) / sum(reuse.reusable_tokens for reuse in reuses)
-        each = ", ".join(f"{reuse.share:.3f}" for reuse in reuses)
-        result.append(f"{policy}: reused {share:.3f} of the tokens reusable beyond the common prefix ({each}).")
+        share = sum(reuse.reused_tokens for reuse in reuses) / max(1, sum(reuse.reusable_tokens for reuse in reuses))
+        result.append(f"  {policy}: {share:.3f} ({', '.join(f'{reuse.share:.3f}' for reuse in reuses)})")
     for policy, ratio, uncached in _comparisons(experiment):
-        result.append(
-            f"{policy} against {BASELINE}: uncached prefill tokens {uncached:.3f}; median paired TTFT ratio "
-            f"{ratio.median:.3f}, 95 % interval {ratio.low:.3f} to {ratio.high:.3f}."
-        )
+        interval = f"95 % interval {ratio.low:.3f} to {ratio.high:.3f}"
+        result.append(f"{policy} against {BASELINE}:")
+        result.append(f"  uncached prefill tokens: {uncached:.3f} times")
+        result.append(f"  TTFT: {ratio.median:.3f} times (median of request by request, {interval})")
     return result
 
 
@@ -95,5 +96,5 @@ def _cells(measurements: list[Measurement]) -> list[str]:
         f"{totals.cached_tokens:,}",
         f"{totals.hit_rate:.1%}",
         f"{totals.uncached_tokens:,}",
-        *(f"{value * 1000:,.0f} ms" for value in seconds),
+        *(f"{value * 1000:,.0f}" for value in seconds),
     ]

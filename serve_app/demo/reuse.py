@@ -32,6 +32,7 @@ class ReuseBound:
     Args:
         prompts: token ids of each request.
         block_size: tokens in an engine block.
+
     """
 
     def __init__(self, prompts: Mapping[RequestKey, Sequence[int]], *, block_size: int) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -22,6 +24,7 @@ from serve_app.serve_api import ServeApi
 from tests.conftest import Require
 
 ROOT = Path(__file__).parent.parent.parent
+DEMO_MODEL = ROOT / ".warmroute" / "demo-model"
 START_TIMEOUT_S = 900
 STOP_TIMEOUT_S = 90
 
@@ -44,6 +47,7 @@ def run(folder: Path, require: Require) -> Iterator[Run]:
     """The server, ready; stopped with Ctrl-C at the end, and checked to have left nothing."""
     require(importlib.util.find_spec("vllm") is not None, "vLLM: install with `make install`")
     config = folder / "settings.yaml"
+    build_demo_model(DEMO_MODEL)
     config.write_text(yaml.safe_dump(demo_settings()))
     log = folder / "serve.log"
     with log.open("w") as output:
@@ -62,14 +66,10 @@ def run(folder: Path, require: Require) -> Iterator[Run]:
 COMMAND = [sys.executable, "-m", "serve_app.cli"]
 
 
-def demo_settings() -> dict[str, object]:
+def demo_settings() -> dict[str, Any]:
     """The shipped demo, with the demo model wherever the tests run."""
-    settings: dict[str, object] = yaml.safe_load((ROOT / "configs" / "cpu-demo.yaml").read_text())
-    model = ROOT / ".warmroute" / "demo-model"
-    build_demo_model(model)
-    llm = settings["llm"]
-    assert isinstance(llm, dict)
-    llm["model_loading_config"]["model_source"] = str(model)
+    settings: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "cpu-demo.yaml").read_text())
+    settings["llm"]["model_loading_config"]["model_source"] = str(DEMO_MODEL)
     return settings
 
 
@@ -120,11 +120,12 @@ def client(run: Run) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def replica_client(api: ServeApi, run: Run) -> Iterator[httpx.Client]:
-    """Straight to one replica's own port: what vLLM itself answers."""
-    (group,) = [each for each in api.details()["target_groups"] if each["app_name"] == run.application]
-    target = next(each for each in group["targets"])
-    with httpx.Client(base_url=f"http://{target['ip']}:{target['port']}", timeout=120) as client:
+def replica_client(run: Run) -> Iterator[httpx.Client]:
+    """Straight to one replica's own port, which HAProxy's configuration names: what vLLM itself answers."""
+    haproxy_config = next(Path(run.run_dir).rglob("haproxy.cfg")).read_text()
+    address = re.search(r"^\s*server \S*LLMReplica\S* (\S+:\d+)", haproxy_config, re.MULTILINE)
+    assert address is not None, haproxy_config
+    with httpx.Client(base_url=f"http://{address[1]}", timeout=120) as client:
         yield client
 
 

@@ -163,7 +163,9 @@ def test_load_returns_to_zero_after_every_kind_of_request(
         client.post("/v1/completions", json={"model": run_model, "prompt": "x", "max_tokens": -number - 1})
 
     def several(number: int) -> None:
-        client.post("/v1/completions", json={"model": run_model, "prompt": ["a", f"b{number}"], "max_tokens": 1, "n": 2})
+        client.post(
+            "/v1/completions", json={"model": run_model, "prompt": ["a", f"b{number}"], "max_tokens": 1, "n": 2}
+        )
 
     def tokenize(number: int) -> None:
         client.post("/tokenize", json={"model": run_model, "prompt": f"text {number}"})

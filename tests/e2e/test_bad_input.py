@@ -57,7 +57,7 @@ def assert_same_answer(client: httpx.Client, replica_client: httpx.Client, path:
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streaming"])
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("path", GOOD)
-def test_a_bad_body_gets_vllms_answer(  # noqa: PLR0913  a table of three dimensions
+def test_a_bad_body_gets_vllms_answer(
     client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, fault: str, stream: bool
 ) -> None:
     """Status and body, for each API."""

@@ -10,7 +10,10 @@ from serve_app.local_cluster import Run
 from serve_app.replica_headers import POLICY_HEADER
 from serve_app.running_application import RunningApplication
 from serve_app.serve_api import ServeApi
-from tests.e2e.conftest import COMMAND
+from tests.e2e.conftest import COMMAND, demo_settings
+
+ENGINE = demo_settings()["llm"]["engine_kwargs"]
+KV_CAPACITY_TOKENS = ENGINE["num_gpu_blocks_override"] * ENGINE["block_size"]
 
 
 def process_ids(api: ServeApi, run: Run) -> set[tuple[str, int]]:
@@ -46,14 +49,19 @@ def test_routers_agree_on_what_is_where(application: RunningApplication) -> None
     assert routers[0]["replicas"].keys() == routers[1]["replicas"].keys()
     for router in routers:
         assert sorted(replica["rank"] for replica in router["replicas"].values()) == [0, 1]
-        assert {replica["kv_capacity_tokens"] for replica in router["replicas"].values()} == {768 * 32}
+        assert {replica["kv_capacity_tokens"] for replica in router["replicas"].values()} == {KV_CAPACITY_TOKENS}
 
 
 def test_a_second_server_is_refused_in_a_sentence(folder: Path, run: Run, tmp_path: Path) -> None:
     """The ports are taken, by us."""
     assert run.url
     result = subprocess.run(
-        [*COMMAND, "serve", folder / "settings.yaml"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [*COMMAND, "serve", folder / "settings.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert result.returncode == 1
     assert "port 8000, 8265, 8404, 8500, 9101 is taken on this machine" in result.stderr
@@ -65,7 +73,7 @@ def test_the_demo_prints_its_table(folder: Path, run: Run) -> None:
     """Both policies, every figure, and the policy as it was before."""
     assert run.url
     command = [*COMMAND, "demo", "--sessions", "4", "--concurrency", "4", "--repetitions", "1", "--max-tokens", "2"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=500, check=False)
     assert result.returncode == 0, result.stderr
-    for expected in ("round_robin", "prefix_affinity", "hit rate", "TTFT", "Working set", "median paired TTFT ratio"):
+    for expected in ("round_robin", "prefix_affinity", "TTFT ms", "Working set", "95 % interval"):
         assert expected in result.stdout

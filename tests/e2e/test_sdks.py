@@ -35,7 +35,11 @@ def test_openai_reports_the_second_turns_cached_tokens(
         if stream:
             chunks = list(
                 openai_client.chat.completions.create(
-                    model=run_model, messages=messages, max_tokens=4, stream=True, stream_options={"include_usage": True}
+                    model=run_model,
+                    messages=messages,
+                    max_tokens=4,
+                    stream=True,
+                    stream_options={"include_usage": True},
                 )
             )
             answer = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)

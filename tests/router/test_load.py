@@ -13,7 +13,7 @@ ONE, TWO = ReplicaId("one"), ReplicaId("two")
 
 def make_book(*, ttl_s: float = 60, num_remembered: int = 8) -> LoadBook:
     """Two replicas, nothing outstanding."""
-    book = LoadBook(half_life_s=10, decode_tokens=5, ttl_s=ttl_s, num_remembered=num_remembered)
+    book = LoadBook(half_life_s=10, answer_tokens=5, ttl_s=ttl_s, num_remembered=num_remembered)
     book.add_replica(ONE)
     book.add_replica(TWO)
     return book
@@ -107,15 +107,6 @@ def test_recent_work_fades_by_half() -> None:
     book.fade(now=10)
     assert book[ONE].recent_tokens == 42.5
     assert book[TWO].recent_tokens == 0
-
-
-def test_outstanding_tokens_count_prefill_and_decode() -> None:
-    """Waiting requests by their pending tokens, decoding ones by 5 tokens each."""
-    book = make_book()
-    book.reserve(make_reservation("a"), now=0)
-    book.reserve(make_reservation("b"), now=0)
-    book.prefilled(RequestId("b"), prompt_tokens=100, now=0)
-    assert book.outstanding_tokens(ONE) == 80 + 5
 
 
 request_ids = st.sampled_from("abcdef").map(RequestId)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from serve_app.cli import app
@@ -47,6 +48,14 @@ def test_bad_settings_are_explained(empty_folder: Path) -> None:
     assert result.exit_code == 1
     assert "polcy is not a setting" in result.output
     assert "Traceback" not in result.output
+
+
+def test_the_serve_config_is_printed_as_yaml(empty_folder: Path) -> None:
+    """And nothing else, so that it can be piped."""
+    (empty_folder / "good.yaml").write_text("llm: {model_loading_config: {model_id: m}}")
+    result = runner.invoke(app, ["serve-config", "good.yaml"])
+    assert result.exit_code == 0
+    assert yaml.safe_load(result.output)["applications"][0]["import_path"] == "serve_app.app:build"
 
 
 def test_a_dashboard_that_does_not_answer_is_named() -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from random import Random
+from typing import ClassVar
 
 import pytest
 import zstandard
@@ -66,7 +67,7 @@ class TestConversations:
     def test_unreadable_files_are_named(self, tmp_path: Path) -> None:
         """Absent, not compressed, not JSON."""
         (tmp_path / "not.zst").write_text("plain")
-        with pytest.raises(WorkloadError, match="not.zst cannot be read"):
+        with pytest.raises(WorkloadError, match=r"not.zst cannot be read"):
             load_conversations(tmp_path / "not.zst", tools=None, limit=None)
         with pytest.raises(WorkloadError, match="absent cannot be read"):
             load_tools(tmp_path / "absent")
@@ -84,7 +85,7 @@ class TestConversations:
 class TestReuseBound:
     """Blocks of 2 tokens; both users share the first block."""
 
-    PROMPTS = {("a", 0): [1, 1, 2], ("a", 1): [1, 1, 2, 2, 3], ("b", 0): [1, 1, 9, 9, 9]}
+    PROMPTS: ClassVar = {("a", 0): [1, 1, 2], ("a", 1): [1, 1, 2, 2, 3], ("b", 0): [1, 1, 9, 9, 9]}
 
     def test_sizes(self) -> None:
         """Blocks 11, 22 and 99 are the whole working set; only the first is common."""

@@ -71,9 +71,9 @@ def test_template_renders_every_role(tokenizer: Any) -> None:
         {"role": "tool", "tool_call_id": "c1", "content": "[2]"},
         {"role": "assistant", "content": "One. "},
     ]
-    head, _, turns = render(
-        tokenizer, messages, tools=[tool], add_generation_prompt=True
-    ).partition("</tool_call><|im_end|>\n")
+    head, _, turns = render(tokenizer, messages, tools=[tool], add_generation_prompt=True).partition(
+        "</tool_call><|im_end|>\n"
+    )
     assert head.startswith("<|im_start|>system\nBe kind.\n\n# Tools\n")
     assert f"<tools>\n{json.dumps(tool)}\n</tools>" in head
     assert turns == (
@@ -100,8 +100,7 @@ def test_content_beside_a_tool_call_keeps_its_line(tokenizer: Any) -> None:
     """What an assistant says before a call is set apart by one line break."""
     message = {"role": "assistant", "content": "Wait.", "tool_calls": [call("")]}
     assert render(tokenizer, [message]) == (
-        "<|im_start|>assistant\nWait.\n"
-        '<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call><|im_end|>\n'
+        '<|im_start|>assistant\nWait.\n<tool_call>\n{"name": "look", "arguments": {}}\n</tool_call><|im_end|>\n'
     )
 
 
@@ -147,9 +146,7 @@ def test_weights_load(model_path: Path, tokenizer: Any) -> None:
     assert generated.shape[1] == inputs["input_ids"].shape[1] + 3
 
 
-def test_build_is_skipped_until_the_corpus_changes(
-    tmp_path: Path, small_corpus: list[Path]
-) -> None:
+def test_build_is_skipped_until_the_corpus_changes(tmp_path: Path, small_corpus: list[Path]) -> None:
     """A second build leaves the folder alone, and one after an edit replaces it."""
     path = tmp_path / "model"
     assert not is_current(path, small_corpus)

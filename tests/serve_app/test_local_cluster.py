@@ -14,7 +14,9 @@ from serve_app.local_cluster import RUN_VARIABLE, Run, StartError, check_machine
 from serve_app.settings import HttpSettings, LocalSettings, Settings
 
 SLEEP = "import time; time.sleep(600)"
-PARENT = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); print('up', flush=True); {SLEEP}"
+PARENT = (
+    f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); print('up', flush=True); {SLEEP}"
+)
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); {SLEEP}"
 
 
@@ -112,5 +114,3 @@ def test_too_little_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_replicas_at_the_start(deployment: dict[str, object], expected: int) -> None:
     """As Serve counts them."""
     assert num_replicas(Settings(llm={"deployment_config": deployment})) == expected
-
-

@@ -131,7 +131,7 @@ SOURCES = [
 ]
 
 
-def find(module: str, name: str, used_in: str) -> Any:  # noqa: ANN401
+def find(module: str, name: str, used_in: str) -> Any:
     """The object, or a failure that says what is gone."""
     try:
         found = importlib.import_module(module)
@@ -140,10 +140,12 @@ def find(module: str, name: str, used_in: str) -> Any:  # noqa: ANN401
     try:
         return reduce(_attribute, name.split("."), found)
     except AttributeError:
-        pytest.fail(f"{module}.{name} is gone; serve_app/{used_in} needs it: pin the version before, or adapt that file")
+        pytest.fail(
+            f"{module}.{name} is gone; serve_app/{used_in} needs it: pin the version before, or adapt that file"
+        )
 
 
-def _attribute(owner: Any, name: str) -> Any:  # noqa: ANN401
+def _attribute(owner: Any, name: str) -> Any:
     """Dataclass and pydantic fields without a default are no class attributes."""
     for fields in ("__dataclass_fields__", "model_fields"):
         if name in getattr(owner, fields, {}):
@@ -175,12 +177,14 @@ def test_a_private_function_still_takes_our_arguments(
 def test_a_private_attribute_is_still_set(module: str, name: str, text: str, used_in: str) -> None:
     """By source."""
     source = inspect.getsource(find(module, name, used_in))
-    assert text in source, f"{module}.{name} no longer sets {text.strip(' =')}; serve_app/{used_in} reads it: adapt that file"
+    assert text in source, (
+        f"{module}.{name} no longer sets {text.strip(' =')}; serve_app/{used_in} reads it: adapt that file"
+    )
 
 
 def test_haproxy_still_strips_our_header_from_clients() -> None:
     """The note's name begins with the prefix that Serve reserves for routers."""
-    from serve_app.routing_note import NOTE_HEADER  # noqa: PLC0415
+    from serve_app.routing_note import NOTE_HEADER
 
     prefix = find("ray.serve._private.constants", "SERVE_INGRESS_ROUTER_HEADER_PREFIX", "routing_note.py")
     assert NOTE_HEADER.startswith(prefix)
@@ -188,5 +192,7 @@ def test_haproxy_still_strips_our_header_from_clients() -> None:
 
 def test_a_name_that_is_gone_is_reported_in_a_sentence() -> None:
     """So that this file can be trusted to fail."""
-    with pytest.raises(pytest.fail.Exception, match=r"ray.serve.gone is gone; serve_app/x.py needs it: pin the version"):
+    with pytest.raises(
+        pytest.fail.Exception, match=r"ray.serve.gone is gone; serve_app/x.py needs it: pin the version"
+    ):
         find("ray.serve", "gone", "x.py")

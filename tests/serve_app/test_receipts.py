@@ -157,7 +157,9 @@ async def test_a_response_by_another_replica_than_chosen_names_both() -> None:
 
 async def test_unknown_counts_are_left_out() -> None:
     """A prompt that could not be tokenised has no length to tell."""
-    _, headers, _ = await call(RoutingNote(RequestId("id-1"), ReplicaId("here"), "prefix_affinity", "not_json", None, None))
+    _, headers, _ = await call(
+        RoutingNote(RequestId("id-1"), ReplicaId("here"), "prefix_affinity", "not_json", None, None)
+    )
     assert headers["x-warmroute-reason"] == "not_json"
     assert "x-warmroute-prompt-tokens" not in headers
 

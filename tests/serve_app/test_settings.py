@@ -27,10 +27,22 @@ def test_both_machines_have_a_config() -> None:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{llm: {}, rooting: {}}", "rooting is not a setting; allowed here: http, llm, local, name, route_prefix, rout"),
-        ("{llm: {}, routing: {polcy: x}}", "routing.polcy is not a setting; allowed here: load_factor, load_margin_tok"),
-        ("{llm: {}, routing: {policy: fast}}", "routing.policy = 'fast': Input should be 'prefix_affinity', 'round_rob"),
-        ("{llm: {}, routing: {load_factor: 0.5}}", "routing.load_factor = 0.5: Input should be greater than or equal to"),
+        (
+            "{llm: {}, rooting: {}}",
+            "rooting is not a setting; allowed here: http, llm, local, name, route_prefix, rout",
+        ),
+        (
+            "{llm: {}, routing: {polcy: x}}",
+            "routing.polcy is not a setting; allowed here: load_factor, load_margin_tok",
+        ),
+        (
+            "{llm: {}, routing: {policy: fast}}",
+            "routing.policy = 'fast': Input should be 'prefix_affinity', 'round_rob",
+        ),
+        (
+            "{llm: {}, routing: {load_factor: 0.5}}",
+            "routing.load_factor = 0.5: Input should be greater than or equal to",
+        ),
         ("{llm: {}, http: {port: 99999}}", "http.port = 99999: Input should be less than or equal to 65535"),
         ("{}", "llm is missing and has no default"),
         ("{llm: {}, name: Up Case}", "name = 'Up Case': String should match pattern"),
