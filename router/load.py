@@ -36,7 +36,6 @@ class _Claim:
     reservation: Reservation
     pending_tokens: int
     prompt_tokens_left: int
-    expires_at: float
 
     @property
     def is_waiting(self) -> bool:
@@ -49,20 +48,27 @@ class LoadBook:
     Args:
         half_life_s: how fast recent work fades.
         answer_tokens: the work that a request's answer is, in prefill tokens.
-        ttl_s: a reservation without any receipt for this long is released.
+        arrival_ttl_s: a reservation is released when its request did not reach the replica in this time.
+        ttl_s: afterwards, a reservation without any receipt for this long is released.
         num_remembered: finished ids kept so that a reservation which arrives after its own end (a peer's
             broadcast overtaken by the receipt) is not booked for ever.
 
     """
 
-    def __init__(self, *, half_life_s: float, answer_tokens: int, ttl_s: float, num_remembered: int) -> None:
+    def __init__(
+        self, *, half_life_s: float, answer_tokens: int, arrival_ttl_s: float, ttl_s: float, num_remembered: int
+    ) -> None:
         self._half_life_s = half_life_s
         self._answer_tokens = answer_tokens
         self._faded_at: float | None = None
+        self._arrival_ttl_s = arrival_ttl_s
         self._ttl_s = ttl_s
         self._num_remembered = num_remembered
         self._loads: dict[ReplicaId, ReplicaLoad] = {}
-        self._claims: OrderedDict[RequestId, _Claim] = OrderedDict()  # in order of expiry
+        self._claims: dict[RequestId, _Claim] = {}
+        # When each claim expires, soonest first: those that have not arrived, and the others.
+        self._unseen_to_expiry: OrderedDict[RequestId, float] = OrderedDict()
+        self._seen_to_expiry: OrderedDict[RequestId, float] = OrderedDict()
         self._finished: OrderedDict[RequestId, None] = OrderedDict()
 
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
@@ -100,24 +106,29 @@ class LoadBook:
             pending_tokens=reservation.pending_tokens,
             # A request of unknown length still waits for its first token.
             prompt_tokens_left=max(reservation.request.num_prompt_tokens, 1),
-            expires_at=now + self._ttl_s,
         )
+        self._unseen_to_expiry[request_id] = now + self._arrival_ttl_s
         load.pending_tokens += reservation.pending_tokens
         load.recent_tokens += reservation.pending_tokens + self._answer_tokens
         load.num_waiting += 1
         return True
+
+    def arrived(self, request_id: RequestId, *, now: float) -> None:
+        """A sign of life from the replica: the request is there."""
+        if request_id not in self._claims:
+            return
+        self._unseen_to_expiry.pop(request_id, None)
+        self._seen_to_expiry[request_id] = now + self._ttl_s
+        self._seen_to_expiry.move_to_end(request_id)
 
     def prefilled(self, request_id: RequestId, *, prompt_tokens: int, now: float) -> Reservation | None:
         """The engine computed `prompt_tokens` of the request's prompt: all of it, or one prompt of a list.
 
         Returns the reservation when that completed its prefill.
         """
+        self.arrived(request_id, now=now)
         claim = self._claims.get(request_id)
-        if claim is None:
-            return None
-        claim.expires_at = now + self._ttl_s
-        self._claims.move_to_end(request_id)
-        if not claim.is_waiting:
+        if claim is None or not claim.is_waiting:
             return None
         load = self._loads[claim.reservation.replica_id]
         done_tokens = min(max(prompt_tokens, 1), claim.prompt_tokens_left)
@@ -139,8 +150,12 @@ class LoadBook:
         return self._release(request_id) if request_id in self._claims else None
 
     def expired(self, *, now: float) -> list[RequestId]:
-        """Requests without a sign of life for longer than the TTL; they stay booked until `finished`."""
-        return [request_id for request_id, _ in takewhile(lambda item: item[1].expires_at <= now, self._claims.items())]
+        """Requests without a sign of life for longer than their TTL; they stay booked until `finished`."""
+        return [
+            request_id
+            for expiries in (self._unseen_to_expiry, self._seen_to_expiry)
+            for request_id, _ in takewhile(lambda item: item[1] <= now, expiries.items())
+        ]
 
     @property
     def num_reservations(self) -> int:
@@ -149,6 +164,8 @@ class LoadBook:
 
     def _release(self, request_id: RequestId) -> Reservation | None:
         claim = self._claims.pop(request_id)
+        self._unseen_to_expiry.pop(request_id, None)
+        self._seen_to_expiry.pop(request_id, None)
         load = self._loads[claim.reservation.replica_id]
         load.pending_tokens -= claim.pending_tokens
         if not claim.is_waiting:
@@ -166,5 +183,7 @@ class LoadBook:
             assert load.num_waiting == num_waiting, (replica_id, load)
             assert load.num_running == len(claims) - num_waiting, (replica_id, load)
         assert len(self._finished) <= self._num_remembered
-        expiries = [claim.expires_at for claim in self._claims.values()]
-        assert expiries == sorted(expiries), "reservations are not in order of expiry"
+        assert self._claims.keys() == self._unseen_to_expiry.keys() | self._seen_to_expiry.keys()
+        assert not self._unseen_to_expiry.keys() & self._seen_to_expiry.keys()
+        for expiries in (self._unseen_to_expiry, self._seen_to_expiry):
+            assert list(expiries.values()) == sorted(expiries.values()), "reservations are not in order of expiry"

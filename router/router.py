@@ -32,7 +32,8 @@ class Router:
         virtual_nodes: points of each rank on the ring.
         half_life_s: how fast the memory of recent work fades.
         answer_tokens: the work that a request's answer is, in prefill tokens.
-        reservation_ttl_s: how long a decision counts as load without any sign of life.
+        arrival_ttl_s: how long a decision counts as load while its request has not reached the replica.
+        reservation_ttl_s: how long it counts afterwards, without any further receipt.
         num_remembered: ended requests remembered, to recognise reservations that arrive late.
 
     """
@@ -45,6 +46,7 @@ class Router:
         virtual_nodes: int,
         half_life_s: float,
         answer_tokens: int,
+        arrival_ttl_s: float,
         reservation_ttl_s: float,
         num_remembered: int,
     ) -> None:
@@ -55,6 +57,7 @@ class Router:
             load=LoadBook(
                 half_life_s=half_life_s,
                 answer_tokens=answer_tokens,
+                arrival_ttl_s=arrival_ttl_s,
                 ttl_s=reservation_ttl_s,
                 num_remembered=num_remembered,
             ),
@@ -115,6 +118,10 @@ class Router:
         """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing."""
         if self.cluster.load.reserve(reservation, now=now):
             self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
+
+    def on_arrived(self, request_id: RequestId, *, now: float) -> None:
+        """The request reached its replica."""
+        self.cluster.load.arrived(request_id, now=now)
 
     def on_prefilled(self, request_id: RequestId, *, prompt_tokens: int, now: float) -> None:
         """A first token: the engine has computed `prompt_tokens` for this request, so it holds them."""

@@ -2,7 +2,7 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.receipts import Finished, Report, current_request_id
+from serve_app.receipts import Arrived, Finished, Report, current_request_id
 from serve_app.replica_headers import (
     BELIEVED_CACHED_TOKENS_HEADER,
     POLICY_HEADER,
@@ -37,6 +37,8 @@ class ExplainAndReport:
                 message["headers"] = [*message.get("headers", ()), *explanation]
             await send(message)
 
+        if note is not None:
+            self._report(Arrived(note.request_id))
         token = current_request_id.set(note.request_id if note else None)
         try:
             await self._app(scope, receive, send_explained)

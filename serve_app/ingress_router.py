@@ -43,7 +43,7 @@ from serve_app.broadcast import broadcast_to_routers
 from serve_app.delivery import Delivery
 from serve_app.metrics import RouterMetrics
 from serve_app.prompt import Prompt, PromptReader
-from serve_app.receipts import Prefilled, Receipt
+from serve_app.receipts import Arrived, Finished, Prefilled, Receipt
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_body import Unreadable, UnreadableError
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
@@ -53,6 +53,7 @@ logger = logging.getLogger("ray.serve")
 
 TRUNCATED_HEADER = "x-body-truncated"
 NO_REPLICAS = "no_replicas"
+ROUTING_ERROR = "routing_error"
 NOBODY = ReplicaId("none")
 """No replica has this id, so HAProxy sends the request through Serve's fallback proxy."""
 BYTES_PER_TOKEN = 4
@@ -103,7 +104,12 @@ class IngressRouter:
         """Choose a replica for one client request. Never fails: what cannot be keyed is balanced by load."""
         body = await request.body()
         prompt = await self._read(body, is_truncated=TRUNCATED_HEADER in request.headers)
-        note = self._decide(prompt, num_body_bytes=len(body))
+        try:
+            note = self._decide(prompt, num_body_bytes=len(body))
+        except Exception:
+            # A fault of ours may cost this request its affinity, never its answer.
+            logger.exception("Cannot decide")
+            note = self._unplaced(ROUTING_ERROR)
         self._metrics.on_decision(note)
         answer = {"replica_id": note.replica_id, "request_headers": {NOTE_HEADER: note.encode()}}
         return Response(orjson.dumps(answer), media_type="application/json")
@@ -115,10 +121,13 @@ class IngressRouter:
             return
         now = time.monotonic()
         for receipt in receipts:
-            if isinstance(receipt, Prefilled):
-                router.on_prefilled(receipt.request_id, prompt_tokens=receipt.prompt_tokens, now=now)
-            else:
-                router.on_finished(receipt.request_id)
+            match receipt:
+                case Arrived():
+                    router.on_arrived(receipt.request_id, now=now)
+                case Prefilled():
+                    router.on_prefilled(receipt.request_id, prompt_tokens=receipt.prompt_tokens, now=now)
+                case Finished():
+                    router.on_finished(receipt.request_id)
 
     async def on_reservations(self, reservations: Sequence[Reservation]) -> None:
         """From every router, ourselves included; what we booked ourselves is known already."""
@@ -135,6 +144,8 @@ class IngressRouter:
 
     async def snapshot(self) -> dict[str, Any]:
         """The router's own view, for operators and tests. Counts and ids only."""
+        if self._router is not None:
+            self._router.expire(now=time.monotonic())
         return {
             "router": self._router_id,
             "policy": self._routing.policy,
@@ -155,27 +166,27 @@ class IngressRouter:
         return reason
 
     def _decide(self, prompt: Prompt | Unreadable, *, num_body_bytes: int) -> RoutingNote:
-        request_id = RequestId(uuid.uuid4().hex)
-        nobody = RoutingNote(request_id, NOBODY, self._routing.policy, NO_REPLICAS, None, None)
         if self._router is None:
-            return nobody
-        request = self._describe(self._router, request_id, prompt, num_body_bytes)
+            return self._unplaced(NO_REPLICAS)
+        request = self._describe(self._router, prompt, num_body_bytes)
         try:
             routed = self._router.choose(request, now=time.monotonic())
         except NoReplicasError:
-            return nobody
+            return self._unplaced(NO_REPLICAS)
         self._reservations.post(routed.reservation)
         return _note(routed.decision, prompt)
 
-    def _describe(
-        self, router: Router, request_id: RequestId, prompt: Prompt | Unreadable, num_body_bytes: int
-    ) -> RouteRequest:
+    def _unplaced(self, reason: str) -> RoutingNote:
+        """No replica: Serve's fallback proxy will find one."""
+        return RoutingNote(_new_id(), NOBODY, self._routing.policy, reason, None, None)
+
+    def _describe(self, router: Router, prompt: Prompt | Unreadable, num_body_bytes: int) -> RouteRequest:
         if isinstance(prompt, Unreadable):
             num_tokens = min(num_body_bytes // BYTES_PER_TOKEN, self._prompts.max_model_len)
-            return RouteRequest(request_id, model="", tenant="", num_prompt_tokens=num_tokens, block_hashes=())
+            return RouteRequest(_new_id(), model="", tenant="", num_prompt_tokens=num_tokens, block_hashes=())
         root = root_hash(model=prompt.model, adapter="", tenant="", cache_salt=prompt.cache_salt)
         return RouteRequest(
-            request_id,
+            _new_id(),
             model=prompt.model,
             tenant="",
             num_prompt_tokens=len(prompt.token_ids),
@@ -208,12 +219,17 @@ class IngressRouter:
             virtual_nodes=self._settings.virtual_nodes,
             half_life_s=self._settings.half_life_s,
             answer_tokens=self._settings.answer_tokens,
+            arrival_ttl_s=self._settings.arrival_ttl_s,
             reservation_ttl_s=self._settings.reservation_ttl_s,
             num_remembered=self._settings.num_remembered,
         )
 
     def _make_policy(self) -> Policy:
         return make_policy(self._routing.policy, self._routing.policy_options(), random.Random())  # noqa: S311
+
+
+def _new_id() -> RequestId:
+    return RequestId(uuid.uuid4().hex)
 
 
 def _facts(info: RunningReplicaInfo) -> ReplicaFacts | None:

@@ -12,7 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -100,10 +100,20 @@ def start_ray(settings: Settings) -> Run:
         StartError: Ray did not start.
 
     """
-    run_id = uuid.uuid4().hex[:12]
-    run_dir = Path(tempfile.mkdtemp(prefix="warmroute-"))  # short: it holds sockets
-    os.environ |= data_path_environment(settings) | local_environment(run_dir) | {RUN_VARIABLE: run_id}
-    import ray
+    run = Run(
+        run_id=uuid.uuid4().hex[:12],
+        owner_pid=os.getpid(),
+        owner_started_at=psutil.Process().create_time(),
+        run_dir=tempfile.mkdtemp(prefix="warmroute-"),  # a short path: it holds sockets
+        application=settings.name,
+        model=settings.model_id,
+        url=f"http://127.0.0.1:{settings.http.port}{settings.route_prefix.rstrip('/')}",
+        dashboard_url=f"http://127.0.0.1:{settings.local.dashboard_port}",
+        ray_address="",
+    )
+    run.save()
+    os.environ |= data_path_environment(settings) | local_environment(Path(run.run_dir)) | {RUN_VARIABLE: run.run_id}
+    import ray  # reads the environment when imported
 
     try:
         context = ray.init(
@@ -116,19 +126,9 @@ def start_ray(settings: Settings) -> Run:
             logging_level="error",
         )
     except (OSError, RuntimeError, ValueError) as error:
-        msg = f"Ray did not start: {error}"
-        raise StartError(msg) from error
-    run = Run(
-        run_id=run_id,
-        owner_pid=os.getpid(),
-        owner_started_at=psutil.Process().create_time(),
-        run_dir=str(run_dir),
-        application=settings.name,
-        url=f"http://127.0.0.1:{settings.http.port}{settings.route_prefix.rstrip('/')}",
-        dashboard_url=f"http://{context.dashboard_url}",
-        ray_address=context.address_info["gcs_address"],
-        model=settings.model_id,
-    )
+        stop(run)
+        raise StartError(f"Ray did not start: {error}") from error
+    run = replace(run, ray_address=context.address_info["gcs_address"])
     run.save()
     return run
 

@@ -10,6 +10,13 @@ from router import RequestId
 
 
 @dataclass(frozen=True, slots=True)
+class Arrived:
+    """The request reached the replica."""
+
+    request_id: RequestId
+
+
+@dataclass(frozen=True, slots=True)
 class Prefilled:
     """The engine produced a first token. A request with several prompts sends one for each."""
 
@@ -25,7 +32,7 @@ class Finished:
     request_id: RequestId
 
 
-Receipt = Prefilled | Finished
+Receipt = Arrived | Prefilled | Finished
 Report = Callable[[Receipt], None]
 
 current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request_id", default=None)

@@ -51,8 +51,10 @@ class RouterSettings(_Frozen):
     """The work that a request's answer is for its replica, in prefill tokens; a few hundred answer tokens on a GPU."""
     half_life_s: float = Field(30.0, gt=0)
     """How fast the memory of recent work fades."""
+    arrival_ttl_s: float = Field(30.0, gt=0)
+    """A routed request that does not reach its replica (HAProxy turned elsewhere) counts as load for this long."""
     reservation_ttl_s: float = Field(600.0, gt=0)
-    """A routed request counts as load at most this long without a sign of life from its replica."""
+    """One that did reach it counts at most this long without a further sign of life."""
     num_remembered: int = Field(65536, ge=1)
     """Ended requests remembered, to recognise reservations that arrive after their own end."""
     max_undelivered: int = Field(65536, ge=1)

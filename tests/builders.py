@@ -40,6 +40,7 @@ def make_router(
         virtual_nodes=64,
         half_life_s=30,
         answer_tokens=1,
+        arrival_ttl_s=ttl_s / 6,
         reservation_ttl_s=ttl_s,
         num_remembered=16,
     )

@@ -3,7 +3,12 @@
 import os
 from collections.abc import Callable
 
+import hypothesis
 import pytest
+
+# Time limits on examples would fail on a busy machine and say nothing about the code.
+hypothesis.settings.register_profile("warmroute", deadline=None)
+hypothesis.settings.load_profile("warmroute")
 
 Require = Callable[[bool, str], None]
 

@@ -83,13 +83,18 @@ def install_torch(indexes: list[str]) -> None:
 
 def configured_indexes() -> list[str]:
     """Pip's indexes, as uv's options."""
-    listing = subprocess.run([PYTHON, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True).stdout
+    command = [str(PYTHON), "-m", "pip", "config", "list"]
+    return as_uv_options(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def as_uv_options(pip_config: str) -> list[str]:
+    """From the lines of `pip config list`."""
     options: list[str] = []
-    for line in listing.splitlines():
+    for line in pip_config.splitlines():
         key, _, value = line.partition("=")
         option = PIP_TO_UV_OPTION.get(key.rpartition(".")[2])
         if option is not None:
-            for location in value.strip().strip("'\"").split():
+            for location in value.strip("'\" ").split():
                 options += [option, location]
     # As pip does: the best version, wherever it is.
     return [*options, "--index-strategy", "unsafe-best-match"]

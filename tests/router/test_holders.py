@@ -150,4 +150,4 @@ class HoldersAgainstModel(RuleBasedStateMachine):
 
 
 TestHoldersAgainstModel = HoldersAgainstModel.TestCase
-TestHoldersAgainstModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestHoldersAgainstModel.settings = settings(max_examples=60, stateful_step_count=30)

@@ -50,13 +50,23 @@ def test_an_aborted_request_leaves_no_belief() -> None:
     assert router.choose(make_request("b", 1, 2, 3), now=1).decision.best_cached_tokens == 0
 
 
-def test_a_lost_receipt_is_not_counted_for_ever() -> None:
-    """After the TTL the reservation is released, and the belief with it."""
+def test_a_request_that_never_arrives_is_not_counted_for_long() -> None:
+    """HAProxy turned elsewhere with it: after 10 s the reservation is released, and the belief with it."""
     router = make_router(ttl_s=60)
     router.choose(make_request("lost", 1, 2), now=0)
-    assert router.expire(now=59) == 0
-    assert router.expire(now=60) == 1
+    assert router.expire(now=9) == 0
+    assert router.expire(now=10) == 1
     assert all(router.cluster.load_of(replica).num_requests == 0 for replica in router.cluster.replicas)
+    assert router.choose(make_request("next", 1, 2, 3), now=10).decision.best_cached_tokens == 0
+
+
+def test_a_lost_receipt_is_not_counted_for_ever() -> None:
+    """It arrived, and nothing was heard of it for 60 s."""
+    router = make_router(ttl_s=60)
+    router.choose(make_request("silent", 1, 2), now=0)
+    router.on_arrived(RequestId("silent"), now=1)
+    assert router.expire(now=60) == 0
+    assert router.expire(now=61) == 1
 
 
 def test_a_cache_reset_forgets_every_prefix() -> None:
@@ -103,6 +113,11 @@ class RouterMachine(RuleBasedStateMachine):
         self.router.on_prefilled(self._some_id(data), prompt_tokens=prompt_tokens, now=self.now)
 
     @rule(data=st.data())
+    def arrive(self, data: st.DataObject) -> None:
+        """The replica has it."""
+        self.router.on_arrived(self._some_id(data), now=self.now)
+
+    @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         """An end."""
         self.router.on_finished(self._some_id(data))
@@ -139,4 +154,4 @@ class RouterMachine(RuleBasedStateMachine):
 
 
 TestRouterMachine = RouterMachine.TestCase
-TestRouterMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRouterMachine.settings = settings(max_examples=60, stateful_step_count=40)

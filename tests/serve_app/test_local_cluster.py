@@ -38,19 +38,18 @@ def make_run(tmp_path: Path, run_id: str) -> Run:
 def test_stop_ends_exactly_the_processes_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Children included, also those that ignore the polite signal; another run is left alone."""
     monkeypatch.setattr(local_cluster, "STOP_TIMEOUT_S", 2.0)
-    ours, stubborn, other = start(PARENT, "ours"), start(STUBBORN, "ours"), start(PARENT, "other")
-    child = psutil.Process(ours.pid).children()[0]
     run, state_file = make_run(tmp_path, "ours"), tmp_path / "run.json"
     run.save(state_file)
-    try:
-        stop(run, state_file=state_file)
-        assert not any(psutil.pid_exists(pid) for pid in (ours.pid, stubborn.pid, child.pid))
-        assert other.poll() is None
-        assert not state_file.exists()
-        assert not Path(run.run_dir).exists()
-    finally:
-        stop(make_run(tmp_path, "other"), state_file=tmp_path / "other.json")
-        other.wait(5)
+    with start(PARENT, "ours") as ours, start(STUBBORN, "ours") as stubborn, start(PARENT, "other") as other:
+        child = psutil.Process(ours.pid).children()[0]
+        try:
+            stop(run, state_file=state_file)
+            assert not any(psutil.pid_exists(pid) for pid in (ours.pid, stubborn.pid, child.pid))
+            assert other.poll() is None
+            assert not state_file.exists()
+            assert not Path(run.run_dir).exists()
+        finally:
+            stop(make_run(tmp_path, "other"), state_file=tmp_path / "other.json")
 
 
 def test_a_run_survives_its_file(tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ NAMES = [
     ("ray.llm._internal.serve.engines.vllm.vllm_models", "VLLMEngineConfig.actual_hf_model_id", "replica.py"),
     ("ray.serve", "Application._with_ingress_request_router", "app.py"),
     ("ray.serve.handle", "DeploymentHandle.broadcast", "broadcast.py, running_application.py"),
-    ("ray.serve.handle", "DeploymentHandle.deployment_id", "ingress_router.py"),
     ("ray.serve._private.common", "DeploymentTargetInfo.running_replicas", "ingress_router.py"),
     ("ray.serve._private.common", "RunningReplicaInfo.replica_id", "ingress_router.py"),
     ("ray.serve._private.common", "RunningReplicaInfo.routing_stats", "ingress_router.py"),
@@ -124,6 +123,7 @@ PARAMETERS = [
 
 # Attributes that exist only once an object was made, so that only the source can be asked: (module, class, text, file)
 SOURCES = [
+    ("ray.serve.handle", "_DeploymentHandleBase", "self.deployment_id = ", "ingress_router.py"),
     ("ray.llm._internal.serve.engines.vllm.vllm_engine", "VLLMEngine", "self._engine_client = ", "replica.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.vllm_config = ", "replica.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self._llm_config = ", "replica.py"),

@@ -8,7 +8,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from router import ReplicaId, RequestId
 from serve_app.explain import ExplainAndReport
-from serve_app.receipts import Finished, Prefilled, Receipt, current_request_id, report_prefills
+from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, current_request_id, report_prefills
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 
 NOTE = RoutingNote(RequestId("id-1"), ReplicaId("here"), "prefix_affinity", "prefix", 100, 64)
@@ -136,7 +136,7 @@ async def test_a_routed_response_is_explained_and_its_end_reported() -> None:
         "x-warmroute-believed-cached-tokens": "64",
     }
     assert scope["seen"] == "id-1"
-    assert receipts == [Finished(RequestId("id-1"))]
+    assert receipts == [Arrived(RequestId("id-1")), Finished(RequestId("id-1"))]
     assert current_request_id.get() is None
 
 
@@ -174,4 +174,4 @@ async def test_a_failing_app_is_reported_as_finished_too() -> None:
     middleware = ExplainAndReport(fail, replica_id="here", report=receipts.append)
     with pytest.raises(RuntimeError, match="engine died"):
         await middleware(scope_with(NOTE), receive, lambda _: receive())  # type: ignore[arg-type,return-value]
-    assert receipts == [Finished(RequestId("id-1"))]
+    assert receipts == [Arrived(RequestId("id-1")), Finished(RequestId("id-1"))]

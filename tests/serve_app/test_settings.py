@@ -33,7 +33,7 @@ def test_both_machines_have_a_config() -> None:
         ),
         (
             "{llm: {}, routing: {polcy: x}}",
-            "routing.polcy is not a setting; allowed here: load_factor, load_margin_tok",
+            "routing.polcy is not a setting; allowed here: decode_tokens, load_factor,",
         ),
         (
             "{llm: {}, routing: {policy: fast}}",
