@@ -11,6 +11,10 @@ from collections.abc import Sequence
 
 from router.types import BlockHash, ReplicaId
 
+SHARED_FROM_NUM_ENDS = 4
+"""So many prompts ending in one block are several requests with a common beginning and short questions; a
+conversation's own turns are seldom that short."""
+
 
 class Holders:
     """Beliefs, not facts: filled by decisions, corrected by receipts, bounded by each replica's KV capacity."""
@@ -37,12 +41,16 @@ class Holders:
         return self._replica_to_blocks[replica_id].matched(block_hashes)
 
     def shared_blocks(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> int:
-        """How many of the held leading blocks belong to other prompts as well, prompts that then go on differently."""
+        """How many of the held leading blocks begin other prompts as well, which then go on differently or end."""
         return self._replica_to_blocks[replica_id].shared(block_hashes)
 
     def insert(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> None:
         """Believe that the replica holds these blocks and used them last; evicts what no longer fits."""
         self._replica_to_blocks[replica_id].insert(block_hashes)
+
+    def count_prompt(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> None:
+        """Note that one more prompt ends with these blocks."""
+        self._replica_to_blocks[replica_id].count_end(block_hashes)
 
     def discard_after(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, num_kept: int) -> None:
         """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it."""
@@ -64,6 +72,7 @@ class _HeldBlocks:
     def __init__(self) -> None:
         self.block_to_parent: OrderedDict[BlockHash, BlockHash | None] = OrderedDict()
         self._num_children: dict[BlockHash, int] = {}
+        self._num_ends: dict[BlockHash, int] = {}  # prompts whose last full block this is
         self._capacity_blocks = 0
 
     def resize(self, capacity_blocks: int) -> None:
@@ -73,6 +82,7 @@ class _HeldBlocks:
     def clear(self) -> None:
         self.block_to_parent.clear()
         self._num_children.clear()
+        self._num_ends.clear()
 
     def matched(self, block_hashes: Sequence[BlockHash]) -> int:
         low, high = 0, len(block_hashes)
@@ -87,11 +97,11 @@ class _HeldBlocks:
     def shared(self, block_hashes: Sequence[BlockHash]) -> int:
         num_matched = self.matched(block_hashes)
         for depth in range(num_matched, 0, -1):
+            block_hash = block_hashes[depth - 1]
             # Our own next block, where it is held, is one of the children.
-            num_ours = 1 if depth < num_matched else 0
-            if self._num_children[block_hashes[depth - 1]] > num_ours:
-                # Matched to its end, a prompt is a prefix of what hangs below it: the same conversation.
-                return 0 if depth == len(block_hashes) else depth
+            num_others = self._num_children[block_hash] - (depth < num_matched)
+            if num_others or self._num_ends[block_hash] >= SHARED_FROM_NUM_ENDS:
+                return depth
         return 0
 
     def insert(self, block_hashes: Sequence[BlockHash]) -> None:
@@ -101,6 +111,10 @@ class _HeldBlocks:
         for block_hash in reversed(fitting):
             self.block_to_parent.move_to_end(block_hash)
         self._evict()
+
+    def count_end(self, block_hashes: Sequence[BlockHash]) -> None:
+        if block_hashes and block_hashes[-1] in self._num_ends:
+            self._num_ends[block_hashes[-1]] += 1
 
     def discard_leaves(self, block_hashes: Sequence[BlockHash]) -> None:
         for block_hash in reversed(block_hashes):
@@ -117,19 +131,20 @@ class _HeldBlocks:
     def _add(self, block_hash: BlockHash, parent: BlockHash | None) -> None:
         self.block_to_parent[block_hash] = parent
         self._num_children[block_hash] = 0
+        self._num_ends[block_hash] = 0
         if parent is not None:
             self._num_children[parent] += 1
 
     def _remove(self, block_hash: BlockHash) -> None:
         parent = self.block_to_parent.pop(block_hash)
-        del self._num_children[block_hash]
+        del self._num_children[block_hash], self._num_ends[block_hash]
         if parent is not None:
             self._num_children[parent] -= 1
 
     def check_integrity(self) -> None:
         num_held = len(self.block_to_parent)
         assert num_held <= self._capacity_blocks, f"{num_held} blocks held, capacity {self._capacity_blocks}"
-        assert self.block_to_parent.keys() == self._num_children.keys()
+        assert self.block_to_parent.keys() == self._num_children.keys() == self._num_ends.keys()
         age = {block_hash: position for position, block_hash in enumerate(self.block_to_parent)}
         for block_hash, parent in self.block_to_parent.items():
             if parent is not None:

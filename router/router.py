@@ -118,6 +118,7 @@ class Router:
         """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing."""
         if self.cluster.load.reserve(reservation, now=now):
             self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
+            self.cluster.holders.count_prompt(reservation.replica_id, reservation.request.block_hashes)
 
     def on_arrived(self, request_id: RequestId, *, now: float) -> None:
         """The request reached its replica."""

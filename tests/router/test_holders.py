@@ -59,7 +59,7 @@ def test_discarding_spares_what_others_build_on() -> None:
         ([0, 1, 1, 5], 2),  # continues a held prompt; 0 and 1 are shared with the other
         ([0, 1, 3], 2),  # a new branch below what both share
         ([0, 1, 1], 2),
-        ([0, 1], 0),  # a prefix of both: their beginning, not a third conversation
+        ([0, 1], 2),  # ends where the others part
         ([0, 7], 1),  # a new branch below the first block
         ([9], 0),  # unknown
     ],
@@ -70,6 +70,16 @@ def test_shared_blocks_are_those_below_which_prompts_part(path: list[int], expec
     holders.insert(ONE, hashes_of([0, 1, 1]))
     holders.insert(ONE, hashes_of([0, 1, 2]))
     assert holders.shared_blocks(ONE, hashes_of(path)) == expected
+
+
+def test_a_block_in_which_many_prompts_end_is_shared() -> None:
+    """One system prompt, and questions too short to fill a block: the hashes are the same, the requests are not."""
+    holders = make_holders(8)
+    for num_prompts in range(1, 6):
+        holders.insert(ONE, hashes_of([0, 1]))
+        holders.count_prompt(ONE, hashes_of([0, 1]))
+        assert holders.shared_blocks(ONE, hashes_of([0, 1])) == (2 if num_prompts >= 4 else 0)
+        assert holders.shared_blocks(ONE, hashes_of([0, 1, 2])) == (2 if num_prompts >= 4 else 0)
 
 
 def test_one_conversation_shares_nothing_with_itself() -> None:

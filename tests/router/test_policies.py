@@ -149,6 +149,12 @@ class TestPrefixAffinity:
                 conversations_at[decision.replica_id] += turn == 0
         assert min(conversations_at.values()) >= 15
 
+    def test_short_questions_after_one_system_prompt_spread(self) -> None:
+        """Too short to fill a block, they have the same key; still nobody gets all of them."""
+        router = make_router(num_replicas=2)
+        chosen = Counter(serve(router, str(number), *range(1, 20)).replica_id for number in range(200))
+        assert min(chosen.values()) >= 50
+
     def test_a_conversation_stays_where_it_started(self) -> None:
         """Every later turn follows the first, through all of that spreading."""
         router = make_router(num_replicas=2, kv_capacity_tokens=10_000)
