@@ -92,11 +92,9 @@ class PrefixAffinity:
 
 
 def _starts_conversation(request: RouteRequest, cluster: Cluster, cached: Sequence[int]) -> bool:
-    """Whether no replica holds anything of this prompt but what other conversations share."""
-    return all(
-        tokens <= cluster.shared_tokens(replica, request)
-        for replica, tokens in zip(cluster.replicas, cached, strict=True)
-    )
+    """Whether no replica holds more of this prompt than what other conversations, wherever they are, share."""
+    shared_tokens = max(cluster.shared_tokens(replica, request) for replica in cluster.replicas)
+    return max(cached) <= shared_tokens
 
 
 def _reason(chosen: Replica, owner: Replica, chosen_cached: int, cached: Sequence[int]) -> Reason:
