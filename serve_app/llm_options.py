@@ -1,9 +1,12 @@
 """The `llm` part of the settings: Ray Serve LLM's own options and vLLM's."""
 
+from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError
 
 from serve_app.settings import Settings, SettingsError
 
@@ -19,7 +22,10 @@ def parse(llm: dict[str, Any]) -> Any:  # noqa: ANN401  Ray ships no types
 
     try:
         llm_config = LLMConfig(**llm)
-        _check_engine_arguments(llm_config)
+        _check_engine_arguments(llm_config.engine_kwargs)
+        llm_config.get_engine_config()
+    except SettingsError:
+        raise
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(fault) for fault in error.errors())) from None
     except (ValueError, TypeError) as error:
@@ -47,19 +53,26 @@ def with_absolute_model_path(settings: Settings) -> Settings:
     return settings
 
 
-def _check_engine_arguments(llm_config: Any) -> None:  # noqa: ANN401
-    """Ray splits the arguments between engine and HTTP server and refuses those that neither knows."""
+def _check_engine_arguments(arguments: dict[str, Any]) -> None:
+    """Names and types; vLLM itself checks the values against each other when it starts."""
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import FrontendArgs
 
-    engine_config = llm_config.get_engine_config()
-    known = set(AsyncEngineArgs.__dataclass_fields__)
-    unknown = sorted(set(engine_config.engine_kwargs) - known)
-    if unknown:
-        msg = (
-            f"engine_kwargs.{unknown[0]} = {engine_config.engine_kwargs[unknown[0]]!r} is not an engine argument of "
-            "this vLLM; `vllm serve --help=all` lists them, with - for _"
-        )
-        raise ValueError(msg)
+    name_to_type: dict[str, Any] = {
+        field.name: field.type for args in (FrontendArgs, AsyncEngineArgs) for field in fields(args)
+    }
+    for name, value in arguments.items():
+        place = f"  llm.engine_kwargs.{name} = {value!r}"
+        if name not in name_to_type:
+            similar = get_close_matches(name, name_to_type, n=3)
+            hint = f"did you mean {' or '.join(similar)}?" if similar else "`vllm serve --help=all` lists them."
+            raise SettingsError(f"{place}: vLLM has no such argument; {hint}")
+        try:
+            TypeAdapter(name_to_type[name]).validate_python(value)
+        except PydanticSchemaGenerationError:
+            continue  # a type of vLLM's own, which only vLLM can check
+        except ValidationError as error:
+            raise SettingsError(f"{place}: {error.errors()[0]['msg']}") from None
 
 
 def _explain(fault: Any) -> str:  # noqa: ANN401  pydantic's ErrorDetails

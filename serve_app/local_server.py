@@ -1,6 +1,7 @@
 """`warmroute serve`: from settings to a first routed request on a cluster of our own, with progress."""
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from serve_app.settings import Settings, SettingsError
 
 POLL_S = 0.5
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+EXCEPTION_LINE = re.compile(r"^[\w.]*(?:Error|Exception)\w*: ", re.MULTILINE)
 
 
 class _Stopped(Exception):  # noqa: N818  not an error: the user asked for it
@@ -92,11 +94,12 @@ def _count_ready(application: dict[str, Any]) -> str:
 
 
 def _failure(application: dict[str, Any]) -> str:
-    """What Serve says, without the tracebacks: from the last exception on."""
+    """What Serve says, without the tracebacks: the last exception."""
     messages = [application["message"], *(each["message"] for each in application["deployments"].values())]
     text = "\n".join(messages).strip() or application["status"]
-    _, _, explained = text.rpartition(f"{SettingsError.__module__}.{SettingsError.__name__}: ")
-    return explained.strip()
+    exceptions = list(EXCEPTION_LINE.finditer(text))
+    explained = text[exceptions[-1].end() :] if exceptions else text
+    return "\n".join(line for line in explained.strip().splitlines() if "errors.pydantic.dev" not in line)
 
 
 def _wait_until_routed(run: Run, settings: Settings, stopped: threading.Event) -> None:

@@ -29,7 +29,7 @@ NAMES = [
     ),
     ("ray.llm._internal.serve.engines.vllm.vllm_engine", "_get_vllm_engine_config", "prompt.py"),
     ("ray.llm._internal.serve.engines.vllm.vllm_models", "VLLMEngineConfig.frontend_kwargs", "prompt.py"),
-    ("ray.llm._internal.serve.engines.vllm.vllm_models", "VLLMEngineConfig.engine_kwargs", "llm_options.py"),
+    ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig.engine_kwargs", "llm_options.py"),
     ("ray.llm._internal.serve.engines.vllm.vllm_models", "VLLMEngineConfig.actual_hf_model_id", "replica.py"),
     ("ray.serve", "Application._with_ingress_request_router", "app.py"),
     ("ray.serve.handle", "DeploymentHandle.broadcast", "broadcast.py, running_application.py"),
@@ -46,6 +46,7 @@ NAMES = [
     ("vllm.config", "CacheConfig.num_gpu_blocks", "replica.py"),
     ("vllm.config", "CacheConfig.block_size", "replica.py"),
     ("vllm.engine.arg_utils", "AsyncEngineArgs.__dataclass_fields__", "llm_options.py"),
+    ("vllm.entrypoints.launchers.cli_args", "FrontendArgs.__dataclass_fields__", "llm_options.py"),
     ("vllm.entrypoints.anthropic.protocol", "AnthropicMessagesRequest", "prompt.py"),
     (
         "vllm.entrypoints.anthropic.serving",
