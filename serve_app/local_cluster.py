@@ -23,7 +23,7 @@ from serve_app.settings import Settings
 
 RUN_VARIABLE = "WARMROUTE_RUN"
 STATE_FILE = Path(".warmroute/run.json")
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 10.0
 HAPROXY_PORTS = (8404, 8500, 9101)
 """HAProxy's statistics, Serve's fallback proxy, HAProxy's metrics."""
 
@@ -44,6 +44,7 @@ class Run:
     url: str
     dashboard_url: str
     ray_address: str
+    ray_session: str
     model: str
 
     def save(self, path: Path = STATE_FILE) -> None:
@@ -110,6 +111,7 @@ def start_ray(settings: Settings) -> Run:
         url=f"http://127.0.0.1:{settings.http.port}{settings.route_prefix.rstrip('/')}",
         dashboard_url=f"http://127.0.0.1:{settings.local.dashboard_port}",
         ray_address="",
+        ray_session="",
     )
     run.save()
     os.environ |= data_path_environment(settings) | local_environment(Path(run.run_dir)) | {RUN_VARIABLE: run.run_id}
@@ -128,7 +130,8 @@ def start_ray(settings: Settings) -> Run:
     except (OSError, RuntimeError, ValueError) as error:
         stop(run)
         raise StartError(f"Ray did not start: {error}") from error
-    run = replace(run, ray_address=context.address_info["gcs_address"])
+    address = context.address_info
+    run = replace(run, ray_address=address["gcs_address"], ray_session=address["session_dir"])
     run.save()
     return run
 
@@ -158,11 +161,22 @@ def _processes_of(run: Run) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            is_owner = process.pid == run.owner_pid and process.create_time() == run.owner_started_at
-            is_of_run = is_owner or process.environ().get(RUN_VARIABLE) == run.run_id
-            if is_of_run and process.pid not in ours and process.status() != psutil.STATUS_ZOMBIE:
+            if process.pid not in ours and _is_alive(process) and _is_of_run(process, run):
                 found.append(process)
     return found
+
+
+def _is_of_run(process: psutil.Process, run: Run) -> bool:
+    if process.pid == run.owner_pid and process.create_time() == run.owner_started_at:
+        return True
+    if process.environ().get(RUN_VARIABLE) == run.run_id:
+        return True
+    # Ray's processes set their own titles, which overwrites their environment; but they log into the session's folder.
+    return bool(run.ray_session) and any(file.path.startswith(run.ray_session) for file in process.open_files())
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def _signal(processes: Iterable[psutil.Process], action: Callable[[psutil.Process], None]) -> None:

@@ -32,7 +32,7 @@ def start(code: str, run_id: str) -> subprocess.Popen[str]:
 def make_run(tmp_path: Path, run_id: str) -> Run:
     """A run whose owner has died."""
     (tmp_path / run_id).mkdir()
-    return Run(run_id, 2**22 + 1, 0.0, str(tmp_path / run_id), "app", "http://x", "http://y", "z", "m")
+    return Run(run_id, 2**22 + 1, 0.0, str(tmp_path / run_id), "app", "http://x", "http://y", "z", "", "m")
 
 
 def test_stop_ends_exactly_the_processes_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
