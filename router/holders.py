@@ -56,6 +56,10 @@ class Holders:
         """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it."""
         self._replica_to_blocks[replica_id].discard_leaves(block_hashes[num_kept:])
 
+    def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
+        """Stop believing in the blocks that were used longest ago."""
+        self._replica_to_blocks[replica_id].evict(num_blocks)
+
     def num_blocks(self, replica_id: ReplicaId) -> int:
         """Blocks believed to be held there."""
         return len(self._replica_to_blocks[replica_id].block_to_parent)
@@ -77,7 +81,7 @@ class _HeldBlocks:
 
     def resize(self, capacity_blocks: int) -> None:
         self._capacity_blocks = capacity_blocks
-        self._evict()
+        self.evict(len(self.block_to_parent) - self._capacity_blocks)
 
     def clear(self) -> None:
         self.block_to_parent.clear()
@@ -110,7 +114,7 @@ class _HeldBlocks:
             self._add(fitting[index], fitting[index - 1] if index else None)
         for block_hash in reversed(fitting):
             self.block_to_parent.move_to_end(block_hash)
-        self._evict()
+        self.evict(len(self.block_to_parent) - self._capacity_blocks)
 
     def count_end(self, block_hashes: Sequence[BlockHash]) -> None:
         if block_hashes and block_hashes[-1] in self._num_ends:
@@ -124,8 +128,8 @@ class _HeldBlocks:
                 return
             self._remove(block_hash)
 
-    def _evict(self) -> None:
-        while len(self.block_to_parent) > self._capacity_blocks:
+    def evict(self, num_blocks: int) -> None:
+        for _ in range(min(num_blocks, len(self.block_to_parent))):
             self._remove(next(iter(self.block_to_parent)))
 
     def _add(self, block_hash: BlockHash, parent: BlockHash | None) -> None:

@@ -7,6 +7,7 @@ Ray Serve, the simulator and the tests all drive this same object.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from router.blocks import cacheable_tokens
 from router.cluster import Cluster
 from router.errors import NoReplicasError
 from router.holders import Holders
@@ -109,6 +110,7 @@ class Router:
             request=request,
             replica_id=decision.replica_id,
             num_held_blocks=cluster.holders.matched_blocks(decision.replica_id, request.block_hashes),
+            is_computed=cluster.load_of(chosen.replica).num_waiting == 0,
             pending_tokens=request.num_prompt_tokens - cached,
         )
         self.on_reserved(reservation, now=now)
@@ -124,11 +126,14 @@ class Router:
         """The request reached its replica."""
         self.cluster.load.arrived(request_id, now=now)
 
-    def on_prefilled(self, request_id: RequestId, *, prompt_tokens: int, now: float) -> None:
-        """A first token: the engine has computed `prompt_tokens` for this request, so it holds them."""
+    def on_prefilled(self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int, now: float) -> None:
+        """A first token: the engine has `prompt_tokens` for this request, of which it reused `cached_tokens`."""
         reservation = self.cluster.load.prefilled(request_id, prompt_tokens=prompt_tokens, now=now)
-        if reservation is not None:
-            self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
+        if reservation is None:
+            return
+        if reservation.is_computed:
+            self._correct(reservation, cached_tokens)
+        self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
 
     def on_finished(self, request_id: RequestId) -> None:
         """The request ended, also by error or disconnect. Without a first token, its prefix was never held."""
@@ -148,6 +153,19 @@ class Router:
         for request_id in expired:
             self.on_finished(request_id)
         return len(expired)
+
+    def _correct(self, reservation: Reservation, cached_tokens: int) -> None:
+        """Where the engine reused less than we believed, it evicts earlier than we do; catch up with it.
+
+        It evicts what was used longest ago, so that is what we stop believing in.
+        """
+        believed_tokens = cacheable_tokens(
+            reservation.request.num_prompt_tokens,
+            num_blocks=reservation.num_held_blocks,
+            block_size=self.cluster.block_size,
+        )
+        num_lost_blocks = max(0, believed_tokens - cached_tokens) // self.cluster.block_size
+        self.cluster.holders.evict_oldest(reservation.replica_id, num_lost_blocks)
 
     def check_integrity(self) -> None:
         """Assert what must hold after every step."""

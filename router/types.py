@@ -71,5 +71,7 @@ class Reservation:
     replica_id: ReplicaId
     num_held_blocks: int
     """Leading blocks that the replica was believed to hold already."""
+    is_computed: bool
+    """Whether nothing was waiting there, so that what was believed held had been computed, not just promised."""
     pending_tokens: int
     """Prefill tokens that the replica has to compute for it, by the same belief."""

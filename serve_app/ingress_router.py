@@ -125,7 +125,12 @@ class IngressRouter:
                 case Arrived():
                     router.on_arrived(receipt.request_id, now=now)
                 case Prefilled():
-                    router.on_prefilled(receipt.request_id, prompt_tokens=receipt.prompt_tokens, now=now)
+                    router.on_prefilled(
+                        receipt.request_id,
+                        prompt_tokens=receipt.prompt_tokens,
+                        cached_tokens=receipt.cached_tokens,
+                        now=now,
+                    )
                 case Finished():
                     router.on_finished(receipt.request_id)
 

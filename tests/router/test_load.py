@@ -24,7 +24,7 @@ def make_book(*, ttl_s: float = 60, num_remembered: int = 8) -> LoadBook:
 def make_reservation(request_id: str, replica_id: ReplicaId = ONE, *, pending_tokens: int = 80) -> Reservation:
     """A prompt of 100 tokens of which 20 are cached, unless said otherwise."""
     request = make_request(request_id, num_prompt_tokens=100)
-    return Reservation(request, replica_id, num_held_blocks=0, pending_tokens=pending_tokens)
+    return Reservation(request, replica_id, num_held_blocks=0, is_computed=True, pending_tokens=pending_tokens)
 
 
 def test_a_request_is_waiting_then_running_then_gone() -> None:

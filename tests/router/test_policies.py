@@ -91,7 +91,7 @@ class TestPrefixAffinity:
         # Never prefilled, so nothing is held: the ring alone has to find the place again.
         assert (first.reason, second.reason) == (Reason.RING, Reason.RING)
         assert second.replica_id == first.replica_id
-        router.on_prefilled(second.request_id, prompt_tokens=13, now=2)
+        router.on_prefilled(second.request_id, prompt_tokens=13, cached_tokens=0, now=2)
         router.on_finished(second.request_id)
         third, _ = router.choose(make_request("turn-3", 1, 2, 3, 4), now=3)
         assert third.reason is Reason.PREFIX
@@ -128,7 +128,7 @@ class TestPrefixAffinity:
         router = make_router(num_replicas=2)
         prompt = make_request("a", *range(1, num_prompt_blocks + 1))
         holder = router.choose(prompt, now=0).decision.replica_id
-        router.on_prefilled(prompt.request_id, prompt_tokens=prompt.num_prompt_tokens, now=0)
+        router.on_prefilled(prompt.request_id, prompt_tokens=prompt.num_prompt_tokens, cached_tokens=0, now=0)
         router.on_finished(prompt.request_id)
         book_waiting(router, holder, waiting_tokens)
         decision, _ = router.choose(make_request("b", *range(1, num_prompt_blocks + 1)), now=1)
@@ -201,7 +201,12 @@ def serve(router: Router, request_id: str, *blocks: int) -> RoutingDecision:
     """A request from its decision to its end, at once."""
     request = make_request(request_id, *blocks)
     decision = router.choose(request, now=0).decision
-    router.on_prefilled(request.request_id, prompt_tokens=request.num_prompt_tokens, now=0)
+    router.on_prefilled(
+        request.request_id,
+        prompt_tokens=request.num_prompt_tokens,
+        cached_tokens=decision.believed_cached_tokens,
+        now=0,
+    )
     router.on_finished(request.request_id)
     router.check_integrity()
     return decision
@@ -210,7 +215,9 @@ def serve(router: Router, request_id: str, *blocks: int) -> RoutingDecision:
 def book_waiting(router: Router, replica_id: ReplicaId, pending_tokens: int) -> None:
     """Make a replica busy with a request of unknown prompt."""
     waiting = make_request(f"waiting-{pending_tokens}", num_prompt_tokens=pending_tokens)
-    router.on_reserved(Reservation(waiting, replica_id, num_held_blocks=0, pending_tokens=pending_tokens), now=0)
+    router.on_reserved(
+        Reservation(waiting, replica_id, num_held_blocks=0, is_computed=True, pending_tokens=pending_tokens), now=0
+    )
 
 
 def rank_of(router: Router, replica_id: ReplicaId) -> int:

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router import NoReplicasError, RequestId
+from router import NoReplicasError, RequestId, Router, RouteRequest
 from router.policies import POLICY_NAMES, make_policy
 from tests.builders import OPTIONS, make_replica, make_request, make_router
 
@@ -26,7 +26,7 @@ def test_peers_learn_load_and_beliefs_from_reservations() -> None:
     decision, reservation = ours.choose(make_request("turn-1", 1, 2), now=0)
     peer.on_reserved(reservation, now=0)
     for router in (ours, peer):
-        router.on_prefilled(RequestId("turn-1"), prompt_tokens=9, now=1)
+        router.on_prefilled(RequestId("turn-1"), prompt_tokens=9, cached_tokens=0, now=1)
         router.on_finished(RequestId("turn-1"))
     second, _ = peer.choose(make_request("turn-2", 1, 2, 3), now=2)
     assert second.replica_id == decision.replica_id
@@ -69,11 +69,42 @@ def test_a_lost_receipt_is_not_counted_for_ever() -> None:
     assert router.expire(now=61) == 1
 
 
+def test_belief_follows_an_engine_that_evicts_earlier() -> None:
+    """It had lost two of three blocks that we believed held: the two that were used longest ago go with them."""
+    router = make_router(num_replicas=1)
+    (replica,) = router.cluster.replicas
+    for number, prompt in enumerate([(7, 8), (1, 2, 3)]):
+        answer(router, make_request(str(number), *prompt), cached_tokens=0)
+    answer(router, make_request("again", 1, 2, 3, 4), cached_tokens=4)
+    assert router.cluster.cached_tokens(replica, make_request("old", 7, 8)) == 0
+    assert router.cluster.cached_tokens(replica, make_request("new", 1, 2, 3, 4, 5)) == 16
+
+
+def test_belief_is_not_corrected_by_a_request_that_overtook_its_prefix() -> None:
+    """Two turns sent together: the second found nothing, because the first was not computed yet, not evicted."""
+    router = make_router(num_replicas=1)
+    (replica,) = router.cluster.replicas
+    answer(router, make_request("old", 7, 8), cached_tokens=0)
+    for request_id in ("first", "second"):
+        router.choose(make_request(request_id, 1, 2, 3), now=0)
+    for request_id in ("first", "second"):
+        router.on_prefilled(RequestId(request_id), prompt_tokens=13, cached_tokens=0, now=1)
+    assert router.cluster.cached_tokens(replica, make_request("", 7, 8)) == 8
+
+
+def answer(router: Router, request: RouteRequest, *, cached_tokens: int) -> None:
+    """A request from its decision to its end, at once."""
+    router.choose(request, now=0)
+    router.on_prefilled(request.request_id, prompt_tokens=request.num_prompt_tokens, cached_tokens=cached_tokens, now=0)
+    router.on_finished(request.request_id)
+    router.check_integrity()
+
+
 def test_a_cache_reset_forgets_every_prefix() -> None:
     """And keeps the load, which is still there."""
     router = make_router()
     decision, _ = router.choose(make_request("a", 1, 2), now=0)
-    router.on_prefilled(decision.request_id, prompt_tokens=9, now=0)
+    router.on_prefilled(decision.request_id, prompt_tokens=9, cached_tokens=0, now=0)
     router.on_caches_reset()
     assert router.choose(make_request("b", 1, 2, 3), now=1).decision.best_cached_tokens == 0
     assert sum(router.cluster.load_of(replica).num_requests for replica in router.cluster.replicas) == 2
@@ -83,7 +114,7 @@ def test_a_new_policy_keeps_load_and_beliefs() -> None:
     """Switching back and forth costs no affinity."""
     router = make_router()
     decision, _ = router.choose(make_request("a", 1, 2), now=0)
-    router.on_prefilled(decision.request_id, prompt_tokens=9, now=0)
+    router.on_prefilled(decision.request_id, prompt_tokens=9, cached_tokens=0, now=0)
     router.policy = make_policy("round_robin", OPTIONS, Random(0))
     router.policy = make_policy("prefix_affinity", OPTIONS, Random(0))
     again, _ = router.choose(make_request("b", 1, 2, 3), now=1)
@@ -107,10 +138,12 @@ class RouterMachine(RuleBasedStateMachine):
         decision, _ = self.router.choose(make_request(str(self.num_requests), *prompt), now=self.now)
         assert decision.replica_id in {replica.replica_id for replica in self.router.cluster.replicas}
 
-    @rule(data=st.data(), prompt_tokens=st.integers(0, 40))
-    def prefill(self, data: st.DataObject, prompt_tokens: int) -> None:
+    @rule(data=st.data(), prompt_tokens=st.integers(0, 40), cached_tokens=st.integers(0, 40))
+    def prefill(self, data: st.DataObject, prompt_tokens: int, cached_tokens: int) -> None:
         """A first token of a request, known or not."""
-        self.router.on_prefilled(self._some_id(data), prompt_tokens=prompt_tokens, now=self.now)
+        self.router.on_prefilled(
+            self._some_id(data), prompt_tokens=prompt_tokens, cached_tokens=cached_tokens, now=self.now
+        )
 
     @rule(data=st.data())
     def arrive(self, data: st.DataObject) -> None:
