@@ -174,6 +174,9 @@ def _write_tokenizer(folder: Path, corpus: Sequence[Path]) -> int:
 def _write_weights(folder: Path, vocab_size: int) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     ends: dict[str, Any] = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
     config = LlamaConfig(

@@ -1,6 +1,7 @@
 """`warmroute serve`: from settings to a first routed request on a cluster of our own, with progress."""
 
 import contextlib
+import json
 import re
 import threading
 import time
@@ -18,6 +19,11 @@ from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.settings import Settings, SettingsError
 
 POLL_S = 0.5
+EXAMPLE_QUESTION = (
+    "I have a ticket for the morning train on Friday and would like to travel on Saturday afternoon instead. What does "
+    "the change cost, can I keep my seat by the window, and do I get the difference back if the later train is cheaper?"
+)
+"""Long enough to fill a block of the KV cache."""
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
 EXCEPTION_LINE = re.compile(r"^[\w.]*(?:Error|Exception)\w*: ", re.MULTILINE)
 
@@ -131,13 +137,15 @@ def _shut_down(run: Run) -> None:
 
 
 def _print_ready(console: Console, run: Run, settings: Settings, seconds: float) -> None:
-    body = f'{{"model": "{settings.model_id}", "max_tokens": 16, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    messages = [{"role": "user", "content": EXAMPLE_QUESTION}]
+    body = json.dumps({"model": settings.model_id, "max_tokens": 16, "messages": messages})
     console.print(
         f"""
 [bold green]Warmroute is ready[/bold green] after {seconds:.0f} s: {run.url}/v1  (model: {settings.model_id})
 Ray dashboard: {run.dashboard_url}
 
-Try it from another terminal; the x-warmroute- headers say where the request went, and why:
+Try it from another terminal, twice: the x-warmroute- headers say where it went and why, and the second time the
+answer's usage reports cached tokens.
 
   curl -i {run.url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'
 
