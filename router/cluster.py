@@ -34,13 +34,13 @@ class Cluster:
         return self.holders.shared_blocks(replica.replica_id, request.block_hashes) * self.block_size
 
     def in_ring_order(self, request: RouteRequest, cached: Sequence[int]) -> tuple[Replica, ...]:
-        """Every replica, the owner of the request's key first. `cached` as from `cached_tokens`, in `replicas`' order.
+        """Every replica, the owner of the request's key first; the request must have one.
+
+        `cached` holds each replica's `cached_tokens`, in the order of `replicas`.
 
         The key is the first block that not every replica holds: a prefix that all share (a common system
         prompt) says nothing about where the request should go, and would send everyone to one owner.
         """
-        if not request.block_hashes:
-            return self.replicas
         shared_blocks = min(cached) // self.block_size
         key = request.block_hashes[min(shared_blocks, len(request.block_hashes) - 1)]
         rank_to_replicas: dict[int, list[Replica]] = {}
