@@ -1,5 +1,7 @@
 """The replica's middleware: response headers that say where and why, and a receipt when a request is over."""
 
+import logging
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.receipts import Arrived, Finished, Report, current_request_id
@@ -14,6 +16,8 @@ from serve_app.replica_headers import (
     UNROUTED,
 )
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
+
+logger = logging.getLogger("ray.serve")
 
 
 class ExplainAndReport:
@@ -66,7 +70,12 @@ class ExplainAndReport:
 
 
 def _read_note(scope: Scope) -> RoutingNote | None:
-    for name, value in scope["headers"]:
-        if name == NOTE_HEADER.encode():
-            return RoutingNote.decode(value.decode())
-    return None
+    """The router's note; None without one, and for one that this version cannot read."""
+    value = next((value for name, value in scope["headers"] if name == NOTE_HEADER.encode()), None)
+    if value is None:
+        return None
+    try:
+        return RoutingNote.decode(value.decode())
+    except ValueError:
+        logger.warning("Cannot read the router's note: do routers and replicas run the same version?")
+        return None

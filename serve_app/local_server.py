@@ -121,7 +121,8 @@ def _wait_until_routed(run: Run, settings: Settings, stopped: threading.Event) -
                 answer = type(error).__name__
             else:
                 answer = f"{response.status_code}, {REASON_HEADER}: {response.headers.get(REASON_HEADER)}"
-                if response.is_success and response.headers.get(REASON_HEADER, UNROUTED) != UNROUTED:
+                # Any answer by a replica will do: not every model completes prompts.
+                if not response.is_server_error and response.headers.get(REASON_HEADER, UNROUTED) != UNROUTED:
                     return
             if stopped.wait(POLL_S):
                 raise _Stopped

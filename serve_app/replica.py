@@ -3,6 +3,7 @@
 Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_private_names.py.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from serve_app.explain import ExplainAndReport
 from serve_app.receipts import Receipt, report_prefills
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.settings import RouterSettings
+
+logger = logging.getLogger("ray.serve")
 
 WARM_UP_TIMEOUT_S = 600
 WARM_UP_PROMPT_CHARS = (16, 512, 4096)
@@ -91,5 +94,9 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             for num_chars in WARM_UP_PROMPT_CHARS:
                 body = {"model": self._llm_config.model_id, "prompt": "warm up " * (num_chars // 8), "max_tokens": 4}
                 response = await client.post("/v1/completions", json=body)
+                if response.is_client_error:
+                    # An embedding model, say, or a short context: nothing to warm up in this way.
+                    logger.info("Not warmed up further: the engine answers %d", response.status_code)
+                    break
                 response.raise_for_status()
         await self.reset_prefix_cache()

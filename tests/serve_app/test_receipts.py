@@ -155,6 +155,18 @@ async def test_a_response_by_another_replica_than_chosen_names_both() -> None:
     assert (headers["x-warmroute-replica"], headers["x-warmroute-routed-to"]) == ("here", "there")
 
 
+async def test_another_versions_note_costs_the_explanation_only() -> None:
+    """During an upgrade, routers and replicas may differ for a while; the request is served."""
+    sent = list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope: Scope = {"type": "http", "headers": [(NOTE_HEADER.encode(), b"v2;and;more")]}
+    await ExplainAndReport(answer, replica_id="here", report=lambda _: None)(scope, receive, send)
+    assert (b"x-warmroute-reason", b"unrouted") in sent[0]["headers"]
+
+
 async def test_unknown_counts_are_left_out() -> None:
     """A prompt that could not be tokenised has no length to tell."""
     _, headers, _ = await call(
