@@ -96,7 +96,8 @@ class Router:
         self.expire(now=now)
         cluster.load.fade(now=now)
         chosen = self.policy.choose(request, cluster)
-        cached = cluster.cached_tokens(chosen.replica, request)
+        cached_at = {replica.replica_id: cluster.cached_tokens(replica, request) for replica in cluster.replicas}
+        cached = cached_at[chosen.replica.replica_id]
         decision = RoutingDecision(
             request_id=request.request_id,
             replica_id=chosen.replica.replica_id,
@@ -104,7 +105,7 @@ class Router:
             reason=chosen.reason,
             num_prompt_tokens=request.num_prompt_tokens,
             believed_cached_tokens=cached,
-            best_cached_tokens=max(cluster.cached_tokens(replica, request) for replica in cluster.replicas),
+            best_cached_tokens=max(cached_at.values()),
         )
         reservation = Reservation(
             request=request,

@@ -1,7 +1,7 @@
 """A Ray cluster of our own on this machine: started, watched and stopped without touching any other.
 
-Every process of it carries `WARMROUTE_RUN` in its environment, inherited from the process that starts
-Ray. Stopping means: end exactly the processes that carry this run's id.
+Every process of it inherits `WARMROUTE_RUN` from the process that starts Ray. Stopping means: end exactly
+the processes that carry this run's id, or log into this run's Ray session.
 """
 
 import json
@@ -172,7 +172,8 @@ def _is_of_run(process: psutil.Process, run: Run) -> bool:
     if process.environ().get(RUN_VARIABLE) == run.run_id:
         return True
     # Ray's processes set their own titles, which overwrites their environment; but they log into the session's folder.
-    return bool(run.ray_session) and any(file.path.startswith(run.ray_session) for file in process.open_files())
+    session = Path(run.ray_session)
+    return bool(run.ray_session) and any(session in Path(file.path).parents for file in process.open_files())
 
 
 def _is_alive(process: psutil.Process) -> bool:

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -50,6 +51,28 @@ def test_stop_ends_exactly_the_processes_of_the_run(tmp_path: Path, monkeypatch:
             assert not Path(run.run_dir).exists()
         finally:
             stop(make_run(tmp_path, "other"), state_file=tmp_path / "other.json")
+
+
+def test_stop_finds_those_that_only_log_into_the_session(tmp_path: Path) -> None:
+    """Ray's processes overwrite their environment; a session whose name merely begins alike is another's."""
+    log = "import sys, time; log = open(sys.argv[1], 'w'); print('up', flush=True); time.sleep(600)"
+    sessions = [tmp_path / "session_1", tmp_path / "session_12"]
+    processes = []
+    for session in sessions:
+        session.mkdir()
+        command = [sys.executable, "-c", log, str(session / "agent.log")]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    with processes[0] as ours, processes[1] as other:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+        try:
+            run = replace(make_run(tmp_path, "ours"), ray_session=str(sessions[0]))
+            stop(run, state_file=tmp_path / "run.json")
+            assert not psutil.pid_exists(ours.pid)
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 def test_a_run_survives_its_file(tmp_path: Path) -> None:
