@@ -6,7 +6,9 @@ Time and randomness are passed in; one event loop owns a `Router`, so nothing he
 
 from router.blocks import hash_blocks, root_hash
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
-from router.router import Routed, Router
+from router.health import Exclusion
+from router.router import Routed, Router, RouterOptions
+from router.state import BookedRequest, HeldBlock, ReplicaState
 from router.types import (
     BlockHash,
     Reason,
@@ -20,16 +22,21 @@ from router.types import (
 
 __all__ = [
     "BlockHash",
+    "BookedRequest",
+    "Exclusion",
+    "HeldBlock",
     "NoReplicasError",
     "Reason",
     "Replica",
     "ReplicaId",
+    "ReplicaState",
     "RequestId",
     "Reservation",
     "RouteRequest",
     "Routed",
     "Router",
     "RouterError",
+    "RouterOptions",
     "RoutingDecision",
     "UnknownPolicyError",
     "hash_blocks",

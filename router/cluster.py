@@ -14,7 +14,10 @@ from router.types import Replica, RouteRequest
 class Cluster:
     """One router's view. Policies read it; only the `Router` writes it."""
 
+    members: tuple[Replica, ...]
+    """Every replica there is."""
     replicas: tuple[Replica, ...]
+    """Those in the choice."""
     load: LoadBook
     holders: Holders
     ring: Ring
@@ -34,7 +37,7 @@ class Cluster:
         return self.holders.shared_blocks(replica.replica_id, request.block_hashes) * self.block_size
 
     def in_ring_order(self, request: RouteRequest, cached: Sequence[int]) -> tuple[Replica, ...]:
-        """Every replica, the owner of the request's key first; the request must have one.
+        """Every replica in the choice, the owner of the request's key first; the request must have one.
 
         `cached` holds each replica's `cached_tokens`, in the order of `replicas`.
 
@@ -44,6 +47,7 @@ class Cluster:
         shared_blocks = min(cached) // self.block_size
         key = request.block_hashes[min(shared_blocks, len(request.block_hashes) - 1)]
         rank_to_replicas: dict[int, list[Replica]] = {}
-        for replica in self.replicas:  # two share a rank while one replaces the other
+        for replica in self.replicas:  # two may share a rank while one replaces the other
             rank_to_replicas.setdefault(replica.rank, []).append(replica)
-        return tuple(replica for rank in self.ring.successors(key) for replica in rank_to_replicas[rank])
+        ranks = self.ring.successors(key)  # of every member: those out of the choice are passed over
+        return tuple(replica for rank in ranks for replica in rank_to_replicas.get(rank, ()))

@@ -7,8 +7,9 @@ prefix can be found by binary search.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from router.state import HeldBlock
 from router.types import BlockHash, ReplicaId
 
 SHARED_FROM_NUM_ENDS = 4
@@ -59,6 +60,14 @@ class Holders:
     def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
         """Stop believing in the blocks that were used longest ago."""
         self._replica_to_blocks[replica_id].evict(num_blocks)
+
+    def export(self, replica_id: ReplicaId) -> tuple[HeldBlock, ...]:
+        """What the replica is believed to hold, least recently used first, for a router that joins."""
+        return self._replica_to_blocks[replica_id].export()
+
+    def adopt(self, replica_id: ReplicaId, blocks: Iterable[HeldBlock]) -> None:
+        """Believe what a peer believes. What is held here already counts as used later than all of that."""
+        self._replica_to_blocks[replica_id].adopt(blocks)
 
     def num_blocks(self, replica_id: ReplicaId) -> int:
         """Blocks believed to be held there."""
@@ -131,6 +140,27 @@ class _HeldBlocks:
     def evict(self, num_blocks: int) -> None:
         for _ in range(min(num_blocks, len(self.block_to_parent))):
             self._remove(next(iter(self.block_to_parent)))
+
+    def export(self) -> tuple[HeldBlock, ...]:
+        return tuple(
+            HeldBlock(block_hash, parent, self._num_ends[block_hash])
+            for block_hash, parent in self.block_to_parent.items()
+        )
+
+    def adopt(self, blocks: Iterable[HeldBlock]) -> None:
+        own = tuple(self.block_to_parent)
+        # Backwards, because a parent must be there before its child, and is never older.
+        unknown = [block for block in blocks if block.block_hash not in self.block_to_parent]
+        for block in reversed(unknown):
+            if block.parent is None or block.parent in self.block_to_parent:
+                self._add(block.block_hash, block.parent)
+                self._num_ends[block.block_hash] = block.num_ends
+        for block in unknown:
+            if block.block_hash in self.block_to_parent:
+                self.block_to_parent.move_to_end(block.block_hash)
+        for block_hash in own:
+            self.block_to_parent.move_to_end(block_hash)
+        self.evict(len(self.block_to_parent) - self._capacity_blocks)
 
     def _add(self, block_hash: BlockHash, parent: BlockHash | None) -> None:
         self.block_to_parent[block_hash] = parent

@@ -6,9 +6,11 @@ two turns: by pending work alone, a replica that gets every conversation would l
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import takewhile
 
+from router.state import BookedRequest
 from router.types import ReplicaId, RequestId, Reservation
 
 
@@ -49,7 +51,7 @@ class LoadBook:
         half_life_s: how fast recent work fades.
         answer_tokens: the work that a request's answer is, in prefill tokens.
         arrival_ttl_s: a reservation is released when its request did not reach the replica in this time.
-        ttl_s: afterwards, a reservation without any receipt for this long is released.
+        ttl_s: afterwards, a reservation without any sign of life for this long is released.
         num_remembered: finished ids kept so that a reservation which arrives after its own end (a peer's
             broadcast overtaken by the receipt) is not booked for ever.
 
@@ -66,6 +68,7 @@ class LoadBook:
         self._num_remembered = num_remembered
         self._loads: dict[ReplicaId, ReplicaLoad] = {}
         self._claims: dict[RequestId, _Claim] = {}
+        self._replica_to_requests: dict[ReplicaId, set[RequestId]] = {}
         # When each claim expires, soonest first: those that have not arrived, and the others.
         self._unseen_to_expiry: OrderedDict[RequestId, float] = OrderedDict()
         self._seen_to_expiry: OrderedDict[RequestId, float] = OrderedDict()
@@ -77,12 +80,13 @@ class LoadBook:
     def add_replica(self, replica_id: ReplicaId) -> None:
         """Start counting for a replica."""
         self._loads.setdefault(replica_id, ReplicaLoad())
+        self._replica_to_requests.setdefault(replica_id, set())
 
     def remove_replica(self, replica_id: ReplicaId) -> None:
         """Drop a replica and every reservation on it."""
-        for request_id in [rid for rid, claim in self._claims.items() if claim.reservation.replica_id == replica_id]:
+        for request_id in tuple(self._replica_to_requests[replica_id]):
             self._release(request_id)
-        del self._loads[replica_id]
+        del self._loads[replica_id], self._replica_to_requests[replica_id]
 
     def fade(self, *, now: float) -> None:
         """Let recent work fade up to now."""
@@ -107,6 +111,7 @@ class LoadBook:
             # A request of unknown length still waits for its first token.
             prompt_tokens_left=max(reservation.request.num_prompt_tokens, 1),
         )
+        self._replica_to_requests[reservation.replica_id].add(request_id)
         self._unseen_to_expiry[request_id] = now + self._arrival_ttl_s
         load.pending_tokens += reservation.pending_tokens
         load.recent_tokens += reservation.pending_tokens + self._answer_tokens
@@ -120,6 +125,28 @@ class LoadBook:
         self._unseen_to_expiry.pop(request_id, None)
         self._seen_to_expiry[request_id] = now + self._ttl_s
         self._seen_to_expiry.move_to_end(request_id)
+
+    def reservation(self, request_id: RequestId) -> Reservation | None:
+        """The reservation of an outstanding request; None if it is not booked."""
+        claim = self._claims.get(request_id)
+        return None if claim is None else claim.reservation
+
+    def withdraw(self, request_id: RequestId) -> Reservation | None:
+        """Take a reservation back, because its request is elsewhere; it may be booked again.
+
+        Returns the reservation if its prefill was never completed.
+        """
+        return self._release(request_id) if request_id in self._claims else None
+
+    def lost(self, replica_id: ReplicaId, outstanding: Collection[RequestId], *, now: float) -> list[RequestId]:
+        """Requests that had arrived at the replica and that, by its own list, it does not have any more.
+
+        Those that it lists have shown a sign of life. One that has not arrived may still be on its way.
+        """
+        booked = self._replica_to_requests.get(replica_id, set())
+        for request_id in booked.intersection(outstanding):
+            self.arrived(request_id, now=now)
+        return [request_id for request_id in booked.difference(outstanding) if request_id in self._seen_to_expiry]
 
     def prefilled(self, request_id: RequestId, *, prompt_tokens: int, now: float) -> Reservation | None:
         """The engine computed `prompt_tokens` of the request's prompt: all of it, or one prompt of a list.
@@ -147,7 +174,7 @@ class LoadBook:
         self._finished[request_id] = None
         if len(self._finished) > self._num_remembered:
             self._finished.popitem(last=False)
-        return self._release(request_id) if request_id in self._claims else None
+        return self.withdraw(request_id)
 
     def expired(self, *, now: float) -> list[RequestId]:
         """Requests without a sign of life for longer than their TTL; they stay booked until `finished`."""
@@ -156,6 +183,35 @@ class LoadBook:
             for expiries in (self._unseen_to_expiry, self._seen_to_expiry)
             for request_id, _ in takewhile(lambda item: item[1] <= now, expiries.items())
         ]
+
+    def export(self, replica_id: ReplicaId) -> tuple[BookedRequest, ...]:
+        """What is outstanding at a replica, for a router that joins."""
+        return tuple(
+            BookedRequest(
+                claim.reservation, claim.pending_tokens, claim.prompt_tokens_left, request_id in self._seen_to_expiry
+            )
+            for request_id, claim in self._claims.items()
+            if request_id in self._replica_to_requests[replica_id]
+        )
+
+    def adopt(self, booked: BookedRequest, *, now: float) -> None:
+        """Book a request as a peer has it; what is known or ended here already stays as it is."""
+        if not self.reserve(booked.reservation, now=now):
+            return
+        request_id = booked.reservation.request.request_id
+        if booked.has_arrived:
+            self.arrived(request_id, now=now)
+        claim, load = self._claims[request_id], self._loads[booked.reservation.replica_id]
+        load.pending_tokens += booked.pending_tokens - claim.pending_tokens
+        claim.pending_tokens, claim.prompt_tokens_left = booked.pending_tokens, booked.prompt_tokens_left
+        if not claim.is_waiting:
+            load.num_waiting -= 1
+            load.num_running += 1
+
+    @property
+    def num_remembered(self) -> int:
+        """Ended requests that are remembered."""
+        return len(self._finished)
 
     @property
     def num_reservations(self) -> int:
@@ -166,6 +222,7 @@ class LoadBook:
         claim = self._claims.pop(request_id)
         self._unseen_to_expiry.pop(request_id, None)
         self._seen_to_expiry.pop(request_id, None)
+        self._replica_to_requests[claim.reservation.replica_id].remove(request_id)
         load = self._loads[claim.reservation.replica_id]
         load.pending_tokens -= claim.pending_tokens
         if not claim.is_waiting:
@@ -176,8 +233,11 @@ class LoadBook:
 
     def check_integrity(self) -> None:
         """Assert that the totals are the sum of the reservations."""
+        assert self._loads.keys() == self._replica_to_requests.keys()
+        assert sum(map(len, self._replica_to_requests.values())) == len(self._claims)
         for replica_id, load in self._loads.items():
-            claims = [claim for claim in self._claims.values() if claim.reservation.replica_id == replica_id]
+            claims = [self._claims[request_id] for request_id in self._replica_to_requests[replica_id]]
+            assert all(claim.reservation.replica_id == replica_id for claim in claims), replica_id
             num_waiting = sum(claim.is_waiting for claim in claims)
             assert load.pending_tokens == sum(claim.pending_tokens for claim in claims), (replica_id, load)
             assert load.num_waiting == num_waiting, (replica_id, load)

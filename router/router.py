@@ -4,17 +4,20 @@ Driven from outside: `set_replicas`, `choose`, then what the replicas and the ot
 Ray Serve, the simulator and the tests all drive this same object.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from router.blocks import cacheable_tokens
 from router.cluster import Cluster
 from router.errors import NoReplicasError
+from router.health import HealthBook
 from router.holders import Holders
 from router.load import LoadBook
 from router.policies.policy import Policy
 from router.ring import Ring
-from router.types import Replica, RequestId, Reservation, RouteRequest, RoutingDecision
+from router.state import ReplicaState
+from router.types import Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
 
 
 class Routed(NamedTuple):
@@ -24,46 +27,56 @@ class Routed(NamedTuple):
     reservation: Reservation
 
 
+@dataclass(frozen=True, slots=True)
+class RouterOptions:
+    """The numbers of a router's bookkeeping; times in seconds."""
+
+    virtual_nodes: int
+    """Points of each rank on the ring."""
+    half_life_s: float
+    """How fast the memory of recent work fades."""
+    answer_tokens: int
+    """The work that a request's answer is, in prefill tokens."""
+    arrival_ttl_s: float
+    """How long a decision counts as load while its request has not reached the replica."""
+    reservation_ttl_s: float
+    """How long it counts afterwards, without any further sign of life."""
+    num_remembered: int
+    """Ended requests remembered, to recognise reservations that arrive late."""
+    silence_s: float
+    """A replica is out of the choice after so long without a word."""
+    exclusion_s: float
+    """How long silence, or its own word, can keep a replica out."""
+    retry_s: float
+    """When a replica is tried again after a failed connection."""
+
+
 class Router:
     """One process's router. Its load and beliefs are its own view, repaired by receipts and by its peers.
 
     Args:
         policy: chooses the replica; may be replaced while running.
         block_size: tokens in a routing block.
-        virtual_nodes: points of each rank on the ring.
-        half_life_s: how fast the memory of recent work fades.
-        answer_tokens: the work that a request's answer is, in prefill tokens.
-        arrival_ttl_s: how long a decision counts as load while its request has not reached the replica.
-        reservation_ttl_s: how long it counts afterwards, without any further receipt.
-        num_remembered: ended requests remembered, to recognise reservations that arrive late.
+        options: the numbers.
 
     """
 
-    def __init__(
-        self,
-        *,
-        policy: Policy,
-        block_size: int,
-        virtual_nodes: int,
-        half_life_s: float,
-        answer_tokens: int,
-        arrival_ttl_s: float,
-        reservation_ttl_s: float,
-        num_remembered: int,
-    ) -> None:
+    def __init__(self, *, policy: Policy, block_size: int, options: RouterOptions) -> None:
         self.policy = policy
-        self._virtual_nodes = virtual_nodes
+        self.health = HealthBook(silence_s=options.silence_s, exclusion_s=options.exclusion_s, retry_s=options.retry_s)
+        self._virtual_nodes = options.virtual_nodes
         self.cluster = Cluster(
+            members=(),
             replicas=(),
             load=LoadBook(
-                half_life_s=half_life_s,
-                answer_tokens=answer_tokens,
-                arrival_ttl_s=arrival_ttl_s,
-                ttl_s=reservation_ttl_s,
-                num_remembered=num_remembered,
+                half_life_s=options.half_life_s,
+                answer_tokens=options.answer_tokens,
+                arrival_ttl_s=options.arrival_ttl_s,
+                ttl_s=options.reservation_ttl_s,
+                num_remembered=options.num_remembered,
             ),
             holders=Holders(),
-            ring=Ring((), virtual_nodes=virtual_nodes),
+            ring=Ring((), virtual_nodes=options.virtual_nodes),
             block_size=block_size,
         )
 
@@ -72,15 +85,17 @@ class Router:
         cluster = self.cluster
         new = tuple(sorted(replicas, key=lambda replica: (replica.rank, replica.replica_id)))
         kept_ids = {replica.replica_id for replica in new}
-        for replica in cluster.replicas:
+        for replica in cluster.members:
             if replica.replica_id not in kept_ids:
+                self.health.remove_replica(replica.replica_id)
                 cluster.load.remove_replica(replica.replica_id)
                 cluster.holders.remove_replica(replica.replica_id)
         for replica in new:
+            self.health.add_replica(replica.replica_id)
             cluster.load.add_replica(replica.replica_id)
             capacity_blocks = replica.kv_capacity_tokens // cluster.block_size
             cluster.holders.add_replica(replica.replica_id, capacity_blocks=capacity_blocks)
-        cluster.replicas = new
+        cluster.members = cluster.replicas = new
         cluster.ring = Ring({replica.rank for replica in new}, virtual_nodes=self._virtual_nodes)
 
     def choose(self, request: RouteRequest, *, now: float) -> Routed:
@@ -91,10 +106,9 @@ class Router:
 
         """
         cluster = self.cluster
-        if not cluster.replicas:
+        if not cluster.members:
             raise NoReplicasError
-        self.expire(now=now)
-        cluster.load.fade(now=now)
+        self.prepare(now=now)
         chosen = self.policy.choose(request, cluster)
         cached_at = {replica.replica_id: cluster.cached_tokens(replica, request) for replica in cluster.replicas}
         cached = cached_at[chosen.replica.replica_id]
@@ -107,15 +121,17 @@ class Router:
             believed_cached_tokens=cached,
             best_cached_tokens=max(cached_at.values()),
         )
-        reservation = Reservation(
-            request=request,
-            replica_id=decision.replica_id,
-            num_held_blocks=cluster.holders.matched_blocks(decision.replica_id, request.block_hashes),
-            is_computed=cluster.load_of(chosen.replica).num_waiting == 0,
-            pending_tokens=request.num_prompt_tokens - cached,
-        )
+        reservation = self._claim(request, chosen.replica)
         self.on_reserved(reservation, now=now)
         return Routed(decision, reservation)
+
+    def prepare(self, *, now: float) -> None:
+        """Bring load and choice up to date, for a decision now."""
+        self.expire(now=now)
+        cluster = self.cluster
+        cluster.load.fade(now=now)
+        healthy = tuple(each for each in cluster.members if self.health.exclusion(each.replica_id, now=now) is None)
+        cluster.replicas = healthy or cluster.members  # with nobody left, the evidence is more likely wrong
 
     def on_reserved(self, reservation: Reservation, *, now: float) -> None:
         """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing."""
@@ -123,9 +139,25 @@ class Router:
             self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
             self.cluster.holders.count_prompt(reservation.replica_id, reservation.request.block_hashes)
 
-    def on_arrived(self, request_id: RequestId, *, now: float) -> None:
-        """The request reached its replica."""
+    def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float) -> None:
+        """The request reached a replica; where that is not the one it was sent to, it is booked anew there."""
+        reservation = self.cluster.load.reservation(request_id)
+        if reservation is None:
+            return
+        if reservation.replica_id != replica_id:
+            self.health.connection_failed(reservation.replica_id, now=now)
+            self._discard_uncomputed(self.cluster.load.withdraw(request_id))
+            self._book_at(replica_id, reservation.request, now=now)
         self.cluster.load.arrived(request_id, now=now)
+
+    def on_outstanding(self, replica_id: ReplicaId, request_ids: Collection[RequestId], *, now: float) -> None:
+        """A replica's own list of the requests it has: one that it had and does not list is over."""
+        for request_id in self.cluster.load.lost(replica_id, request_ids, now=now):
+            self.on_finished(request_id)
+
+    def on_heard(self, replica_id: ReplicaId, *, is_serving: bool, now: float) -> None:
+        """A replica spoke, and said whether it can serve."""
+        self.health.heard(replica_id, is_serving=is_serving, now=now)
 
     def on_prefilled(self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int, now: float) -> None:
         """A first token: the engine has `prompt_tokens` for this request, of which it reused `cached_tokens`."""
@@ -138,11 +170,7 @@ class Router:
 
     def on_finished(self, request_id: RequestId) -> None:
         """The request ended, also by error or disconnect. Without a first token, its prefix was never held."""
-        reservation = self.cluster.load.finished(request_id)
-        if reservation is not None:
-            self.cluster.holders.discard_after(
-                reservation.replica_id, reservation.request.block_hashes, num_kept=reservation.num_held_blocks
-            )
+        self._discard_uncomputed(self.cluster.load.finished(request_id))
 
     def on_caches_reset(self) -> None:
         """Every engine dropped its cached prefixes."""
@@ -154,6 +182,53 @@ class Router:
         for request_id in expired:
             self.on_finished(request_id)
         return len(expired)
+
+    def export(self) -> tuple[ReplicaState, ...]:
+        """All this router believes and has booked, for one that joins."""
+        return tuple(self.export_replica(replica.replica_id) for replica in self.cluster.members)
+
+    def export_replica(self, replica_id: ReplicaId) -> ReplicaState:
+        """The same of one replica."""
+        load = self.cluster.load
+        return ReplicaState(
+            replica_id,
+            held=self.cluster.holders.export(replica_id),
+            booked=load.export(replica_id),
+            recent_tokens=load[replica_id].recent_tokens,
+        )
+
+    def adopt(self, state: ReplicaState, *, now: float) -> None:
+        """Believe and book what a peer does, beside what is known here. Unknown replicas are ignored."""
+        if state.replica_id not in {replica.replica_id for replica in self.cluster.members}:
+            return
+        self.cluster.holders.adopt(state.replica_id, state.held)
+        load = self.cluster.load[state.replica_id]
+        recent_tokens = max(load.recent_tokens, state.recent_tokens)
+        for booked in state.booked:
+            self.cluster.load.adopt(booked, now=now)
+        load.recent_tokens = recent_tokens  # of which what was booked is a part
+
+    def _claim(self, request: RouteRequest, replica: Replica) -> Reservation:
+        cluster = self.cluster
+        return Reservation(
+            request=request,
+            replica_id=replica.replica_id,
+            num_held_blocks=cluster.holders.matched_blocks(replica.replica_id, request.block_hashes),
+            is_computed=cluster.load_of(replica).num_waiting == 0,
+            pending_tokens=request.num_prompt_tokens - cluster.cached_tokens(replica, request),
+        )
+
+    def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> None:
+        for replica in self.cluster.members:
+            if replica.replica_id == replica_id:
+                self.on_reserved(self._claim(request, replica), now=now)
+
+    def _discard_uncomputed(self, reservation: Reservation | None) -> None:
+        """What a reservation promised and was never computed is not held."""
+        if reservation is not None:
+            self.cluster.holders.discard_after(
+                reservation.replica_id, reservation.request.block_hashes, num_kept=reservation.num_held_blocks
+            )
 
     def _correct(self, reservation: Reservation, cached_tokens: int) -> None:
         """Where the engine reused less than we believed, it evicts earlier than we do; catch up with it.

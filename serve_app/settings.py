@@ -1,11 +1,13 @@
 """Every setting and its default: the one place for both. Free of Ray, so that tools can read it quickly."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from router import RouterOptions
 from router.policies import PrefixAffinityOptions
 
 PolicyName = Literal["prefix_affinity", "round_robin", "power_of_two", "least_loaded"]
@@ -52,15 +54,28 @@ class RouterSettings(_Frozen):
     half_life_s: float = Field(30.0, gt=0)
     """How fast the memory of recent work fades."""
     arrival_ttl_s: float = Field(30.0, gt=0)
-    """A routed request that does not reach its replica (HAProxy turned elsewhere) counts as load for this long."""
-    reservation_ttl_s: float = Field(600.0, gt=0)
-    """One that did reach it counts at most this long without a further sign of life."""
+    """A routed request of which no replica reports that it arrived counts as load for this long."""
+    reservation_ttl_s: float = Field(60.0, gt=0)
+    """One that did arrive counts at most this long without a further sign of life; each heartbeat is one."""
     num_remembered: int = Field(65536, ge=1)
     """Ended requests remembered, to recognise reservations that arrive after their own end."""
     max_undelivered: int = Field(65536, ge=1)
     """Receipts or reservations held back while their receivers do not answer; the oldest go first."""
-    delivery_timeout_s: float = Field(3.0, gt=0)
+    delivery_timeout_s: float = Field(1.0, gt=0)
     """How long one delivery of receipts or reservations may take."""
+    heartbeat_s: float = Field(0.5, gt=0)
+    """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
+    silence_s: float = Field(1.5, gt=0)
+    """A replica is out of the choice after so long without a word; three heartbeats."""
+    exclusion_s: float = Field(30.0, gt=0)
+    """How long silence, or its own word that its engine died, can keep a replica out; then it is tried again."""
+    retry_s: float = Field(2.0, gt=0)
+    """A replica to which a connection failed is tried again after this time."""
+
+    def router_options(self) -> RouterOptions:
+        """The bookkeeping's numbers, as the core takes them."""
+        names = [field.name for field in fields(RouterOptions)]
+        return RouterOptions(**self.model_dump(include=set(names)))
 
 
 class HttpSettings(_Frozen):

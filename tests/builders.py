@@ -2,7 +2,7 @@
 
 from random import Random
 
-from router import Replica, ReplicaId, RequestId, Router, RouteRequest, hash_blocks, root_hash
+from router import Replica, ReplicaId, RequestId, Router, RouteRequest, RouterOptions, hash_blocks, root_hash
 from router.policies import PrefixAffinityOptions, make_policy
 
 BLOCK_SIZE = 4
@@ -37,12 +37,17 @@ def make_router(
     router = Router(
         policy=make_policy(policy, OPTIONS, Random(seed)),
         block_size=BLOCK_SIZE,
-        virtual_nodes=64,
-        half_life_s=30,
-        answer_tokens=1,
-        arrival_ttl_s=ttl_s / 6,
-        reservation_ttl_s=ttl_s,
-        num_remembered=16,
+        options=RouterOptions(
+            virtual_nodes=64,
+            half_life_s=30,
+            answer_tokens=1,
+            arrival_ttl_s=ttl_s / 6,
+            reservation_ttl_s=ttl_s,
+            num_remembered=16,
+            silence_s=1,
+            exclusion_s=10,
+            retry_s=2,
+        ),
     )
     router.set_replicas(make_replica(rank, kv_capacity_tokens=kv_capacity_tokens) for rank in range(num_replicas))
     return router

@@ -143,6 +143,18 @@ class LoadBookMachine(RuleBasedStateMachine):
         self.book.arrived(request_id, now=self.now)
 
     @rule(request_id=request_ids)
+    def withdraw(self, request_id: RequestId) -> None:
+        """It is elsewhere."""
+        self.book.withdraw(request_id)
+
+    @rule(replica_id=st.sampled_from([ONE, TWO]), outstanding=st.sets(request_ids))
+    def list_outstanding(self, replica_id: ReplicaId, outstanding: set[RequestId]) -> None:
+        """A replica's own list; what it lost is over."""
+        for request_id in self.book.lost(replica_id, outstanding, now=self.now):
+            assert request_id not in outstanding
+            self.book.finished(request_id)
+
+    @rule(request_id=request_ids)
     def finished(self, request_id: RequestId) -> None:
         """An end."""
         self.book.finished(request_id)

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router import NoReplicasError, RequestId, Router, RouteRequest
+from router import NoReplicasError, ReplicaId, RequestId, Router, RouteRequest
 from router.policies import POLICY_NAMES, make_policy
 from tests.builders import OPTIONS, make_replica, make_request, make_router
 
@@ -63,8 +63,8 @@ def test_a_request_that_never_arrives_is_not_counted_for_long() -> None:
 def test_a_lost_receipt_is_not_counted_for_ever() -> None:
     """It arrived, and nothing was heard of it for 60 s."""
     router = make_router(ttl_s=60)
-    router.choose(make_request("silent", 1, 2), now=0)
-    router.on_arrived(RequestId("silent"), now=1)
+    decision, _ = router.choose(make_request("silent", 1, 2), now=0)
+    router.on_arrived(RequestId("silent"), decision.replica_id, now=1)
     assert router.expire(now=60) == 0
     assert router.expire(now=61) == 1
 
@@ -121,6 +121,121 @@ def test_a_new_policy_keeps_load_and_beliefs() -> None:
     assert (again.replica_id, again.believed_cached_tokens) == (decision.replica_id, 8)
 
 
+def test_a_request_that_arrived_elsewhere_is_booked_there() -> None:
+    """A connection failed: load and belief move with the request, and the other replica is left alone for 2 s."""
+    router = make_router(num_replicas=2)
+    decision, _ = router.choose(make_request("moved", 1, 2), now=0)
+    chosen, other = sorted(router.cluster.members, key=lambda each: each.replica_id != decision.replica_id)
+    router.on_arrived(decision.request_id, other.replica_id, now=0)
+    assert router.cluster.load_of(chosen).num_requests == 0
+    assert router.cluster.load_of(other).pending_tokens == 9
+    router.on_prefilled(decision.request_id, prompt_tokens=9, cached_tokens=0, now=0)
+    router.on_finished(decision.request_id)
+    assert router.cluster.cached_tokens(chosen, make_request("", 1, 2, 3)) == 0
+    assert router.cluster.cached_tokens(other, make_request("", 1, 2, 3)) == 8
+    for number, now in enumerate((0.5, 1.9)):
+        assert router.choose(make_request(str(number), number + 7), now=now).decision.replica_id == other.replica_id
+    assert router.health.exclusion(chosen.replica_id, now=2) is None
+
+
+def test_a_replicas_own_list_ends_what_it_does_not_name() -> None:
+    """A lost receipt is made up for by the next heartbeat; what has not arrived yet is not touched."""
+    router = make_router(num_replicas=1)
+    (replica,) = router.cluster.members
+    for request_id in ("lost", "there", "on its way"):
+        router.choose(make_request(request_id, 1), now=0)
+    for request_id in ("lost", "there"):
+        router.on_arrived(RequestId(request_id), replica.replica_id, now=0)
+    router.on_outstanding(replica.replica_id, [RequestId("there"), RequestId("unheard of")], now=1)
+    assert router.cluster.load.reservation(RequestId("lost")) is None
+    assert router.cluster.load_of(replica).num_requests == 2
+
+
+def test_being_listed_is_a_sign_of_life() -> None:
+    """A long answer outlives the reservation's TTL for as long as its replica names it."""
+    router = make_router(num_replicas=1, ttl_s=60)
+    (replica,) = router.cluster.members
+    router.choose(make_request("long", 1), now=0)
+    for now in range(10, 300, 10):
+        router.on_outstanding(replica.replica_id, [RequestId("long")], now=now)
+        assert router.expire(now=now) == 0
+    assert router.expire(now=290 + 60) == 1
+
+
+def test_a_replica_out_of_the_choice_gets_nothing_and_keeps_its_arcs() -> None:
+    """Its keys go to their ring successors, all others stay, and it has them back as soon as it serves again."""
+    router = make_router(num_replicas=4, kv_capacity_tokens=4000)
+    requests = [make_request(f"{key}", key) for key in range(200)]
+
+    def owners(now: float) -> list[ReplicaId]:
+        router.prepare(now=now)
+        cluster = router.cluster
+        return [cluster.in_ring_order(each, [0] * len(cluster.replicas))[0].replica_id for each in requests]
+
+    before = owners(0)
+    dead = router.cluster.members[1]
+    router.on_heard(dead.replica_id, is_serving=False, now=0)
+    during = owners(1)
+    assert dead.replica_id in before
+    assert dead.replica_id not in during
+    assert all(old == new for old, new in zip(before, during, strict=True) if old != dead.replica_id)
+    assert len({new for old, new in zip(before, during, strict=True) if old == dead.replica_id}) == 3
+    router.on_heard(dead.replica_id, is_serving=True, now=2)
+    assert owners(2) == before
+    replacement = make_replica(dead.rank, generation=1)
+    router.set_replicas([*(each for each in router.cluster.members if each != dead), replacement])
+    assert owners(3) == [replacement.replica_id if old == dead.replica_id else old for old in before]
+
+
+def test_with_every_replica_out_of_the_choice_all_are_in_it() -> None:
+    """When all fall silent at once, it is more likely we who hear nothing."""
+    router = make_router(num_replicas=2)
+    for replica in router.cluster.members:
+        router.on_heard(replica.replica_id, is_serving=True, now=0)
+    router.prepare(now=5)
+    assert router.cluster.replicas == router.cluster.members
+    router.on_heard(router.cluster.members[0].replica_id, is_serving=True, now=5)
+    router.prepare(now=5)
+    assert router.cluster.replicas == router.cluster.members[:1]
+
+
+def test_a_joining_router_chooses_as_its_peer_does() -> None:
+    """With the peer's load, belief and recent work."""
+    peer, joining = make_router(num_replicas=4), make_router(num_replicas=4)
+    for turn in range(8):
+        answer(peer, make_request(f"turn-{turn}", turn // 2, *range(turn)), cached_tokens=0)
+    peer.choose(make_request("outstanding", 1, 2), now=0)
+    for state in peer.export():
+        joining.adopt(state, now=0)
+    for number, blocks in enumerate(([0, 0], [1, 0, 1, 2, 3], [3, 0, 1], [9])):
+        request = make_request(f"after-{number}", *blocks)
+        assert joining.choose(request, now=0) == peer.choose(request, now=0)
+
+
+def test_what_a_joining_router_saw_itself_stays_and_counts_as_newer() -> None:
+    """The peer's belief fills what room is left."""
+    peer, joining = (make_router(num_replicas=1, kv_capacity_tokens=16) for _ in range(2))
+    (replica,) = joining.cluster.members
+    answer(peer, make_request("theirs", 1, 2, 3), cached_tokens=0)
+    answer(joining, make_request("ours", 5, 6), cached_tokens=0)
+    for state in peer.export():
+        joining.adopt(state, now=0)
+    assert joining.cluster.cached_tokens(replica, make_request("", 5, 6, 7)) == 8
+    assert joining.cluster.cached_tokens(replica, make_request("", 1, 2, 3, 4)) == 8
+    joining.check_integrity()
+
+
+def test_a_state_of_replicas_unknown_here_is_ignored() -> None:
+    """The peer saw a replica that is gone, or that we have not heard of yet."""
+    peer, joining = make_router(num_replicas=2), make_router(num_replicas=1)
+    for number in range(6):
+        peer.choose(make_request(str(number), number), now=0)
+    for state in peer.export():
+        joining.adopt(state, now=0)
+    joining.check_integrity()
+    assert joining.cluster.load.num_reservations == len(peer.export()[0].booked)
+
+
 class RouterMachine(RuleBasedStateMachine):
     """Requests, receipts, peers, failures and policy changes in any order."""
 
@@ -145,10 +260,42 @@ class RouterMachine(RuleBasedStateMachine):
             self._some_id(data), prompt_tokens=prompt_tokens, cached_tokens=cached_tokens, now=self.now
         )
 
-    @rule(data=st.data())
-    def arrive(self, data: st.DataObject) -> None:
-        """The replica has it."""
-        self.router.on_arrived(self._some_id(data), now=self.now)
+    @rule(data=st.data(), rank=st.integers(0, 3))
+    def arrive(self, data: st.DataObject, rank: int) -> None:
+        """A replica has it, perhaps another than chosen, perhaps one that is gone."""
+        replica = make_replica(rank, generation=self.generation)
+        self.router.on_arrived(self._some_id(data), replica.replica_id, now=self.now)
+
+    @rule(data=st.data(), rank=st.integers(0, 3))
+    def outstanding(self, data: st.DataObject, rank: int) -> None:
+        """A replica's own list, of anything."""
+        replica = make_replica(rank, generation=self.generation)
+        self.router.on_outstanding(replica.replica_id, [self._some_id(data)], now=self.now)
+
+    @rule(rank=st.integers(0, 3), is_serving=st.booleans())
+    def hear(self, rank: int, *, is_serving: bool) -> None:
+        """A replica's heartbeat."""
+        replica = make_replica(rank, generation=self.generation)
+        self.router.on_heard(replica.replica_id, is_serving=is_serving, now=self.now)
+
+    @rule()
+    def restart(self) -> None:
+        """A router joins with this one's state, and takes its place."""
+        joining = make_router(num_replicas=0, ttl_s=10)
+        joining.set_replicas(self.router.cluster.members)
+        for state in self.router.export():
+            joining.adopt(state, now=self.now)
+        for replica in self.router.cluster.members:
+            ours, theirs = self.router.cluster.load_of(replica), joining.cluster.load_of(replica)
+            assert (ours.pending_tokens, ours.num_waiting, ours.num_running) == (
+                theirs.pending_tokens,
+                theirs.num_waiting,
+                theirs.num_running,
+            )
+            assert self.router.cluster.holders.export(replica.replica_id) == joining.cluster.holders.export(
+                replica.replica_id
+            )
+        self.router = joining
 
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
@@ -179,8 +326,9 @@ class RouterMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """With everything expired, nothing is outstanding anywhere."""
         self.router.expire(now=self.now + 100)
-        for replica in self.router.cluster.replicas:
+        for replica in self.router.cluster.members:
             assert self.router.cluster.load_of(replica).num_requests == 0
+            assert self.router.cluster.load_of(replica).pending_tokens == 0
 
     def _some_id(self, data: st.DataObject) -> RequestId:
         return RequestId(str(data.draw(st.integers(0, self.num_requests + 1))))

@@ -1,0 +1,38 @@
+"""What a router can hand to one that joins later: all it believes and has booked. Plain data."""
+
+from dataclasses import dataclass
+
+from router.types import BlockHash, ReplicaId, Reservation
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBlock:
+    """A block that a replica is believed to hold."""
+
+    block_hash: BlockHash
+    parent: BlockHash | None
+    num_ends: int
+    """Prompts that ended with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BookedRequest:
+    """A request outstanding somewhere."""
+
+    reservation: Reservation
+    pending_tokens: int
+    """What is left of the reservation's pending tokens."""
+    prompt_tokens_left: int
+    """Prompt tokens whose prefill was not reported yet; none are left once it is being decoded."""
+    has_arrived: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaState:
+    """One replica, as a router sees it."""
+
+    replica_id: ReplicaId
+    held: tuple[HeldBlock, ...]
+    """Least recently used first."""
+    booked: tuple[BookedRequest, ...]
+    recent_tokens: float

@@ -1,0 +1,78 @@
+"""Exclusions: what leads to them, and that each of them ends."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.health import Exclusion, HealthBook
+from router.types import ReplicaId
+
+ONE = ReplicaId("one")
+
+
+def make_book() -> HealthBook:
+    """One replica; silent after 1 s, out for at most 10 s, tried again 2 s after a failed connection."""
+    book = HealthBook(silence_s=1, exclusion_s=10, retry_s=2)
+    book.add_replica(ONE)
+    return book
+
+
+def test_a_new_replica_is_in_the_choice() -> None:
+    """Unheard of is not silent."""
+    book = make_book()
+    assert book.exclusion(ONE, now=1000) is None
+    assert book.heard_s_ago(ONE, now=1000) is None
+
+
+def test_silence_excludes_until_it_is_broken_or_has_lasted() -> None:
+    """Out from 1 s to 11 s after its last word; then it gets its chance; a word ends it at once."""
+    book = make_book()
+    book.heard(ONE, is_serving=True, now=100)
+    seen = {now: book.exclusion(ONE, now=now) for now in (101, 101.5, 111, 111.5)}
+    assert seen == {101: None, 101.5: Exclusion.SILENT, 111: Exclusion.SILENT, 111.5: None}
+    book.heard(ONE, is_serving=True, now=105)
+    assert book.exclusion(ONE, now=105) is None
+    assert book.heard_s_ago(ONE, now=105.5) == 0.5
+
+
+def test_its_own_word_excludes_at_once_and_until_taken_back() -> None:
+    """Renewed by each heartbeat that says so."""
+    book = make_book()
+    book.heard(ONE, is_serving=False, now=0)
+    assert book.exclusion(ONE, now=0) is Exclusion.NOT_SERVING
+    book.heard(ONE, is_serving=False, now=9)
+    assert book.exclusion(ONE, now=18) is Exclusion.NOT_SERVING
+    book.heard(ONE, is_serving=True, now=18)
+    assert book.exclusion(ONE, now=18) is None
+
+
+def test_a_failed_connection_excludes_for_a_moment() -> None:
+    """Heartbeats prove that it lives, not that it can be reached."""
+    book = make_book()
+    book.connection_failed(ONE, now=0)
+    book.heard(ONE, is_serving=True, now=1)
+    assert book.exclusion(ONE, now=1) is Exclusion.UNREACHABLE
+    assert book.exclusion(ONE, now=2) is None
+
+
+def test_replicas_that_are_gone_are_nobodys_concern() -> None:
+    """Late words of a replica that left."""
+    book = make_book()
+    book.remove_replica(ONE)
+    book.heard(ONE, is_serving=False, now=0)
+    book.connection_failed(ONE, now=0)
+    book.add_replica(ONE)
+    assert book.exclusion(ONE, now=0) is None
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from(["serving", "not serving", "failed"])), max_size=20))
+def test_every_exclusion_ends(events: list[tuple[float, str]]) -> None:
+    """11 s after the last evidence of any kind, the replica is in the choice again."""
+    book = make_book()
+    now = 0.0
+    for seconds, event in events:
+        now += seconds
+        if event == "failed":
+            book.connection_failed(ONE, now=now)
+        else:
+            book.heard(ONE, is_serving=event == "serving", now=now)
+    assert book.exclusion(ONE, now=now + 11.001) is None
