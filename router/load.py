@@ -74,6 +74,9 @@ class LoadBook:
         self._seen_to_expiry: OrderedDict[RequestId, float] = OrderedDict()
         self._finished: OrderedDict[RequestId, None] = OrderedDict()
 
+    def __contains__(self, replica_id: object) -> bool:
+        return replica_id in self._loads
+
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
         return self._loads[replica_id]
 
@@ -105,6 +108,7 @@ class LoadBook:
         load = self._loads.get(reservation.replica_id)
         if load is None or request_id in self._claims or request_id in self._finished:
             return False
+        self.fade(now=now)  # or what is booked now would fade with what was booked long ago
         self._claims[request_id] = _Claim(
             reservation,
             pending_tokens=reservation.pending_tokens,

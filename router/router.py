@@ -183,13 +183,11 @@ class Router:
             self.on_finished(request_id)
         return len(expired)
 
-    def export(self) -> tuple[ReplicaState, ...]:
-        """All this router believes and has booked, for one that joins."""
-        return tuple(self.export_replica(replica.replica_id) for replica in self.cluster.members)
-
-    def export_replica(self, replica_id: ReplicaId) -> ReplicaState:
-        """The same of one replica."""
+    def export(self, replica_id: ReplicaId) -> ReplicaState | None:
+        """All this router believes of a replica and has booked there, for one that joins; None if it is unknown."""
         load = self.cluster.load
+        if replica_id not in load:
+            return None
         return ReplicaState(
             replica_id,
             held=self.cluster.holders.export(replica_id),
@@ -199,7 +197,7 @@ class Router:
 
     def adopt(self, state: ReplicaState, *, now: float) -> None:
         """Believe and book what a peer does, beside what is known here. Unknown replicas are ignored."""
-        if state.replica_id not in {replica.replica_id for replica in self.cluster.members}:
+        if state.replica_id not in self.cluster.load:
             return
         self.cluster.holders.adopt(state.replica_id, state.held)
         load = self.cluster.load[state.replica_id]

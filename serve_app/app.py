@@ -20,7 +20,12 @@ def build(args: Settings) -> Application:
     llm_config = llm_options.parse({**args.llm, "server_cls": LLMReplica})
     routers = args.routers.model_dump()
     server = _build_direct_streaming_llm_deployment(
-        llm_config, bind_kwargs={"router_deployment": ROUTER_DEPLOYMENT, "routers": routers}
+        llm_config,
+        bind_kwargs={
+            "router_deployment": ROUTER_DEPLOYMENT,
+            "routers": routers,
+            "replicas": args.replicas.model_dump(),
+        },
     )
     router = serve.deployment(
         serve.ingress()(IngressRouter),
@@ -31,7 +36,7 @@ def build(args: Settings) -> Application:
         ray_actor_options={"num_cpus": 0, "runtime_env": _router_runtime_env(llm_config)},
     )
     return server._with_ingress_request_router(  # noqa: SLF001
-        router.bind(server=server, llm_config=llm_config, routers=routers)
+        router.bind(server=server, llm=args.llm, routers=routers)
     )
 
 

@@ -1,30 +1,50 @@
 """Delivery to every ingress router of an application, over Ray Serve's deployment handles."""
 
 from collections.abc import Sequence
+from itertools import count
+from typing import Any
 
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
 
+from serve_app import messages
 from serve_app.delivery import DeliveryError, Item, Send
 
 
-def broadcast_to_routers(deployment: str, app_name: str, method: str, *, timeout_s: float) -> Send[Item]:
-    """A `send` that calls `method` on every ingress router of the application."""
+async def ask_routers(handle: DeploymentHandle, method: str, *args: Any, timeout_s: float) -> list[Any]:  # noqa: ANN401
+    """Call `method` on every running ingress router; their answers, in which failed calls are exceptions.
+
+    Raises:
+        DeliveryError: no router is running, or not all answered in time.
+
+    """
+    try:
+        answers: list[Any] = await handle.broadcast(method, *args).results_async(
+            timeout_s=timeout_s, return_exceptions=True
+        )
+    except (RayServeException, RayError, TimeoutError) as error:
+        raise DeliveryError(f"{type(error).__name__} while calling {method}") from error
+    return answers
+
+
+def broadcast_to_routers(deployment: str, app_name: str, method: str, *, sender: str, timeout_s: float) -> Send[Item]:
+    """A `send` that calls `method` on every ingress router of the application, with the batch as one message."""
     handle = None
+    numbers = count(1)
 
     async def send(batch: Sequence[Item]) -> None:
         nonlocal handle
         try:
-            if handle is None:
-                handle = serve.get_deployment_handle(deployment, app_name=app_name)
-            results = await handle.broadcast(method, batch).results_async(timeout_s=timeout_s, return_exceptions=True)
-        except (RayServeException, RayError, TimeoutError) as error:
-            msg = f"{type(error).__name__} while calling {method}"
-            raise DeliveryError(msg) from error
-        failures = [result for result in results if isinstance(result, Exception)]
+            handle = handle or serve.get_deployment_handle(deployment, app_name=app_name)
+        except (RayServeException, RayError) as error:
+            raise DeliveryError(f"{type(error).__name__}: no handle of {deployment}") from error
+        payload = messages.encode(sender, next(numbers), batch)
+        answers = await ask_routers(handle, method, payload, timeout_s=timeout_s)
+        failures = [answer for answer in answers if isinstance(answer, Exception)]
         if failures:
-            msg = f"{len(failures)} of {len(results)} routers failed {method}: {type(failures[0]).__name__}"
+            msg = f"{len(failures)} of {len(answers)} routers failed {method}: {type(failures[0]).__name__}"
             raise DeliveryError(msg)
 
     return send

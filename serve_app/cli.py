@@ -108,6 +108,37 @@ def demo(
 
 
 @app.command()
+def doctor(
+    *,
+    application: Annotated[str | None, typer.Option(help="Serve application; default: the local one.")] = None,
+    url: Annotated[str | None, typer.Option(help="Where clients connect; needed with --dashboard.")] = None,
+    dashboard: DashboardOption = None,
+    ray_address: Annotated[str | None, typer.Option(help="Ray's address; `auto` on the cluster's own nodes.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check a running application and its cluster: a line for each check; status 1 if one fails."""
+    from serve_app import local_cluster
+    from serve_app.doctor import main, report
+    from serve_app.doctor.finding import Status
+    from serve_app.doctor.target import TargetError, find_target
+
+    run = local_cluster.Run.load()
+    try:
+        target = find_target(run, application=application, url=url, dashboard_url=dashboard, ray_address=ray_address)
+    except TargetError as error:
+        _fail(str(error))
+    with console.status("Examining"):
+        findings = main.examine(target)
+    if as_json:
+        typer.echo(report.as_json(findings))
+    else:
+        for finding in findings:
+            console.print(report.line(finding))
+    if any(finding.status is Status.FAILED for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
 def check(config: ConfigArgument) -> None:
     """Validate CONFIG, the part for Ray Serve LLM and vLLM included."""
     from serve_app import llm_options

@@ -20,8 +20,8 @@ class Delivery(Generic[Item]):
     """A queue and one task that empties it, a batch at a time.
 
     `post` only appends. What piles up while a batch is under way goes out together in the next one; a
-    batch that fails is dropped and counted, because its content is stale by the time it could be repeated
-    (reservations expire by themselves).
+    batch that fails is dropped and counted, because its content is stale by the time it could be repeated:
+    reservations expire by themselves, and the next heartbeat makes up for lost receipts.
 
     Args:
         send: delivers one batch, in order; raises `DeliveryError` when it could not.
@@ -34,6 +34,7 @@ class Delivery(Generic[Item]):
         self._items: deque[Item] = deque()
         self._max_undelivered = max_undelivered
         self._task: asyncio.Task[None] | None = None
+        self._is_failing = False
         self.num_dropped = 0
 
     def post(self, item: Item) -> None:
@@ -58,4 +59,10 @@ class Delivery(Generic[Item]):
                 await self._send(batch)
             except DeliveryError as error:
                 self.num_dropped += len(batch)
-                logger.warning("Dropped %d undelivered items: %s", len(batch), error)
+                if not self._is_failing:  # once an outage: heartbeats would fill the log
+                    logger.warning("Cannot deliver, dropping: %s", error)
+                self._is_failing = True
+            else:
+                if self._is_failing:
+                    logger.info("Delivering again; %d items dropped so far", self.num_dropped)
+                self._is_failing = False

@@ -15,6 +15,8 @@ def data_path_environment(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
         "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": "1",
         "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE": str(settings.routers.replicas_per_node),
+        # A replica answers 503 when its engine died; nothing ran, so the request may be sent elsewhere.
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure 503",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(settings.http.hard_stop_after_s),
     }
 

@@ -4,7 +4,7 @@ import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.receipts import Arrived, Finished, Report, current_request_id
+from serve_app.ledger import Ledger, current_request_id
 from serve_app.replica_headers import (
     BELIEVED_CACHED_TOKENS_HEADER,
     POLICY_HEADER,
@@ -23,10 +23,10 @@ logger = logging.getLogger("ray.serve")
 class ExplainAndReport:
     """ASGI middleware around vLLM's app; adds headers, changes nothing else."""
 
-    def __init__(self, app: ASGIApp, *, replica_id: str, report: Report) -> None:
+    def __init__(self, app: ASGIApp, *, replica_id: str, ledger: Ledger) -> None:
         self._app = app
         self._replica_id = replica_id
-        self._report = report
+        self._ledger = ledger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -42,14 +42,14 @@ class ExplainAndReport:
             await send(message)
 
         if note is not None:
-            self._report(Arrived(note.request_id))
+            self._ledger.arrived(note.request_id)
         token = current_request_id.set(note.request_id if note else None)
         try:
             await self._app(scope, receive, send_explained)
         finally:
             current_request_id.reset(token)
             if note is not None:
-                self._report(Finished(note.request_id))
+                self._ledger.finished(note.request_id)
 
     def _explain(self, note: RoutingNote | None) -> list[tuple[bytes, bytes]]:
         """The replica writes these, because it alone knows who served."""

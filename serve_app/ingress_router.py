@@ -4,17 +4,16 @@ Adapter: private names of Ray are listed in tests/serve_app/test_private_names.p
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import ray
 from ray import serve
-from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.serve._private.common import DeploymentTargetInfo, RunningReplicaInfo
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve._private.long_poll import LongPollClient, LongPollNamespace
@@ -37,17 +36,20 @@ from router import (
     hash_blocks,
     root_hash,
 )
-from router.cluster import Cluster
 from router.policies import Policy, make_policy
-from serve_app.broadcast import broadcast_to_routers
-from serve_app.delivery import Delivery
+from serve_app import messages
+from serve_app.broadcast import ask_routers, broadcast_to_routers
+from serve_app.delivery import Delivery, DeliveryError
+from serve_app.inbox import Inbox
 from serve_app.metrics import RouterMetrics
-from serve_app.prompt import Prompt, PromptReader
-from serve_app.receipts import Arrived, Finished, Prefilled, Receipt
 from serve_app.replica_facts import ReplicaFacts
-from serve_app.request_body import Unreadable, UnreadableError
+from serve_app.request_body import Prompt, Unreadable, UnreadableError
+from serve_app.router_snapshot import snapshot
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings import RouterSettings, RoutingSettings
+
+if TYPE_CHECKING:
+    from serve_app.prompt import PromptReader
 
 logger = logging.getLogger("ray.serve")
 
@@ -56,6 +58,8 @@ NO_REPLICAS = "no_replicas"
 ROUTING_ERROR = "routing_error"
 NOBODY = ReplicaId("none")
 """No replica has this id, so HAProxy sends the request through Serve's fallback proxy."""
+REPLICAS_TIMEOUT_S = 1.0
+"""Serve names the running replicas at once, if there are any."""
 BYTES_PER_TOKEN = 4
 """Guess for the load of a prompt that could not be tokenised; English text with a common vocabulary."""
 
@@ -64,30 +68,76 @@ class IngressRouter:
     """One router process. Its core is used on one event loop only: requests, receipts and membership."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, server: DeploymentHandle, llm_config: LLMConfig, routers: dict[str, Any]
+        self, server: DeploymentHandle, llm: dict[str, Any], routers: dict[str, Any]
     ) -> None:
         self._settings = RouterSettings.model_validate(routers)
         self._routing = RoutingSettings()
         self._router: Router | None = None
+        self._inbox = Inbox()
         self._metrics = RouterMetrics()
-        self._prompts = await asyncio.to_thread(PromptReader, llm_config)
+        self._prompts: PromptReader | None = None
         context = serve.get_replica_context()
         self._router_id = context.replica_id.unique_id
+        self._peers = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
         self._reservations: Delivery[Reservation] = Delivery(
             broadcast_to_routers(
                 context.deployment,
                 context.app_name,
                 "on_reservations",
+                sender=self._router_id,
                 timeout_s=self._settings.delivery_timeout_s,
             ),
             max_undelivered=self._settings.max_undelivered,
         )
+        self._replicas_seen = asyncio.Event()
         self._targets = LongPollClient(
             ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE),
             {(LongPollNamespace.DEPLOYMENT_TARGETS, server.deployment_id): self._on_targets},
             call_in_event_loop=asyncio.get_running_loop(),
             client_id=f"warmroute-router:{self._router_id}",
         )
+        self._loading = asyncio.create_task(self._load_prompts(llm))
+        self._joining: asyncio.Task[bool] | None = None
+        if not await self._is_alone():
+            await self._loading
+
+    async def _is_alone(self) -> bool:
+        """Whether replicas run and no other router does: clients get 503 until this one answers, so it must at once.
+
+        Whatever the peers know is taken over here, for the first decision.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._replicas_seen.wait(), REPLICAS_TIMEOUT_S)
+        return self._replicas_seen.is_set() and not await self._join()
+
+    async def _join(self) -> bool:
+        """Take over what the other routers believe and have booked; returns whether there is one."""
+        members = () if self._router is None else self._router.cluster.members
+        for replica in members:
+            try:
+                answers = await ask_routers(
+                    self._peers, "share_state", replica.replica_id, timeout_s=self._settings.delivery_timeout_s
+                )
+            except DeliveryError as error:
+                logger.info("No state from other routers: %s", error)
+                return False
+            for answer in answers:
+                if isinstance(answer, bytes) and self._router is not None:
+                    self._inbox.on_states(answer, self._router, now=time.monotonic())
+        return True
+
+    async def _load_prompts(self, llm: dict[str, Any]) -> None:
+        def load() -> "PromptReader":
+            from serve_app.prompt import PromptReader  # imports vLLM, which takes seconds
+
+            return PromptReader(llm)
+
+        self._prompts = await asyncio.to_thread(load)
+
+    def check_health(self) -> None:
+        """Serve's hook: a router that cannot tokenise for good is replaced."""
+        if self._loading.done():
+            self._loading.result()
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """HAProxy's only question."""
@@ -114,33 +164,23 @@ class IngressRouter:
         answer = {"replica_id": note.replica_id, "request_headers": {NOTE_HEADER: note.encode()}}
         return Response(orjson.dumps(answer), media_type="application/json")
 
-    async def on_receipts(self, receipts: Sequence[Receipt]) -> None:
+    async def on_receipts(self, payload: bytes) -> None:
         """From the replicas."""
-        router = self._router
-        if router is None:
-            return
-        now = time.monotonic()
-        for receipt in receipts:
-            match receipt:
-                case Arrived():
-                    router.on_arrived(receipt.request_id, now=now)
-                case Prefilled():
-                    router.on_prefilled(
-                        receipt.request_id,
-                        prompt_tokens=receipt.prompt_tokens,
-                        cached_tokens=receipt.cached_tokens,
-                        now=now,
-                    )
-                case Finished():
-                    router.on_finished(receipt.request_id)
+        if self._joining is None:
+            # Now that others reach us: what they booked since we asked them first.
+            self._joining = asyncio.create_task(self._join())
+        if self._router is not None:
+            self._inbox.on_receipts(payload, self._router, now=time.monotonic())
 
-    async def on_reservations(self, reservations: Sequence[Reservation]) -> None:
-        """From every router, ourselves included; what we booked ourselves is known already."""
-        if self._router is None:
-            return
-        now = time.monotonic()
-        for reservation in reservations:
-            self._router.on_reserved(reservation, now=now)
+    async def on_reservations(self, payload: bytes) -> None:
+        """From every router, ourselves included."""
+        if self._router is not None:
+            self._inbox.on_reservations(payload, self._router, now=time.monotonic())
+
+    async def share_state(self, replica_id: ReplicaId) -> bytes:
+        """For a router that joins: what this one believes of a replica and has booked there."""
+        state = None if self._router is None else self._router.export(replica_id)
+        return messages.encode(self._router_id, 0, [] if state is None else [state])
 
     async def on_caches_reset(self) -> None:
         """The replicas' prefix caches were emptied on purpose."""
@@ -149,20 +189,22 @@ class IngressRouter:
 
     async def snapshot(self) -> dict[str, Any]:
         """The router's own view, for operators and tests. Counts and ids only."""
-        if self._router is not None:
-            self._router.expire(now=time.monotonic())
         return {
             "router": self._router_id,
             "policy": self._routing.policy,
             "decisions": dict(self._metrics.reason_to_decisions),
             "unreadable": dict(self._metrics.reason_to_unreadable),
             "reservations_dropped": self._reservations.num_dropped,
-            **(_snapshot(self._router.cluster) if self._router is not None else {"block_size": None, "replicas": {}}),
+            "refused": dict(self._inbox.reason_to_refused),
+            "tasks": len(asyncio.all_tasks()),
+            **snapshot(self._router, self._inbox, now=time.monotonic()),
         }
 
     async def _read(self, body: bytes, *, is_truncated: bool) -> Prompt | Unreadable:
         reason = Unreadable.TRUNCATED_BODY
-        if not is_truncated:
+        if self._prompts is None:
+            reason = Unreadable.STARTING
+        elif not is_truncated:
             try:
                 return await self._prompts.read(body)
             except UnreadableError as error:
@@ -187,7 +229,9 @@ class IngressRouter:
 
     def _describe(self, router: Router, prompt: Prompt | Unreadable, num_body_bytes: int) -> RouteRequest:
         if isinstance(prompt, Unreadable):
-            num_tokens = min(num_body_bytes // BYTES_PER_TOKEN, self._prompts.max_model_len)
+            num_tokens = num_body_bytes // BYTES_PER_TOKEN
+            if self._prompts is not None:
+                num_tokens = min(num_tokens, self._prompts.max_model_len)
             return RouteRequest(_new_id(), model="", tenant="", num_prompt_tokens=num_tokens, block_hashes=())
         root = root_hash(model=prompt.model, adapter="", tenant="", cache_salt=prompt.cache_salt)
         return RouteRequest(
@@ -204,6 +248,7 @@ class IngressRouter:
         known = {info: facts for info, facts in replica_to_facts.items() if facts is not None}
         if len(known) < len(replica_to_facts):
             logger.warning("%d replicas published no facts; not routing to them", len(replica_to_facts) - len(known))
+        self._inbox.keep_only([ReplicaId(info.replica_id.to_full_id_str()) for info in targets.running_replicas])
         if not known:
             if self._router is not None:
                 self._router.set_replicas(())
@@ -215,18 +260,14 @@ class IngressRouter:
             Replica(ReplicaId(info.replica_id.to_full_id_str()), facts.rank, facts.kv_capacity_tokens)
             for info, facts in known.items()
         )
+        self._replicas_seen.set()
         logger.info("Routing to %d replicas", len(known))
 
     def _make_router(self, block_size: int) -> Router:
         return Router(
             policy=self._make_policy(),
             block_size=block_size,
-            virtual_nodes=self._settings.virtual_nodes,
-            half_life_s=self._settings.half_life_s,
-            answer_tokens=self._settings.answer_tokens,
-            arrival_ttl_s=self._settings.arrival_ttl_s,
-            reservation_ttl_s=self._settings.reservation_ttl_s,
-            num_remembered=self._settings.num_remembered,
+            options=self._settings.router_options(),
         )
 
     def _make_policy(self) -> Policy:
@@ -239,24 +280,6 @@ def _new_id() -> RequestId:
 
 def _facts(info: RunningReplicaInfo) -> ReplicaFacts | None:
     return ReplicaFacts.from_metadata(info.routing_stats, info.replica_metadata)
-
-
-def _snapshot(cluster: Cluster) -> dict[str, Any]:
-    return {
-        "block_size": cluster.block_size,
-        "replicas": {
-            replica.replica_id: {
-                "rank": replica.rank,
-                "kv_capacity_tokens": replica.kv_capacity_tokens,
-                "pending_tokens": cluster.load_of(replica).pending_tokens,
-                "waiting": cluster.load_of(replica).num_waiting,
-                "running": cluster.load_of(replica).num_running,
-                "recent_tokens": round(cluster.load_of(replica).recent_tokens),
-                "believed_blocks": cluster.holders.num_blocks(replica.replica_id),
-            }
-            for replica in cluster.replicas
-        },
-    }
 
 
 def _note(decision: RoutingDecision, prompt: Prompt | Unreadable) -> RoutingNote:

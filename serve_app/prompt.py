@@ -5,12 +5,10 @@ Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_privat
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 from pydantic import ValidationError
-from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.llm._internal.serve.engines.vllm.vllm_engine import _get_vllm_engine_config
 from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
@@ -26,18 +24,10 @@ from vllm.renderers import renderer_from_config
 from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
 
-from serve_app.request_body import Unreadable, UnreadableError, is_anthropic, parse_body
+from serve_app import llm_options
+from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic, parse_body
 
 logger = logging.getLogger("ray.serve")
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What the routing key is made of."""
-
-    token_ids: Sequence[int]
-    model: str
-    cache_salt: str
 
 
 class PromptReader:
@@ -47,7 +37,8 @@ class PromptReader:
     prompt costs no tokenisation here either.
     """
 
-    def __init__(self, llm_config: LLMConfig) -> None:
+    def __init__(self, llm: dict[str, Any]) -> None:
+        llm_config = llm_options.parse(llm)
         engine_config = llm_config.get_engine_config()
         _, vllm_config = _get_vllm_engine_config(llm_config, device_type="cpu")
         frontend = FrontendArgs(**engine_config.frontend_kwargs)

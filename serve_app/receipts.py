@@ -1,71 +1,57 @@
-"""What replicas tell the routers about the requests they were sent: the engine's own numbers."""
+"""What replicas tell the routers: how each request goes, and how they are themselves."""
 
-import contextlib
-from collections.abc import AsyncGenerator, Callable
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
+
+import msgspec
 
 from router import RequestId
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """The request reached the replica."""
+class Arrived(msgspec.Struct, tag="arrived", frozen=True):
+    """The request reached this replica."""
 
     request_id: RequestId
 
 
-@dataclass(frozen=True, slots=True)
-class Prefilled:
-    """The engine produced a first token. A request with several prompts sends one for each."""
+class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
+    """The engine's first output for a prompt. A request with several prompts or choices sends one for each."""
 
     request_id: RequestId
     prompt_tokens: int
     cached_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(msgspec.Struct, tag="finished", frozen=True):
     """The replica is done with a request, whatever became of it."""
 
     request_id: RequestId
 
 
-Receipt = Arrived | Prefilled | Finished
+class EngineState(msgspec.Struct, frozen=True):
+    """The engine's own numbers after its last step."""
+
+    waiting: int
+    running: int
+    kv_use: float
+    """Share of the KV cache's blocks in use by running requests, 0 to 1."""
+
+
+class Status(msgspec.Struct, tag="status", frozen=True):
+    """The heartbeat: all that a router needs to repair its own account of this replica."""
+
+    outstanding: list[RequestId]
+    """Every routed request that arrived and is not finished."""
+    is_serving: bool
+    """False once the engine has died."""
+    prompt_tokens: int
+    """Of every prompt that had a first output, since the replica started."""
+    cached_tokens: int
+    """Of these, taken from the prefix cache."""
+    uncounted_tokens: dict[str, int]
+    """Prompt tokens in neither, by cause."""
+    engine: EngineState | None
+    """None before the first step, and where vLLM's statistics are off (`log_engine_metrics: false`)."""
+
+
+Receipt = Arrived | Prefilled | Finished | Status
 Report = Callable[[Receipt], None]
-
-current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request_id", default=None)
-"""The routed request that this task serves. Set by the replica's middleware, read where the engine is called."""
-
-
-class _Output(Protocol):
-    prompt_token_ids: list[int] | None
-    num_cached_tokens: int | None
-
-
-Generate = Callable[..., AsyncGenerator[_Output, None]]
-
-
-def report_prefills(generate: Generate, report: Report) -> Generate:
-    """The engine's `generate`, reporting the first output of every routed request. Outputs pass unchanged."""
-
-    def reporting(*args: object, **kwargs: object) -> AsyncGenerator[_Output, None]:
-        stream = generate(*args, **kwargs)
-        request_id = current_request_id.get()
-        return stream if request_id is None else _report_first(stream, request_id, report)
-
-    return reporting
-
-
-async def _report_first(
-    stream: AsyncGenerator[_Output, None], request_id: RequestId, report: Report
-) -> AsyncGenerator[_Output, None]:
-    # Closing the outer generator must close the engine's at once: that is how a disconnect aborts a request.
-    async with contextlib.aclosing(stream):
-        reported = False
-        async for output in stream:
-            if not reported:
-                reported = True
-                report(Prefilled(request_id, len(output.prompt_token_ids or ()), output.num_cached_tokens or 0))
-            yield output

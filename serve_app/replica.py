@@ -3,7 +3,10 @@
 Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_private_names.py.
 """
 
+import asyncio
 import logging
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,20 @@ from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.delivery import Delivery
+from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
-from serve_app.receipts import Receipt, report_prefills
+from serve_app.ledger import Ledger
+from serve_app.receipts import Receipt
 from serve_app.replica_facts import ReplicaFacts
-from serve_app.settings import RouterSettings
+from serve_app.settings import ReplicaSettings, RouterSettings
 
 logger = logging.getLogger("ray.serve")
 
+LAST_WORDS_S = 1.0
+"""Between the engine's death and the replica's."""
 WARM_UP_TIMEOUT_S = 600
 WARM_UP_PROMPT_CHARS = (16, 512, 4096)
 
@@ -31,42 +39,31 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     """One engine, its HTTP API, and its receipts."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, llm_config: LLMConfig, *, router_deployment: str, routers: dict[str, Any]
+        self, llm_config: LLMConfig, *, router_deployment: str, routers: dict[str, Any], replicas: dict[str, Any]
     ) -> None:
         self._router_deployment = router_deployment
         self._routers = RouterSettings.model_validate(routers)
+        self._replicas = ReplicaSettings.model_validate(replicas)
         await super().__init__(llm_config)
 
     async def start(self) -> None:
         """Start the engine and listen to its outputs."""
-        context = serve.get_replica_context()
-        self._receipts: Delivery[Receipt] = Delivery(
-            broadcast_to_routers(
-                self._router_deployment,
-                context.app_name,
-                "on_receipts",
-                timeout_s=self._routers.delivery_timeout_s,
-            ),
-            max_undelivered=self._routers.max_undelivered,
-        )
+        self._ledger = Ledger(self._make_delivery().post, clock=time.monotonic)
         model = Path(self._llm_config.get_engine_config().actual_hf_model_id)
         if model.is_dir():  # noqa: ASYNC240  once, before anything is served
             # Nothing to download: spare each replica a worker process that imports vLLM to find that out.
             self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await super().start()
-        engine_client = self.engine._engine_client  # noqa: SLF001
-        engine_client.generate = report_prefills(engine_client.generate, self._receipts.post)
+        EngineWatch(self._ledger).attach(self.engine._engine_client.output_processor)  # noqa: SLF001
+        self._heartbeat = asyncio.create_task(self._beat())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
         app: Starlette = await super().__serve_build_asgi_app__()
         await self._warm_up(app)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
-        app.add_middleware(
-            ExplainAndReport,
-            replica_id=serve.get_replica_context().replica_id.to_full_id_str(),
-            report=self._receipts.post,
-        )
+        app.add_middleware(Admission, ledger=self._ledger, max_waiting_requests=self._replicas.max_waiting_requests)
+        app.add_middleware(ExplainAndReport, replica_id=_replica_id(), ledger=self._ledger)
         return app
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -76,6 +73,31 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def record_routing_stats(self) -> dict[str, Any]:
         """Serve's hook, polled: the rank may change when replicas leave."""
         return {**await super().record_routing_stats(), **self._facts().as_metadata()}
+
+    def _make_delivery(self) -> Delivery[Receipt]:
+        return Delivery(
+            broadcast_to_routers(
+                self._router_deployment,
+                serve.get_replica_context().app_name,
+                "on_receipts",
+                sender=_replica_id(),
+                timeout_s=self._routers.delivery_timeout_s,
+            ),
+            max_undelivered=self._routers.max_undelivered,
+        )
+
+    async def _beat(self) -> None:
+        """Tell the routers that we are here; and leave when the engine has died, as vLLM's own server does.
+
+        Serve would need three failed health checks to find that out. The pause lets the broken streams end with
+        vLLM's error, and the routers hear of it.
+        """
+        while self._ledger.is_serving:
+            self._ledger.report_status()
+            await asyncio.sleep(self._replicas.heartbeat_s)
+        logger.error("The engine died; this replica ends, for Serve to start another")
+        await asyncio.sleep(LAST_WORDS_S)
+        os._exit(1)
 
     def _facts(self) -> ReplicaFacts:
         cache_config = self.engine._engine_client.vllm_config.cache_config  # noqa: SLF001
@@ -100,3 +122,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
                     break
                 response.raise_for_status()
         await self.reset_prefix_cache()
+
+
+def _replica_id() -> str:
+    return str(serve.get_replica_context().replica_id.to_full_id_str())

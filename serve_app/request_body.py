@@ -1,5 +1,7 @@
 """Request bodies as the router sees them: without the path, so the API must be told by the fields."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -22,6 +24,17 @@ class Unreadable(StrEnum):
     """vLLM will refuse it too: a wrong type, an over-long prompt, an untrusted template."""
     RENDER_ERROR = "render_error"
     """Our own failure; logged."""
+    STARTING = "starting"
+    """This router has just been started, alone, and cannot tokenise yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the routing key is made of."""
+
+    token_ids: Sequence[int]
+    model: str
+    cache_salt: str
 
 
 class UnreadableError(Exception):

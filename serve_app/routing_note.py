@@ -47,7 +47,8 @@ class RoutingNote:
             ValueError: another version of the router wrote it.
 
         """
-        request_id, replica_id, policy, reason, prompt_tokens, cached_tokens = value.split(_SEPARATOR)
+        # Later versions may append fields; what they do not append, they must not change.
+        request_id, replica_id, policy, reason, prompt_tokens, cached_tokens, *_ = value.split(_SEPARATOR)
         return cls(
             RequestId(request_id),
             ReplicaId(replica_id),

@@ -17,23 +17,30 @@ class ApplicationError(Exception):
     """The application is not there, or does not do as told."""
 
 
+def connect(ray_address: str) -> None:
+    """Join a running cluster as a Ray driver, quietly, with Ray's token where there is one."""
+    if ray_token() is not None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's default only where it starts the cluster itself
+    import ray
+    import ray.serve  # sets its logger's level when imported
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    ray.init(address=ray_address, log_to_driver=False, logging_level="error")
+
+
 class RunningApplication:
     """Connects to the cluster as a Ray driver; use as a context manager."""
 
     def __init__(self, name: str, *, ray_address: str, dashboard_url: str) -> None:
-        if ray_token() is not None:
-            os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's default only where it starts the cluster itself
-        import ray
-        from ray import serve
-
         self._name = name
         self._api = ServeApi(dashboard_url)
         details = self._api.application(name)
         if details is None:
             msg = f"no application {name!r} at {dashboard_url}"
             raise ApplicationError(msg)
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        ray.init(address=ray_address, log_to_driver=False, logging_level="error")
+        connect(ray_address)
+        from ray import serve
+
         server = next(each for each in details["deployments"] if each != ROUTER_DEPLOYMENT)
         self._replicas = serve.get_deployment_handle(server, app_name=name)
         self._routers = serve.get_deployment_handle(ROUTER_DEPLOYMENT, app_name=name)

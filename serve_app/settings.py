@@ -63,8 +63,6 @@ class RouterSettings(_Frozen):
     """Receipts or reservations held back while their receivers do not answer; the oldest go first."""
     delivery_timeout_s: float = Field(1.0, gt=0)
     """How long one delivery of receipts or reservations may take."""
-    heartbeat_s: float = Field(0.5, gt=0)
-    """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
     silence_s: float = Field(1.5, gt=0)
     """A replica is out of the choice after so long without a word; three heartbeats."""
     exclusion_s: float = Field(30.0, gt=0)
@@ -76,6 +74,15 @@ class RouterSettings(_Frozen):
         """The bookkeeping's numbers, as the core takes them."""
         names = [field.name for field in fields(RouterOptions)]
         return RouterOptions(**self.model_dump(include=set(names)))
+
+
+class ReplicaSettings(_Frozen):
+    """The replicas, besides what is under `llm`. A change redeploys the application."""
+
+    heartbeat_s: float = Field(0.5, gt=0)
+    """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
+    max_waiting_requests: int = Field(256, ge=1)
+    """So many requests may wait for their first token at a replica; more are answered 429 with Retry-After."""
 
 
 class HttpSettings(_Frozen):
@@ -113,6 +120,7 @@ class Settings(_Frozen):
     """Passed to `ray.serve.llm.LLMConfig` untouched: model, replicas or autoscaling, vLLM's engine arguments."""
     routing: RoutingSettings = RoutingSettings()
     routers: RouterSettings = RouterSettings()
+    replicas: ReplicaSettings = ReplicaSettings()
     http: HttpSettings = HttpSettings()
     local: LocalSettings = LocalSettings()
 

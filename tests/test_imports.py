@@ -9,9 +9,28 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OURS = {"router", "serve_app", "loadtests", "tests"}
-ALLOWED_OURS = {"router": {"router"}, "serve_app": {"router", "serve_app"}, "loadtests": {"router", "loadtests"}}
+ALLOWED_OURS = {
+    "router": {"router"},
+    "serve_app": {"router", "serve_app"},
+    "loadtests": {"router", "serve_app", "loadtests"},
+}
 CORE_FORBIDDEN_STDLIB = {"asyncio", "socket", "threading", "subprocess", "time", "logging", "os", "pathlib"}
-RAY_FREE = ("settings", "environment", "serve_config", "routing_note", "receipts", "delivery", "explain", "cli")
+RAY_FREE = (
+    "admission",
+    "cli",
+    "delivery",
+    "engine_watch",
+    "environment",
+    "explain",
+    "inbox",
+    "ledger",
+    "messages",
+    "receipts",
+    "router_snapshot",
+    "routing_note",
+    "serve_config",
+    "settings",
+)
 PRIVATE_ADAPTERS = {"app", "ingress_router", "llm_options", "prompt", "replica"}
 
 

@@ -116,6 +116,15 @@ def test_recent_work_fades_by_half() -> None:
     assert book[TWO].recent_tokens == 0
 
 
+def test_work_fades_from_when_it_was_booked() -> None:
+    """A peer's reservation comes between two decisions of ours: what it adds has not faded yet."""
+    book = make_book()
+    book.fade(now=0)
+    book.reserve(make_reservation("a"), now=100)
+    book.fade(now=110)
+    assert book[ONE].recent_tokens == 42.5
+
+
 request_ids = st.sampled_from("abcdef").map(RequestId)
 
 

@@ -92,6 +92,14 @@ def test_belief_is_not_corrected_by_a_request_that_overtook_its_prefix() -> None
     assert router.cluster.cached_tokens(replica, make_request("", 7, 8)) == 8
 
 
+def take_over(peer: Router, joining: Router, *, now: float) -> None:
+    """All that the peer knows."""
+    for replica in peer.cluster.members:
+        state = peer.export(replica.replica_id)
+        assert state is not None
+        joining.adopt(state, now=now)
+
+
 def answer(router: Router, request: RouteRequest, *, cached_tokens: int) -> None:
     """A request from its decision to its end, at once."""
     router.choose(request, now=0)
@@ -205,8 +213,7 @@ def test_a_joining_router_chooses_as_its_peer_does() -> None:
     for turn in range(8):
         answer(peer, make_request(f"turn-{turn}", turn // 2, *range(turn)), cached_tokens=0)
     peer.choose(make_request("outstanding", 1, 2), now=0)
-    for state in peer.export():
-        joining.adopt(state, now=0)
+    take_over(peer, joining, now=0)
     for number, blocks in enumerate(([0, 0], [1, 0, 1, 2, 3], [3, 0, 1], [9])):
         request = make_request(f"after-{number}", *blocks)
         assert joining.choose(request, now=0) == peer.choose(request, now=0)
@@ -218,8 +225,7 @@ def test_what_a_joining_router_saw_itself_stays_and_counts_as_newer() -> None:
     (replica,) = joining.cluster.members
     answer(peer, make_request("theirs", 1, 2, 3), cached_tokens=0)
     answer(joining, make_request("ours", 5, 6), cached_tokens=0)
-    for state in peer.export():
-        joining.adopt(state, now=0)
+    take_over(peer, joining, now=0)
     assert joining.cluster.cached_tokens(replica, make_request("", 5, 6, 7)) == 8
     assert joining.cluster.cached_tokens(replica, make_request("", 1, 2, 3, 4)) == 8
     joining.check_integrity()
@@ -230,10 +236,12 @@ def test_a_state_of_replicas_unknown_here_is_ignored() -> None:
     peer, joining = make_router(num_replicas=2), make_router(num_replicas=1)
     for number in range(6):
         peer.choose(make_request(str(number), number), now=0)
-    for state in peer.export():
-        joining.adopt(state, now=0)
+    take_over(peer, joining, now=0)
     joining.check_integrity()
-    assert joining.cluster.load.num_reservations == len(peer.export()[0].booked)
+    known = peer.export(joining.cluster.members[0].replica_id)
+    assert known is not None
+    assert joining.cluster.load.num_reservations == len(known.booked) < 6
+    assert joining.export(peer.cluster.members[1].replica_id) is None
 
 
 class RouterMachine(RuleBasedStateMachine):
@@ -283,8 +291,7 @@ class RouterMachine(RuleBasedStateMachine):
         """A router joins with this one's state, and takes its place."""
         joining = make_router(num_replicas=0, ttl_s=10)
         joining.set_replicas(self.router.cluster.members)
-        for state in self.router.export():
-            joining.adopt(state, now=self.now)
+        take_over(self.router, joining, now=self.now)
         for replica in self.router.cluster.members:
             ours, theirs = self.router.cluster.load_of(replica), joining.cluster.load_of(replica)
             assert (ours.pending_tokens, ours.num_waiting, ours.num_running) == (

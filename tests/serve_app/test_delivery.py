@@ -1,7 +1,10 @@
 """Batched delivery."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
+
+import pytest
 
 from serve_app.delivery import Delivery, DeliveryError
 
@@ -61,3 +64,19 @@ async def test_a_failed_batch_is_counted_and_the_next_one_goes_out() -> None:
     delivery.post(2)
     await delivery.flush()
     assert (delivery.num_dropped, receiver.batches) == (1, [(2,)])
+
+
+async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    """Not with every heartbeat in between."""
+    receiver = Receiver()
+    receiver.num_failures = 3
+    receiver.is_open.set()
+    delivery = Delivery(receiver.take, max_undelivered=100)
+    with caplog.at_level(logging.INFO, logger="ray.serve"):
+        for item in range(5):
+            delivery.post(item)
+            await delivery.flush()
+    assert [record.getMessage() for record in caplog.records] == [
+        "Cannot deliver, dropping: nobody there",
+        "Delivering again; 3 items dropped so far",
+    ]

@@ -14,7 +14,7 @@ import pytest
 
 # (module, dotted name in it, our file that uses it)
 NAMES = [
-    ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig", "llm_options.py, prompt.py, replica.py"),
+    ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig", "llm_options.py, replica.py"),
     ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig.get_engine_config", "llm_options.py, prompt.py"),
     ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig.get_or_create_callback", "replica.py"),
     ("ray.llm._internal.common.callbacks.base", "CallbackCtx.run_init_node", "replica.py"),
@@ -72,7 +72,23 @@ NAMES = [
     ("vllm.renderers.online_renderer", "OnlineRenderer.render_chat", "prompt.py"),
     ("vllm.renderers.online_renderer", "OnlineRenderer.render_completion", "prompt.py"),
     ("vllm.renderers.online_renderer", "OnlineRenderer.preprocess_chat", "prompt.py"),
-    ("vllm.v1.engine.async_llm", "AsyncLLM.generate", "replica.py"),
+    ("vllm.v1.engine.output_processor", "OutputProcessor.add_request", "engine_watch.py"),
+    ("vllm.v1.engine.output_processor", "OutputProcessor.process_outputs", "engine_watch.py"),
+    ("vllm.v1.engine.output_processor", "OutputProcessor.abort_requests", "engine_watch.py"),
+    ("vllm.v1.engine.output_processor", "OutputProcessor.update_scheduler_stats", "engine_watch.py"),
+    ("vllm.v1.engine.output_processor", "OutputProcessor.propagate_error", "engine_watch.py"),
+    ("vllm.v1.engine", "EngineCoreOutput.prefill_stats", "engine_watch.py"),
+    ("vllm.v1.engine", "EngineCoreOutput.request_id", "engine_watch.py"),
+    ("vllm.v1.engine", "EngineCoreRequest.prompt_token_ids", "engine_watch.py"),
+    ("vllm.v1.engine", "EngineCoreRequest.sampling_params", "engine_watch.py"),
+    ("vllm.v1.engine", "EngineCoreRequest.pooling_params", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "PrefillStats.num_prompt_tokens", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "PrefillStats.num_local_cached_tokens", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "SchedulerStats.num_waiting_reqs", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "SchedulerStats.num_running_reqs", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "SchedulerStats.kv_cache_usage", "engine_watch.py"),
+    ("vllm.sampling_params", "SamplingParams.skip_reading_prefix_cache", "engine_watch.py"),
+    ("vllm.pooling_params", "PoolingParams.skip_reading_prefix_cache", "engine_watch.py"),
 ]
 
 # (module, dotted name, parameters that we pass, our file)
@@ -119,7 +135,13 @@ PARAMETERS = [
         {"host_actor", "key_listeners", "call_in_event_loop", "client_id"},
         "ingress_router.py",
     ),
-    ("vllm.outputs", "RequestOutput.__init__", {"prompt_token_ids", "num_cached_tokens"}, "receipts.py"),
+    ("vllm.v1.engine.output_processor", "OutputProcessor.add_request", {"request"}, "engine_watch.py"),
+    (
+        "vllm.v1.engine.output_processor",
+        "OutputProcessor.process_outputs",
+        {"engine_core_outputs"},
+        "engine_watch.py",
+    ),
 ]
 
 # Attributes that exist only once an object was made, so that only the source can be asked: (module, class, text, file)
@@ -127,6 +149,11 @@ SOURCES = [
     ("ray.serve.handle", "_DeploymentHandleBase", "self.deployment_id = ", "ingress_router.py"),
     ("ray.llm._internal.serve.engines.vllm.vllm_engine", "VLLMEngine", "self._engine_client = ", "replica.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.vllm_config = ", "replica.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor = ", "replica.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor.add_request(request, ", "engine_watch.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.process_outputs(", "engine_watch.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.propagate_error(e)", "engine_watch.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor.abort_requests(", "engine_watch.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self._llm_config = ", "replica.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self.engine", "replica.py"),
 ]

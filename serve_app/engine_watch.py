@@ -1,0 +1,142 @@
+"""Reads the engine's own numbers where vLLM's front end takes them in, and changes nothing.
+
+vLLM's `OutputProcessor` sees each prompt's first output with the tokens that the engine took from its prefix cache,
+also where the client gets everything at once, and each of `n` choices and of a list of prompts by itself.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from router import RequestId
+from serve_app.ledger import Ledger, current_request_id
+from serve_app.receipts import EngineState
+
+logger = logging.getLogger("ray.serve")
+
+ABORTED = "aborted_before_first_token"
+NOT_LOOKED_UP = "prompt_logprobs"
+"""For prompt log-probabilities vLLM computes the whole prompt, without a look into its cache."""
+
+
+class PrefillStats(Protocol):
+    """Of vLLM's, what is read."""
+
+    num_prompt_tokens: int
+    num_local_cached_tokens: int
+
+
+class EngineOutput(Protocol):
+    """Of vLLM's EngineCoreOutput, what is read."""
+
+    request_id: str
+    prefill_stats: PrefillStats | None
+
+
+class SchedulerStats(Protocol):
+    """Of vLLM's, what is read."""
+
+    num_waiting_reqs: int
+    num_running_reqs: int
+    kv_cache_usage: float
+
+
+class _Prompt:
+    """A prompt that the engine has taken and not yet answered."""
+
+    __slots__ = ("is_looked_up", "num_tokens", "request_id")
+
+    def __init__(self, request_id: RequestId | None, num_tokens: int, *, is_looked_up: bool) -> None:
+        self.request_id = request_id
+        self.num_tokens = num_tokens
+        self.is_looked_up = is_looked_up
+
+
+class EngineWatch:
+    """Stands in front of four methods of vLLM's output processor; an error of ours never reaches it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._engine_id_to_prompt: dict[str, _Prompt] = {}
+
+    def attach(self, output_processor: Any) -> None:  # noqa: ANN401  vLLM's, or a test's
+        """Watch this output processor from now on."""
+        _before(output_processor, "process_outputs", self._on_outputs)
+        _before(output_processor, "update_scheduler_stats", self._on_scheduler_stats)
+        _before(output_processor, "propagate_error", self._on_error)
+        _before(output_processor, "add_request", self._on_added)
+        _after(output_processor, "abort_requests", self._on_aborted)
+
+    @property
+    def num_unanswered(self) -> int:
+        """Prompts without a first output."""
+        return len(self._engine_id_to_prompt)
+
+    def _on_added(self, request: Any, *_: object, **__: object) -> None:  # noqa: ANN401  EngineCoreRequest
+        params = request.sampling_params or request.pooling_params
+        self._engine_id_to_prompt[request.request_id] = _Prompt(
+            current_request_id.get(),
+            len(request.prompt_token_ids or ()),
+            is_looked_up=not params.skip_reading_prefix_cache,
+        )
+
+    def _on_outputs(self, outputs: Sequence[EngineOutput], *_: object, **__: object) -> None:
+        if not self._engine_id_to_prompt:  # only decoding: nothing to see
+            return
+        for output in outputs:
+            if output.prefill_stats is None:
+                continue
+            prompt = self._engine_id_to_prompt.pop(output.request_id, None)
+            if prompt is not None:
+                self._on_first_output(prompt, output.prefill_stats)
+
+    def _on_first_output(self, prompt: _Prompt, stats: PrefillStats) -> None:
+        self._ledger.prefilled(
+            prompt.request_id,
+            prompt_tokens=stats.num_prompt_tokens,
+            cached_tokens=stats.num_local_cached_tokens,
+            uncounted=None if prompt.is_looked_up else NOT_LOOKED_UP,
+        )
+
+    def _on_aborted(self, engine_ids: Iterable[str]) -> None:
+        for engine_id in engine_ids:
+            prompt = self._engine_id_to_prompt.pop(engine_id, None)
+            if prompt is not None:
+                self._ledger.uncounted(ABORTED, prompt_tokens=prompt.num_tokens)
+
+    def _on_scheduler_stats(self, stats: SchedulerStats | None) -> None:
+        if stats is not None:
+            self._ledger.engine_stepped(
+                EngineState(stats.num_waiting_reqs, stats.num_running_reqs, round(stats.kv_cache_usage, 4))
+            )
+
+    def _on_error(self, _error: Exception) -> None:
+        self._ledger.engine_died()
+
+
+def _before(target: Any, name: str, observe: Callable[..., None]) -> None:  # noqa: ANN401
+    original = getattr(target, name)
+
+    def observed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        _guarded(observe, *args, **kwargs)
+        return original(*args, **kwargs)
+
+    setattr(target, name, observed)
+
+
+def _after(target: Any, name: str, observe: Callable[..., None]) -> None:  # noqa: ANN401
+    original = getattr(target, name)
+
+    def observed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        result = original(*args, **kwargs)
+        _guarded(observe, result)
+        return result
+
+    setattr(target, name, observed)
+
+
+def _guarded(observe: Callable[..., None], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    try:
+        observe(*args, **kwargs)
+    except Exception:
+        logger.exception("Cannot account for what the engine reports")

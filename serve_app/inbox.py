@@ -1,0 +1,83 @@
+"""A router's receiving side: messages of replicas and of other routers, applied to its core."""
+
+import logging
+from collections import Counter
+from collections.abc import Collection
+
+from router import ReplicaId, ReplicaState, Reservation, Router
+from serve_app.messages import Batch, Item, Reader, RefusedError
+from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status
+
+logger = logging.getLogger("ray.serve")
+
+MAX_REASONS = 16
+"""Different reasons for refusals that are counted apart."""
+
+
+class Inbox:
+    """Keeps of what it received only what repairs the rest: each replica's last status and batch number."""
+
+    def __init__(self) -> None:
+        self._receipts: Reader[Receipt] = Reader(Receipt)
+        self._reservations: Reader[Reservation] = Reader(Reservation)
+        self._states: Reader[ReplicaState] = Reader(ReplicaState)
+        self._replica_to_number: dict[ReplicaId, int] = {}
+        self.replica_to_status: dict[ReplicaId, Status] = {}
+        self.reason_to_refused: Counter[str] = Counter()
+
+    def keep_only(self, replica_ids: Collection[ReplicaId]) -> None:
+        """Forget replicas that are gone."""
+        for replica_to in (self._replica_to_number, self.replica_to_status):
+            for replica_id in replica_to.keys() - set(replica_ids):
+                del replica_to[replica_id]
+
+    def on_receipts(self, payload: bytes, router: Router, *, now: float) -> None:
+        """A replica's batch."""
+        batch = self._read(self._receipts, payload)
+        if batch is None:
+            return
+        replica_id = ReplicaId(batch.sender)
+        is_overtaken = batch.number < self._replica_to_number.get(replica_id, 0)
+        if not is_overtaken:
+            self._replica_to_number[replica_id] = batch.number
+        for receipt in batch.items:
+            match receipt:
+                case Arrived():
+                    router.on_arrived(receipt.request_id, replica_id, now=now)
+                case Prefilled():
+                    router.on_prefilled(
+                        receipt.request_id,
+                        prompt_tokens=receipt.prompt_tokens,
+                        cached_tokens=receipt.cached_tokens,
+                        now=now,
+                    )
+                case Finished():
+                    router.on_finished(receipt.request_id)
+                case Status() if not is_overtaken:  # its list of requests would be older than what we know
+                    self.replica_to_status[replica_id] = receipt
+                    router.on_outstanding(replica_id, receipt.outstanding, now=now)
+        status = self.replica_to_status.get(replica_id)
+        router.on_heard(replica_id, is_serving=status is None or status.is_serving, now=now)
+
+    def on_reservations(self, payload: bytes, router: Router, *, now: float) -> None:
+        """A router's batch, perhaps our own coming back: what is booked already stays as it is."""
+        batch = self._read(self._reservations, payload)
+        for reservation in batch.items if batch is not None else ():
+            router.on_reserved(reservation, now=now)
+
+    def on_states(self, payload: bytes, router: Router, *, now: float) -> None:
+        """What a peer believes and has booked."""
+        batch = self._read(self._states, payload)
+        for state in batch.items if batch is not None else ():
+            router.adopt(state, now=now)
+
+    def _read(self, reader: Reader[Item], payload: bytes) -> Batch[Item] | None:
+        try:
+            return reader.read(payload)
+        except RefusedError as error:
+            reason = str(error)
+            if reason not in self.reason_to_refused:
+                logger.warning("Refused a message: %s", reason)
+                reason = reason if len(self.reason_to_refused) < MAX_REASONS else "other"
+            self.reason_to_refused[reason] += 1
+            return None

@@ -1,0 +1,101 @@
+"""A replica's account of the requests it serves. Every change is reported to the routers."""
+
+from collections import Counter
+from collections.abc import Callable
+from contextvars import ContextVar
+
+from router import RequestId
+from serve_app.receipts import Arrived, EngineState, Finished, Prefilled, Report, Status
+
+current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request_id", default=None)
+"""The routed request that this task serves. Set by the replica's middleware, read where the engine is asked."""
+
+
+class Ledger:
+    """Used on the replica's event loop only.
+
+    Args:
+        report: takes a receipt; must not wait.
+        clock: seconds, monotonic.
+
+    """
+
+    def __init__(self, report: Report, *, clock: Callable[[], float]) -> None:
+        self._report = report
+        self._clock = clock
+        self._outstanding: dict[RequestId, float] = {}  # when each arrived
+        self._waiting: set[RequestId] = set()
+        self._engine: EngineState | None = None
+        self._prompt_tokens = 0
+        self._cached_tokens = 0
+        self._uncounted_tokens: Counter[str] = Counter()
+        self.is_serving = True
+        self.last_wait_s = 0.0
+        """How long the last request that got its first token had waited for it."""
+
+    @property
+    def num_outstanding(self) -> int:
+        """Routed requests here."""
+        return len(self._outstanding)
+
+    @property
+    def num_waiting(self) -> int:
+        """Those without a first token."""
+        return len(self._waiting)
+
+    def arrived(self, request_id: RequestId) -> None:
+        """A routed request is here."""
+        self._outstanding[request_id] = self._clock()
+        self._waiting.add(request_id)
+        self._report(Arrived(request_id))
+
+    def prefilled(
+        self, request_id: RequestId | None, *, prompt_tokens: int, cached_tokens: int, uncounted: str | None = None
+    ) -> None:
+        """The engine's first output for a prompt; None for a request that no router sent.
+
+        `uncounted` is the cause why the engine does not count the prompt among those it looked up in its cache.
+        """
+        if uncounted is None:
+            self._prompt_tokens += prompt_tokens
+            self._cached_tokens += cached_tokens
+        else:
+            self.uncounted(uncounted, prompt_tokens=prompt_tokens)
+        if request_id is None:
+            return
+        if request_id in self._waiting:
+            self._waiting.remove(request_id)
+            self.last_wait_s = self._clock() - self._outstanding[request_id]
+        self._report(Prefilled(request_id, prompt_tokens, cached_tokens))
+
+    def uncounted(self, cause: str, *, prompt_tokens: int) -> None:
+        """A prompt of which the engine gave no cached tokens."""
+        self._uncounted_tokens[cause] += prompt_tokens
+
+    def finished(self, request_id: RequestId) -> None:
+        """The response to a routed request is over, in whatever way."""
+        self._outstanding.pop(request_id, None)
+        self._waiting.discard(request_id)
+        self._report(Finished(request_id))
+
+    def engine_stepped(self, engine: EngineState) -> None:
+        """The engine's numbers after a step."""
+        self._engine = engine
+
+    def engine_died(self) -> None:
+        """Nothing will be served here any more; the routers must know at once."""
+        self.is_serving = False
+        self.report_status()
+
+    def report_status(self) -> None:
+        """Send the heartbeat."""
+        self._report(
+            Status(
+                outstanding=list(self._outstanding),
+                is_serving=self.is_serving,
+                prompt_tokens=self._prompt_tokens,
+                cached_tokens=self._cached_tokens,
+                uncounted_tokens=dict(self._uncounted_tokens),
+                engine=self._engine,
+            )
+        )

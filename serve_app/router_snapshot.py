@@ -1,0 +1,51 @@
+"""A router's view as plain data, for operators, tests and `warmroute doctor`. Counts and ids only."""
+
+from typing import Any
+
+from router import Replica, Router
+from serve_app.inbox import Inbox
+from serve_app.receipts import Status
+
+
+def snapshot(router: Router | None, inbox: Inbox, *, now: float) -> dict[str, Any]:
+    """Of the whole cluster, as it would be for a decision now."""
+    if router is None:
+        return {"block_size": None, "remembered": 0, "replicas": {}}
+    router.prepare(now=now)
+    return {
+        "block_size": router.cluster.block_size,
+        "remembered": router.cluster.load.num_remembered,
+        "replicas": {
+            replica.replica_id: _replica_snapshot(router, replica, inbox, now=now) for replica in router.cluster.members
+        },
+    }
+
+
+def _replica_snapshot(router: Router, replica: Replica, inbox: Inbox, *, now: float) -> dict[str, Any]:
+    load = router.cluster.load_of(replica)
+    exclusion = router.health.exclusion(replica.replica_id, now=now)
+    status = inbox.replica_to_status.get(replica.replica_id)
+    return {
+        "rank": replica.rank,
+        "kv_capacity_tokens": replica.kv_capacity_tokens,
+        "pending_tokens": load.pending_tokens,
+        "waiting": load.num_waiting,
+        "running": load.num_running,
+        "recent_tokens": round(load.recent_tokens),
+        "believed_blocks": router.cluster.holders.num_blocks(replica.replica_id),
+        "heard_s_ago": router.health.heard_s_ago(replica.replica_id, now=now),
+        "excluded": None if exclusion is None else exclusion.value,
+        "engine": None if status is None else _engine_snapshot(status),
+    }
+
+
+def _engine_snapshot(status: Status) -> dict[str, Any]:
+    """The replica's own numbers, as of its last heartbeat."""
+    return {
+        "waiting": None if status.engine is None else status.engine.waiting,
+        "running": None if status.engine is None else status.engine.running,
+        "kv_use": None if status.engine is None else status.engine.kv_use,
+        "prompt_tokens": status.prompt_tokens,
+        "cached_tokens": status.cached_tokens,
+        "uncounted_tokens": status.uncounted_tokens,
+    }

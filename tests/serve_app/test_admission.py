@@ -1,0 +1,133 @@
+"""Requests that a replica turns away, in each API's words."""
+
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from router import RequestId
+from serve_app.admission import Admission
+from serve_app.ledger import Ledger
+
+
+async def serve(_scope: Scope, _receive: Receive, send: Send) -> None:
+    """VLLM's part: an answer."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"served"})
+
+
+def make_ledger(*, num_waiting: int = 0, waited_s: float = 0.0) -> Ledger:
+    """So many requests wait; the last one that got its first token had waited so long."""
+    times = iter([0.0, waited_s] + [0.0] * num_waiting)
+    ledger = Ledger(lambda _: None, clock=lambda: next(times))
+    ledger.arrived(RequestId("served"))
+    ledger.prefilled(RequestId("served"), prompt_tokens=1, cached_tokens=0)
+    for number in range(num_waiting):
+        ledger.arrived(RequestId(str(number)))
+    return ledger
+
+
+async def post(ledger: Ledger, path: str, method: str = "POST") -> httpx.Response:
+    """One request to a replica where 2 may wait."""
+    app = Admission(serve, ledger=ledger, max_waiting_requests=2)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        return await client.request(method, path)
+
+
+OPENAI_429 = {
+    "error": {
+        "message": "2 requests are waiting here already; try again later.",
+        "type": "Too Many Requests",
+        "param": None,
+        "code": 429,
+    }
+}
+ANTHROPIC_429 = {
+    "type": "error",
+    "error": {"type": "rate_limit_error", "message": "2 requests are waiting here already; try again later."},
+}
+
+
+async def test_up_to_the_limit_requests_are_served() -> None:
+    """The two that wait, the one that asks included."""
+    assert (await post(make_ledger(num_waiting=2), "/v1/chat/completions")).text == "served"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", OPENAI_429),
+        ("/v1/completions", OPENAI_429),
+        ("/v1/responses", OPENAI_429),
+        ("/v1/messages", ANTHROPIC_429),
+        ("/prefix/v1/messages", ANTHROPIC_429),
+    ],
+)
+async def test_beyond_it_they_are_told_to_come_back(path: str, body: dict[str, Any]) -> None:
+    """When the queue of now will be served: as long as the last one had to wait."""
+    response = await post(make_ledger(num_waiting=3, waited_s=2.5), path)
+    assert (response.status_code, response.headers["retry-after"]) == (429, "3")
+    assert orjson.loads(response.content) == body
+    assert response.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(("waited_s", "retry_after"), [(0.0, "1"), (1000.0, "60")])
+async def test_retry_after_is_a_sensible_time(waited_s: float, retry_after: str) -> None:
+    """Never at once, never more than a minute."""
+    response = await post(make_ledger(num_waiting=3, waited_s=waited_s), "/v1/completions")
+    assert response.headers["retry-after"] == retry_after
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/metrics"), ("POST", "/tokenize"), ("POST", "/v1/messages/count_tokens")]
+)
+async def test_what_does_not_ask_the_engine_is_always_served(method: str, path: str) -> None:
+    """Also when it is overloaded or dead."""
+    ledger = make_ledger(num_waiting=3)
+    ledger.engine_died()
+    assert (await post(ledger, path, method)).text == "served"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_with_a_dead_engine_it_sends_the_request_elsewhere(path: str) -> None:
+    """503 is what HAProxy tries again at another replica."""
+    ledger = make_ledger()
+    ledger.engine_died()
+    response = await post(ledger, path)
+    assert response.status_code == 503
+    assert "engine of this replica died" in response.text
+
+
+@pytest.mark.parametrize(("dies", "status", "seen"), [(True, 500, 503), (False, 500, 500), (True, 200, 200)])
+async def test_an_answer_that_fails_with_the_engine_is_sent_elsewhere(*, dies: bool, status: int, seen: int) -> None:
+    """A fault of the request itself is not, and an answer that succeeded is one."""
+    ledger = make_ledger()
+
+    async def serve_until_death(_scope: Scope, _receive: Receive, send: Send) -> None:
+        if dies:
+            ledger.engine_died()
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"vllm's words"})
+
+    app = Admission(serve_until_death, ledger=ledger, max_waiting_requests=2)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        response = await client.post("/v1/completions")
+    assert (response.status_code, response.text) == (seen, "vllm's words")
+
+
+async def test_other_protocols_pass() -> None:
+    """Lifespan and websockets are vLLM's business."""
+    seen = []
+
+    async def app(scope: Scope, _receive: Receive, _send: Send) -> None:
+        seen.append(scope["type"])
+
+    async def nothing(*_: object) -> Any:
+        raise AssertionError
+
+    await Admission(app, ledger=make_ledger(num_waiting=3), max_waiting_requests=2)(
+        {"type": "lifespan"}, nothing, nothing
+    )
+    assert seen == ["lifespan"]

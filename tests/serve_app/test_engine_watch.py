@@ -1,0 +1,184 @@
+"""The engine's own numbers, read at vLLM's real output processor."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from router import RequestId
+from serve_app.engine_watch import ABORTED, NOT_LOOKED_UP, EngineWatch
+from serve_app.ledger import Ledger, current_request_id
+from serve_app.receipts import Prefilled, Receipt, Status
+
+
+class Processor:
+    """The four methods of vLLM's OutputProcessor that are watched; notes what gets through."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def add_request(self, request: Any, _prompt: str | None, **_: object) -> None:
+        """A prompt is on its way to the engine."""
+        self.seen.append(f"add {request.request_id}")
+
+    def process_outputs(self, outputs: list[Any], _timestamp: float, _stats: object) -> str:
+        """The engine's answers."""
+        self.seen.append(f"outputs {len(outputs)}")
+        return "processed"
+
+    def abort_requests(self, request_ids: list[str], *, internal: bool) -> list[str]:
+        """Returns the engine's ids of what was aborted."""
+        self.seen.append(f"abort {internal}")
+        return [f"{request_id}-engine" for request_id in request_ids]
+
+    def update_scheduler_stats(self, _stats: object) -> None:
+        """After a step."""
+        self.seen.append("stats")
+
+    def propagate_error(self, _error: Exception) -> None:
+        """The engine died."""
+        self.seen.append("error")
+
+
+@pytest.fixture
+def receipts() -> list[Receipt]:
+    """What is reported."""
+    return []
+
+
+@pytest.fixture
+def ledger(receipts: list[Receipt]) -> Ledger:
+    """The account behind the watch."""
+    return Ledger(receipts.append, clock=lambda: 0.0)
+
+
+@pytest.fixture
+def processor() -> Processor:
+    """VLLM's part."""
+    return Processor()
+
+
+@pytest.fixture
+def watch(ledger: Ledger, processor: Processor) -> EngineWatch:
+    """Attached."""
+    watch = EngineWatch(ledger)
+    watch.attach(processor)
+    return watch
+
+
+@pytest.fixture
+def routed() -> Iterator[None]:
+    """As within a routed request."""
+    token = current_request_id.set(RequestId("ours"))
+    yield
+    current_request_id.reset(token)
+
+
+def prompt(engine_id: str, num_tokens: int = 10, *, skip: bool | None = False) -> Any:
+    """As much of an EngineCoreRequest as is read."""
+    params = SimpleNamespace(skip_reading_prefix_cache=skip)
+    return SimpleNamespace(
+        request_id=engine_id, prompt_token_ids=[0] * num_tokens, sampling_params=params, pooling_params=None
+    )
+
+
+def output(engine_id: str, *, num_prompt_tokens: int | None = None, cached: int = 0) -> Any:
+    """As much of an EngineCoreOutput as is read; without numbers it is a later token."""
+    stats = SimpleNamespace(num_prompt_tokens=num_prompt_tokens, num_local_cached_tokens=cached)
+    return SimpleNamespace(request_id=engine_id, prefill_stats=None if num_prompt_tokens is None else stats)
+
+
+def totals(ledger: Ledger, receipts: list[Receipt]) -> tuple[int, int, dict[str, int]]:
+    """Prompt, cached and uncounted tokens, as the next heartbeat has them."""
+    ledger.report_status()
+    status = receipts.pop()
+    assert isinstance(status, Status)
+    return status.prompt_tokens, status.cached_tokens, status.uncounted_tokens
+
+
+@pytest.mark.usefixtures("routed")
+def test_each_prompts_first_output_is_reported_with_the_engines_numbers(
+    watch: EngineWatch, processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """Two choices of one request are two prompts of one id; later tokens are nothing new."""
+    processor.add_request(prompt("a"), None)
+    processor.add_request(prompt("b"), None, parent_req=None)
+    assert processor.process_outputs([output("a", num_prompt_tokens=10, cached=4)], 0.0, None) == "processed"
+    processor.process_outputs([output("a"), output("b", num_prompt_tokens=10, cached=8)], 0.0, None)
+    processor.process_outputs([output("a"), output("b")], 0.0, None)
+    assert receipts == [Prefilled(RequestId("ours"), 10, 4), Prefilled(RequestId("ours"), 10, 8)]
+    assert totals(ledger, receipts) == (20, 12, {})
+    assert watch.num_unanswered == 0
+    assert processor.seen == ["add a", "add b", "outputs 1", "outputs 2", "outputs 2"]
+
+
+@pytest.mark.usefixtures("watch")
+def test_what_no_router_sent_is_counted_and_not_reported(
+    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """Warm-up, and clients of the replica's own port: the totals are the engine's."""
+    processor.add_request(prompt("a"), None)
+    processor.process_outputs([output("a", num_prompt_tokens=10)], 0.0, None)
+    assert receipts == []
+    assert totals(ledger, receipts) == (10, 0, {})
+
+
+@pytest.mark.usefixtures("routed")
+def test_a_prompt_aborted_before_its_first_output_is_listed_by_that_cause(
+    watch: EngineWatch, processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """One aborted afterwards is counted already."""
+    processor.add_request(prompt("a-engine", 10), None)
+    processor.add_request(prompt("b-engine", 20), None)
+    processor.process_outputs([output("a-engine", num_prompt_tokens=10)], 0.0, None)
+    assert processor.abort_requests(["a", "b"], internal=True) == ["a-engine", "b-engine"]
+    assert totals(ledger, receipts) == (10, 0, {ABORTED: 20})
+    assert watch.num_unanswered == 0
+
+
+@pytest.mark.usefixtures("routed", "watch")
+def test_a_prompt_that_the_engine_does_not_look_up_is_listed_by_that_cause(
+    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """VLLM leaves it out of its own counters; the router hears of its first token all the same."""
+    processor.add_request(prompt("a", skip=True), None)
+    processor.process_outputs([output("a", num_prompt_tokens=10)], 0.0, None)
+    assert receipts == [Prefilled(RequestId("ours"), 10, 0)]
+    assert totals(ledger, receipts) == (0, 0, {NOT_LOOKED_UP: 10})
+
+
+@pytest.mark.usefixtures("watch")
+def test_the_engines_state_goes_into_the_heartbeat(
+    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """Of its last step; none without statistics."""
+    processor.update_scheduler_stats(None)
+    ledger.report_status()
+    processor.update_scheduler_stats(SimpleNamespace(num_waiting_reqs=3, num_running_reqs=2, kv_cache_usage=0.123456))
+    ledger.report_status()
+    before, after = receipts
+    assert isinstance(before, Status)
+    assert isinstance(after, Status)
+    assert before.engine is None
+    assert after.engine is not None
+    assert (after.engine.waiting, after.engine.running, after.engine.kv_use) == (3, 2, 0.1235)
+
+
+@pytest.mark.usefixtures("watch")
+def test_the_engines_death_is_told_before_its_requests_fail(
+    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """So that no new request comes after them."""
+    processor.propagate_error(RuntimeError("engine died"))
+    assert isinstance(receipts[0], Status)
+    assert not ledger.is_serving
+    assert processor.seen == ["error"]
+
+
+@pytest.mark.usefixtures("watch")
+def test_a_fault_of_ours_stays_ours(processor: Processor, caplog: pytest.LogCaptureFixture) -> None:
+    """The engine goes on, and the log says what happened."""
+    processor.add_request(SimpleNamespace(request_id="a"), None)
+    assert processor.seen == ["add a"]
+    assert "Cannot account" in caplog.text

@@ -1,0 +1,176 @@
+"""What a router makes of the messages it gets."""
+
+import logging
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router import Exclusion, RequestId, Router
+from serve_app import messages
+from serve_app.inbox import MAX_REASONS, Inbox
+from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status
+from serve_app.router_snapshot import snapshot
+from tests.builders import make_request, make_router
+
+
+def status(*outstanding: str, is_serving: bool = True) -> Status:
+    """A heartbeat."""
+    return Status(
+        outstanding=[RequestId(each) for each in outstanding],
+        is_serving=is_serving,
+        prompt_tokens=100,
+        cached_tokens=40,
+        uncounted_tokens={},
+        engine=None,
+    )
+
+
+@pytest.fixture
+def router() -> Router:
+    """One replica, one request on its way there."""
+    router = make_router(num_replicas=1)
+    router.choose(make_request("a", 1, 2), now=0)
+    return router
+
+
+def batch(router: Router, number: int, *receipts: Receipt) -> bytes:
+    """From the router's first replica."""
+    return messages.encode(router.cluster.members[0].replica_id, number, receipts)
+
+
+def load_of(router: Router) -> tuple[int, int, int]:
+    """Pending tokens, waiting and running requests there."""
+    load = router.cluster.load_of(router.cluster.members[0])
+    return load.pending_tokens, load.num_waiting, load.num_running
+
+
+def test_receipts_move_a_request_from_waiting_to_running_to_over(router: Router) -> None:
+    """As the replica sees it."""
+    inbox = Inbox()
+    assert load_of(router) == (9, 1, 0)
+    inbox.on_receipts(batch(router, 1, Arrived(RequestId("a"))), router, now=0)
+    inbox.on_receipts(batch(router, 2, Prefilled(RequestId("a"), 9, 0)), router, now=0)
+    assert load_of(router) == (0, 0, 1)
+    inbox.on_receipts(batch(router, 3, Finished(RequestId("a"))), router, now=0)
+    assert load_of(router) == (0, 0, 0)
+
+
+def test_a_lost_end_is_made_up_for_by_the_next_heartbeat(router: Router) -> None:
+    """Its batch was dropped."""
+    inbox = Inbox()
+    inbox.on_receipts(batch(router, 1, Arrived(RequestId("a"))), router, now=0)
+    inbox.on_receipts(batch(router, 3, status()), router, now=0)
+    assert load_of(router) == (0, 0, 0)
+
+
+def test_an_overtaken_heartbeat_does_not_end_what_came_after_it(router: Router) -> None:
+    """It was written before the request arrived."""
+    inbox = Inbox()
+    inbox.on_receipts(batch(router, 2, Arrived(RequestId("a"))), router, now=0)
+    inbox.on_receipts(batch(router, 1, status()), router, now=0)
+    assert load_of(router) == (9, 1, 0)
+
+
+def test_a_replica_that_cannot_serve_is_out_until_it_can(router: Router) -> None:
+    """Also when later batches carry no status."""
+    inbox = Inbox()
+    replica_id = router.cluster.members[0].replica_id
+    inbox.on_receipts(batch(router, 1, status(is_serving=False)), router, now=0)
+    inbox.on_receipts(batch(router, 2, Arrived(RequestId("a"))), router, now=0)
+    assert router.health.exclusion(replica_id, now=0) is Exclusion.NOT_SERVING
+    inbox.on_receipts(batch(router, 3, status()), router, now=0)
+    assert router.health.exclusion(replica_id, now=0) is None
+
+
+def test_what_is_refused_is_counted_and_logged_once(router: Router, caplog: pytest.LogCaptureFixture) -> None:
+    """By its reason; changes nothing else."""
+    inbox = Inbox()
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            inbox.on_receipts(b"\xc1", router, now=0)
+            inbox.on_reservations(b"\xc1", router, now=0)
+            inbox.on_states(b"\xc1", router, now=0)
+    assert inbox.reason_to_refused == {"not a batch of messages": 9}
+    assert len(caplog.records) == 1
+    assert load_of(router) == (9, 1, 0)
+
+
+def test_reasons_are_bounded(router: Router) -> None:
+    """Whatever a sender writes."""
+    inbox = Inbox()
+    for number in range(100):
+        payload = messages.msgspec.msgpack.encode({"sender": "r", "number": 1, "protocol": number + 2, "items": []})
+        inbox.on_receipts(payload, router, now=0)
+    assert len(inbox.reason_to_refused) == MAX_REASONS + 1
+    assert sum(inbox.reason_to_refused.values()) == 100
+
+
+def test_peers_reservations_and_states_are_booked() -> None:
+    """Once, however often they come."""
+    peer, joining, inbox = make_router(num_replicas=1), make_router(num_replicas=1), Inbox()
+    _, reservation = peer.choose(make_request("a", 1, 2), now=0)
+    _, later = peer.choose(make_request("b", 1, 2), now=0)
+    state = peer.export(peer.cluster.members[0].replica_id)
+    for _ in range(2):
+        inbox.on_reservations(messages.encode("peer", 1, [reservation]), joining, now=0)
+        inbox.on_states(messages.encode("peer", 0, [state]), joining, now=0)
+        inbox.on_reservations(messages.encode("peer", 2, [later]), joining, now=0)
+    assert load_of(joining) == load_of(peer)
+
+
+def test_what_replicas_said_is_forgotten_with_them(router: Router) -> None:
+    """Ids never come again, so nothing may stay."""
+    inbox = Inbox()
+    inbox.on_receipts(batch(router, 1, status()), router, now=0)
+    inbox.keep_only([])
+    assert inbox.replica_to_status == {}
+    inbox.on_receipts(batch(router, 1, status()), router, now=0)  # a first batch again
+    assert len(inbox.replica_to_status) == 1
+
+
+@given(seed=st.integers(0, 2**32), loss=st.floats(0, 1), num_requests=st.integers(1, 20))
+def test_no_loss_repetition_or_disorder_leaves_a_trace(seed: int, loss: float, num_requests: int) -> None:
+    """The law of the account: after one heartbeat that gets through, and the TTL of arrival, nothing is booked."""
+    rng, router, inbox = Random(seed), make_router(num_replicas=3, ttl_s=60), Inbox()
+    routed = [router.choose(make_request(str(n), n % 5, n), now=0).decision for n in range(num_requests)]
+    batches = []
+    for number, decision in enumerate(routed):
+        kinds = [
+            Arrived(decision.request_id),
+            Prefilled(decision.request_id, decision.num_prompt_tokens, 0),
+            Finished(decision.request_id),
+            status(),
+        ]
+        batches += [messages.encode(decision.replica_id, 4 * number + k, [kind]) for k, kind in enumerate(kinds)]
+    arriving = [each for each in batches if rng.random() >= loss]
+    arriving += rng.choices(batches, k=5)
+    rng.shuffle(arriving)
+    for payload in arriving:
+        inbox.on_receipts(payload, router, now=0)
+        router.check_integrity()
+    for replica in router.cluster.members:
+        inbox.on_receipts(messages.encode(replica.replica_id, 10**6, [status()]), router, now=1)
+    router.expire(now=10)
+    assert router.cluster.load.num_reservations == 0
+    assert all(router.cluster.load_of(replica).pending_tokens == 0 for replica in router.cluster.members)
+
+
+def test_the_snapshot_has_load_health_and_the_engines_numbers(router: Router) -> None:
+    """For operators, tests and the doctor."""
+    inbox = Inbox()
+    (replica,) = router.cluster.members
+    before = snapshot(router, inbox, now=0)["replicas"][replica.replica_id]
+    assert (before["heard_s_ago"], before["engine"], before["excluded"]) == (None, None, None)
+    inbox.on_receipts(batch(router, 1, status("a", is_serving=False)), router, now=1)
+    view = snapshot(router, inbox, now=1.5)
+    after = view["replicas"][replica.replica_id]
+    assert (after["pending_tokens"], after["waiting"], after["running"], after["rank"]) == (9, 1, 0, 0)
+    assert (after["heard_s_ago"], after["excluded"]) == (0.5, "not_serving")
+    assert (after["engine"]["prompt_tokens"], after["engine"]["cached_tokens"], after["engine"]["kv_use"]) == (
+        100,
+        40,
+        None,
+    )
+    assert snapshot(None, inbox, now=0) == {"block_size": None, "remembered": 0, "replicas": {}}

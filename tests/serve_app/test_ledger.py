@@ -1,0 +1,79 @@
+"""A replica's own account."""
+
+from router import RequestId
+from serve_app.ledger import Ledger
+from serve_app.receipts import Arrived, EngineState, Finished, Prefilled, Receipt, Status
+
+ONE, TWO = RequestId("one"), RequestId("two")
+
+
+class Clock:
+    """Stands still until told."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+def make_ledger() -> tuple[Ledger, list[Receipt], Clock]:
+    """A ledger, what it reports, and its clock."""
+    receipts, clock = list[Receipt](), Clock()
+    return Ledger(receipts.append, clock=clock), receipts, clock
+
+
+def test_a_request_is_reported_from_arrival_to_end() -> None:
+    """In this order, and nothing is left of it."""
+    ledger, receipts, _ = make_ledger()
+    ledger.arrived(ONE)
+    ledger.prefilled(ONE, prompt_tokens=10, cached_tokens=4)
+    ledger.finished(ONE)
+    assert receipts == [Arrived(ONE), Prefilled(ONE, 10, 4), Finished(ONE)]
+    assert (ledger.num_outstanding, ledger.num_waiting) == (0, 0)
+
+
+def test_the_status_is_the_whole_account() -> None:
+    """Requests outstanding, totals of every prompt, routed or not, and the engine's last numbers."""
+    ledger, receipts, _ = make_ledger()
+    ledger.arrived(ONE)
+    ledger.arrived(TWO)
+    ledger.finished(ONE)
+    ledger.prefilled(TWO, prompt_tokens=10, cached_tokens=4)
+    ledger.prefilled(None, prompt_tokens=100, cached_tokens=0)
+    ledger.uncounted("aborted", prompt_tokens=7)
+    ledger.engine_stepped(EngineState(waiting=1, running=2, kv_use=0.5))
+    ledger.report_status()
+    assert receipts[-1] == Status(
+        outstanding=[TWO],
+        is_serving=True,
+        prompt_tokens=110,
+        cached_tokens=4,
+        uncounted_tokens={"aborted": 7},
+        engine=EngineState(1, 2, 0.5),
+    )
+
+
+def test_waiting_ends_with_the_first_token_or_the_request() -> None:
+    """A second choice's first token is no second wait."""
+    ledger, _, clock = make_ledger()
+    ledger.arrived(ONE)
+    ledger.arrived(TWO)
+    assert ledger.num_waiting == 2
+    clock.now = 3
+    ledger.prefilled(ONE, prompt_tokens=10, cached_tokens=0)
+    clock.now = 9
+    ledger.prefilled(ONE, prompt_tokens=10, cached_tokens=10)
+    assert (ledger.num_waiting, ledger.num_outstanding, ledger.last_wait_s) == (1, 2, 3)
+    ledger.finished(TWO)
+    assert ledger.num_waiting == 0
+
+
+def test_a_dead_engine_is_reported_at_once() -> None:
+    """With the requests that are lost with it still on the list: their responses end by themselves."""
+    ledger, receipts, _ = make_ledger()
+    ledger.arrived(ONE)
+    ledger.engine_died()
+    (status,) = receipts[1:]
+    assert isinstance(status, Status)
+    assert (status.is_serving, status.outstanding, ledger.is_serving) == (False, [ONE], False)

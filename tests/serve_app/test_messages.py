@@ -1,0 +1,95 @@
+"""Messages between routers and replicas, also of different versions."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router import ReplicaId, RequestId, Reservation
+from serve_app import messages
+from serve_app.messages import PROTOCOL, Reader, RefusedError
+from serve_app.receipts import Arrived, EngineState, Finished, Prefilled, Receipt, Status
+from tests.builders import make_request, make_router
+
+request_ids = st.text(max_size=40).map(RequestId)
+tokens = st.integers(0, 2**40)
+engines = st.builds(EngineState, waiting=tokens, running=tokens, kv_use=st.floats(0, 1))
+receipts = st.one_of(
+    st.builds(Arrived, request_ids),
+    st.builds(Prefilled, request_ids, tokens, tokens),
+    st.builds(Finished, request_ids),
+    st.builds(
+        Status,
+        outstanding=st.lists(request_ids, max_size=3),
+        is_serving=st.booleans(),
+        prompt_tokens=tokens,
+        cached_tokens=tokens,
+        uncounted_tokens=st.dictionaries(st.text(max_size=5), tokens, max_size=2),
+        engine=st.none() | engines,
+    ),
+)
+
+
+@given(st.lists(receipts, max_size=5), st.integers(0, 2**40))
+def test_receipts_arrive_as_they_were_sent(items: list[Receipt], number: int) -> None:
+    """With sender and number."""
+    batch = Reader[Receipt](Receipt).read(messages.encode("replica", number, items))
+    assert (batch.sender, batch.number, list(batch.items)) == ("replica", number, items)
+
+
+@given(st.lists(st.integers(0, 9), max_size=6), st.integers(0, 2**40))
+def test_reservations_arrive_as_they_were_sent(prompt: list[int], pending_tokens: int) -> None:
+    """64-bit hashes included."""
+    reservation = Reservation(
+        make_request("a", *prompt), ReplicaId("r"), num_held_blocks=1, is_computed=True, pending_tokens=pending_tokens
+    )
+    (received,) = Reader[Reservation](Reservation).read(messages.encode("router", 1, [reservation])).items
+    assert received == reservation
+
+
+def test_a_routers_state_arrives_as_it_was_sent() -> None:
+    """Belief and load."""
+    from router import ReplicaState
+
+    router = make_router(num_replicas=1)
+    for number in range(3):
+        router.choose(make_request(str(number), 1, number), now=0)
+    state = router.export(router.cluster.members[0].replica_id)
+    (received,) = Reader[ReplicaState](ReplicaState).read(messages.encode("router", 0, [state])).items
+    assert received == state
+
+
+def test_a_field_that_a_later_version_added_is_passed_over() -> None:
+    """In the batch, and in an item."""
+    payload = msgspec.msgpack.encode(
+        {
+            "sender": "replica",
+            "number": 1,
+            "protocol": PROTOCOL,
+            "items": [{"type": "arrived", "request_id": "a", "later": 1}],
+            "later": [2],
+        }
+    )
+    assert Reader[Receipt](Receipt).read(payload).items == [Arrived(RequestId("a"))]
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (
+            msgspec.msgpack.encode({"sender": "r", "number": 1, "protocol": 99, "items": "whatever"}),
+            "protocol 99, this process speaks 1: routers and replicas run different versions; finish the upgrade",
+        ),
+        (
+            msgspec.msgpack.encode({"sender": "r", "number": 1, "protocol": 1, "items": [{"type": "unheard of"}]}),
+            "does not fit protocol 1",
+        ),
+        (msgspec.msgpack.encode({"sender": "r"}), "protocol 0"),
+        (b"\xc1", "not a batch of messages"),
+        (b"", "not a batch of messages"),
+    ],
+)
+def test_what_cannot_be_understood_is_refused_in_words(payload: bytes, expected: str) -> None:
+    """Naming both protocols where that is the cause."""
+    with pytest.raises(RefusedError, match=expected):
+        Reader[Receipt](Receipt).read(payload)
