@@ -1,0 +1,82 @@
+"""What the routers know of requests under way, and of those that are over."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serve_app.local_cluster import Run
+from serve_app.running_application import RunningApplication
+from tests.e2e.conftest import ROOT
+
+DEADLINE_S = 60
+
+
+def wait_for(application: RunningApplication, is_so: Callable[[list[dict[str, Any]]], bool]) -> None:
+    """Until every router's view of the replicas is as wanted."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not all(is_so(list(router["replicas"].values())) for router in application.routers()):
+        assert time.monotonic() < deadline, application.routers()
+        time.sleep(0.1)
+
+
+def is_decoding(replicas: list[dict[str, Any]]) -> bool:
+    """One request, past its prefill."""
+    counts = {"pending_tokens": 0, "waiting": 0, "running": 1}
+    return {name: sum(replica[name] for replica in replicas) for name in counts} == counts
+
+
+def test_an_answer_given_at_once_is_running_from_its_first_token_on(
+    client: httpx.Client, run: Run, application: RunningApplication
+) -> None:
+    """The client sees nothing until the end; the routers hear of the engine's first output."""
+    application.wait_until_idle()
+    body = {"model": run.model, "prompt": "Tell me " * 200, "max_tokens": 1500, "ignore_eos": True}
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.post, "/v1/completions", json=body)
+        wait_for(application, is_decoding)
+        assert answer.result().json()["usage"]["completion_tokens"] == 1500
+    application.wait_until_idle()
+
+
+def test_replicas_report_their_engines_numbers(
+    client: httpx.Client, run: Run, application: RunningApplication
+) -> None:
+    """Running requests and KV use while it runs, totals afterwards; heard of all the time."""
+    application.wait_until_idle()
+    before = sum(each["engine"]["prompt_tokens"] for each in application.routers()[0]["replicas"].values())
+    body = {"model": run.model, "prompt": "Tell me " * 200, "max_tokens": 1500, "ignore_eos": True, "stream": True}
+
+    def is_busy(replicas: list[dict[str, Any]]) -> bool:
+        return any(each["engine"]["running"] == 1 and each["engine"]["kv_use"] > 0 for each in replicas)
+
+    with client.stream("POST", "/v1/completions", json=body) as response:
+        chunks = response.iter_lines()
+        next(chunks)
+        wait_for(application, is_busy)
+    application.wait_until_idle()
+    for router in application.routers():
+        after = sum(each["engine"]["prompt_tokens"] for each in router["replicas"].values())
+        assert after > before
+        assert all(each["heard_s_ago"] < DEADLINE_S and each["excluded"] is None for each in router["replicas"].values())
+        assert router["refused"] == {}
+
+
+@pytest.mark.timeout(600)
+def test_mixed_requests_leave_nothing_behind_and_add_up_to_vllms_own_counters(folder: Path, run: Run) -> None:
+    """Streaming and not, aborted, refused, n=2, lists: 0 outstanding in every router, totals equal to 0.1 %."""
+    assert run.url
+    command = [sys.executable, "-m", "loadtests.mixed_requests", "--requests", "200", "--seed", "7"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "ended as they should not: 0" in result.stdout
