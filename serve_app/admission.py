@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.ledger import Ledger
+from serve_app.ledger import Ledger, current_request_id
 
 ANTHROPIC_PATH = "/v1/messages"
 LIGHT_PATHS = ("/count_tokens", "/tokenize", "/detokenize", "/render")
@@ -42,6 +42,7 @@ class Admission:
             await self._app(scope, receive, send)
         elif not self._ledger.is_serving:
             # Nothing was done, so HAProxy sends the request to another replica (`retry-on` in environment.py).
+            self._ledger.passed_on(current_request_id.get())
             await _refuse(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The engine of this replica died.")
         elif self._ledger.num_waiting > self._max_waiting_requests:
             message = f"{self._max_waiting_requests} requests are waiting here already; try again later."
@@ -57,6 +58,7 @@ class Admission:
             is_failure = message["type"] == "http.response.start" and message["status"] >= SERVER_ERRORS
             if is_failure and not self._ledger.is_serving:
                 message["status"] = HTTPStatus.SERVICE_UNAVAILABLE.value
+                self._ledger.passed_on(current_request_id.get())
             await send(message)
 
         return send_or_retry

@@ -74,9 +74,14 @@ class Ledger:
 
     def finished(self, request_id: RequestId) -> None:
         """The response to a routed request is over, in whatever way."""
-        self._outstanding.pop(request_id, None)
-        self._waiting.discard(request_id)
-        self._report(Finished(request_id))
+        if request_id in self._outstanding:
+            self._drop(request_id)
+            self._report(Finished(request_id))
+
+    def passed_on(self, request_id: RequestId | None) -> None:
+        """The request goes to another replica, which will report it; nothing is over."""
+        if request_id is not None and request_id in self._outstanding:
+            self._drop(request_id)
 
     def engine_stepped(self, engine: EngineState) -> None:
         """The engine's numbers after a step."""
@@ -99,3 +104,7 @@ class Ledger:
                 engine=self._engine,
             )
         )
+
+    def _drop(self, request_id: RequestId) -> None:
+        del self._outstanding[request_id]
+        self._waiting.discard(request_id)

@@ -7,9 +7,12 @@ import orjson
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from router import RequestId
+from router import ReplicaId, RequestId
 from serve_app.admission import Admission
+from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger
+from serve_app.receipts import Arrived, Finished, Receipt
+from serve_app.routing_note import NOTE_HEADER, RoutingNote
 
 
 async def serve(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -115,6 +118,23 @@ async def test_an_answer_that_fails_with_the_engine_is_sent_elsewhere(*, dies: b
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         response = await client.post("/v1/completions")
     assert (response.status_code, response.text) == (seen, "vllm's words")
+
+
+async def test_a_request_sent_elsewhere_is_not_over() -> None:
+    """Its account goes on there; one that is answered here ends here."""
+    receipts = list[Receipt]()
+    ledger = Ledger(receipts.append, clock=lambda: 0.0)
+    replica = ExplainAndReport(
+        Admission(serve, ledger=ledger, max_waiting_requests=2), replica_id="here", ledger=ledger
+    )
+    headers = {NOTE_HEADER: RoutingNote(RequestId("a"), ReplicaId("here"), "p", "prefix", 1, 0).encode()}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=replica), base_url="http://replica") as client:
+        await client.post("/v1/completions", headers=headers)
+        assert receipts == [Arrived(RequestId("a")), Finished(RequestId("a"))]
+        ledger.engine_died()
+        receipts.clear()
+        await client.post("/v1/completions", headers=headers)
+    assert receipts == [Arrived(RequestId("a"))]
 
 
 async def test_other_protocols_pass() -> None:

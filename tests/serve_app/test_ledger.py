@@ -77,3 +77,14 @@ def test_a_dead_engine_is_reported_at_once() -> None:
     (status,) = receipts[1:]
     assert isinstance(status, Status)
     assert (status.is_serving, status.outstanding, ledger.is_serving) == (False, [ONE], False)
+
+
+def test_a_request_passed_on_is_not_reported_as_over() -> None:
+    """The replica that gets it reports that it arrived there, and in time that it is over."""
+    ledger, receipts, _ = make_ledger()
+    ledger.arrived(ONE)
+    ledger.passed_on(ONE)
+    ledger.passed_on(None)
+    ledger.finished(ONE)
+    assert receipts == [Arrived(ONE)]
+    assert (ledger.num_outstanding, ledger.num_waiting) == (0, 0)
