@@ -19,6 +19,9 @@ NOT_LOOKED_UP = "prompt_logprobs"
 """For prompt log-probabilities vLLM computes the whole prompt, without a look into its cache."""
 
 
+IDLE = EngineState(waiting=0, running=0, kv_use=0.0)
+
+
 class PrefillStats(Protocol):
     """Of vLLM's, what is read."""
 
@@ -58,9 +61,11 @@ class EngineWatch:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._engine_id_to_prompt: dict[str, _Prompt] = {}
+        self._has_requests: Callable[[], bool] = lambda: False
 
     def attach(self, output_processor: Any) -> None:  # noqa: ANN401  vLLM's, or a test's
         """Watch this output processor from now on."""
+        self._has_requests = output_processor.has_unfinished_requests
         _before(output_processor, "process_outputs", self._on_outputs)
         _before(output_processor, "update_scheduler_stats", self._on_scheduler_stats)
         _before(output_processor, "propagate_error", self._on_error)
@@ -103,6 +108,8 @@ class EngineWatch:
             prompt = self._engine_id_to_prompt.pop(engine_id, None)
             if prompt is not None:
                 self._ledger.uncounted(ABORTED, prompt_tokens=prompt.num_tokens)
+        if not self._has_requests():
+            self._ledger.engine_stepped(IDLE)  # no further step will say so
 
     def _on_scheduler_stats(self, stats: SchedulerStats | None) -> None:
         if stats is not None:

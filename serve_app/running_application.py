@@ -18,14 +18,24 @@ class ApplicationError(Exception):
 
 
 def connect(ray_address: str) -> None:
-    """Join a running cluster as a Ray driver, quietly, with Ray's token where there is one."""
+    """Join a running cluster as a Ray driver, quietly, with Ray's token where there is one.
+
+    Raises:
+        ApplicationError: Ray cannot, or will not because its version here is another.
+
+    """
     if ray_token() is not None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's default only where it starts the cluster itself
     import ray
     import ray.serve  # sets its logger's level when imported
+    from ray.exceptions import RayError
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    ray.init(address=ray_address, log_to_driver=False, logging_level="error")
+    try:
+        ray.init(address=ray_address, log_to_driver=False, logging_level="error")
+    except (RayError, OSError, RuntimeError, ValueError) as error:
+        msg = f"cannot join the Ray cluster at {ray_address}: {error}"
+        raise ApplicationError(msg) from error
 
 
 class RunningApplication:

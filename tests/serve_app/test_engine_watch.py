@@ -9,7 +9,7 @@ import pytest
 from router import RequestId
 from serve_app.engine_watch import ABORTED, NOT_LOOKED_UP, EngineWatch
 from serve_app.ledger import Ledger, current_request_id
-from serve_app.receipts import Prefilled, Receipt, Status
+from serve_app.receipts import EngineState, Prefilled, Receipt, Status
 
 
 class Processor:
@@ -17,6 +17,11 @@ class Processor:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.num_unfinished = 1
+
+    def has_unfinished_requests(self) -> bool:
+        """Whether the engine has anything to do."""
+        return self.num_unfinished > 0
 
     def add_request(self, request: Any, _prompt: str | None, **_: object) -> None:
         """A prompt is on its way to the engine."""
@@ -163,6 +168,22 @@ def test_the_engines_state_goes_into_the_heartbeat(
     assert before.engine is None
     assert after.engine is not None
     assert (after.engine.waiting, after.engine.running, after.engine.kv_use) == (3, 2, 0.1235)
+
+
+@pytest.mark.usefixtures("watch")
+def test_after_the_last_request_was_aborted_the_engine_is_idle(
+    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """It makes no further step that would say so."""
+    processor.update_scheduler_stats(SimpleNamespace(num_waiting_reqs=1, num_running_reqs=1, kv_cache_usage=0.5))
+    states = []
+    for processor.num_unfinished in (1, 0):
+        processor.abort_requests(["a"], internal=True)
+        ledger.report_status()
+        status = receipts.pop()
+        assert isinstance(status, Status)
+        states.append(status.engine)
+    assert states == [EngineState(1, 1, 0.5), EngineState(0, 0, 0.0)]
 
 
 @pytest.mark.usefixtures("watch")

@@ -77,6 +77,7 @@ NAMES = [
     ("vllm.v1.engine.output_processor", "OutputProcessor.abort_requests", "engine_watch.py"),
     ("vllm.v1.engine.output_processor", "OutputProcessor.update_scheduler_stats", "engine_watch.py"),
     ("vllm.v1.engine.output_processor", "OutputProcessor.propagate_error", "engine_watch.py"),
+    ("vllm.v1.engine.output_processor", "OutputProcessor.has_unfinished_requests", "engine_watch.py"),
     ("vllm.v1.engine", "EngineCoreOutput.prefill_stats", "engine_watch.py"),
     ("vllm.v1.engine", "EngineCoreOutput.request_id", "engine_watch.py"),
     ("vllm.v1.engine", "EngineCoreRequest.prompt_token_ids", "engine_watch.py"),
