@@ -36,12 +36,20 @@ class EngineOutput(Protocol):
     prefill_stats: PrefillStats | None
 
 
+class PrefixCacheStats(Protocol):
+    """Of vLLM's, what is read; both in tokens, of the prompts that a step took up."""
+
+    queries: int
+    hits: int
+
+
 class SchedulerStats(Protocol):
     """Of vLLM's, what is read."""
 
     num_waiting_reqs: int
     num_running_reqs: int
     kv_cache_usage: float
+    prefix_cache_stats: PrefixCacheStats
 
 
 class _Prompt:
@@ -114,7 +122,9 @@ class EngineWatch:
     def _on_scheduler_stats(self, stats: SchedulerStats | None) -> None:
         if stats is not None:
             self._ledger.engine_stepped(
-                EngineState(stats.num_waiting_reqs, stats.num_running_reqs, round(stats.kv_cache_usage, 4))
+                EngineState(stats.num_waiting_reqs, stats.num_running_reqs, round(stats.kv_cache_usage, 4)),
+                looked_up_tokens=stats.prefix_cache_stats.queries,
+                hit_tokens=stats.prefix_cache_stats.hits,
             )
 
     def _on_error(self, _error: Exception) -> None:

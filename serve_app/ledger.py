@@ -28,6 +28,8 @@ class Ledger:
         self._engine: EngineState | None = None
         self._prompt_tokens = 0
         self._cached_tokens = 0
+        self._looked_up_tokens = 0
+        self._hit_tokens = 0
         self._uncounted_tokens: Counter[str] = Counter()
         self.is_serving = True
         self.last_wait_s = 0.0
@@ -83,9 +85,11 @@ class Ledger:
         if request_id is not None and request_id in self._outstanding:
             self._drop(request_id)
 
-    def engine_stepped(self, engine: EngineState) -> None:
-        """The engine's numbers after a step."""
+    def engine_stepped(self, engine: EngineState, *, looked_up_tokens: int = 0, hit_tokens: int = 0) -> None:
+        """The engine's numbers after a step, and the prompt tokens that it looked up in its cache for this step."""
         self._engine = engine
+        self._looked_up_tokens += looked_up_tokens
+        self._hit_tokens += hit_tokens
 
     def engine_died(self) -> None:
         """Nothing will be served here any more; the routers must know at once."""
@@ -101,6 +105,8 @@ class Ledger:
                 prompt_tokens=self._prompt_tokens,
                 cached_tokens=self._cached_tokens,
                 uncounted_tokens=dict(self._uncounted_tokens),
+                looked_up_tokens=self._looked_up_tokens,
+                hit_tokens=self._hit_tokens,
                 engine=self._engine,
             )
         )

@@ -49,6 +49,10 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """Of these, taken from the prefix cache."""
     uncounted_tokens: dict[str, int]
     """Prompt tokens in neither, by cause."""
+    looked_up_tokens: int
+    """What the engine says it looked up in its prefix cache: as `prompt_tokens`, and prompts aborted after that."""
+    hit_tokens: int
+    """Of these, found there."""
     engine: EngineState | None
     """None before the first step, and where vLLM's statistics are off (`log_engine_metrics: false`)."""
 

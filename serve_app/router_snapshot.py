@@ -48,4 +48,6 @@ def _engine_snapshot(status: Status) -> dict[str, Any]:
         "prompt_tokens": status.prompt_tokens,
         "cached_tokens": status.cached_tokens,
         "uncounted_tokens": status.uncounted_tokens,
+        "looked_up_tokens": status.looked_up_tokens,
+        "hit_tokens": status.hit_tokens,
     }

@@ -94,6 +94,16 @@ def output(engine_id: str, *, num_prompt_tokens: int | None = None, cached: int 
     return SimpleNamespace(request_id=engine_id, prefill_stats=None if num_prompt_tokens is None else stats)
 
 
+def scheduler_stats(waiting: int, running: int, kv_use: float, *, queries: int = 0, hits: int = 0) -> Any:
+    """As much of vLLM's SchedulerStats as is read."""
+    return SimpleNamespace(
+        num_waiting_reqs=waiting,
+        num_running_reqs=running,
+        kv_cache_usage=kv_use,
+        prefix_cache_stats=SimpleNamespace(queries=queries, hits=hits),
+    )
+
+
 def totals(ledger: Ledger, receipts: list[Receipt]) -> tuple[int, int, dict[str, int]]:
     """Prompt, cached and uncounted tokens, as the next heartbeat has them."""
     ledger.report_status()
@@ -168,6 +178,7 @@ def test_the_engines_state_goes_into_the_heartbeat(
     assert before.engine is None
     assert after.engine is not None
     assert (after.engine.waiting, after.engine.running, after.engine.kv_use) == (3, 2, 0.1235)
+    assert (after.looked_up_tokens, after.hit_tokens) == (20, 8)
 
 
 @pytest.mark.usefixtures("watch")
@@ -175,7 +186,7 @@ def test_after_the_last_request_was_aborted_the_engine_is_idle(
     processor: Processor, ledger: Ledger, receipts: list[Receipt]
 ) -> None:
     """It makes no further step that would say so."""
-    processor.update_scheduler_stats(SimpleNamespace(num_waiting_reqs=1, num_running_reqs=1, kv_cache_usage=0.5))
+    processor.update_scheduler_stats(scheduler_stats(1, 1, 0.5))
     states = []
     for processor.num_unfinished in (1, 0):
         processor.abort_requests(["a"], internal=True)

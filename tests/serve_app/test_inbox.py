@@ -23,6 +23,8 @@ def status(*outstanding: str, is_serving: bool = True) -> Status:
         prompt_tokens=100,
         cached_tokens=40,
         uncounted_tokens={},
+        looked_up_tokens=100,
+        hit_tokens=40,
         engine=None,
     )
 

@@ -42,7 +42,8 @@ def test_the_status_is_the_whole_account() -> None:
     ledger.prefilled(TWO, prompt_tokens=10, cached_tokens=4)
     ledger.prefilled(None, prompt_tokens=100, cached_tokens=0)
     ledger.uncounted("aborted", prompt_tokens=7)
-    ledger.engine_stepped(EngineState(waiting=1, running=2, kv_use=0.5))
+    ledger.engine_stepped(EngineState(waiting=1, running=1, kv_use=0.2), looked_up_tokens=130, hit_tokens=5)
+    ledger.engine_stepped(EngineState(waiting=1, running=2, kv_use=0.5), hit_tokens=4)
     ledger.report_status()
     assert receipts[-1] == Status(
         outstanding=[TWO],
@@ -50,6 +51,8 @@ def test_the_status_is_the_whole_account() -> None:
         prompt_tokens=110,
         cached_tokens=4,
         uncounted_tokens={"aborted": 7},
+        looked_up_tokens=130,
+        hit_tokens=9,
         engine=EngineState(1, 2, 0.5),
     )
 

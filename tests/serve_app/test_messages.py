@@ -25,6 +25,8 @@ receipts = st.one_of(
         prompt_tokens=tokens,
         cached_tokens=tokens,
         uncounted_tokens=st.dictionaries(st.text(max_size=5), tokens, max_size=2),
+        looked_up_tokens=tokens,
+        hit_tokens=tokens,
         engine=st.none() | engines,
     ),
 )

@@ -88,6 +88,9 @@ NAMES = [
     ("vllm.v1.metrics.stats", "SchedulerStats.num_waiting_reqs", "engine_watch.py"),
     ("vllm.v1.metrics.stats", "SchedulerStats.num_running_reqs", "engine_watch.py"),
     ("vllm.v1.metrics.stats", "SchedulerStats.kv_cache_usage", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "SchedulerStats.prefix_cache_stats", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "PrefixCacheStats.queries", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "PrefixCacheStats.hits", "engine_watch.py"),
     ("vllm.sampling_params", "SamplingParams.skip_reading_prefix_cache", "engine_watch.py"),
     ("vllm.pooling_params", "PoolingParams.skip_reading_prefix_cache", "engine_watch.py"),
 ]
