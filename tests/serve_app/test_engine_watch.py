@@ -170,7 +170,7 @@ def test_the_engines_state_goes_into_the_heartbeat(
     """Of its last step; none without statistics."""
     processor.update_scheduler_stats(None)
     ledger.report_status()
-    processor.update_scheduler_stats(SimpleNamespace(num_waiting_reqs=3, num_running_reqs=2, kv_cache_usage=0.123456))
+    processor.update_scheduler_stats(scheduler_stats(3, 2, 0.123456, queries=20, hits=8))
     ledger.report_status()
     before, after = receipts
     assert isinstance(before, Status)
