@@ -1,7 +1,7 @@
 """What a replica publishes about itself through Serve, and how a router reads it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 METADATA_KEY = "warmroute"
@@ -21,8 +21,13 @@ class ReplicaFacts:
 
     @classmethod
     def from_metadata(cls, *sources: Mapping[str, Any]) -> Self | None:
-        """From the first source that has the entry; None while a replica has published nothing."""
+        """From the first source that has the entry; None while a replica has published nothing.
+
+        Another version may have published more, which is passed over, or less, which counts as nothing.
+        """
+        names = [field.name for field in fields(cls)]
         for source in sources:
-            if METADATA_KEY in source:
-                return cls(**source[METADATA_KEY])
+            entry = source.get(METADATA_KEY, {})
+            if all(name in entry for name in names):
+                return cls(**{name: entry[name] for name in names})
         return None

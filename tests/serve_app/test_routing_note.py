@@ -51,3 +51,9 @@ def test_another_versions_note_is_refused() -> None:
     """In words the caller can handle."""
     with pytest.raises(ValueError, match="values to unpack"):
         RoutingNote.decode("a;b;c")
+
+
+@given(notes)
+def test_fields_that_a_later_version_appended_are_passed_over(note: RoutingNote) -> None:
+    """During an upgrade, a new router's notes reach old replicas."""
+    assert RoutingNote.decode(note.encode() + ";later") == note
