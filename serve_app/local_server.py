@@ -82,7 +82,7 @@ def _wait_until_running(api: ServeApi, settings: Settings, stopped: threading.Ev
             if application["status"] == "RUNNING":
                 return
             if application["status"] in FAILED:
-                msg = f"the application did not start: {_failure(application)}"
+                msg = f"the application did not start: {failure_text(application)}"
                 raise StartError(msg)
         if stopped.wait(POLL_S):
             raise _Stopped
@@ -99,7 +99,7 @@ def _count_ready(application: dict[str, Any]) -> str:
     return ", ".join(counts)
 
 
-def _failure(application: dict[str, Any]) -> str:
+def failure_text(application: dict[str, Any]) -> str:
     """What Serve says, without the tracebacks: the last exception."""
     messages = [application["message"], *(each["message"] for each in application["deployments"].values())]
     text = "\n".join(messages).strip() or application["status"]

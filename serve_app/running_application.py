@@ -26,7 +26,6 @@ def connect(ray_address: str) -> None:
     """
     if ray_token() is not None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray's default only where it starts the cluster itself
-    import ray
     import ray.serve  # sets its logger's level when imported
     from ray.exceptions import RayError
 

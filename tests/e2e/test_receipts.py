@@ -46,9 +46,7 @@ def test_an_answer_given_at_once_is_running_from_its_first_token_on(
     application.wait_until_idle()
 
 
-def test_replicas_report_their_engines_numbers(
-    client: httpx.Client, run: Run, application: RunningApplication
-) -> None:
+def test_replicas_report_their_engines_numbers(client: httpx.Client, run: Run, application: RunningApplication) -> None:
     """Running requests and KV use while it runs, totals afterwards; heard of all the time."""
     application.wait_until_idle()
     before = sum(each["engine"]["prompt_tokens"] for each in application.routers()[0]["replicas"].values())
@@ -65,7 +63,9 @@ def test_replicas_report_their_engines_numbers(
     for router in application.routers():
         after = sum(each["engine"]["prompt_tokens"] for each in router["replicas"].values())
         assert after > before
-        assert all(each["heard_s_ago"] < DEADLINE_S and each["excluded"] is None for each in router["replicas"].values())
+        assert all(
+            each["heard_s_ago"] < DEADLINE_S and each["excluded"] is None for each in router["replicas"].values()
+        )
         assert router["refused"] == {}
 
 

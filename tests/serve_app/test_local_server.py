@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve_app.local_server import _failure
+from serve_app.local_server import failure_text
 
 
 def application(message: str, *deployment_messages: str) -> dict[str, object]:
@@ -38,4 +38,4 @@ max_model_len
 )
 def test_the_last_exception_is_what_is_told(details: dict[str, object], expected: str) -> None:
     """Without tracebacks and links."""
-    assert _failure(details) == expected
+    assert failure_text(details) == expected

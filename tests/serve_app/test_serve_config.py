@@ -18,7 +18,7 @@ def test_routing_travels_as_user_config_and_nowhere_else() -> None:
     (router,) = application["deployments"]
     assert router["name"] == ROUTER_DEPLOYMENT
     assert router["user_config"]["policy"] == "least_loaded"
-    assert set(application["args"]) == {"llm", "routers"}
+    assert set(application["args"]) == {"llm", "replicas", "routers"}
 
 
 def test_the_arguments_are_settings_again() -> None:

@@ -1,0 +1,258 @@
+"""What the checks judge: plain values, gathered by `gathering` and built by hand in tests.
+
+Of what Serve and the routers answer, the models hold only what a check reads, under the names that it has there.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+
+from serve_app.doctor.target import Target
+from serve_app.environment import data_path_environment
+from serve_app.replica_headers import UNROUTED
+from serve_app.serve_config import ROUTER_DEPLOYMENT
+from serve_app.settings import Settings
+
+ROUTERS_PER_NODE = "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"
+HARD_STOP = "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"
+NUMBERS = (ROUTERS_PER_NODE, HARD_STOP)
+"""Of the data path's variables, those that the operator chooses: any number, but the same on every node."""
+CLIENT_TIMEOUT = "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"
+RAY_DEFAULTS = {ROUTERS_PER_NODE: 1, HARD_STOP: 120, CLIENT_TIMEOUT: 3600}
+"""What Ray takes where the variable is not set."""
+HEARD_WITHIN_S = 5.0
+"""Replicas send the routers a sign of life every half second (replicas.heartbeat_s)."""
+
+
+def default_environment() -> dict[str, str]:
+    """Every variable of the data path, with its value under the default settings."""
+    return data_path_environment(Settings(llm={}))
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A fact that could not be gathered."""
+
+    why: str
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class HttpOptions(_Part):
+    """Serve's."""
+
+    port: int
+
+
+class ProxyDetails(_Part):
+    """Serve's, of one node."""
+
+    status: str
+
+
+class ReplicaDetails(_Part):
+    """Serve's, of one replica or router."""
+
+    replica_id: str
+    state: str
+
+
+class DeploymentDetails(_Part):
+    """Serve's, of all replicas or all routers."""
+
+    message: str
+    target_num_replicas: int
+    replicas: Sequence[ReplicaDetails]
+
+    @property
+    def running(self) -> list[str]:
+        """Ids of those that Serve calls running."""
+        return [replica.replica_id for replica in self.replicas if replica.state == "RUNNING"]
+
+
+class ApplicationDetails(_Part):
+    """Serve's."""
+
+    status: str
+    message: str
+    deployments: Mapping[str, DeploymentDetails]
+
+    @property
+    def routers(self) -> DeploymentDetails | None:
+        """The ingress routers; None in an application that is not ours."""
+        return self.deployments.get(ROUTER_DEPLOYMENT)
+
+    @property
+    def server(self) -> DeploymentDetails | None:
+        """The replicas."""
+        return next((each for name, each in self.deployments.items() if name != ROUTER_DEPLOYMENT), None)
+
+
+class ServeDetails(_Part):
+    """Serve's, of the cluster."""
+
+    http_options: HttpOptions | None = None
+    proxies: Mapping[str, ProxyDetails] = {}
+    """By node id."""
+    applications: Mapping[str, ApplicationDetails] = {}
+
+    @property
+    def proxy_nodes(self) -> frozenset[str]:
+        """Nodes that have a proxy and keep it."""
+        return frozenset(node_id for node_id, proxy in self.proxies.items() if proxy.status != "DRAINING")
+
+
+@dataclass(frozen=True, slots=True)
+class PortView:
+    """A port of HAProxy's on one node."""
+
+    number: int
+    accepts: bool
+    """Whether it takes connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What a worker process sees on its node."""
+
+    versions: Mapping[str, str | None]
+    environment: Mapping[str, str | None]
+    ports: Mapping[str, PortView]
+    """By what HAProxy uses it for."""
+    replica_ports: Sequence[int]
+    """In use, of those that Serve gives to replicas and routers."""
+
+    def number(self, variable: str) -> int:
+        """A number from the environment as Ray takes it, where it is one."""
+        value = self.environment.get(variable) or ""
+        return int(value) if value.isdecimal() else RAY_DEFAULTS[variable]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An alive node of the cluster."""
+
+    node_id: str
+    ip: str
+    is_head: bool
+    view: NodeView | Missing
+
+
+class EngineView(_Part):
+    """A replica's engine, as of its last heartbeat."""
+
+    waiting: int | None = None
+    running: int | None = None
+
+
+class ReplicaView(_Part):
+    """One replica, as one router sees it."""
+
+    rank: int
+    waiting: int
+    running: int
+    heard_s_ago: float | None
+    excluded: str | None
+    engine: EngineView | None
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that the router counts there."""
+        return self.waiting + self.running
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether its receipts arrive."""
+        return self.heard_s_ago is not None and self.heard_s_ago <= HEARD_WITHIN_S
+
+
+class RouterView(_Part):
+    """A router's snapshot."""
+
+    router: str
+    policy: str
+    block_size: int | None
+    refused: Mapping[str, int]
+    replicas: Mapping[str, ReplicaView]
+    """By full replica id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A router's count of a replica's requests that did not return to what it was before ours."""
+
+    router: str
+    replica: str
+    before: int
+    after: int
+    in_engine: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouterAnswers:
+    """What the routers said when all were asked."""
+
+    views: Sequence[RouterView]
+    errors: Sequence[str] = ()
+    """Of those that did not answer."""
+    unsettled: Sequence[Unsettled] = ()
+    """After the routed request, for as long as we waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To one small request through the client's URL."""
+
+    status: int
+    milliseconds: float
+    replica: str | None
+    reason: str | None
+    request_id: str | None
+    excerpt: str
+    """The body's beginning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything that the checks judge."""
+
+    target: Target
+    serve: ServeDetails | Missing
+    driver_ray: str
+    """The version of Ray that runs here."""
+    nodes: Sequence[Node] | Missing
+    url_error: str | None
+    """Why the client's URL does not take connections."""
+    routers: RouterAnswers | Missing
+    answer: Answer | Missing | None
+    """None: nothing was asked."""
+
+    @property
+    def application(self) -> ApplicationDetails | None:
+        """The one to examine, where there is one."""
+        return None if isinstance(self.serve, Missing) else self.serve.applications.get(self.target.application)
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether a router chose who answered our request."""
+        return isinstance(self.answer, Answer) and self.answer.reason not in {None, UNROUTED}
+
+    @property
+    def views(self) -> list[tuple[Node, NodeView]]:
+        """The nodes that answered."""
+        nodes = () if isinstance(self.nodes, Missing) else self.nodes
+        return [(node, node.view) for node in nodes if isinstance(node.view, NodeView)]
+
+    @property
+    def reference(self) -> NodeView | None:
+        """The node whose numbers count: the head, or the first that answered."""
+        by_importance = sorted(self.views, key=lambda pair: not pair[0].is_head)
+        return by_importance[0][1] if by_importance else None
+
+
+def short_id(replica_id: str) -> str:
+    """A replica's id as Serve's own lists show it: the part that differs."""
+    return replica_id.rpartition("#")[2]

@@ -1,0 +1,169 @@
+"""Checks of the application itself: replicas, routers, a request's way through both. Pure: facts in, finding out."""
+
+from collections.abc import Iterator, Sequence
+
+from serve_app.doctor.cluster_checks import LOGS
+from serve_app.doctor.facts import ROUTERS_PER_NODE, Facts, Missing, RouterAnswers, RouterView, Unsettled, short_id
+from serve_app.doctor.finding import Check, Finding, Problem, counted, failed, ok, skipped, warning
+from serve_app.replica_headers import REASON_HEADER, REQUEST_ID_HEADER
+
+SKEW = "Routers and replicas run different versions of Warmroute: finish the upgrade, or deploy again."
+
+
+def check_replicas(facts: Facts) -> Finding:
+    """All run, each has its rank, and every router knows them."""
+    server = None if facts.application is None else facts.application.server
+    if server is None:
+        return skipped(Check.REPLICAS, waits_for=Check.APPLICATION)
+    if len(server.running) < server.target_num_replicas:
+        text = f"{len(server.running)} of {server.target_num_replicas} replicas run"
+        remedy = f"Wait if they start; otherwise {LOGS}. `ray status` tells whether resources are lacking."
+        return failed(Check.REPLICAS, Problem(text, remedy))
+    if isinstance(facts.routers, Missing) or not facts.routers.views:
+        return skipped(Check.REPLICAS, waits_for=Check.ROUTERS)
+    problems = [problem for view in facts.routers.views for problem in _replica_problems(view, server.running)]
+    if problems:
+        return failed(Check.REPLICAS, *problems)
+    ranks = "rank 0" if len(server.running) == 1 else f"ranks 0 to {len(server.running) - 1}"
+    text = f"{len(server.running)} of {server.target_num_replicas} run, {ranks}"
+    return ok(Check.REPLICAS, f"{text}, known to every router")
+
+
+def _replica_problems(view: RouterView, running: Sequence[str]) -> Iterator[Problem]:
+    id_to_rank = {short_id(replica): seen.rank for replica, seen in view.replicas.items()}
+    unknown = [replica for replica in running if replica not in id_to_rank]
+    if unknown:
+        remedy = f"It may take seconds after a start; if it stays, {LOGS}: the router says what it lacks."
+        yield Problem(f"router {view.router} does not know replica {', '.join(unknown)}", remedy)
+        return
+    ranks = sorted(rank for replica, rank in id_to_rank.items() if replica in running)
+    if ranks != list(range(len(running))):
+        text = f"router {view.router} sees the ranks {', '.join(map(str, ranks))}, not 0 to {len(running) - 1}"
+        yield Problem(text, "Ranks settle within Serve's health check period; if they do not, restart the application.")
+
+
+def check_routers(facts: Facts) -> Finding:
+    """As many as wanted, all alike, all of the replicas' version."""
+    if facts.application is None:
+        return skipped(Check.ROUTERS, waits_for=Check.APPLICATION)
+    if isinstance(facts.nodes, Missing) or facts.reference is None:
+        return skipped(Check.ROUTERS, waits_for=Check.VERSIONS)
+    if isinstance(facts.routers, Missing):
+        return failed(Check.ROUTERS, Problem(facts.routers.why, f"For the reason {LOGS}."))
+    per_node = facts.reference.number(ROUTERS_PER_NODE)
+    problems = [*_count_problems(facts, per_node), *_router_problems(facts.routers)]
+    if problems:
+        return failed(Check.ROUTERS, *problems)
+    if per_node == 1:
+        text = "1 router on each node with a proxy: when it dies, requests fail until its successor is up"
+        remedy = f"Set {ROUTERS_PER_NODE}=2 on the head (routers.replicas_per_node), and restart."
+        return warning(Check.ROUTERS, Problem(text, remedy))
+    first = facts.routers.views[0]
+    text = f"{len(facts.routers.views)}, {per_node} on each node with a proxy; policy {first.policy}"
+    return ok(Check.ROUTERS, text + (f", blocks of {first.block_size} tokens" if first.block_size else ""))
+
+
+def _count_problems(facts: Facts, per_node: int) -> Iterator[Problem]:
+    assert facts.application is not None
+    assert not isinstance(facts.serve, Missing)
+    routers = facts.application.routers
+    num_running, num_nodes = len(routers.running) if routers else 0, len(facts.serve.proxy_nodes)
+    if num_running != per_node * num_nodes:
+        text = f"{counted(num_running, 'router')} run, not {per_node} on each of {num_nodes} nodes with a proxy"
+        yield Problem(text, f"Wait if nodes come or go: Serve starts and stops routers by itself; if it stays, {LOGS}.")
+
+
+def _router_problems(routers: RouterAnswers) -> Iterator[Problem]:
+    views = routers.views
+    if routers.errors:
+        num_asked = len(views) + len(routers.errors)
+        text = f"{len(routers.errors)} of {num_asked} routers gave no answer: {routers.errors[0]}"
+        yield Problem(text, f"For the reason {LOGS}.")
+    for name, values in (
+        ("policy", {view.router: view.policy for view in views}),
+        ("block size", {view.router: view.block_size or "unknown" for view in views}),
+    ):
+        if len(set(values.values())) > 1:
+            text = f"the routers differ in {name}: " + ", ".join(f"{value} in {at}" for at, value in values.items())
+            yield Problem(text, "It may last a second after a change; after that, deploy again.")
+    for view in views:
+        for reason, count in view.refused.items():
+            yield Problem(f"router {view.router} refused {counted(count, 'message')} since it started: {reason}", SKEW)
+
+
+def check_request(facts: Facts) -> Finding:
+    """A client's request is routed."""
+    answer = facts.answer
+    if answer is None:
+        return skipped(Check.REQUEST, waits_for=Check.PORTS if facts.url_error else Check.APPLICATION)
+    see = f"Look at the lines above on environment, ports and routers, or {LOGS}."
+    if isinstance(answer, Missing):
+        return failed(Check.REQUEST, Problem(f"{facts.target.url} gives no answer: {answer.why}", see))
+    if answer.status >= 500:  # noqa: PLR2004  HTTP
+        return failed(Check.REQUEST, Problem(f"{facts.target.url} answers {answer.status}: {answer.excerpt}", see))
+    if not facts.is_routed:
+        text = f"answered {answer.status}, but no router chose the replica ({REASON_HEADER}: {answer.reason or 'none'})"
+        remedy = f"HAProxy asked no router, or got no good answer, or --url leads past it. {see}"
+        return failed(Check.REQUEST, Problem(text, remedy))
+    if answer.request_id is None:
+        return failed(Check.REQUEST, Problem(f"routed, but the answer has no {REQUEST_ID_HEADER}", SKEW))
+    text = f"routed to {short_id(answer.replica or '?')} ({answer.reason}), answered {answer.status} in"
+    return ok(Check.REQUEST, f"{text} {answer.milliseconds:.0f} ms")
+
+
+def check_receipts(facts: Facts) -> Finding:
+    """The routers hear of the replicas, and of the end of what they routed."""
+    if isinstance(facts.routers, Missing) or not facts.routers.views:
+        return skipped(Check.RECEIPTS, waits_for=Check.ROUTERS)
+    silent = [problem for view in facts.routers.views for problem in _silent_replicas(view)]
+    lost = [_lost(each) for each in facts.routers.unsettled if each.before == each.in_engine == 0]
+    if silent or lost:
+        return failed(Check.RECEIPTS, *silent, *lost)
+    if not facts.is_routed:
+        return skipped(Check.RECEIPTS, waits_for=Check.REQUEST)
+    if facts.routers.unsettled:
+        return warning(Check.RECEIPTS, *(_busy(each) for each in facts.routers.unsettled))
+    ages = [seen.heard_s_ago or 0.0 for view in facts.routers.views for seen in view.replicas.values()]
+    if not ages:
+        return skipped(Check.RECEIPTS, waits_for=Check.REPLICAS)
+    text = f"every router heard of every replica within {max(ages):.1f} s"
+    return ok(Check.RECEIPTS, f"{text}, and of the request's end")
+
+
+def _silent_replicas(view: RouterView) -> Iterator[Problem]:
+    remedy = f"Its receipts do not arrive, and it logs why: {LOGS}."
+    for replica, seen in view.replicas.items():
+        if seen.heard_s_ago is None:
+            yield Problem(f"router {view.router} never heard of replica {short_id(replica)}", remedy)
+        elif not seen.is_heard:
+            text = f"router {view.router} has not heard of replica {short_id(replica)} for {seen.heard_s_ago:.1f} s"
+            yield Problem(text, remedy)
+
+
+def _lost(unsettled: Unsettled) -> Problem:
+    replica, requests = short_id(unsettled.replica), counted(unsettled.after, "request")
+    text = f"router {unsettled.router} still counts {requests} at replica {replica}, whose engine reports none"
+    remedy = f"The replica's next heartbeat should have corrected that; it logs why a delivery fails: {LOGS}."
+    return Problem(text, remedy)
+
+
+def _busy(unsettled: Unsettled) -> Problem:
+    replica, requests = short_id(unsettled.replica), counted(unsettled.after, "request")
+    text = f"router {unsettled.router} counts {requests} at replica {replica}, {unsettled.before} before ours"
+    return Problem(f"{text}: more traffic, or lost receipts", "Run this command again when there is less traffic.")
+
+
+def check_exclusions(facts: Facts) -> Finding:
+    """No replica is out of the choice."""
+    if isinstance(facts.routers, Missing) or not facts.routers.views:
+        return skipped(Check.EXCLUSIONS, waits_for=Check.ROUTERS)
+    texts = [
+        f"router {view.router} sends nothing to replica {short_id(replica)}: {seen.excluded}"
+        for view in facts.routers.views
+        for replica, seen in view.replicas.items()
+        if seen.excluded is not None
+    ]
+    if texts:
+        remedy = f"It ends when the replica is heard of and reached again; if it stays, {LOGS}."
+        return failed(Check.EXCLUSIONS, *(Problem(text, remedy) for text in texts))
+    return ok(Check.EXCLUSIONS, "no router leaves out a replica")
