@@ -1,4 +1,4 @@
-"""Requests that a replica turns away: too many waiting, or an engine that died. In the words of the API called."""
+"""Requests that a replica turns away: too large, too many, or an engine that died. In the words of the API called."""
 
 import math
 from http import HTTPStatus
@@ -16,6 +16,7 @@ MAX_RETRY_AFTER_S = 60
 SERVER_ERRORS = HTTPStatus.INTERNAL_SERVER_ERROR
 """Statuses from here on."""
 STATUS_TO_ANTHROPIC_TYPE = {
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request_too_large",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
     HTTPStatus.SERVICE_UNAVAILABLE: "api_error",
 }
@@ -28,17 +29,22 @@ class Admission:
         app: vLLM's.
         ledger: knows what is waiting here.
         max_waiting_requests: so many may wait for their first token; more are answered 429.
+        max_body_bytes: a body said to be larger is answered 413, unread.
 
     """
 
-    def __init__(self, app: ASGIApp, *, ledger: Ledger, max_waiting_requests: int) -> None:
+    def __init__(self, app: ASGIApp, *, ledger: Ledger, max_waiting_requests: int, max_body_bytes: int) -> None:
         self._app = app
         self._ledger = ledger
         self._max_waiting_requests = max_waiting_requests
+        self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or turn it away."""
-        if not _asks_engine(scope):
+        if scope["type"] == "http" and (num_bytes := _body_bytes(scope)) > self._max_body_bytes:
+            message = f"The request's body has {num_bytes} bytes; up to {self._max_body_bytes} are read."
+            await _refuse(scope, send, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+        elif not _asks_engine(scope):
             await self._app(scope, receive, send)
         elif not self._ledger.is_serving:
             # Nothing was done, so HAProxy sends the request to another replica (`retry-on` in environment.py).
@@ -70,6 +76,12 @@ class Admission:
 
 def _asks_engine(scope: Scope) -> bool:
     return scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].endswith(LIGHT_PATHS)
+
+
+def _body_bytes(scope: Scope) -> int:
+    """As announced; 0 where a client sends without saying how much."""
+    value = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(value) if value.isdigit() else 0
 
 
 async def _refuse(scope: Scope, send: Send, status: HTTPStatus, message: str, *headers: tuple[bytes, bytes]) -> None:

@@ -14,6 +14,7 @@ def data_path_environment(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
         "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": "1",
+        "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_BUFSIZE": str(round(settings.routers.max_keyed_body_mib * 2**20)),
         "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE": str(settings.routers.replicas_per_node),
         # A replica answers 503 when its engine died; nothing ran, so the request may be sent elsewhere.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure 503",

@@ -62,7 +62,12 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         app: Starlette = await super().__serve_build_asgi_app__()
         await self._warm_up(app)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
-        app.add_middleware(Admission, ledger=self._ledger, max_waiting_requests=self._replicas.max_waiting_requests)
+        app.add_middleware(
+            Admission,
+            ledger=self._ledger,
+            max_waiting_requests=self._replicas.max_waiting_requests,
+            max_body_bytes=round(self._replicas.max_body_mib * 2**20),
+        )
         app.add_middleware(ExplainAndReport, replica_id=_replica_id(), ledger=self._ledger)
         return app
 

@@ -47,6 +47,8 @@ class RouterSettings(_Frozen):
 
     replicas_per_node: int = Field(2, ge=1)
     """Router processes on each proxy node; two, so that one may die."""
+    max_keyed_body_mib: float = Field(2.0, gt=0)
+    """A larger request body is placed by load alone; HAProxy holds so much of each in memory."""
     virtual_nodes: int = Field(128, ge=1)
     """Points of each replica's rank on the consistent-hash ring."""
     answer_tokens: int = Field(256, ge=0)
@@ -83,6 +85,8 @@ class ReplicaSettings(_Frozen):
     """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
     max_waiting_requests: int = Field(256, ge=1)
     """So many requests may wait for their first token at a replica; more are answered 429 with Retry-After."""
+    max_body_mib: float = Field(32.0, gt=0)
+    """A larger request body is answered 413, unread. Text alone never needs so much; images in it may."""
 
 
 class HttpSettings(_Frozen):

@@ -34,7 +34,7 @@ def make_ledger(*, num_waiting: int = 0, waited_s: float = 0.0) -> Ledger:
 
 async def post(ledger: Ledger, path: str, method: str = "POST") -> httpx.Response:
     """One request to a replica where 2 may wait."""
-    app = Admission(serve, ledger=ledger, max_waiting_requests=2)
+    app = Admission(serve, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         return await client.request(method, path)
 
@@ -114,7 +114,7 @@ async def test_an_answer_that_fails_with_the_engine_is_sent_elsewhere(*, dies: b
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b"vllm's words"})
 
-    app = Admission(serve_until_death, ledger=ledger, max_waiting_requests=2)
+    app = Admission(serve_until_death, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         response = await client.post("/v1/completions")
     assert (response.status_code, response.text) == (seen, "vllm's words")
@@ -125,7 +125,7 @@ async def test_a_request_sent_elsewhere_is_not_over() -> None:
     receipts = list[Receipt]()
     ledger = Ledger(receipts.append, clock=lambda: 0.0)
     replica = ExplainAndReport(
-        Admission(serve, ledger=ledger, max_waiting_requests=2), replica_id="here", ledger=ledger
+        Admission(serve, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000), replica_id="here", ledger=ledger
     )
     headers = {NOTE_HEADER: RoutingNote(RequestId("a"), ReplicaId("here"), "p", "prefix", 1, 0).encode()}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=replica), base_url="http://replica") as client:
@@ -135,6 +135,20 @@ async def test_a_request_sent_elsewhere_is_not_over() -> None:
         receipts.clear()
         await client.post("/v1/completions", headers=headers)
     assert receipts == [Arrived(RequestId("a"))]
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/v1/chat/completions", "Request Entity Too Large"), ("/v1/messages", "request_too_large"), ("/tokenize", "")],
+)
+async def test_a_body_beyond_the_limit_is_not_read(path: str, kind: str) -> None:
+    """On every path; the answer names both sizes. One byte less is served."""
+    app = Admission(serve, ledger=make_ledger(), max_waiting_requests=2, max_body_bytes=1000)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        refused, served = [await client.post(path, content=b"x" * size) for size in (1001, 1000)]
+    assert (refused.status_code, served.text) == (413, "served")
+    assert kind in refused.text
+    assert "has 1001 bytes; up to 1000 are read" in refused.text
 
 
 async def test_other_protocols_pass() -> None:
@@ -147,7 +161,7 @@ async def test_other_protocols_pass() -> None:
     async def nothing(*_: object) -> Any:
         raise AssertionError
 
-    await Admission(app, ledger=make_ledger(num_waiting=3), max_waiting_requests=2)(
+    await Admission(app, ledger=make_ledger(num_waiting=3), max_waiting_requests=2, max_body_bytes=1000)(
         {"type": "lifespan"}, nothing, nothing
     )
     assert seen == ["lifespan"]

@@ -335,7 +335,7 @@ class TestEnvironment:
 
     def test_the_numbers_are_all_that_settings_change(self) -> None:
         """A variable that a new setting drives must be listed with them."""
-        http, routers = HttpSettings(hard_stop_after_s=1), RouterSettings(replicas_per_node=1)
+        http, routers = HttpSettings(hard_stop_after_s=1), RouterSettings(replicas_per_node=1, max_keyed_body_mib=1)
         changed = (
             data_path_environment(Settings(llm={}, http=http, routers=routers)).items() - default_environment().items()
         )
