@@ -172,13 +172,13 @@ def assert_says(finding: Finding, status: Status, text: str, remedy: str = "") -
 def test_each_check_says_what_it_saw_where_all_is_well() -> None:
     """In the order of the enumeration, each once."""
     findings, in_use = judge(facts()), "replica ports in use: 30000, 30001"
+    numbers = f"{ROUTERS_PER_NODE}=2, {HARD_STOP}=3600, {KEYED_BODY_BYTES}=2097152"
     assert [finding.check for finding in findings] == list(Check)
     assert [finding.status for finding in findings] == [Status.OK] * len(CHECKS)
     assert [finding.text for finding in findings] == [
         "app is RUNNING at http://10.0.0.1:8265",
         "ray 2.60.0, vllm 0.29.0, python 3.11.9 on 2 nodes",
-        f"{len(default_environment())} variables as wanted on 2 nodes; "
-        f"{ROUTERS_PER_NODE}=2, {HARD_STOP}=3600, {KEYED_BODY_BYTES}=2097152",
+        f"{len(default_environment())} variables as wanted on 2 nodes; {numbers}",
         "streams outlive a reload of HAProxy by 3600 s",
         f"{URL} accepts connections; HAProxy listens on 2 nodes: http 8000, metrics 9101, stats 8404; {in_use}",
         "2 of 2 run, ranks 0 to 1, known to every router",

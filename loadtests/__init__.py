@@ -1,0 +1,1 @@
+"""What routing is worth, measured without GPUs: real traces and virtual time."""

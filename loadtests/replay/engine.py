@@ -1,0 +1,124 @@
+"""A vLLM-like engine as a state machine: requests in, steps out. It knows durations, and no clock.
+
+First come, first served, with chunked prefill and continuous batching; no preemption, and blocks in use are not
+pinned, so the KV capacity limits what is reused and not what runs.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+
+from loadtests.replay.prefix_cache import PrefixCache
+from loadtests.replay.receipts import Finished, Prefilled
+from loadtests.replay.trace import TraceRequest
+from router import RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """The speed and size of an engine; the defaults are those behind the numbers in our design."""
+
+    step_s: float = 0.008
+    """What every step costs."""
+    prefill_tokens_per_s: float = 10_000
+    decode_s: float = 0.000_15
+    """What each decoding sequence adds to a step."""
+    max_step_tokens: int = 8_192
+    """Prefill and decode tokens in one step (vLLM's `max_num_batched_tokens`)."""
+    max_sequences: int = 256
+    """Sequences in one step (vLLM's `max_num_seqs`)."""
+    kv_capacity_tokens: int = 500_000
+
+
+@dataclass(slots=True)
+class _Prompt:
+    request_id: RequestId
+    request: TraceRequest
+    cached_tokens: int = 0
+    computed_tokens: int = 0
+    """Reused ones included."""
+    is_started: bool = False
+
+    @property
+    def tokens_left(self) -> int:
+        return self.request.num_prompt_tokens - self.computed_tokens
+
+
+class Engine:
+    """Call `start_step`, let its time pass, call `finish_step`, and so on until there is nothing to do."""
+
+    def __init__(self, options: EngineOptions, *, block_size: int) -> None:
+        self._options = options
+        self._block_size = block_size
+        self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size)
+        self._prompts: deque[_Prompt] = deque()
+        self._decoding: list[tuple[int, int, RequestId]] = []  # a heap: step of the last token, order, id
+        self._order = count()
+        self._num_steps = 0
+        self._in_step_tokens = 0
+        self.num_computed_tokens = 0
+        """Prefill tokens computed since the start."""
+
+    def submit(self, request_id: RequestId, request: TraceRequest) -> None:
+        """Queue a request."""
+        self._prompts.append(_Prompt(request_id, request))
+
+    def start_step(self) -> float | None:
+        """Schedule the next step; returns its duration in seconds, None when there is nothing to do."""
+        if not self._prompts and not self._decoding:
+            return None
+        self._num_steps += 1
+        budget_tokens = self._options.max_step_tokens - len(self._decoding)
+        for prompt, _ in zip(self._prompts, range(self._options.max_sequences - len(self._decoding)), strict=False):
+            if budget_tokens <= 0:
+                break
+            budget_tokens -= self._compute(prompt, budget_tokens)
+        return (
+            self._options.step_s
+            + self._in_step_tokens / self._options.prefill_tokens_per_s
+            + self._options.decode_s * len(self._decoding)
+        )
+
+    def finish_step(self) -> tuple[Prefilled | Finished, ...]:
+        """The step's outputs, as far as routers care for them."""
+        self.num_computed_tokens += self._in_step_tokens
+        self._in_step_tokens = 0
+        return (*self._first_tokens(), *self._last_tokens())
+
+    def pending_tokens(self) -> int:
+        """Prompt tokens not yet computed; of a request that was not begun, those that are not cached now."""
+        return self._in_step_tokens + sum(
+            prompt.tokens_left if prompt.is_started else prompt.request.num_prompt_tokens - self._reusable(prompt)
+            for prompt in self._prompts
+        )
+
+    def _compute(self, prompt: _Prompt, budget_tokens: int) -> int:
+        """Schedule a chunk; returns its tokens. As in vLLM, the cache is asked once, at the first chunk, and a
+        block may be reused by whoever is scheduled later, in the same step too (`KVCacheManager.allocate_slots`).
+        """
+        if not prompt.is_started:
+            prompt.is_started = True
+            prompt.cached_tokens = prompt.computed_tokens = self._reusable(prompt)
+        chunk_tokens = min(budget_tokens, prompt.tokens_left)
+        prompt.computed_tokens += chunk_tokens
+        self._in_step_tokens += chunk_tokens
+        self.cache.use(prompt.request.block_hashes[: prompt.computed_tokens // self._block_size])
+        return chunk_tokens
+
+    def _reusable(self, prompt: _Prompt) -> int:
+        """Cached tokens, without the prompt's last one: it is always computed, for its logits."""
+        max_blocks = (prompt.request.num_prompt_tokens - 1) // self._block_size
+        return min(self.cache.num_held(prompt.request.block_hashes), max_blocks) * self._block_size
+
+    def _first_tokens(self) -> Iterator[Prefilled | Finished]:
+        while self._prompts and self._prompts[0].is_started and not self._prompts[0].tokens_left:
+            prompt = self._prompts.popleft()
+            yield Prefilled(prompt.request_id, prompt.request.num_prompt_tokens, prompt.cached_tokens)
+            last_step = self._num_steps + prompt.request.num_output_tokens - 1
+            heappush(self._decoding, (last_step, next(self._order), prompt.request_id))
+
+    def _last_tokens(self) -> Iterator[Finished]:
+        while self._decoding and self._decoding[0][0] <= self._num_steps:
+            yield Finished(heappop(self._decoding)[2])

@@ -1,0 +1,43 @@
+"""What a replica tells the routers, as values."""
+
+from dataclasses import dataclass
+
+from router import ReplicaId, RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """The request is here."""
+
+    request_id: RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Prefilled:
+    """The request's first token, with the engine's own numbers."""
+
+    request_id: RequestId
+    prompt_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The request is over."""
+
+    request_id: RequestId
+
+
+Receipt = Arrived | Prefilled | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one replica says at a time."""
+
+    replica_id: ReplicaId
+    number: int
+    """Counts the replica's batches, so that one that was overtaken is recognised."""
+    receipts: tuple[Receipt, ...] = ()
+    outstanding: frozenset[RequestId] | None = None
+    """In a heartbeat: every request that is here."""

@@ -1,0 +1,51 @@
+"""Rows of numbers to a table and to JSON. A column's name and format follow from the field's name."""
+
+import dataclasses
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any, TypeVar
+
+from rich.table import Table
+
+Row = TypeVar("Row")
+"""A dataclass; fields that are not floats are its labels."""
+
+
+def mean_row(rows: Sequence[Row]) -> Row:
+    """The means of rows with equal labels, which differ by their seed."""
+    first: Any = rows[0]
+    means = {}
+    for name in (each.name for each in dataclasses.fields(first)):
+        values = [getattr(row, name) for row in rows]
+        if isinstance(values[0], float):
+            means[name] = fmean(values)
+        else:
+            assert len(set(values)) == 1, f"rows of different {name} have no mean: {values}"
+    mean: Row = dataclasses.replace(first, **means)
+    return mean
+
+
+def as_table(title: str, rows: Sequence[Any]) -> Table:
+    """At least one row."""
+    table = Table(title=title, title_justify="left")
+    names = [each.name for each in dataclasses.fields(rows[0])]
+    for name in names:
+        is_number = isinstance(getattr(rows[0], name), (int, float))
+        table.add_column(name.replace("_", " "), justify="right" if is_number else "left")
+    for row in rows:
+        table.add_row(*(_cell(name, getattr(row, name)) for name in names))
+    return table
+
+
+def as_json(title: str, rows: Sequence[Any]) -> dict[str, Any]:
+    """The same, in full precision."""
+    return {"title": title, "rows": [dataclasses.asdict(row) for row in rows]}
+
+
+def _cell(name: str, value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    if name.endswith("_tokens"):
+        return f"{value:,.0f}"
+    sign = "+" if "_change" in name else ""
+    return f"{value:{sign}.4f}" if "rate" in name or name == "agreement" else f"{value:{sign}.2f}"

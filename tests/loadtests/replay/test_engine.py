@@ -1,0 +1,82 @@
+"""The engine's steps."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtests.replay.receipts import Finished, Prefilled
+from router import RequestId
+from tests.loadtests.replay.builders import BLOCK_SIZE, make_engine, make_trace_request
+
+
+def test_steps_are_chunked_and_last_as_long_as_their_work() -> None:
+    """A step costs 10 ms, 1 ms a prefill token, 1 ms a decoding sequence, and holds 100 tokens.
+
+    Prompts of 150 and 160 tokens: the second starts in the budget that the first leaves, and gets one token less
+    while the first decodes.
+    """
+    engine = make_engine()
+    first, second = RequestId("first"), RequestId("second")
+    engine.submit(first, make_trace_request(*range(9), extra_tokens=6, output_tokens=4))
+    engine.submit(second, make_trace_request(*range(100, 110), extra_tokens=0, output_tokens=1))
+    story = [
+        (0.110, ()),  # 100 of the first
+        (0.110, (Prefilled(first, 150, 0),)),  # 50 and 50
+        (0.110, ()),  # 99, and the first's second token
+        (0.022, (Prefilled(second, 160, 0), Finished(second))),  # 11, and the third
+        (0.011, (Finished(first),)),
+    ]
+    for duration_s, outputs in story:
+        assert engine.start_step() == pytest.approx(duration_s)
+        assert engine.finish_step() == outputs
+    assert engine.start_step() is None
+    assert engine.num_computed_tokens == 310
+
+
+def test_no_more_sequences_run_than_allowed() -> None:
+    """Three: the fourth prompt waits until a decoding sequence is over, however small it is."""
+    engine = make_engine()
+    for number in range(4):
+        engine.submit(RequestId(str(number)), make_trace_request(number, output_tokens=number + 2))
+    num_outputs = []
+    while engine.start_step() is not None:
+        num_outputs.append(len(engine.finish_step()))
+    assert num_outputs == [3, 1, 2, 1, 0, 0, 1]
+
+
+def test_a_prefix_is_reused_from_the_moment_it_is_scheduled() -> None:
+    """Two prompts with a common beginning in one step: the second computes only the rest, and its last token."""
+    engine = make_engine()
+    engine.submit(RequestId("first"), make_trace_request(1, 2, output_tokens=1))
+    engine.submit(RequestId("second"), make_trace_request(1, 2, extra_tokens=0, output_tokens=1))
+    assert engine.pending_tokens() == 33 + 32
+    assert engine.start_step() == pytest.approx(0.010 + 0.033 + 0.016)
+    assert engine.pending_tokens() == 33 + 16
+    cached_tokens = [each.cached_tokens for each in engine.finish_step() if isinstance(each, Prefilled)]
+    assert cached_tokens == [0, 16]
+    assert engine.pending_tokens() == 0
+
+
+def test_only_computed_blocks_are_reused() -> None:
+    """Of a prompt of ten blocks, the first step computes six and a quarter."""
+    engine = make_engine()
+    engine.submit(RequestId("long"), make_trace_request(*range(10)))
+    engine.start_step()
+    assert engine.cache.num_held(make_trace_request(*range(10)).block_hashes) == 6
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=20))
+def test_cached_tokens_are_what_was_held(paths: list[list[int]]) -> None:
+    """One request after the other: exactly what the cache held before, except for the prompt's last token."""
+    engine = make_engine()
+    for number, path in enumerate(paths):
+        blocks = [hash(tuple(path[: depth + 1])) for depth in range(len(path))]
+        request = make_trace_request(*blocks, extra_tokens=number % 2, output_tokens=1)
+        num_held = engine.cache.num_held(request.block_hashes)
+        engine.submit(RequestId(str(number)), request)
+        outputs: tuple[object, ...] = ()
+        while engine.start_step() is not None:
+            outputs += engine.finish_step()
+        reusable_tokens = min(num_held * BLOCK_SIZE, (request.num_prompt_tokens - 1) // BLOCK_SIZE * BLOCK_SIZE)
+        expected = Prefilled(RequestId(str(number)), request.num_prompt_tokens, reusable_tokens)
+        assert outputs == (expected, Finished(RequestId(str(number))))

@@ -1,0 +1,112 @@
+"""Whole runs, on a small trace."""
+
+from dataclasses import replace
+
+import pytest
+
+from loadtests.replay.simulation import Restart, Scenario, Sharing, Simulation
+from loadtests.replay.transport import Channel, Fault, delayed, dropped, duplicated, reordered
+from serve_app.settings import PolicyName, RouterSettings, RoutingSettings
+from tests.loadtests.replay.builders import make_scenario
+
+ALL = frozenset(Channel)
+RECEIPTS = frozenset({Channel.RECEIPTS})
+MIDDLE = (8.0, 18.0)
+
+
+@pytest.mark.parametrize("policy", ["prefix_affinity", "round_robin", "power_of_two", "least_loaded"])
+def test_nothing_is_lost_and_nothing_is_made_up(policy: PolicyName) -> None:
+    """Every request finishes once, and its tokens were either computed or cached."""
+    scenario = replace(make_scenario(), routing=RoutingSettings(policy=policy))
+    run = Simulation(scenario).run()
+    assert run.num_finished == len(run.records) == len({record.request_id for record in run.records}) == 48
+    prompt_tokens = sum(request.num_prompt_tokens for request in scenario.requests)
+    cached_tokens = sum(record.cached_tokens for record in run.records)
+    assert sum(run.replica_to_computed_tokens.values()) == prompt_tokens - cached_tokens
+    assert 0 < cached_tokens < prompt_tokens
+    assert all(record.ttft_s > 0 for record in run.records)
+    assert not any(sample.num_wrong for sample in run.samples)
+
+
+def test_a_run_is_a_function_of_its_scenario() -> None:
+    """The same again for the same seed, and something else for another."""
+    scenario = replace(make_scenario(), faults=(Fault(reordered(1), ALL, *MIDDLE),))
+    first, second = Simulation(scenario).run(), Simulation(scenario).run()
+    other = Simulation(replace(scenario, seed=2)).run()
+    assert first == second
+    assert first != other
+
+
+def test_routers_that_share_all_in_time_decide_as_one() -> None:
+    """Requests are further apart than messages travel, so two routers and four are as good as one."""
+    one, two, four = (Simulation(make_scenario(num_routers=num)).run() for num in (1, 2, 4))
+    assert two.records == four.records == one.records
+    assert (two.agreement, two.num_asked, four.num_asked) == (1, 48, 3 * 48)
+
+
+def test_routers_that_do_not_share_reservations_disagree() -> None:
+    """Receipts alone do not tell what was sent where: without the reservation they change nothing."""
+    no_reservations, nothing = (
+        Simulation(replace(make_scenario(), sharing=sharing)).run()
+        for sharing in (Sharing.NO_RESERVATIONS, Sharing.NOTHING)
+    )
+    assert no_reservations.agreement < 0.9
+    assert nothing.records == no_reservations.records
+    assert any(sample.num_wrong for sample in no_reservations.samples)
+
+
+def test_a_router_that_adopts_its_peers_state_decides_as_before() -> None:
+    """One that starts empty does not."""
+    scenario = make_scenario()
+    undisturbed = Simulation(scenario).run()
+    for is_adopting in (True, False):
+        restarts = (Restart(15, (0,), is_adopting=is_adopting),)
+        run = Simulation(replace(scenario, restarts=restarts)).run()
+        assert (run.records == undisturbed.records) == (run.agreement == 1) == is_adopting
+
+
+FAULTS = {
+    "late": Fault(delayed(1), RECEIPTS, *MIDDLE),
+    "lost receipts": Fault(dropped, RECEIPTS, *MIDDLE),
+    "lost reservations": Fault(dropped, frozenset({Channel.RESERVATIONS}), *MIDDLE),
+    "lost until the end": Fault(dropped, ALL, MIDDLE[0], 1000),
+    "one replica silent": Fault(dropped, RECEIPTS, *MIDDLE, sender="replica-1"),
+    "one router cut off": Fault(dropped, ALL, *MIDDLE, receiver="router-1"),
+    "twice": Fault(duplicated(1), ALL, *MIDDLE),
+    "out of order": Fault(reordered(3), ALL, 0, 1000),
+}
+
+
+@pytest.fixture(params=FAULTS)
+def faulty(request: pytest.FixtureRequest) -> Scenario:
+    """A scenario with a fault."""
+    return replace(make_scenario(), faults=(FAULTS[request.param],))
+
+
+def test_after_any_fault_the_books_are_empty_in_the_end(faulty: Scenario) -> None:
+    """And every request was served all the same."""
+    run = Simulation(faulty).run()
+    assert run.num_finished == 48
+    assert run.router_to_reservations_left == {"router-0": 0, "router-1": 0}
+    assert not run.samples[-1].num_wrong
+
+
+def test_without_expiry_lost_messages_would_leave_reservations() -> None:
+    """The books can show it: nothing is heard until the end, and reservations live longer than the run looks on."""
+    lost = replace(make_scenario(), faults=(FAULTS["lost until the end"],))
+    patient = RouterSettings(arrival_ttl_s=1000, reservation_ttl_s=1000)
+    run = Simulation(replace(lost, routers=patient)).run()
+    wrong = [sample.num_wrong for sample in run.samples if 40 < sample.time_s < 900]
+    assert min(wrong) > 10
+
+
+def test_the_replicas_lists_make_up_for_lost_receipts() -> None:
+    """Reservations that would live for ever otherwise are right again with the first list after the fault,
+    except for requests that came and went during the fault: nobody ever said that they had arrived.
+    """
+    patient = RouterSettings(arrival_ttl_s=1000, reservation_ttl_s=1000)
+    lost = replace(make_scenario(), routers=patient, faults=(FAULTS["lost receipts"],))
+    run = Simulation(lost).run()
+    during = max(sample.num_wrong for sample in run.samples if sample.time_s < MIDDLE[1])
+    after = max(sample.num_wrong for sample in run.samples if MIDDLE[1] + 1 < sample.time_s < 900)
+    assert 0 < after < during
