@@ -1,0 +1,50 @@
+"""Processes that die under load. The experiments are the load tests' own, made small."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serve_app.local_cluster import Run
+from tests.e2e.conftest import ROOT
+
+TIMEOUT_S = 840
+
+
+def run_experiment(folder: Path, *arguments: str) -> str:
+    """What it prints; it fails when anything went as it should not."""
+    command = [sys.executable, "-m", "loadtests.failures", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def test_haproxy_is_configured_to_send_requests_elsewhere_and_to_let_streams_end(run: Run) -> None:
+    """By the environment that `serve` sets."""
+    haproxy_config = next(Path(run.run_dir).rglob("haproxy.cfg")).read_text()
+    assert "retry-on conn-failure 503" in haproxy_config
+    assert "hard-stop-after 3600s" in haproxy_config
+    assert f"tune.bufsize {2 * 2**20}" in haproxy_config
+
+
+@pytest.mark.timeout(TIMEOUT_S + 60)
+def test_an_engine_dies_under_streams(folder: Path, run: Run) -> None:
+    """Only its own streams end early, no other request fails, and its successor owns the same keys.
+
+    The other replica's streams outlive two reloads of HAProxy, and the 120 s after which Ray Serve would cut them.
+    """
+    assert run.url
+    printed = run_experiment(folder, "engine", "--streams", "6", "--tokens", "8000", "--seconds", "130")
+    assert "out of the choice (not_serving)" in printed
+
+
+@pytest.mark.timeout(TIMEOUT_S + 60)
+def test_a_router_dies_under_load(folder: Path, run: Run) -> None:
+    """No request fails: HAProxy asks the other one."""
+    assert run.url
+    run_experiment(folder, "router", "--clients", "8", "--seconds", "20", "--wait", "5")
