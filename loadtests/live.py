@@ -17,7 +17,7 @@ from loadtests.engine_counters import CountersError, EngineCounters, haproxy_ser
 from loadtests.exchange import TIMEOUT_S
 from loadtests.processes import ProcessError
 from loadtests.snapshots import Snapshot, is_idle
-from serve_app.local_cluster import Run
+from serve_app.local_cluster import Run, RunFileError
 from serve_app.running_application import ApplicationError, RunningApplication
 from serve_app.serve_api import ServeApi, ServeApiError
 from serve_app.serve_config import ROUTER_DEPLOYMENT
@@ -193,7 +193,10 @@ def make_console() -> Console:
 @contextlib.contextmanager
 def running_server() -> Iterator[Server]:
     """The server of this folder; every failure becomes one sentence and exit code 1."""
-    run = Run.load()
+    try:
+        run = Run.load()
+    except RunFileError as error:
+        fail(str(error))
     if run is None:
         fail("no cluster was started from this folder: run `warmroute serve CONFIG` or `make serve` first")
     try:

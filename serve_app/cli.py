@@ -50,7 +50,7 @@ def stop() -> None:
     """Stop the cluster that `serve` started here: exactly its processes, no other Ray."""
     from serve_app import local_cluster
 
-    run = local_cluster.Run.load()
+    run = _noted_run()
     if run is None:
         console.print("Nothing to stop: no cluster was started from this folder.")
         return
@@ -117,12 +117,11 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Check a running application and its cluster: a line for each check; status 1 if one fails."""
-    from serve_app import local_cluster
     from serve_app.doctor import main, report
     from serve_app.doctor.finding import Status
     from serve_app.doctor.target import TargetError, find_target
 
-    run = local_cluster.Run.load()
+    run = _noted_run()
     try:
         target = find_target(run, application=application, url=url, dashboard_url=dashboard, ray_address=ray_address)
     except TargetError as error:
@@ -179,19 +178,25 @@ def _load(config: Path) -> Settings:
 
 def _target(dashboard: str | None) -> tuple[str, str]:
     """Dashboard and application to talk to."""
-    from serve_app import local_cluster
-
-    run = local_cluster.Run.load()
+    run = _noted_run()
     if dashboard is not None:
         return dashboard, run.application if run else "warmroute"
     run = _local_run()
     return run.dashboard_url, run.application
 
 
-def _local_run() -> "Run":
+def _noted_run() -> "Run | None":
+    """The cluster that `serve` started from this folder, if it did."""
     from serve_app import local_cluster
 
-    run = local_cluster.Run.load()
+    try:
+        return local_cluster.Run.load()
+    except local_cluster.RunFileError as error:
+        _fail(str(error))
+
+
+def _local_run() -> "Run":
+    run = _noted_run()
     if run is None:
         _fail("no cluster was started from this folder: run `warmroute serve CONFIG` or `make serve` first")
     return run

@@ -32,6 +32,10 @@ class StartError(Exception):
     """The cluster cannot start; the message says what to do."""
 
 
+class RunFileError(Exception):
+    """The note of a running cluster cannot be read; the message says what to do."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One running cluster, as its state file describes it."""
@@ -54,10 +58,22 @@ class Run:
 
     @classmethod
     def load(cls, path: Path = STATE_FILE) -> Self | None:
-        """The noted run, or None when there is none."""
+        """The noted run, or None when there is none.
+
+        Raises:
+            RunFileError: it was written by another version, or is damaged.
+
+        """
         if not path.exists():
             return None
-        return cls(**json.loads(path.read_text()))
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (TypeError, ValueError) as error:
+            msg = (
+                f"{path} was written by another version of Warmroute ({error}): "
+                "stop what it started with that version's `warmroute stop`, or end its processes and delete the file"
+            )
+            raise RunFileError(msg) from error
 
 
 def check_machine(settings: Settings) -> None:

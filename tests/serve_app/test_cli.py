@@ -33,6 +33,19 @@ def test_commands_for_a_running_server_tell_how_to_start_one(command: list[str])
     assert "no cluster was started from this folder: run `warmroute serve CONFIG`" in result.output
 
 
+@pytest.mark.parametrize("command", ["stop", "demo", "doctor"])
+@pytest.mark.parametrize("content", ['{"run_id": "a", "later": 1}', "[1]", "{"])
+def test_the_note_of_another_version_is_a_sentence(empty_folder: Path, command: str, content: str) -> None:
+    """With what to do, and the file left as it is."""
+    path = empty_folder / ".warmroute" / "run.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    result = runner.invoke(app, [command])
+    assert result.exit_code == 1
+    assert "was written by another version of Warmroute" in result.output
+    assert path.read_text() == content
+
+
 def test_an_unknown_policy_lists_the_known() -> None:
     """On both commands that take one."""
     for command in (["policy", "fastest"], ["demo", "--policy", "fastest"]):
