@@ -50,29 +50,26 @@ class LoadBook:
     Args:
         half_life_s: how fast recent work fades.
         answer_tokens: the work that a request's answer is, in prefill tokens.
-        arrival_ttl_s: a reservation is released when its request did not reach the replica in this time.
+        arrival_ttl_s: a reservation is released when its request did not reach the replica in this time; and an
+            ended request is remembered for so long, because a reservation may come after its own end (a peer's
+            broadcast overtaken by the receipt) and must not be booked then.
         ttl_s: afterwards, a reservation without any sign of life for this long is released.
-        num_remembered: finished ids kept so that a reservation which arrives after its own end (a peer's
-            broadcast overtaken by the receipt) is not booked for ever.
 
     """
 
-    def __init__(
-        self, *, half_life_s: float, answer_tokens: int, arrival_ttl_s: float, ttl_s: float, num_remembered: int
-    ) -> None:
+    def __init__(self, *, half_life_s: float, answer_tokens: int, arrival_ttl_s: float, ttl_s: float) -> None:
         self._half_life_s = half_life_s
         self._answer_tokens = answer_tokens
         self._faded_at: float | None = None
         self._arrival_ttl_s = arrival_ttl_s
         self._ttl_s = ttl_s
-        self._num_remembered = num_remembered
         self._loads: dict[ReplicaId, ReplicaLoad] = {}
         self._claims: dict[RequestId, _Claim] = {}
         self._replica_to_requests: dict[ReplicaId, set[RequestId]] = {}
         # When each claim expires, soonest first: those that have not arrived, and the others.
         self._unseen_to_expiry: OrderedDict[RequestId, float] = OrderedDict()
         self._seen_to_expiry: OrderedDict[RequestId, float] = OrderedDict()
-        self._finished: OrderedDict[RequestId, None] = OrderedDict()
+        self._finished: OrderedDict[RequestId, float] = OrderedDict()  # when each ended
 
     def __contains__(self, replica_id: object) -> bool:
         return replica_id in self._loads
@@ -173,11 +170,11 @@ class LoadBook:
         load.num_running += 1
         return claim.reservation
 
-    def finished(self, request_id: RequestId) -> Reservation | None:
+    def finished(self, request_id: RequestId, *, now: float) -> Reservation | None:
         """The request ended. Returns its reservation if it never completed its prefill."""
-        self._finished[request_id] = None
-        if len(self._finished) > self._num_remembered:
-            self._finished.popitem(last=False)
+        self._finished[request_id] = now
+        self._finished.move_to_end(request_id)
+        self._forget(now=now)
         return self.withdraw(request_id)
 
     def expired(self, *, now: float) -> list[RequestId]:
@@ -222,6 +219,11 @@ class LoadBook:
         """Requests booked and not yet ended."""
         return len(self._claims)
 
+    def _forget(self, *, now: float) -> None:
+        """Ended requests whose reservation cannot be under way any more."""
+        while self._finished and next(iter(self._finished.values())) <= now - self._arrival_ttl_s:
+            self._finished.popitem(last=False)
+
     def _release(self, request_id: RequestId) -> Reservation | None:
         claim = self._claims.pop(request_id)
         self._unseen_to_expiry.pop(request_id, None)
@@ -246,7 +248,7 @@ class LoadBook:
             assert load.pending_tokens == sum(claim.pending_tokens for claim in claims), (replica_id, load)
             assert load.num_waiting == num_waiting, (replica_id, load)
             assert load.num_running == len(claims) - num_waiting, (replica_id, load)
-        assert len(self._finished) <= self._num_remembered
+        assert list(self._finished.values()) == sorted(self._finished.values()), "ended requests are not in order"
         assert self._claims.keys() == self._unseen_to_expiry.keys() | self._seen_to_expiry.keys()
         assert not self._unseen_to_expiry.keys() & self._seen_to_expiry.keys()
         for expiries in (self._unseen_to_expiry, self._seen_to_expiry):

@@ -41,8 +41,6 @@ class RouterOptions:
     """How long a decision counts as load while its request has not reached the replica."""
     reservation_ttl_s: float
     """How long it counts afterwards, without any further sign of life."""
-    num_remembered: int
-    """Ended requests remembered, to recognise reservations that arrive late."""
     silence_s: float
     """A replica is out of the choice after so long without a word."""
     exclusion_s: float
@@ -73,7 +71,6 @@ class Router:
                 answer_tokens=options.answer_tokens,
                 arrival_ttl_s=options.arrival_ttl_s,
                 ttl_s=options.reservation_ttl_s,
-                num_remembered=options.num_remembered,
             ),
             holders=Holders(),
             ring=Ring((), virtual_nodes=options.virtual_nodes),
@@ -153,7 +150,7 @@ class Router:
     def on_outstanding(self, replica_id: ReplicaId, request_ids: Collection[RequestId], *, now: float) -> None:
         """A replica's own list of the requests it has: one that it had and does not list is over."""
         for request_id in self.cluster.load.lost(replica_id, request_ids, now=now):
-            self.on_finished(request_id)
+            self.on_finished(request_id, now=now)
 
     def on_heard(self, replica_id: ReplicaId, *, is_serving: bool, now: float) -> None:
         """A replica spoke, and said whether it can serve."""
@@ -168,9 +165,9 @@ class Router:
             self._correct(reservation, cached_tokens)
         self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
 
-    def on_finished(self, request_id: RequestId) -> None:
+    def on_finished(self, request_id: RequestId, *, now: float) -> None:
         """The request ended, also by error or disconnect. Without a first token, its prefix was never held."""
-        self._discard_uncomputed(self.cluster.load.finished(request_id))
+        self._discard_uncomputed(self.cluster.load.finished(request_id, now=now))
 
     def on_caches_reset(self) -> None:
         """Every engine dropped its cached prefixes."""
@@ -180,7 +177,7 @@ class Router:
         """Give up on reservations without a sign of life for too long; returns how many."""
         expired = self.cluster.load.expired(now=now)
         for request_id in expired:
-            self.on_finished(request_id)
+            self.on_finished(request_id, now=now)
         return len(expired)
 
     def export(self, replica_id: ReplicaId) -> ReplicaState | None:

@@ -52,7 +52,7 @@ class Inbox:
                         now=now,
                     )
                 case Finished():
-                    router.on_finished(receipt.request_id)
+                    router.on_finished(receipt.request_id, now=now)
                 case Status() if not is_overtaken:  # its list of requests would be older than what we know
                     self.replica_to_status[replica_id] = receipt
                     router.on_outstanding(replica_id, receipt.outstanding, now=now)

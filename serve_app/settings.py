@@ -59,8 +59,6 @@ class RouterSettings(_Frozen):
     """A routed request of which no replica reports that it arrived counts as load for this long."""
     reservation_ttl_s: float = Field(60.0, gt=0)
     """One that did arrive counts at most this long without a further sign of life; each heartbeat is one."""
-    num_remembered: int = Field(65536, ge=1)
-    """Ended requests remembered, to recognise reservations that arrive after their own end."""
     max_undelivered: int = Field(65536, ge=1)
     """Receipts or reservations held back while their receivers do not answer; the oldest go first."""
     delivery_timeout_s: float = Field(1.0, gt=0)

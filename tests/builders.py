@@ -43,7 +43,6 @@ def make_router(
             answer_tokens=1,
             arrival_ttl_s=ttl_s / 6,
             reservation_ttl_s=ttl_s,
-            num_remembered=16,
             silence_s=1,
             exclusion_s=10,
             retry_s=2,

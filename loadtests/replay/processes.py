@@ -84,7 +84,7 @@ class RouterProcess:
                         now=now,
                     )
                 case Finished():
-                    self.router.on_finished(receipt.request_id)
+                    self.router.on_finished(receipt.request_id, now=now)
         self.router.on_heard(batch.replica_id, is_serving=True, now=now)
         newest = self._replica_to_number.get(batch.replica_id, 0)
         if batch.outstanding is not None and batch.number >= newest:

@@ -11,11 +11,9 @@ from tests.builders import make_request
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
 
 
-def make_book(*, ttl_s: float = 60, num_remembered: int = 8) -> LoadBook:
+def make_book(*, ttl_s: float = 60) -> LoadBook:
     """Two replicas, nothing outstanding."""
-    book = LoadBook(
-        half_life_s=10, answer_tokens=5, arrival_ttl_s=ttl_s / 6, ttl_s=ttl_s, num_remembered=num_remembered
-    )
+    book = LoadBook(half_life_s=10, answer_tokens=5, arrival_ttl_s=ttl_s / 6, ttl_s=ttl_s)
     book.add_replica(ONE)
     book.add_replica(TWO)
     return book
@@ -34,7 +32,7 @@ def test_a_request_is_waiting_then_running_then_gone() -> None:
     assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (80, 1, 0)
     assert book.prefilled(RequestId("a"), prompt_tokens=100, now=1) == make_reservation("a")
     assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (0, 0, 1)
-    assert book.finished(RequestId("a")) is None
+    assert book.finished(RequestId("a"), now=0) is None
     assert book[ONE].num_requests == 0
 
 
@@ -52,16 +50,26 @@ def test_a_request_that_never_ran_gives_its_reservation_back() -> None:
     """So that the router can take back the belief it had put into it."""
     book = make_book()
     book.reserve(make_reservation("a"), now=0)
-    assert book.finished(RequestId("a")) == make_reservation("a")
+    assert book.finished(RequestId("a"), now=0) == make_reservation("a")
     assert book.num_reservations == 0
 
 
 def test_a_reservation_overtaken_by_its_end_is_not_booked() -> None:
     """A peer's broadcast may arrive after the replica's receipt; booked then, it would count until it expires."""
     book = make_book()
-    assert book.finished(RequestId("a")) is None
+    assert book.finished(RequestId("a"), now=0) is None
     assert not book.reserve(make_reservation("a"), now=0)
     assert book[ONE].num_requests == 0
+
+
+def test_ended_requests_are_forgotten_when_their_reservation_cannot_come_any_more() -> None:
+    """After the 10 s in which a request must arrive: what is kept is bounded by the rate of requests."""
+    book = make_book(ttl_s=60)
+    for number in range(100):
+        book.finished(RequestId(str(number)), now=number)
+    assert book.num_remembered == 10
+    assert not book.reserve(make_reservation("90"), now=99)
+    assert book.reserve(make_reservation("89"), now=99)
 
 
 def test_a_reservation_is_booked_once() -> None:
@@ -86,7 +94,7 @@ def test_silence_expires_and_a_sign_of_life_renews() -> None:
     book.arrived(RequestId("alive"), now=5)
     assert book.expired(now=9) == []
     assert book.expired(now=10) == ["lost"]
-    book.finished(RequestId("lost"))
+    book.finished(RequestId("lost"), now=0)
     book.prefilled(RequestId("alive"), prompt_tokens=100, now=50)
     assert book.expired(now=65) == ["silent"]
     assert book.expired(now=110) == ["silent", "alive"]
@@ -99,7 +107,7 @@ def test_a_removed_replica_takes_its_reservations_with_it() -> None:
     book.reserve(make_reservation("a", ONE), now=0)
     book.reserve(make_reservation("b", TWO), now=0)
     book.remove_replica(ONE)
-    assert book.finished(RequestId("a")) is None
+    assert book.finished(RequestId("a"), now=0) is None
     assert book.num_reservations == 1
     book.check_integrity()
 
@@ -109,7 +117,7 @@ def test_recent_work_fades_by_half() -> None:
     book = make_book()
     book.fade(now=0)
     book.reserve(make_reservation("a"), now=0)
-    book.finished(RequestId("a"))
+    book.finished(RequestId("a"), now=0)
     assert book[ONE].recent_tokens == 85
     book.fade(now=10)
     assert book[ONE].recent_tokens == 42.5
@@ -133,7 +141,7 @@ class LoadBookMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = make_book(ttl_s=5, num_remembered=3)
+        self.book = make_book(ttl_s=5)
         self.now = 0.0
 
     @rule(request_id=request_ids, replica_id=st.sampled_from([ONE, TWO]), pending_tokens=st.integers(0, 100))
@@ -161,19 +169,19 @@ class LoadBookMachine(RuleBasedStateMachine):
         """A replica's own list; what it lost is over."""
         for request_id in self.book.lost(replica_id, outstanding, now=self.now):
             assert request_id not in outstanding
-            self.book.finished(request_id)
+            self.book.finished(request_id, now=self.now)
 
     @rule(request_id=request_ids)
     def finished(self, request_id: RequestId) -> None:
         """An end."""
-        self.book.finished(request_id)
+        self.book.finished(request_id, now=self.now)
 
     @rule(seconds=st.floats(0, 4))
     def pass_time(self, seconds: float) -> None:
         """Time goes on and the silent are released."""
         self.now += seconds
         for request_id in self.book.expired(now=self.now):
-            self.book.finished(request_id)
+            self.book.finished(request_id, now=self.now)
 
     @rule()
     def replace_replica(self) -> None:
@@ -190,7 +198,7 @@ class LoadBookMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """In the end, with everything expired, nothing is outstanding."""
         for request_id in self.book.expired(now=self.now + 100):
-            self.book.finished(request_id)
+            self.book.finished(request_id, now=self.now)
         for replica_id in (ONE, TWO):
             assert self.book[replica_id].num_requests == 0
             assert self.book[replica_id].pending_tokens == 0

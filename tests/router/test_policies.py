@@ -33,7 +33,7 @@ class TestContract:
             assert reservation.pending_tokens == decision.num_prompt_tokens - decision.believed_cached_tokens
             router.check_integrity()
         for number in range(len(prompts)):
-            router.on_finished(make_request(str(number)).request_id)
+            router.on_finished(make_request(str(number)).request_id, now=0)
         assert all(router.cluster.load_of(replica).num_requests == 0 for replica in router.cluster.replicas)
 
     def test_ties_are_not_broken_by_position(self, policy: str) -> None:
@@ -42,7 +42,7 @@ class TestContract:
         chosen = set()
         for number in range(200):
             decision, _ = router.choose(make_request(str(number), 1000 + number, 2000 + number), now=0)
-            router.on_finished(decision.request_id)
+            router.on_finished(decision.request_id, now=0)
             chosen.add(decision.replica_id)
         assert len(chosen) == 4
 
@@ -86,13 +86,13 @@ class TestPrefixAffinity:
         """The first turn is placed by the ring, the second by what is held."""
         router = make_router(num_replicas=4)
         first, _ = router.choose(make_request("turn-1", 1, 2), now=0)
-        router.on_finished(first.request_id)
+        router.on_finished(first.request_id, now=0)
         second, _ = router.choose(make_request("turn-2", 1, 2, 3), now=1)
         # Never prefilled, so nothing is held: the ring alone has to find the place again.
         assert (first.reason, second.reason) == (Reason.RING, Reason.RING)
         assert second.replica_id == first.replica_id
         router.on_prefilled(second.request_id, prompt_tokens=13, cached_tokens=0, now=2)
-        router.on_finished(second.request_id)
+        router.on_finished(second.request_id, now=0)
         third, _ = router.choose(make_request("turn-3", 1, 2, 3, 4), now=3)
         assert third.reason is Reason.PREFIX
         assert third.replica_id == first.replica_id
@@ -106,7 +106,7 @@ class TestPrefixAffinity:
         chosen = set()
         for user in range(100, 200):
             decision, _ = router.choose(make_request(str(user), 1, 2, user), now=0)
-            router.on_finished(decision.request_id)
+            router.on_finished(decision.request_id, now=0)
             assert decision.reason is Reason.RING
             chosen.add(decision.replica_id)
         assert len(chosen) == 4
@@ -129,7 +129,7 @@ class TestPrefixAffinity:
         prompt = make_request("a", *range(1, num_prompt_blocks + 1))
         holder = router.choose(prompt, now=0).decision.replica_id
         router.on_prefilled(prompt.request_id, prompt_tokens=prompt.num_prompt_tokens, cached_tokens=0, now=0)
-        router.on_finished(prompt.request_id)
+        router.on_finished(prompt.request_id, now=0)
         book_waiting(router, holder, waiting_tokens)
         decision, _ = router.choose(make_request("b", *range(1, num_prompt_blocks + 1)), now=1)
         assert decision.reason is expected
@@ -170,7 +170,7 @@ class TestPrefixAffinity:
         router = make_router(num_replicas=2)
         holder = serve(router, "first", 1, 2, 3, 10, 11).replica_id
         book_waiting(router, holder, 200)
-        router.on_finished(make_request("waiting-200").request_id)
+        router.on_finished(make_request("waiting-200").request_id, now=0)
         new = router.choose(make_request("new", 1, 2, 3, 20), now=0).decision
         assert (new.reason, new.best_cached_tokens) == (Reason.SPILL, 12)
         assert new.replica_id != holder
@@ -193,8 +193,8 @@ class TestPrefixAffinity:
             rank_before = rank_of(before, before.choose(make_request(str(key), key), now=0).decision.replica_id)
             rank_after = rank_of(after, after.choose(make_request(str(key), key), now=0).decision.replica_id)
             assert rank_before == rank_after
-            before.on_finished(make_request(str(key)).request_id)
-            after.on_finished(make_request(str(key)).request_id)
+            before.on_finished(make_request(str(key)).request_id, now=0)
+            after.on_finished(make_request(str(key)).request_id, now=0)
 
 
 def serve(router: Router, request_id: str, *blocks: int) -> RoutingDecision:
@@ -207,7 +207,7 @@ def serve(router: Router, request_id: str, *blocks: int) -> RoutingDecision:
         cached_tokens=decision.believed_cached_tokens,
         now=0,
     )
-    router.on_finished(request.request_id)
+    router.on_finished(request.request_id, now=0)
     router.check_integrity()
     return decision
 

@@ -27,7 +27,7 @@ def test_peers_learn_load_and_beliefs_from_reservations() -> None:
     peer.on_reserved(reservation, now=0)
     for router in (ours, peer):
         router.on_prefilled(RequestId("turn-1"), prompt_tokens=9, cached_tokens=0, now=1)
-        router.on_finished(RequestId("turn-1"))
+        router.on_finished(RequestId("turn-1"), now=0)
     second, _ = peer.choose(make_request("turn-2", 1, 2, 3), now=2)
     assert second.replica_id == decision.replica_id
     assert second.believed_cached_tokens == 8
@@ -46,7 +46,7 @@ def test_an_aborted_request_leaves_no_belief() -> None:
     """It ended before its first token, so nothing of it is cached."""
     router = make_router()
     decision, _ = router.choose(make_request("a", 1, 2), now=0)
-    router.on_finished(decision.request_id)
+    router.on_finished(decision.request_id, now=0)
     assert router.choose(make_request("b", 1, 2, 3), now=1).decision.best_cached_tokens == 0
 
 
@@ -104,7 +104,7 @@ def answer(router: Router, request: RouteRequest, *, cached_tokens: int) -> None
     """A request from its decision to its end, at once."""
     router.choose(request, now=0)
     router.on_prefilled(request.request_id, prompt_tokens=request.num_prompt_tokens, cached_tokens=cached_tokens, now=0)
-    router.on_finished(request.request_id)
+    router.on_finished(request.request_id, now=0)
     router.check_integrity()
 
 
@@ -138,7 +138,7 @@ def test_a_request_that_arrived_elsewhere_is_booked_there() -> None:
     assert router.cluster.load_of(chosen).num_requests == 0
     assert router.cluster.load_of(other).pending_tokens == 9
     router.on_prefilled(decision.request_id, prompt_tokens=9, cached_tokens=0, now=0)
-    router.on_finished(decision.request_id)
+    router.on_finished(decision.request_id, now=0)
     assert router.cluster.cached_tokens(chosen, make_request("", 1, 2, 3)) == 0
     assert router.cluster.cached_tokens(other, make_request("", 1, 2, 3)) == 8
     for number, now in enumerate((0.5, 1.9)):
@@ -307,7 +307,7 @@ class RouterMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
         """An end."""
-        self.router.on_finished(self._some_id(data))
+        self.router.on_finished(self._some_id(data), now=self.now)
 
     @rule(seconds=st.floats(0, 8))
     def pass_time(self, seconds: float) -> None:
