@@ -60,6 +60,8 @@ NOBODY = ReplicaId("none")
 """No replica has this id, so HAProxy sends the request through Serve's fallback proxy."""
 REPLICAS_TIMEOUT_S = 1.0
 """Serve names the running replicas at once, if there are any."""
+JOIN_TIMEOUT_S = 5.0
+"""For a peer's state of one replica; a busy peer is not an absent one."""
 BYTES_PER_TOKEN = 4
 """Guess for the load of a prompt that could not be tokenised; English text with a common vocabulary."""
 
@@ -111,20 +113,19 @@ class IngressRouter:
         return self._replicas_seen.is_set() and not await self._join()
 
     async def _join(self) -> bool:
-        """Take over what the other routers believe and have booked; returns whether there is one."""
-        members = () if self._router is None else self._router.cluster.members
-        for replica in members:
+        """Take over what the other routers believe and have booked; returns whether one answered."""
+        states: list[bytes] = []
+        for replica in () if self._router is None else self._router.cluster.members:
             try:
-                answers = await ask_routers(
-                    self._peers, "share_state", replica.replica_id, timeout_s=self._settings.delivery_timeout_s
-                )
+                answers = await ask_routers(self._peers, "share_state", replica.replica_id, timeout_s=JOIN_TIMEOUT_S)
             except DeliveryError as error:
                 logger.info("No state from other routers: %s", error)
-                return False
-            for answer in answers:
-                if isinstance(answer, bytes) and self._router is not None:
-                    self._inbox.on_states(answer, self._router, now=time.monotonic())
-        return True
+                break
+            states += [answer for answer in answers if isinstance(answer, bytes)]
+        for state in states:
+            if self._router is not None:
+                self._inbox.on_states(state, self._router, now=time.monotonic())
+        return bool(states)
 
     async def _load_prompts(self, llm: dict[str, Any]) -> None:
         def load() -> "PromptReader":
