@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from serve_app.environment import data_path_environment
+from serve_app.settings import Settings
+
 # (module, dotted name in it, our file that uses it)
 NAMES = [
     ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig", "llm_options.py, replica.py"),
@@ -212,6 +215,21 @@ def test_a_private_attribute_is_still_set(module: str, name: str, text: str, use
     assert text in source, (
         f"{module}.{name} no longer sets {text.strip(' =')}; serve_app/{used_in} reads it: adapt that file"
     )
+
+
+@pytest.mark.parametrize("variable", data_path_environment(Settings(llm={})))
+def test_ray_still_reads_our_variables(variable: str) -> None:
+    """Every one that environment.py sets; a renamed one would silently mean Ray's default."""
+    modules = ("ray.serve._private.constants", "ray.llm._internal.serve.constants")
+    read = any(f'"{variable}"' in inspect.getsource(importlib.import_module(module)) for module in modules)
+    assert read, f"Ray no longer reads {variable}; serve_app/environment.py sets it: adapt that file"
+
+
+def test_haproxy_still_retries_and_stops_as_configured() -> None:
+    """The values reach HAProxy's configuration by this template."""
+    template = find("ray.serve._private.haproxy_templates", "HAPROXY_CONFIG_TEMPLATE", "environment.py")
+    for directive in ("retry-on {{ config.retry_on }}", "hard-stop-after {{ config.hard_stop_after_s }}s"):
+        assert directive in template, f"Ray's HAProxy template has no {directive!r} any more: see docs/failures.md"
 
 
 def test_haproxy_still_strips_our_header_from_clients() -> None:
