@@ -38,6 +38,8 @@ class _Claim:
     reservation: Reservation
     pending_tokens: int
     prompt_tokens_left: int
+    reserved_at: float
+    has_arrived: bool = False
 
     @property
     def is_waiting(self) -> bool:
@@ -50,10 +52,10 @@ class LoadBook:
     Args:
         half_life_s: how fast recent work fades.
         answer_tokens: the work that a request's answer is, in prefill tokens.
-        arrival_ttl_s: a reservation is released when its request did not reach the replica in this time; and an
-            ended request is remembered for so long, because a reservation may come after its own end (a peer's
-            broadcast overtaken by the receipt) and must not be booked then.
-        ttl_s: afterwards, a reservation without any sign of life for this long is released.
+        arrival_ttl_s: a request that its replica, by its own list, does not have after this time is over, or will
+            never come. And an ended request is remembered for so long, because a reservation may come after its own
+            end (a peer's broadcast overtaken by the receipt) and must not be booked then.
+        ttl_s: a reservation without any sign of life for this long is released.
 
     """
 
@@ -66,9 +68,7 @@ class LoadBook:
         self._loads: dict[ReplicaId, ReplicaLoad] = {}
         self._claims: dict[RequestId, _Claim] = {}
         self._replica_to_requests: dict[ReplicaId, set[RequestId]] = {}
-        # When each claim expires, soonest first: those that have not arrived, and the others.
-        self._unseen_to_expiry: OrderedDict[RequestId, float] = OrderedDict()
-        self._seen_to_expiry: OrderedDict[RequestId, float] = OrderedDict()
+        self._request_to_expiry: OrderedDict[RequestId, float] = OrderedDict()  # soonest first
         self._finished: OrderedDict[RequestId, float] = OrderedDict()  # when each ended
 
     def __contains__(self, replica_id: object) -> bool:
@@ -111,9 +111,10 @@ class LoadBook:
             pending_tokens=reservation.pending_tokens,
             # A request of unknown length still waits for its first token.
             prompt_tokens_left=max(reservation.request.num_prompt_tokens, 1),
+            reserved_at=now,
         )
         self._replica_to_requests[reservation.replica_id].add(request_id)
-        self._unseen_to_expiry[request_id] = now + self._arrival_ttl_s
+        self._request_to_expiry[request_id] = now + self._ttl_s
         load.pending_tokens += reservation.pending_tokens
         load.recent_tokens += reservation.pending_tokens + self._answer_tokens
         load.num_waiting += 1
@@ -121,11 +122,11 @@ class LoadBook:
 
     def arrived(self, request_id: RequestId, *, now: float) -> None:
         """A sign of life from the replica: the request is there."""
-        if request_id not in self._claims:
-            return
-        self._unseen_to_expiry.pop(request_id, None)
-        self._seen_to_expiry[request_id] = now + self._ttl_s
-        self._seen_to_expiry.move_to_end(request_id)
+        claim = self._claims.get(request_id)
+        if claim is not None:
+            claim.has_arrived = True
+            self._request_to_expiry[request_id] = now + self._ttl_s
+            self._request_to_expiry.move_to_end(request_id)
 
     def reservation(self, request_id: RequestId) -> Reservation | None:
         """The reservation of an outstanding request; None if it is not booked."""
@@ -140,14 +141,14 @@ class LoadBook:
         return self._release(request_id) if request_id in self._claims else None
 
     def lost(self, replica_id: ReplicaId, outstanding: Collection[RequestId], *, now: float) -> list[RequestId]:
-        """Requests that had arrived at the replica and that, by its own list, it does not have any more.
+        """Requests that a replica, by its own list, does not have any more, or should have by now.
 
-        Those that it lists have shown a sign of life. One that has not arrived may still be on its way.
+        Those that it lists have shown a sign of life. One that was just sent may still be on its way.
         """
         booked = self._replica_to_requests.get(replica_id, set())
         for request_id in booked.intersection(outstanding):
             self.arrived(request_id, now=now)
-        return [request_id for request_id in booked.difference(outstanding) if request_id in self._seen_to_expiry]
+        return [request_id for request_id in booked.difference(outstanding) if self._is_due(request_id, now=now)]
 
     def prefilled(self, request_id: RequestId, *, prompt_tokens: int, now: float) -> Reservation | None:
         """The engine computed `prompt_tokens` of the request's prompt: all of it, or one prompt of a list.
@@ -179,18 +180,12 @@ class LoadBook:
 
     def expired(self, *, now: float) -> list[RequestId]:
         """Requests without a sign of life for longer than their TTL; they stay booked until `finished`."""
-        return [
-            request_id
-            for expiries in (self._unseen_to_expiry, self._seen_to_expiry)
-            for request_id, _ in takewhile(lambda item: item[1] <= now, expiries.items())
-        ]
+        return [request_id for request_id, _ in takewhile(lambda item: item[1] <= now, self._request_to_expiry.items())]
 
     def export(self, replica_id: ReplicaId) -> tuple[BookedRequest, ...]:
         """What is outstanding at a replica, for a router that joins."""
         return tuple(
-            BookedRequest(
-                claim.reservation, claim.pending_tokens, claim.prompt_tokens_left, request_id in self._seen_to_expiry
-            )
+            BookedRequest(claim.reservation, claim.pending_tokens, claim.prompt_tokens_left, claim.has_arrived)
             for request_id, claim in self._claims.items()
             if request_id in self._replica_to_requests[replica_id]
         )
@@ -219,6 +214,10 @@ class LoadBook:
         """Requests booked and not yet ended."""
         return len(self._claims)
 
+    def _is_due(self, request_id: RequestId, *, now: float) -> bool:
+        claim = self._claims[request_id]
+        return claim.has_arrived or claim.reserved_at + self._arrival_ttl_s <= now
+
     def _forget(self, *, now: float) -> None:
         """Ended requests whose reservation cannot be under way any more."""
         while self._finished and next(iter(self._finished.values())) <= now - self._arrival_ttl_s:
@@ -226,8 +225,7 @@ class LoadBook:
 
     def _release(self, request_id: RequestId) -> Reservation | None:
         claim = self._claims.pop(request_id)
-        self._unseen_to_expiry.pop(request_id, None)
-        self._seen_to_expiry.pop(request_id, None)
+        del self._request_to_expiry[request_id]
         self._replica_to_requests[claim.reservation.replica_id].remove(request_id)
         load = self._loads[claim.reservation.replica_id]
         load.pending_tokens -= claim.pending_tokens
@@ -249,7 +247,6 @@ class LoadBook:
             assert load.num_waiting == num_waiting, (replica_id, load)
             assert load.num_running == len(claims) - num_waiting, (replica_id, load)
         assert list(self._finished.values()) == sorted(self._finished.values()), "ended requests are not in order"
-        assert self._claims.keys() == self._unseen_to_expiry.keys() | self._seen_to_expiry.keys()
-        assert not self._unseen_to_expiry.keys() & self._seen_to_expiry.keys()
-        for expiries in (self._unseen_to_expiry, self._seen_to_expiry):
-            assert list(expiries.values()) == sorted(expiries.values()), "reservations are not in order of expiry"
+        assert self._claims.keys() == self._request_to_expiry.keys()
+        expiries = list(self._request_to_expiry.values())
+        assert expiries == sorted(expiries), "reservations are not in order of expiry"

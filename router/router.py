@@ -38,9 +38,9 @@ class RouterOptions:
     answer_tokens: int
     """The work that a request's answer is, in prefill tokens."""
     arrival_ttl_s: float
-    """How long a decision counts as load while its request has not reached the replica."""
+    """A request that its replica does not list by then, though it lists others, is over or will never come."""
     reservation_ttl_s: float
-    """How long it counts afterwards, without any further sign of life."""
+    """How long a decision counts as load without any sign of life."""
     silence_s: float
     """A replica is out of the choice after so long without a word."""
     exclusion_s: float
@@ -148,7 +148,7 @@ class Router:
         self.cluster.load.arrived(request_id, now=now)
 
     def on_outstanding(self, replica_id: ReplicaId, request_ids: Collection[RequestId], *, now: float) -> None:
-        """A replica's own list of the requests it has: one that it had and does not list is over."""
+        """A replica's own list of the requests it has: one that it had, or should have, and does not list is over."""
         for request_id in self.cluster.load.lost(replica_id, request_ids, now=now):
             self.on_finished(request_id, now=now)
 

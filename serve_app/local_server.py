@@ -5,8 +5,8 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import httpx
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.console import Console
 from serve_app import llm_options
 from serve_app.local_cluster import Run, StartError, check_machine, start_ray, stop
 from serve_app.replica_headers import REASON_HEADER, UNROUTED
-from serve_app.serve_api import ServeApi
+from serve_app.serve_api import NoAnswerError, ServeApi
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.settings import Settings, SettingsError
 
@@ -25,6 +25,7 @@ EXAMPLE_QUESTION = (
 )
 """Long enough to fill a block of the KV cache."""
 FAILED = ("DEPLOY_FAILED", "UNHEALTHY")
+Answer = TypeVar("Answer")
 EXCEPTION_LINE = re.compile(r"^[\w.]*(?:Error|Exception)\w*: ", re.MULTILINE)
 
 
@@ -50,7 +51,7 @@ def running(settings: Settings, console: Console, stopped: threading.Event) -> I
                 run = start_ray(settings)
             with progress.step("Deploying"):
                 api = ServeApi(run.dashboard_url)
-                api.deploy(serve_config(settings))
+                _patiently(lambda: api.deploy(serve_config(settings)), settings, stopped)
             with progress.step("Starting replicas and routers") as report:
                 _wait_until_running(api, settings, stopped, report)
             with progress.step("Sending a first request"):
@@ -76,7 +77,7 @@ def _checked(settings: Settings) -> Settings:
 def _wait_until_running(api: ServeApi, settings: Settings, stopped: threading.Event, report: Any) -> None:  # noqa: ANN401
     deadline = time.monotonic() + settings.local.start_timeout_s
     while time.monotonic() < deadline:
-        application = api.application(settings.name)
+        application = _patiently(lambda: api.application(settings.name), settings, stopped)
         if application is not None:
             report(_count_ready(application))
             if application["status"] == "RUNNING":
@@ -88,6 +89,19 @@ def _wait_until_running(api: ServeApi, settings: Settings, stopped: threading.Ev
             raise _Stopped
     msg = f"the replicas were not ready after {settings.local.start_timeout_s:.0f} s (local.start_timeout_s)"
     raise StartError(msg)
+
+
+def _patiently(call: Callable[[], Answer], settings: Settings, stopped: threading.Event) -> Answer:
+    """On a busy machine the dashboard may take longer to answer than one request waits; both calls may be repeated."""
+    deadline = time.monotonic() + settings.local.start_timeout_s
+    while True:
+        try:
+            return call()
+        except NoAnswerError:
+            if time.monotonic() > deadline:
+                raise
+        if stopped.wait(POLL_S):
+            raise _Stopped
 
 
 def _count_ready(application: dict[str, Any]) -> str:

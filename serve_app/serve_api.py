@@ -13,6 +13,10 @@ class ServeApiError(Exception):
     """The dashboard did not answer, or refused."""
 
 
+class NoAnswerError(ServeApiError):
+    """The dashboard did not answer; it may do so later."""
+
+
 class ServeApi:
     """Client of one Ray dashboard."""
 
@@ -57,7 +61,7 @@ class ServeApi:
             )
         except httpx.HTTPError as error:
             msg = f"no answer from the Ray dashboard at {self._url} ({type(error).__name__}): is the cluster running?"
-            raise ServeApiError(msg) from error
+            raise NoAnswerError(msg) from error
         if response.is_error:
             msg = f"the Ray dashboard at {self._url} answered {response.status_code}: {response.text[:2000]}"
             raise ServeApiError(msg)

@@ -55,10 +55,10 @@ class RouterSettings(_Frozen):
     """The work that a request's answer is for its replica, in prefill tokens; a few hundred answer tokens on a GPU."""
     half_life_s: float = Field(30.0, gt=0)
     """How fast the memory of recent work fades."""
-    arrival_ttl_s: float = Field(30.0, gt=0)
-    """A routed request of which no replica reports that it arrived counts as load for this long."""
+    arrival_ttl_s: float = Field(5.0, gt=0)
+    """A routed request that its replica does not list in a heartbeat after this time is over, or went elsewhere."""
     reservation_ttl_s: float = Field(60.0, gt=0)
-    """One that did arrive counts at most this long without a further sign of life; each heartbeat is one."""
+    """A routed request counts as load at most this long without a sign of life; each heartbeat that lists it is one."""
     max_undelivered: int = Field(65536, ge=1)
     """Receipts or reservations held back while their receivers do not answer; the oldest go first."""
     delivery_timeout_s: float = Field(1.0, gt=0)

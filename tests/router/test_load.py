@@ -86,18 +86,33 @@ def test_an_unknown_replica_is_ignored() -> None:
 
 
 def test_silence_expires_and_a_sign_of_life_renews() -> None:
-    """10 s to arrive, then 60 s for each further sign of life."""
+    """60 s from the decision, or from the last sign of life."""
     book = make_book(ttl_s=60)
     for request_id in ("lost", "silent", "alive"):
         book.reserve(make_reservation(request_id), now=0)
     book.arrived(RequestId("silent"), now=5)
     book.arrived(RequestId("alive"), now=5)
-    assert book.expired(now=9) == []
-    assert book.expired(now=10) == ["lost"]
-    book.finished(RequestId("lost"), now=0)
-    book.prefilled(RequestId("alive"), prompt_tokens=100, now=50)
+    assert book.expired(now=59) == []
+    assert book.expired(now=60) == ["lost"]
+    book.finished(RequestId("lost"), now=60)
+    book.prefilled(RequestId("alive"), prompt_tokens=100, now=62)
     assert book.expired(now=65) == ["silent"]
-    assert book.expired(now=110) == ["silent", "alive"]
+    assert book.expired(now=122) == ["silent", "alive"]
+    book.check_integrity()
+
+
+def test_a_replicas_list_ends_what_it_had_or_should_have() -> None:
+    """What was sent less than 10 s ago may still be on its way; other replicas' requests are not its business."""
+    book = make_book(ttl_s=60)
+    book.reserve(make_reservation("had"), now=0)
+    book.arrived(RequestId("had"), now=0)
+    book.reserve(make_reservation("due"), now=0)
+    book.reserve(make_reservation("listed"), now=0)
+    book.reserve(make_reservation("elsewhere", TWO), now=0)
+    book.reserve(make_reservation("on its way"), now=1)
+    assert sorted(book.lost(ONE, [RequestId("listed")], now=10)) == ["due", "had"]
+    assert book.lost(ReplicaId("unknown"), [], now=10) == []
+    assert "listed" not in book.expired(now=60)
     book.check_integrity()
 
 

@@ -51,13 +51,21 @@ def test_an_aborted_request_leaves_no_belief() -> None:
 
 
 def test_a_request_that_never_arrives_is_not_counted_for_long() -> None:
-    """HAProxy turned elsewhere with it: after 10 s the reservation is released, and the belief with it."""
+    """Its replica does not name it 10 s later: the reservation is released, and the belief with it."""
+    router = make_router(ttl_s=60)
+    decision, _ = router.choose(make_request("lost", 1, 2), now=0)
+    for now, num_requests in ((9, 1), (10, 0)):
+        router.on_outstanding(decision.replica_id, [], now=now)
+        assert sum(router.cluster.load_of(replica).num_requests for replica in router.cluster.members) == num_requests
+    assert router.choose(make_request("next", 1, 2, 3), now=10).decision.best_cached_tokens == 0
+
+
+def test_a_request_of_a_replica_that_does_not_speak_is_not_counted_for_ever() -> None:
+    """Neither names it nor anything else for 60 s."""
     router = make_router(ttl_s=60)
     router.choose(make_request("lost", 1, 2), now=0)
-    assert router.expire(now=9) == 0
-    assert router.expire(now=10) == 1
-    assert all(router.cluster.load_of(replica).num_requests == 0 for replica in router.cluster.replicas)
-    assert router.choose(make_request("next", 1, 2, 3), now=10).decision.best_cached_tokens == 0
+    assert router.expire(now=59) == 0
+    assert router.expire(now=60) == 1
 
 
 def test_a_lost_receipt_is_not_counted_for_ever() -> None:
