@@ -31,7 +31,7 @@ def as_table(title: str, rows: Sequence[Any]) -> Table:
     names = [each.name for each in dataclasses.fields(rows[0])]
     for name in names:
         is_number = isinstance(getattr(rows[0], name), (int, float))
-        table.add_column(name.replace("_", " "), justify="right" if is_number else "left")
+        table.add_column(name.replace("_", " "), justify="right" if is_number else "left", no_wrap=not is_number)
     for row in rows:
         table.add_row(*(_cell(name, getattr(row, name)) for name in names))
     return table

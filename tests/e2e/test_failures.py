@@ -39,7 +39,7 @@ def test_an_engine_dies_under_streams(folder: Path, run: Run) -> None:
     The other replica's streams outlive two reloads of HAProxy, and the 120 s after which Ray Serve would cut them.
     """
     assert run.url
-    printed = run_experiment(folder, "engine", "--streams", "4", "--tokens", "12000", "--seconds", "130")
+    printed = run_experiment(folder, "engine", "--streams", "8", "--tokens", "5000", "--seconds", "120")
     assert "out of the choice (not_serving)" in printed
 
 
