@@ -79,3 +79,11 @@ def test_private_names_stay_in_the_adapters() -> None:
     for path in sources("serve_app"):
         private = [name for name in imports(path) if name.startswith("vllm") or "._" in name]
         assert not private or path.stem in PRIVATE_ADAPTERS, f"{path} imports {private}"
+
+
+def test_tests_import_ray_late() -> None:
+    """Ray reads how to join a cluster when it is first imported; collecting tests must not decide that."""
+    for package in ("tests", "loadtests"):
+        for path in sources(package):
+            early = [name for name in imports(path, at_top_only=True) if name.partition(".")[0] in {"ray", "vllm"}]
+            assert not early, f"{path} imports {early} at its top"
