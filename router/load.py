@@ -6,7 +6,7 @@ two turns: by pending work alone, a replica that gets every conversation would l
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -44,6 +44,10 @@ class _Claim:
     @property
     def is_waiting(self) -> bool:
         return self.prompt_tokens_left > 0
+
+    @property
+    def prefilled_tokens(self) -> int:
+        return _waited_for_tokens(self.reservation) - self.prompt_tokens_left
 
 
 class LoadBook:
@@ -109,8 +113,7 @@ class LoadBook:
         self._claims[request_id] = _Claim(
             reservation,
             pending_tokens=reservation.pending_tokens,
-            # A request of unknown length still waits for its first token.
-            prompt_tokens_left=max(reservation.request.num_prompt_tokens, 1),
+            prompt_tokens_left=_waited_for_tokens(reservation),
             reserved_at=now,
         )
         self._replica_to_requests[reservation.replica_id].add(request_id)
@@ -149,6 +152,21 @@ class LoadBook:
         for request_id in booked.intersection(outstanding):
             self.arrived(request_id, now=now)
         return [request_id for request_id in booked.difference(outstanding) if self._is_due(request_id, now=now)]
+
+    def missed(
+        self, replica_id: ReplicaId, request_to_prefilled_tokens: Mapping[RequestId, int]
+    ) -> list[tuple[RequestId, int]]:
+        """Requests booked at a replica of which it says that more had a first output than its receipts did.
+
+        With the prompt tokens that no receipt told of.
+        """
+        booked = self._replica_to_requests.get(replica_id, set())
+        missed = [
+            (request_id, prefilled_tokens - self._claims[request_id].prefilled_tokens)
+            for request_id, prefilled_tokens in request_to_prefilled_tokens.items()
+            if request_id in booked
+        ]
+        return [(request_id, missed_tokens) for request_id, missed_tokens in missed if missed_tokens > 0]
 
     def prefilled(self, request_id: RequestId, *, prompt_tokens: int, now: float) -> Reservation | None:
         """The engine computed `prompt_tokens` of the request's prompt: all of it, or one prompt of a list.
@@ -250,3 +268,8 @@ class LoadBook:
         assert self._claims.keys() == self._request_to_expiry.keys()
         expiries = list(self._request_to_expiry.values())
         assert expiries == sorted(expiries), "reservations are not in order of expiry"
+
+
+def _waited_for_tokens(reservation: Reservation) -> int:
+    """A request of unknown length still waits for its first token."""
+    return max(reservation.request.num_prompt_tokens, 1)

@@ -4,7 +4,7 @@ Driven from outside: `set_replicas`, `choose`, then what the replicas and the ot
 Ray Serve, the simulator and the tests all drive this same object.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -147,10 +147,19 @@ class Router:
             self._book_at(replica_id, reservation.request, now=now)
         self.cluster.load.arrived(request_id, now=now)
 
-    def on_outstanding(self, replica_id: ReplicaId, request_ids: Collection[RequestId], *, now: float) -> None:
-        """A replica's own list of the requests it has: one that it had, or should have, and does not list is over."""
-        for request_id in self.cluster.load.lost(replica_id, request_ids, now=now):
+    def on_outstanding(
+        self, replica_id: ReplicaId, request_to_prefilled_tokens: Mapping[RequestId, int], *, now: float
+    ) -> None:
+        """A replica's own list of the requests it has, each with its prompt tokens that had a first output.
+
+        One that it had, or should have, and does not list is over. A first token that we did not hear of is made up
+        for, except for the cached tokens that it would have told.
+        """
+        load = self.cluster.load
+        for request_id in load.lost(replica_id, request_to_prefilled_tokens.keys(), now=now):
             self.on_finished(request_id, now=now)
+        for request_id, missed_tokens in load.missed(replica_id, request_to_prefilled_tokens):
+            self._hold_computed(load.prefilled(request_id, prompt_tokens=missed_tokens, now=now))
 
     def on_heard(self, replica_id: ReplicaId, *, is_serving: bool, now: float) -> None:
         """A replica spoke, and said whether it can serve."""
@@ -163,7 +172,7 @@ class Router:
             return
         if reservation.is_computed:
             self._correct(reservation, cached_tokens)
-        self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
+        self._hold_computed(reservation)
 
     def on_finished(self, request_id: RequestId, *, now: float) -> None:
         """The request ended, also by error or disconnect. Without a first token, its prefix was never held."""
@@ -217,6 +226,11 @@ class Router:
         for replica in self.cluster.members:
             if replica.replica_id == replica_id:
                 self.on_reserved(self._claim(request, replica), now=now)
+
+    def _hold_computed(self, reservation: Reservation | None) -> None:
+        """What a completed prefill left is the last that was used there."""
+        if reservation is not None:
+            self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
 
     def _discard_uncomputed(self, reservation: Reservation | None) -> None:
         """What a reservation promised and was never computed is not held."""

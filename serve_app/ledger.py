@@ -23,8 +23,8 @@ class Ledger:
     def __init__(self, report: Report, *, clock: Callable[[], float]) -> None:
         self._report = report
         self._clock = clock
-        self._outstanding: dict[RequestId, float] = {}  # when each arrived
-        self._waiting: set[RequestId] = set()
+        self._outstanding: dict[RequestId, int] = {}  # prompt tokens that had a first output
+        self._waiting_since: dict[RequestId, float] = {}
         self._engine: EngineState | None = None
         self._prompt_tokens = 0
         self._cached_tokens = 0
@@ -43,12 +43,12 @@ class Ledger:
     @property
     def num_waiting(self) -> int:
         """Those without a first token."""
-        return len(self._waiting)
+        return len(self._waiting_since)
 
     def arrived(self, request_id: RequestId) -> None:
         """A routed request is here."""
-        self._outstanding[request_id] = self._clock()
-        self._waiting.add(request_id)
+        self._outstanding[request_id] = 0
+        self._waiting_since[request_id] = self._clock()
         self._report(Arrived(request_id))
 
     def prefilled(
@@ -65,9 +65,10 @@ class Ledger:
             self.uncounted(uncounted, prompt_tokens=prompt_tokens)
         if request_id is None:
             return
-        if request_id in self._waiting:
-            self._waiting.remove(request_id)
-            self.last_wait_s = self._clock() - self._outstanding[request_id]
+        if request_id in self._waiting_since:
+            self.last_wait_s = self._clock() - self._waiting_since.pop(request_id)
+        if request_id in self._outstanding:
+            self._outstanding[request_id] += prompt_tokens
         self._report(Prefilled(request_id, prompt_tokens, cached_tokens))
 
     def uncounted(self, cause: str, *, prompt_tokens: int) -> None:
@@ -100,7 +101,7 @@ class Ledger:
         """Send the heartbeat."""
         self._report(
             Status(
-                outstanding=list(self._outstanding),
+                outstanding=dict(self._outstanding),
                 is_serving=self.is_serving,
                 prompt_tokens=self._prompt_tokens,
                 cached_tokens=self._cached_tokens,
@@ -113,4 +114,4 @@ class Ledger:
 
     def _drop(self, request_id: RequestId) -> None:
         del self._outstanding[request_id]
-        self._waiting.discard(request_id)
+        self._waiting_since.pop(request_id, None)

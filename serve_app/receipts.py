@@ -39,8 +39,8 @@ class EngineState(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, tag="status", frozen=True):
     """The heartbeat: all that a router needs to repair its own account of this replica."""
 
-    outstanding: list[RequestId]
-    """Every routed request that arrived and is not finished."""
+    outstanding: dict[RequestId, int]
+    """Every routed request that arrived and is not finished, with its prompt tokens that had a first output."""
     is_serving: bool
     """False once the engine has died."""
     prompt_tokens: int

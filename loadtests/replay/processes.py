@@ -30,12 +30,12 @@ class ReplicaProcess:
         self._agenda = agenda
         self._send = send
         self._numbers = count(1)
-        self._outstanding: set[RequestId] = set()
+        self._outstanding: dict[RequestId, int] = {}
         self._is_stepping = False
 
     def submit(self, request_id: RequestId, request: TraceRequest) -> None:
         """A routed request arrives."""
-        self._outstanding.add(request_id)
+        self._outstanding[request_id] = 0
         self.engine.submit(request_id, request)
         self._report(Arrived(request_id))
         if not self._is_stepping:
@@ -43,7 +43,7 @@ class ReplicaProcess:
 
     def beat(self) -> None:
         """Send the heartbeat."""
-        self._send(Batch(self.replica_id, next(self._numbers), outstanding=frozenset(self._outstanding)))
+        self._send(Batch(self.replica_id, next(self._numbers), outstanding=dict(self._outstanding)))
 
     def _step(self) -> None:
         duration_s = self.engine.start_step()
@@ -53,7 +53,11 @@ class ReplicaProcess:
 
     def _finish_step(self) -> None:
         outputs = self.engine.finish_step()
-        self._outstanding.difference_update(each.request_id for each in outputs if isinstance(each, Finished))
+        for each in outputs:
+            if isinstance(each, Finished):
+                del self._outstanding[each.request_id]
+            else:
+                self._outstanding[each.request_id] += each.prompt_tokens
         if outputs:
             self._report(*outputs)
         self._step()

@@ -1,5 +1,6 @@
 """What a replica tells the routers, as values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from router import ReplicaId, RequestId
@@ -39,5 +40,5 @@ class Batch:
     number: int
     """Counts the replica's batches, so that one that was overtaken is recognised."""
     receipts: tuple[Receipt, ...] = ()
-    outstanding: frozenset[RequestId] | None = None
-    """In a heartbeat: every request that is here."""
+    outstanding: Mapping[RequestId, int] | None = None
+    """In a heartbeat: every request that is here, with its prompt tokens that had a first output."""

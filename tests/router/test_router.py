@@ -55,7 +55,7 @@ def test_a_request_that_never_arrives_is_not_counted_for_long() -> None:
     router = make_router(ttl_s=60)
     decision, _ = router.choose(make_request("lost", 1, 2), now=0)
     for now, num_requests in ((9, 1), (10, 0)):
-        router.on_outstanding(decision.replica_id, [], now=now)
+        router.on_outstanding(decision.replica_id, {}, now=now)
         assert sum(router.cluster.load_of(replica).num_requests for replica in router.cluster.members) == num_requests
     assert router.choose(make_request("next", 1, 2, 3), now=10).decision.best_cached_tokens == 0
 
@@ -162,9 +162,23 @@ def test_a_replicas_own_list_ends_what_it_does_not_name() -> None:
         router.choose(make_request(request_id, 1), now=0)
     for request_id in ("lost", "there"):
         router.on_arrived(RequestId(request_id), replica.replica_id, now=0)
-    router.on_outstanding(replica.replica_id, [RequestId("there"), RequestId("unheard of")], now=1)
+    router.on_outstanding(replica.replica_id, {RequestId("there"): 0, RequestId("unheard of"): 0}, now=1)
     assert router.cluster.load.reservation(RequestId("lost")) is None
     assert router.cluster.load_of(replica).num_requests == 2
+
+
+def test_a_first_token_of_which_nothing_was_heard_is_made_up_for() -> None:
+    """The replica's list says how much of each prompt had a first output: half of a list of prompts, then all of it."""
+    router = make_router(num_replicas=1)
+    (replica,) = router.cluster.members
+    router.choose(make_request("a", 1, 2), now=0)
+    load = router.cluster.load_of(replica)
+    for prefilled_tokens, expected in ((0, (9, 1, 0)), (5, (4, 1, 0)), (5, (4, 1, 0)), (9, (0, 0, 1)), (18, (0, 0, 1))):
+        router.on_outstanding(replica.replica_id, {RequestId("a"): prefilled_tokens}, now=1)
+        assert (load.pending_tokens, load.num_waiting, load.num_running) == expected
+        router.check_integrity()
+    router.on_prefilled(RequestId("a"), prompt_tokens=9, cached_tokens=0, now=2)  # it was late, not lost
+    assert (load.pending_tokens, load.num_waiting, load.num_running) == (0, 0, 1)
 
 
 def test_being_listed_is_a_sign_of_life() -> None:
@@ -173,7 +187,7 @@ def test_being_listed_is_a_sign_of_life() -> None:
     (replica,) = router.cluster.members
     router.choose(make_request("long", 1), now=0)
     for now in range(10, 300, 10):
-        router.on_outstanding(replica.replica_id, [RequestId("long")], now=now)
+        router.on_outstanding(replica.replica_id, {RequestId("long"): 0}, now=now)
         assert router.expire(now=now) == 0
     assert router.expire(now=290 + 60) == 1
 
@@ -282,11 +296,11 @@ class RouterMachine(RuleBasedStateMachine):
         replica = make_replica(rank, generation=self.generation)
         self.router.on_arrived(self._some_id(data), replica.replica_id, now=self.now)
 
-    @rule(data=st.data(), rank=st.integers(0, 3))
-    def outstanding(self, data: st.DataObject, rank: int) -> None:
+    @rule(data=st.data(), rank=st.integers(0, 3), prefilled_tokens=st.integers(0, 40))
+    def outstanding(self, data: st.DataObject, rank: int, prefilled_tokens: int) -> None:
         """A replica's own list, of anything."""
         replica = make_replica(rank, generation=self.generation)
-        self.router.on_outstanding(replica.replica_id, [self._some_id(data)], now=self.now)
+        self.router.on_outstanding(replica.replica_id, {self._some_id(data): prefilled_tokens}, now=self.now)
 
     @rule(rank=st.integers(0, 3), is_serving=st.booleans())
     def hear(self, rank: int, *, is_serving: bool) -> None:

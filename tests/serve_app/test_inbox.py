@@ -18,7 +18,7 @@ from tests.builders import make_request, make_router
 def status(*outstanding: str, is_serving: bool = True) -> Status:
     """A heartbeat."""
     return Status(
-        outstanding=[RequestId(each) for each in outstanding],
+        outstanding={RequestId(each): 0 for each in outstanding},
         is_serving=is_serving,
         prompt_tokens=100,
         cached_tokens=40,

@@ -46,7 +46,7 @@ def test_the_status_is_the_whole_account() -> None:
     ledger.engine_stepped(EngineState(waiting=1, running=2, kv_use=0.5), hit_tokens=4)
     ledger.report_status()
     assert receipts[-1] == Status(
-        outstanding=[TWO],
+        outstanding={TWO: 10},
         is_serving=True,
         prompt_tokens=110,
         cached_tokens=4,
@@ -79,7 +79,7 @@ def test_a_dead_engine_is_reported_at_once() -> None:
     ledger.engine_died()
     (status,) = receipts[1:]
     assert isinstance(status, Status)
-    assert (status.is_serving, status.outstanding, ledger.is_serving) == (False, [ONE], False)
+    assert (status.is_serving, status.outstanding, ledger.is_serving) == (False, {ONE: 0}, False)
 
 
 def test_a_request_passed_on_is_not_reported_as_over() -> None:

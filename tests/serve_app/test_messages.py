@@ -20,7 +20,7 @@ receipts = st.one_of(
     st.builds(Finished, request_ids),
     st.builds(
         Status,
-        outstanding=st.lists(request_ids, max_size=3),
+        outstanding=st.dictionaries(request_ids, st.integers(0, 2**31), max_size=3),
         is_serving=st.booleans(),
         prompt_tokens=tokens,
         cached_tokens=tokens,

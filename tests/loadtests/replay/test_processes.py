@@ -23,9 +23,9 @@ def test_an_overtaken_list_of_requests_is_ignored() -> None:
     process = make_process(A, B)
     process.on_batch(Batch(REPLICA, 3, (Arrived(B),)), now=1)
     process.on_batch(Batch(REPLICA, 1, (Arrived(A),)), now=1)
-    process.on_batch(Batch(REPLICA, 2, outstanding=frozenset({A})), now=1)
+    process.on_batch(Batch(REPLICA, 2, outstanding={A: 0}), now=1)
     assert process.router.cluster.load.num_reservations == 2
-    process.on_batch(Batch(REPLICA, 4, outstanding=frozenset({A})), now=1)
+    process.on_batch(Batch(REPLICA, 4, outstanding={A: 0}), now=1)
     assert process.router.cluster.load.reservation(B) is None
     assert process.router.cluster.load.reservation(A) is not None
 
@@ -62,8 +62,8 @@ def test_a_replica_tells_how_each_request_goes() -> None:
         Batch(REPLICA, 1, (Arrived(A),)),
         Batch(REPLICA, 2, (Arrived(B),)),
         Batch(REPLICA, 3, (Prefilled(A, 17, 0), Finished(A))),
-        Batch(REPLICA, 4, outstanding=frozenset({B})),
+        Batch(REPLICA, 4, outstanding={B: 0}),
         Batch(REPLICA, 5, (Prefilled(B, 17, 0),)),
-        Batch(REPLICA, 6, outstanding=frozenset({B})),
+        Batch(REPLICA, 6, outstanding={B: 17}),
         Batch(REPLICA, 7, (Finished(B),)),
     ]
