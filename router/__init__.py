@@ -8,7 +8,7 @@ from router.blocks import hash_blocks, root_hash
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
 from router.health import Exclusion
 from router.router import Routed, Router, RouterOptions
-from router.state import BookedRequest, HeldBlock, ReplicaState
+from router.state import BookedRequest, HeldRun, ReplicaState
 from router.types import (
     BlockHash,
     Reason,
@@ -24,7 +24,7 @@ __all__ = [
     "BlockHash",
     "BookedRequest",
     "Exclusion",
-    "HeldBlock",
+    "HeldRun",
     "NoReplicasError",
     "Reason",
     "Replica",

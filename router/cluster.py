@@ -1,53 +1,73 @@
 """The state that a policy decides on: replicas, their load, what they are believed to hold, and the ring."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 
 from router.blocks import cacheable_tokens
 from router.holders import Holders
 from router.load import LoadBook, ReplicaLoad
 from router.ring import Ring
-from router.types import Replica, RouteRequest
+from router.types import Replica, ReplicaId, RouteRequest
 
 
 @dataclass(slots=True)
 class Cluster:
     """One router's view. Policies read it; only the `Router` writes it."""
 
-    members: tuple[Replica, ...]
-    """Every replica there is."""
-    replicas: tuple[Replica, ...]
-    """Those in the choice."""
     load: LoadBook
     holders: Holders
     ring: Ring
     block_size: int
+    members: tuple[Replica, ...] = ()
+    """Every replica there is."""
+    replicas: tuple[Replica, ...] = ()
+    """Those in the choice."""
+    id_to_replica: dict[ReplicaId, Replica] = field(default_factory=dict)
+    """The same, by id."""
+    rank_to_replicas: dict[int, list[Replica]] = field(default_factory=dict)
+    """The same, by rank; two share a rank while one replaces the other."""
+    outsiders: tuple[Replica, ...] = ()
+    """Members out of the choice."""
+
+    def set_choice(self, excluded: Collection[ReplicaId]) -> None:
+        """Leave these out, unless nobody would be left: then the evidence is more likely wrong."""
+        healthy = tuple(each for each in self.members if each.replica_id not in excluded)
+        self.replicas = healthy or self.members
+        self.outsiders = tuple(each for each in self.members if each.replica_id in excluded) if healthy else ()
+        self.id_to_replica = {each.replica_id: each for each in self.replicas}
+        self.rank_to_replicas = {}
+        for replica in self.replicas:
+            self.rank_to_replicas.setdefault(replica.rank, []).append(replica)
 
     def load_of(self, replica: Replica) -> ReplicaLoad:
         """Outstanding work at a replica."""
         return self.load[replica.replica_id]
 
+    @property
+    def mean_waiting(self) -> float:
+        """Requests without a first token, for each replica in the choice."""
+        num_outside = sum(self.load_of(replica).num_waiting for replica in self.outsiders)
+        return (self.load.num_waiting - num_outside) / len(self.replicas)
+
+    @property
+    def mean_recent_tokens(self) -> float:
+        """Recent work of each replica in the choice."""
+        outside_tokens = sum(self.load_of(replica).recent_tokens for replica in self.outsiders)
+        return (self.load.recent_tokens - outside_tokens) / len(self.replicas)
+
     def cached_tokens(self, replica: Replica, request: RouteRequest) -> int:
         """Prompt tokens that the replica is believed to reuse for this request."""
-        num_blocks = self.holders.matched_blocks(replica.replica_id, request.block_hashes)
+        return self.reusable_tokens(request, self.holders.matched_blocks(replica.replica_id, request.block_hashes))
+
+    def reusable_tokens(self, request: RouteRequest, num_blocks: int) -> int:
+        """Prompt tokens that so many of its leading blocks spare."""
         return cacheable_tokens(request.num_prompt_tokens, num_blocks=num_blocks, block_size=self.block_size)
 
-    def shared_tokens(self, replica: Replica, request: RouteRequest) -> int:
-        """Of the cached tokens there, those at the prompt's start that other conversations share."""
-        return self.holders.shared_blocks(replica.replica_id, request.block_hashes) * self.block_size
-
-    def in_ring_order(self, request: RouteRequest, cached: Sequence[int]) -> tuple[Replica, ...]:
-        """Every replica in the choice, the owner of the request's key first; the request must have one.
-
-        `cached` holds each replica's `cached_tokens`, in the order of `replicas`.
-
-        The key is the first block that not every replica holds: a prefix that all share (a common system
-        prompt) says nothing about where the request should go, and would send everyone to one owner.
-        """
-        shared_blocks = min(cached) // self.block_size
-        key = request.block_hashes[min(shared_blocks, len(request.block_hashes) - 1)]
-        rank_to_replicas: dict[int, list[Replica]] = {}
-        for replica in self.replicas:  # two may share a rank while one replaces the other
-            rank_to_replicas.setdefault(replica.rank, []).append(replica)
-        ranks = self.ring.successors(key)  # of every member: those out of the choice are passed over
-        return tuple(replica for rank in ranks for replica in rank_to_replicas.get(rank, ()))
+    def successors(self, key: int, num: int) -> Sequence[Replica]:
+        """The first replicas in the choice on the ring, clockwise from the key."""
+        successors: list[Replica] = []
+        for rank in self.ring.successors(key):  # of every member: those out of the choice are passed over
+            successors += self.rank_to_replicas.get(rank, ())
+            if len(successors) >= num:
+                break
+        return successors

@@ -1,15 +1,18 @@
-"""Who is believed to hold which prefix: one capped LRU of block hashes a replica.
+"""Who is believed to hold which prefix: for each replica an LRU of prompts, over one tree of prefixes.
 
-Invariant, for every replica: if a block is held, so is its parent. Blocks are touched deepest first,
-so a parent is never older than its child, and eviction takes leaves before stems, as vLLM's free-block
-queue does (`KVCacheManager.free` returns a request's blocks in reverse order). Hence the longest held
-prefix can be found by binary search.
+Whoever uses a prompt uses all of its blocks, so an LRU of blocks need not list blocks: it is a queue of uses, each with
+its prompt's last run. A run belongs to the last use that passed over it. Eviction takes the oldest use and what belongs
+to it, from its end towards its start: leaves before stems, block by block, as vLLM's free-block queue does
+(`KVCacheManager.free` returns a request's blocks in reverse order).
 """
 
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import count
+from typing import NamedTuple
 
-from router.state import HeldBlock
+from router.prefix_tree import PrefixTree, Run, Step
+from router.state import HeldRun
 from router.types import BlockHash, ReplicaId
 
 SHARED_FROM_NUM_ENDS = 4
@@ -17,172 +20,240 @@ SHARED_FROM_NUM_ENDS = 4
 conversation's own turns are seldom that short."""
 
 
+class PrefixMatch(NamedTuple):
+    """Who holds how much of a prompt, and how much of it other prompts have too."""
+
+    steps: Sequence[Step]
+    """From the prompt's start on; holders of a deeper run hold the ones before it."""
+    shared_blocks: int
+    """Leading blocks that begin other prompts as well, which then go on differently or end."""
+
+    def blocks_at(self, replica_id: ReplicaId) -> int:
+        """Leading blocks held at a replica."""
+        for step in reversed(self.steps):
+            if replica_id in step.run.holder_to_use:
+                return step.end
+        return 0
+
+
+    def best_blocks(self, replica_ids: Collection[ReplicaId]) -> int:
+        """The most that any of these replicas holds."""
+        for step in reversed(self.steps):
+            if any(each in replica_ids for each in step.run.holder_to_use):
+                return step.end
+        return 0
+
+
+    def least_blocks(self, replica_ids: Collection[ReplicaId]) -> int:
+        """The least that any of these replicas holds."""
+        least_blocks = 0
+        for step in self.steps:
+            if not all(each in step.run.holder_to_use for each in replica_ids):
+                break
+            least_blocks = step.end
+        return least_blocks
+
+
 class Holders:
     """Beliefs, not facts: filled by decisions, corrected by receipts, bounded by each replica's KV capacity."""
 
     def __init__(self) -> None:
-        self._replica_to_blocks: dict[ReplicaId, _HeldBlocks] = {}
+        self._tree = PrefixTree()
+        self._replica_to_uses: dict[ReplicaId, _Uses] = {}
+        self._use_numbers = count(1)
 
     def add_replica(self, replica_id: ReplicaId, *, capacity_blocks: int) -> None:
         """Start believing in a replica, or resize it; a smaller capacity evicts the oldest."""
-        held = self._replica_to_blocks.setdefault(replica_id, _HeldBlocks())
-        held.resize(capacity_blocks)
+        uses = self._replica_to_uses.setdefault(replica_id, _Uses(replica_id, self._tree))
+        uses.capacity_blocks = capacity_blocks
+        uses.evict(uses.num_blocks - capacity_blocks)
 
     def remove_replica(self, replica_id: ReplicaId) -> None:
         """Forget everything about a replica."""
-        del self._replica_to_blocks[replica_id]
+        uses = self._replica_to_uses.pop(replica_id)
+        uses.evict(uses.num_blocks)
 
     def clear(self) -> None:
         """Forget every prefix, keep the replicas: their caches were reset."""
-        for held in self._replica_to_blocks.values():
-            held.clear()
+        for uses in self._replica_to_uses.values():
+            uses.evict(uses.num_blocks)
+
+    def match(self, block_hashes: Sequence[BlockHash]) -> PrefixMatch:
+        """Who holds how much of this prompt. Does not count as a use."""
+        steps = self._tree.path(block_hashes)
+        return PrefixMatch(steps, _shared_blocks(steps))
 
     def matched_blocks(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> int:
-        """Length of the longest leading run of `block_hashes` held there, in blocks. Does not touch them."""
-        return self._replica_to_blocks[replica_id].matched(block_hashes)
+        """Length of the longest leading run of `block_hashes` held there, in blocks. Does not count as a use."""
+        return self.match(block_hashes).blocks_at(replica_id)
 
-    def shared_blocks(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> int:
-        """How many of the held leading blocks begin other prompts as well, which then go on differently or end."""
-        return self._replica_to_blocks[replica_id].shared(block_hashes)
+    def insert(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, num_ends: int = 0) -> None:
+        """Believe that the replica holds these blocks and used them last; evicts what no longer fits.
 
-    def insert(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> None:
-        """Believe that the replica holds these blocks and used them last; evicts what no longer fits."""
-        self._replica_to_blocks[replica_id].insert(block_hashes)
-
-    def count_prompt(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> None:
-        """Note that one more prompt ends with these blocks."""
-        self._replica_to_blocks[replica_id].count_end(block_hashes)
+        `num_ends` more prompts are noted to end with these blocks.
+        """
+        uses = self._replica_to_uses[replica_id]
+        fitting = block_hashes[: uses.capacity_blocks]
+        if fitting:
+            runs = self._tree.grow(fitting)
+            runs[-1].num_ends += num_ends
+            uses.use(runs, next(self._use_numbers))
+            uses.evict(uses.num_blocks - uses.capacity_blocks)
 
     def discard_after(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, num_kept: int) -> None:
         """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it."""
-        self._replica_to_blocks[replica_id].discard_leaves(block_hashes[num_kept:])
+        uses = self._replica_to_uses[replica_id]
+        held = min(self.matched_blocks(replica_id, block_hashes), uses.capacity_blocks)
+        if held <= num_kept:
+            return
+        num_spared = len(self._tree.grow(block_hashes[:num_kept]))
+        runs = self._tree.grow(block_hashes[:held])
+        while len(runs) > num_spared and not uses.has_child(runs[-1]):
+            uses.release(runs.pop())
+        if runs:  # what stays was used a moment ago
+            uses.use(runs, next(self._use_numbers))
 
     def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
         """Stop believing in the blocks that were used longest ago."""
-        self._replica_to_blocks[replica_id].evict(num_blocks)
+        self._replica_to_uses[replica_id].evict(num_blocks)
 
-    def export(self, replica_id: ReplicaId) -> tuple[HeldBlock, ...]:
-        """What the replica is believed to hold, least recently used first, for a router that joins."""
-        return self._replica_to_blocks[replica_id].export()
+    def export(self, replica_id: ReplicaId) -> tuple[HeldRun, ...]:
+        """What the replica is believed to hold, most recently used first, for a router that joins."""
+        runs = list(self._replica_to_uses[replica_id].runs())
+        runs.reverse()
+        run_to_index = {id(run): index for index, run in enumerate(runs)}
+        return tuple(
+            HeldRun(run_to_index.get(id(run.parent)), tuple(map(BlockHash, run.hashes)), run.num_ends) for run in runs
+        )
 
-    def adopt(self, replica_id: ReplicaId, blocks: Iterable[HeldBlock]) -> None:
+    def adopt(self, replica_id: ReplicaId, held: Iterable[HeldRun]) -> None:
         """Believe what a peer believes. What is held here already counts as used later than all of that."""
-        self._replica_to_blocks[replica_id].adopt(blocks)
+        uses = self._replica_to_uses[replica_id]
+        prompts: list[tuple[BlockHash, ...]] = []
+        for run in held:
+            prompts.append((() if run.parent is None else prompts[run.parent]) + run.block_hashes)
+            fitting = prompts[-1][: uses.capacity_blocks]
+            if fitting:
+                runs = self._tree.grow(fitting)
+                runs[-1].num_ends = max(runs[-1].num_ends, run.num_ends)
+                uses.add_oldest(runs, next(self._use_numbers))
+        uses.evict(uses.num_blocks - uses.capacity_blocks)
 
     def num_blocks(self, replica_id: ReplicaId) -> int:
         """Blocks believed to be held there."""
-        return len(self._replica_to_blocks[replica_id].block_to_parent)
+        return self._replica_to_uses[replica_id].num_blocks
 
     def check_integrity(self) -> None:
         """Assert what must hold after every step."""
-        for held in self._replica_to_blocks.values():
-            held.check_integrity()
+        self._tree.check_integrity()
+        for uses in self._replica_to_uses.values():
+            uses.check_integrity()
 
 
-class _HeldBlocks:
-    """One replica's blocks, oldest first."""
+class _Use(NamedTuple):
+    number: int
+    last_run: Run
 
-    def __init__(self) -> None:
-        self.block_to_parent: OrderedDict[BlockHash, BlockHash | None] = OrderedDict()
-        self._num_children: dict[BlockHash, int] = {}
-        self._num_ends: dict[BlockHash, int] = {}  # prompts whose last full block this is
-        self._capacity_blocks = 0
 
-    def resize(self, capacity_blocks: int) -> None:
-        self._capacity_blocks = capacity_blocks
-        self.evict(len(self.block_to_parent) - self._capacity_blocks)
+class _Uses:
+    """One replica's uses, oldest first. Those whose runs all belong to later uses by now are passed over."""
 
-    def clear(self) -> None:
-        self.block_to_parent.clear()
-        self._num_children.clear()
-        self._num_ends.clear()
+    def __init__(self, replica_id: ReplicaId, tree: PrefixTree) -> None:
+        self._replica_id = replica_id
+        self._tree = tree
+        self._queue: deque[_Use] = deque()
+        self._compact_at = 64
+        self.capacity_blocks = 0
+        self.num_blocks = 0
 
-    def matched(self, block_hashes: Sequence[BlockHash]) -> int:
-        low, high = 0, len(block_hashes)
-        while low < high:
-            middle = (low + high) // 2
-            if block_hashes[middle] in self.block_to_parent:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+    def use(self, runs: Sequence[Run], number: int) -> None:
+        """A prompt of these runs was used now."""
+        for run in runs:
+            if self._replica_id not in run.holder_to_use:
+                self.num_blocks += len(run)
+            run.holder_to_use[self._replica_id] = number
+        self._queue.append(_Use(number, runs[-1]))
+        self._compact()
 
-    def shared(self, block_hashes: Sequence[BlockHash]) -> int:
-        num_matched = self.matched(block_hashes)
-        for depth in range(num_matched, 0, -1):
-            block_hash = block_hashes[depth - 1]
-            # Our own next block, where it is held, is one of the children.
-            num_others = self._num_children[block_hash] - (depth < num_matched)
-            if num_others or self._num_ends[block_hash] >= SHARED_FROM_NUM_ENDS:
-                return depth
-        return 0
-
-    def insert(self, block_hashes: Sequence[BlockHash]) -> None:
-        fitting = block_hashes[: self._capacity_blocks]
-        for index in range(self.matched(fitting), len(fitting)):
-            self._add(fitting[index], fitting[index - 1] if index else None)
-        for block_hash in reversed(fitting):
-            self.block_to_parent.move_to_end(block_hash)
-        self.evict(len(self.block_to_parent) - self._capacity_blocks)
-
-    def count_end(self, block_hashes: Sequence[BlockHash]) -> None:
-        if block_hashes and block_hashes[-1] in self._num_ends:
-            self._num_ends[block_hashes[-1]] += 1
-
-    def discard_leaves(self, block_hashes: Sequence[BlockHash]) -> None:
-        for block_hash in reversed(block_hashes):
-            if block_hash not in self.block_to_parent:
-                continue
-            if self._num_children[block_hash]:
-                return
-            self._remove(block_hash)
+    def add_oldest(self, runs: Sequence[Run], number: int) -> None:
+        """A prompt was used before all others; what of it later ones used stays theirs."""
+        new = [run for run in runs if self._replica_id not in run.holder_to_use]
+        for run in new:
+            run.holder_to_use[self._replica_id] = number
+            self.num_blocks += len(run)
+        if new:
+            self._queue.appendleft(_Use(number, new[-1]))
 
     def evict(self, num_blocks: int) -> None:
-        for _ in range(min(num_blocks, len(self.block_to_parent))):
-            self._remove(next(iter(self.block_to_parent)))
+        """Release the blocks that were used longest ago."""
+        num_left = min(num_blocks, self.num_blocks)
+        while num_left > 0:
+            number, run = self._queue.popleft()
+            while num_left > 0 and run.holder_to_use.get(self._replica_id) == number:
+                if len(run) > num_left:
+                    run = self._shorten(run, num_left)
+                    num_left = 0
+                else:
+                    num_left -= len(run)
+                    run = self.release(run)
+            if run.holder_to_use.get(self._replica_id) == number:
+                self._queue.appendleft(_Use(number, run))
 
-    def export(self) -> tuple[HeldBlock, ...]:
-        return tuple(
-            HeldBlock(block_hash, parent, self._num_ends[block_hash])
-            for block_hash, parent in self.block_to_parent.items()
-        )
+    def release(self, run: Run) -> Run:
+        """Hold the run no more; returns its parent."""
+        assert run.parent is not None
+        self.num_blocks -= len(run)
+        self._tree.release(run, self._replica_id)
+        return run.parent
 
-    def adopt(self, blocks: Iterable[HeldBlock]) -> None:
-        own = tuple(self.block_to_parent)
-        # Backwards, because a parent must be there before its child, and is never older.
-        unknown = [block for block in blocks if block.block_hash not in self.block_to_parent]
-        for block in reversed(unknown):
-            if block.parent is None or block.parent in self.block_to_parent:
-                self._add(block.block_hash, block.parent)
-                self._num_ends[block.block_hash] = block.num_ends
-        for block in unknown:
-            if block.block_hash in self.block_to_parent:
-                self.block_to_parent.move_to_end(block.block_hash)
-        for block_hash in own:
-            self.block_to_parent.move_to_end(block_hash)
-        self.evict(len(self.block_to_parent) - self._capacity_blocks)
+    def has_child(self, run: Run) -> bool:
+        """Whether something held builds on the run."""
+        return any(self._replica_id in child.holder_to_use for child in run.children.values())
 
-    def _add(self, block_hash: BlockHash, parent: BlockHash | None) -> None:
-        self.block_to_parent[block_hash] = parent
-        self._num_children[block_hash] = 0
-        self._num_ends[block_hash] = 0
-        if parent is not None:
-            self._num_children[parent] += 1
+    def runs(self) -> Iterator[Run]:
+        """What is held, in the order in which it would be evicted."""
+        for number, last_run in self._queue:
+            run = last_run
+            while run.holder_to_use.get(self._replica_id) == number:
+                yield run
+                assert run.parent is not None
+                run = run.parent
 
-    def _remove(self, block_hash: BlockHash) -> None:
-        parent = self.block_to_parent.pop(block_hash)
-        del self._num_children[block_hash], self._num_ends[block_hash]
-        if parent is not None:
-            self._num_children[parent] -= 1
+    def _shorten(self, run: Run, num_blocks: int) -> Run:
+        """Release the last blocks of a run; returns the run that is left."""
+        if len(run.holder_to_use) > 1:  # others hold all of it
+            upper = self._tree.split(run, len(run) - num_blocks)
+            self.release(run)
+            return upper
+        del run.hashes[-num_blocks:]
+        run.num_ends = 0
+        self.num_blocks -= num_blocks
+        return run
+
+    def _compact(self) -> None:
+        """Drop uses to which nothing belongs any more, once they are the larger part."""
+        if len(self._queue) < self._compact_at:
+            return
+        kept = [use for use in self._queue if use.last_run.holder_to_use.get(self._replica_id) == use.number]
+        self._queue = deque(kept)
+        self._compact_at = max(64, 2 * len(kept))
 
     def check_integrity(self) -> None:
-        num_held = len(self.block_to_parent)
-        assert num_held <= self._capacity_blocks, f"{num_held} blocks held, capacity {self._capacity_blocks}"
-        assert self.block_to_parent.keys() == self._num_children.keys() == self._num_ends.keys()
-        age = {block_hash: position for position, block_hash in enumerate(self.block_to_parent)}
-        for block_hash, parent in self.block_to_parent.items():
-            if parent is not None:
-                assert parent in age, f"block {block_hash:#x} is held, its parent {parent:#x} is not"
-                assert age[parent] > age[block_hash], f"parent {parent:#x} is older than its child {block_hash:#x}"
-        num_links = sum(parent is not None for parent in self.block_to_parent.values())
-        assert num_links == sum(self._num_children.values())
+        held = [run for run in self._tree.runs() if self._replica_id in run.holder_to_use]
+        assert self.num_blocks == sum(map(len, held)), f"{self.num_blocks} blocks counted, {sum(map(len, held))} held"
+        assert self.num_blocks <= self.capacity_blocks, f"{self.num_blocks} blocks, capacity {self.capacity_blocks}"
+        listed = list(map(id, self.runs()))
+        assert len(listed) == len(set(listed)), "a run would be evicted twice"
+        assert set(listed) == set(map(id, held)), "runs are held that would never be evicted"
+
+
+def _shared_blocks(steps: Sequence[Step]) -> int:
+    """Down to where, seen from the prompt's own end, other prompts first part from it or end in great number."""
+    has_own_child = False  # the next run on the prompt's own path is one of the children
+    for step in reversed(steps):
+        if not step.is_whole:
+            return step.end  # another prompt goes on from here
+        if len(step.run.children) > has_own_child or step.run.num_ends >= SHARED_FROM_NUM_ENDS:
+            return step.end
+        has_own_child = True
+    return 0

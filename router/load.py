@@ -6,10 +6,13 @@ two turns: by pending work alone, a replica that gets every conversation would l
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
+from math import isclose
 
+from router.fading import Fading
+from router.load_order import LoadKey, LoadOrder
 from router.state import BookedRequest
 from router.types import ReplicaId, RequestId, Reservation
 
@@ -18,14 +21,21 @@ from router.types import ReplicaId, RequestId, Reservation
 class ReplicaLoad:
     """What is outstanding at one replica."""
 
+    fading: Fading
+
     pending_tokens: int = 0
     """Prefill tokens not yet computed, over all requests sent there."""
     num_waiting: int = 0
     """Requests without a first token."""
     num_running: int = 0
     """Requests that are being decoded."""
-    recent_tokens: float = 0.0
-    """Work sent there lately, in prefill tokens, what is pending included; fades."""
+    stored_recent_tokens: float = 0.0
+    """As `fading` stores them."""
+
+    @property
+    def recent_tokens(self) -> float:
+        """Work sent there lately, in prefill tokens, what is pending included; fades."""
+        return self.fading.faded(self.stored_recent_tokens)
 
     @property
     def num_requests(self) -> int:
@@ -64,16 +74,33 @@ class LoadBook:
     """
 
     def __init__(self, *, half_life_s: float, answer_tokens: int, arrival_ttl_s: float, ttl_s: float) -> None:
-        self._half_life_s = half_life_s
+        self._fading = Fading(half_life_s=half_life_s)
         self._answer_tokens = answer_tokens
-        self._faded_at: float | None = None
         self._arrival_ttl_s = arrival_ttl_s
         self._ttl_s = ttl_s
         self._loads: dict[ReplicaId, ReplicaLoad] = {}
         self._claims: dict[RequestId, _Claim] = {}
-        self._replica_to_requests: dict[ReplicaId, set[RequestId]] = {}
+        self._replica_to_requests: dict[ReplicaId, dict[RequestId, None]] = {}
         self._request_to_expiry: OrderedDict[RequestId, float] = OrderedDict()  # soonest first
         self._finished: OrderedDict[RequestId, float] = OrderedDict()  # when each ended
+        self._order = LoadOrder()
+        self._num_waiting = 0
+        self._stored_recent_tokens = 0.0
+
+    @property
+    def least_loaded_first(self) -> Iterable[ReplicaId]:
+        """Every replica, by pending tokens, then requests being decoded, then recent work."""
+        return self._order
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests without a first token, everywhere."""
+        return self._num_waiting
+
+    @property
+    def recent_tokens(self) -> float:
+        """Recent work of all replicas."""
+        return self._fading.faded(self._stored_recent_tokens)
 
     def __contains__(self, replica_id: object) -> bool:
         return replica_id in self._loads
@@ -83,22 +110,25 @@ class LoadBook:
 
     def add_replica(self, replica_id: ReplicaId) -> None:
         """Start counting for a replica."""
-        self._loads.setdefault(replica_id, ReplicaLoad())
-        self._replica_to_requests.setdefault(replica_id, set())
+        if replica_id not in self._loads:
+            self._loads[replica_id] = ReplicaLoad(self._fading)
+            self._replica_to_requests[replica_id] = {}
+            self._change(replica_id)
 
     def remove_replica(self, replica_id: ReplicaId) -> None:
         """Drop a replica and every reservation on it."""
         for request_id in tuple(self._replica_to_requests[replica_id]):
             self._release(request_id)
+        self._change(replica_id, stored_recent_tokens=-self._loads[replica_id].stored_recent_tokens)
+        self._order.discard(replica_id)
         del self._loads[replica_id], self._replica_to_requests[replica_id]
 
     def fade(self, *, now: float) -> None:
         """Let recent work fade up to now."""
-        if self._faded_at is not None:
-            kept = 0.5 ** ((now - self._faded_at) / self._half_life_s)
-            for load in self._loads.values():
-                load.recent_tokens *= kept
-        self._faded_at = now
+        factor = self._fading.advance(now=now)
+        if factor is not None:
+            for replica_id, load in self._loads.items():
+                self._change(replica_id, stored_recent_tokens=load.stored_recent_tokens * (factor - 1))
 
     def reserve(self, reservation: Reservation, *, now: float) -> bool:
         """Book a request that was sent to a replica.
@@ -106,8 +136,8 @@ class LoadBook:
         Returns False, and books nothing, for an unknown replica, a request booked before or already ended.
         """
         request_id = reservation.request.request_id
-        load = self._loads.get(reservation.replica_id)
-        if load is None or request_id in self._claims or request_id in self._finished:
+        replica_id = reservation.replica_id
+        if replica_id not in self._loads or request_id in self._claims or request_id in self._finished:
             return False
         self.fade(now=now)  # or what is booked now would fade with what was booked long ago
         self._claims[request_id] = _Claim(
@@ -116,12 +146,19 @@ class LoadBook:
             prompt_tokens_left=_waited_for_tokens(reservation),
             reserved_at=now,
         )
-        self._replica_to_requests[reservation.replica_id].add(request_id)
+        self._replica_to_requests[replica_id][request_id] = None
         self._request_to_expiry[request_id] = now + self._ttl_s
-        load.pending_tokens += reservation.pending_tokens
-        load.recent_tokens += reservation.pending_tokens + self._answer_tokens
-        load.num_waiting += 1
+        self._change(
+            replica_id,
+            pending_tokens=reservation.pending_tokens,
+            num_waiting=1,
+            stored_recent_tokens=self._fading.stored(reservation.pending_tokens + self._answer_tokens),
+        )
         return True
+
+    def add_recent(self, replica_id: ReplicaId, tokens: float) -> None:
+        """Remember more recent work of a replica than was booked here."""
+        self._change(replica_id, stored_recent_tokens=self._fading.stored(tokens))
 
     def arrived(self, request_id: RequestId, *, now: float) -> None:
         """A sign of life from the replica: the request is there."""
@@ -148,10 +185,13 @@ class LoadBook:
 
         Those that it lists have shown a sign of life. One that was just sent may still be on its way.
         """
-        booked = self._replica_to_requests.get(replica_id, set())
-        for request_id in booked.intersection(outstanding):
-            self.arrived(request_id, now=now)
-        return [request_id for request_id in booked.difference(outstanding) if self._is_due(request_id, now=now)]
+        lost = []
+        for request_id in self._replica_to_requests.get(replica_id, ()):
+            if request_id in outstanding:
+                self.arrived(request_id, now=now)
+            elif self._is_due(request_id, now=now):
+                lost.append(request_id)
+        return lost
 
     def missed(
         self, replica_id: ReplicaId, request_to_prefilled_tokens: Mapping[RequestId, int]
@@ -160,7 +200,7 @@ class LoadBook:
 
         With the prompt tokens that no receipt told of.
         """
-        booked = self._replica_to_requests.get(replica_id, set())
+        booked = self._replica_to_requests.get(replica_id, {})
         missed = [
             (request_id, prefilled_tokens - self._claims[request_id].prefilled_tokens)
             for request_id, prefilled_tokens in request_to_prefilled_tokens.items()
@@ -177,17 +217,18 @@ class LoadBook:
         claim = self._claims.get(request_id)
         if claim is None or not claim.is_waiting:
             return None
-        load = self._loads[claim.reservation.replica_id]
         done_tokens = min(max(prompt_tokens, 1), claim.prompt_tokens_left)
         released_tokens = claim.pending_tokens * done_tokens // claim.prompt_tokens_left
         claim.prompt_tokens_left -= done_tokens
         claim.pending_tokens -= released_tokens
-        load.pending_tokens -= released_tokens
-        if claim.is_waiting:
-            return None
-        load.num_waiting -= 1
-        load.num_running += 1
-        return claim.reservation
+        num_started = not claim.is_waiting
+        self._change(
+            claim.reservation.replica_id,
+            pending_tokens=-released_tokens,
+            num_waiting=-num_started,
+            num_running=num_started,
+        )
+        return claim.reservation if num_started else None
 
     def finished(self, request_id: RequestId, *, now: float) -> Reservation | None:
         """The request ended. Returns its reservation if it never completed its prefill."""
@@ -204,8 +245,7 @@ class LoadBook:
         """What is outstanding at a replica, for a router that joins."""
         return tuple(
             BookedRequest(claim.reservation, claim.pending_tokens, claim.prompt_tokens_left, claim.has_arrived)
-            for request_id, claim in self._claims.items()
-            if request_id in self._replica_to_requests[replica_id]
+            for claim in map(self._claims.__getitem__, self._replica_to_requests[replica_id])
         )
 
     def adopt(self, booked: BookedRequest, *, now: float) -> None:
@@ -215,12 +255,16 @@ class LoadBook:
         request_id = booked.reservation.request.request_id
         if booked.has_arrived:
             self.arrived(request_id, now=now)
-        claim, load = self._claims[request_id], self._loads[booked.reservation.replica_id]
-        load.pending_tokens += booked.pending_tokens - claim.pending_tokens
+        claim = self._claims[request_id]
+        pending_tokens = booked.pending_tokens - claim.pending_tokens
         claim.pending_tokens, claim.prompt_tokens_left = booked.pending_tokens, booked.prompt_tokens_left
-        if not claim.is_waiting:
-            load.num_waiting -= 1
-            load.num_running += 1
+        num_started = not claim.is_waiting
+        self._change(
+            booked.reservation.replica_id,
+            pending_tokens=pending_tokens,
+            num_waiting=-num_started,
+            num_running=num_started,
+        )
 
     @property
     def num_remembered(self) -> int:
@@ -244,14 +288,36 @@ class LoadBook:
     def _release(self, request_id: RequestId) -> Reservation | None:
         claim = self._claims.pop(request_id)
         del self._request_to_expiry[request_id]
-        self._replica_to_requests[claim.reservation.replica_id].remove(request_id)
-        load = self._loads[claim.reservation.replica_id]
-        load.pending_tokens -= claim.pending_tokens
-        if not claim.is_waiting:
-            load.num_running -= 1
-            return None
-        load.num_waiting -= 1
-        return claim.reservation
+        replica_id = claim.reservation.replica_id
+        del self._replica_to_requests[replica_id][request_id]
+        is_waiting = claim.is_waiting
+        self._change(
+            replica_id, pending_tokens=-claim.pending_tokens, num_waiting=-is_waiting, num_running=-(not is_waiting)
+        )
+        return claim.reservation if is_waiting else None
+
+    def _change(
+        self,
+        replica_id: ReplicaId,
+        *,
+        pending_tokens: int = 0,
+        num_waiting: int = 0,
+        num_running: int = 0,
+        stored_recent_tokens: float = 0.0,
+    ) -> None:
+        """Add to a replica's load, and keep totals and order right. The one place where loads change."""
+        load = self._loads[replica_id]
+        load.pending_tokens += pending_tokens
+        load.num_waiting += num_waiting
+        load.num_running += num_running
+        load.stored_recent_tokens += stored_recent_tokens
+        self._num_waiting += num_waiting
+        self._stored_recent_tokens += stored_recent_tokens
+        self._order.put(self._key(replica_id))
+
+    def _key(self, replica_id: ReplicaId) -> LoadKey:
+        load = self._loads[replica_id]
+        return LoadKey(load.pending_tokens, load.num_running, load.stored_recent_tokens, replica_id)
 
     def check_integrity(self) -> None:
         """Assert that the totals are the sum of the reservations."""
@@ -264,6 +330,11 @@ class LoadBook:
             assert load.pending_tokens == sum(claim.pending_tokens for claim in claims), (replica_id, load)
             assert load.num_waiting == num_waiting, (replica_id, load)
             assert load.num_running == len(claims) - num_waiting, (replica_id, load)
+        self._order.check_integrity()
+        assert list(self._order) == sorted(self._loads, key=self._key)
+        assert self._num_waiting == sum(load.num_waiting for load in self._loads.values())
+        stored_tokens = sum(load.stored_recent_tokens for load in self._loads.values())
+        assert isclose(self.recent_tokens, self._fading.faded(stored_tokens), rel_tol=1e-6, abs_tol=1e-6)
         assert list(self._finished.values()) == sorted(self._finished.values()), "ended requests are not in order"
         assert self._claims.keys() == self._request_to_expiry.keys()
         expiries = list(self._request_to_expiry.values())

@@ -5,11 +5,14 @@ Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018).
 """
 
 from bisect import bisect_left
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from itertools import chain, islice
 
 import xxhash
 
 from router.types import BlockHash
+
+RING_SIZE = 2**64
 
 
 class Ring:
@@ -24,31 +27,31 @@ class Ring:
         )
         self._point_hashes = [point for point, _ in points]
         self._point_ranks = [rank for _, rank in points]
-        self._num_ranks = len(set(ranks))
-        self._successors: dict[int, tuple[int, ...]] = {}
+        self._rank_to_points: dict[int, list[int]] = {}
+        for point, rank in points:
+            self._rank_to_points.setdefault(rank, []).append(point)
 
-    def successors(self, key: BlockHash) -> tuple[int, ...]:
+    def successors(self, key: BlockHash) -> Iterator[int]:
         """Every rank once, in clockwise order from `key`: the owner first, then who would take over."""
-        if not self._point_hashes:
-            return ()
-        start = bisect_left(self._point_hashes, key) % len(self._point_hashes)
-        if start not in self._successors:  # at most one entry a point
-            self._successors[start] = self._walk(start)
-        return self._successors[start]
+        start = bisect_left(self._point_hashes, key)
+        seen: set[int] = set()
+        for rank in chain(islice(self._point_ranks, start, None), islice(self._point_ranks, start)):
+            if rank not in seen:
+                yield rank
+                seen.add(rank)
+                if len(seen) == len(self._rank_to_points):
+                    return
 
-    def _walk(self, start: int) -> tuple[int, ...]:
-        seen: dict[int, None] = {}
-        for offset in range(len(self._point_ranks)):
-            seen[self._point_ranks[(start + offset) % len(self._point_ranks)]] = None
-            if len(seen) == self._num_ranks:
-                break
-        return tuple(seen)
+    def distance(self, key: BlockHash, rank: int) -> int:
+        """How far clockwise from `key` a rank's next point is: ranks in order of it are the key's successors."""
+        points = self._rank_to_points[rank]
+        return (points[bisect_left(points, key) % len(points)] - key) % RING_SIZE
 
 
-def within_bound(load_tokens: float, *, mean_load_tokens: float, load_factor: float, margin_tokens: int) -> bool:
-    """Whether a replica may take more: its load exceeds the mean by the factor AND by the margin otherwise.
+def bound(mean_load_tokens: float, *, load_factor: float, margin_tokens: int) -> float:
+    """The load up to which a replica may take more: above the mean by the factor or by the margin, whichever is more.
 
-    Tested on the load *before* insertion: the least loaded replica is never above the mean, so with
-    load_factor >= 1 and margin >= 0 some replica always passes, whatever the request's size.
+    For the load *before* insertion: the least loaded replica is never above the mean, so with load_factor >= 1 and
+    margin >= 0 some replica always passes, whatever the request's size.
     """
-    return load_tokens <= max(load_factor * mean_load_tokens, mean_load_tokens + margin_tokens)
+    return max(load_factor * mean_load_tokens, mean_load_tokens + margin_tokens)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from router.blocks import cacheable_tokens
 from router.cluster import Cluster
 from router.errors import NoReplicasError
-from router.health import HealthBook
+from router.health import Exclusion, HealthBook
 from router.holders import Holders
 from router.load import LoadBook
 from router.policies.policy import Policy
@@ -63,9 +63,8 @@ class Router:
         self.policy = policy
         self.health = HealthBook(silence_s=options.silence_s, exclusion_s=options.exclusion_s, retry_s=options.retry_s)
         self._virtual_nodes = options.virtual_nodes
+        self._excluded: Mapping[ReplicaId, Exclusion] | None = None  # as the choice was made with
         self.cluster = Cluster(
-            members=(),
-            replicas=(),
             load=LoadBook(
                 half_life_s=options.half_life_s,
                 answer_tokens=options.answer_tokens,
@@ -92,8 +91,9 @@ class Router:
             cluster.load.add_replica(replica.replica_id)
             capacity_blocks = replica.kv_capacity_tokens // cluster.block_size
             cluster.holders.add_replica(replica.replica_id, capacity_blocks=capacity_blocks)
-        cluster.members = cluster.replicas = new
+        cluster.members = new
         cluster.ring = Ring({replica.rank for replica in new}, virtual_nodes=self._virtual_nodes)
+        self._excluded = None
 
     def choose(self, request: RouteRequest, *, now: float) -> Routed:
         """Place a request and book it.
@@ -107,34 +107,34 @@ class Router:
             raise NoReplicasError
         self.prepare(now=now)
         chosen = self.policy.choose(request, cluster)
-        cached_at = {replica.replica_id: cluster.cached_tokens(replica, request) for replica in cluster.replicas}
-        cached = cached_at[chosen.replica.replica_id]
+        match = cluster.holders.match(request.block_hashes)
+        best_blocks = match.best_blocks(cluster.id_to_replica)
+        reservation = self._claim(request, chosen.replica)
         decision = RoutingDecision(
             request_id=request.request_id,
             replica_id=chosen.replica.replica_id,
             policy=self.policy.name,
             reason=chosen.reason,
             num_prompt_tokens=request.num_prompt_tokens,
-            believed_cached_tokens=cached,
-            best_cached_tokens=max(cached_at.values()),
+            believed_cached_tokens=request.num_prompt_tokens - reservation.pending_tokens,
+            best_cached_tokens=cluster.reusable_tokens(request, best_blocks),
         )
-        reservation = self._claim(request, chosen.replica)
         self.on_reserved(reservation, now=now)
         return Routed(decision, reservation)
 
     def prepare(self, *, now: float) -> None:
         """Bring load and choice up to date, for a decision now."""
         self.expire(now=now)
-        cluster = self.cluster
-        cluster.load.fade(now=now)
-        healthy = tuple(each for each in cluster.members if self.health.exclusion(each.replica_id, now=now) is None)
-        cluster.replicas = healthy or cluster.members  # with nobody left, the evidence is more likely wrong
+        self.cluster.load.fade(now=now)
+        excluded = self.health.excluded(now=now)
+        if excluded is not self._excluded:
+            self._excluded = excluded
+            self.cluster.set_choice(excluded)
 
     def on_reserved(self, reservation: Reservation, *, now: float) -> None:
         """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing."""
         if self.cluster.load.reserve(reservation, now=now):
-            self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
-            self.cluster.holders.count_prompt(reservation.replica_id, reservation.request.block_hashes)
+            self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, num_ends=1)
 
     def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float) -> None:
         """The request reached a replica; where that is not the one it was sent to, it is booked anew there."""
@@ -206,20 +206,22 @@ class Router:
         if state.replica_id not in self.cluster.load:
             return
         self.cluster.holders.adopt(state.replica_id, state.held)
-        load = self.cluster.load[state.replica_id]
-        recent_tokens = max(load.recent_tokens, state.recent_tokens)
+        load = self.cluster.load
+        recent_tokens = max(load[state.replica_id].recent_tokens, state.recent_tokens)
         for booked in state.booked:
-            self.cluster.load.adopt(booked, now=now)
-        load.recent_tokens = recent_tokens  # of which what was booked is a part
+            load.adopt(booked, now=now)
+        # Of the recent work, what was booked is a part.
+        load.add_recent(state.replica_id, recent_tokens - load[state.replica_id].recent_tokens)
 
     def _claim(self, request: RouteRequest, replica: Replica) -> Reservation:
         cluster = self.cluster
+        num_held_blocks = cluster.holders.matched_blocks(replica.replica_id, request.block_hashes)
         return Reservation(
             request=request,
             replica_id=replica.replica_id,
-            num_held_blocks=cluster.holders.matched_blocks(replica.replica_id, request.block_hashes),
+            num_held_blocks=num_held_blocks,
             is_computed=cluster.load_of(replica).num_waiting == 0,
-            pending_tokens=request.num_prompt_tokens - cluster.cached_tokens(replica, request),
+            pending_tokens=request.num_prompt_tokens - cluster.reusable_tokens(request, num_held_blocks),
         )
 
     def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> None:

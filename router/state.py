@@ -6,13 +6,14 @@ from router.types import BlockHash, ReplicaId, Reservation
 
 
 @dataclass(frozen=True, slots=True)
-class HeldBlock:
-    """A block that a replica is believed to hold."""
+class HeldRun:
+    """Consecutive blocks that a replica is believed to hold."""
 
-    block_hash: BlockHash
-    parent: BlockHash | None
+    parent: int | None
+    """Where among the replica's runs the one is on which this one builds; None at the start of prompts."""
+    block_hashes: tuple[BlockHash, ...]
     num_ends: int
-    """Prompts that ended with it."""
+    """Prompts that ended with the last of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class ReplicaState:
     """One replica, as a router sees it."""
 
     replica_id: ReplicaId
-    held: tuple[HeldBlock, ...]
-    """Least recently used first."""
+    held: tuple[HeldRun, ...]
+    """Most recently used first, and each after its parent."""
     booked: tuple[BookedRequest, ...]
     recent_tokens: float

@@ -14,14 +14,21 @@ alone holds the prefix that the conversation shares with others. Without that, a
 everybody shares sends everybody to the replica that saw it first.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from router.cluster import Cluster
+from router.holders import PrefixMatch
 from router.policies.baselines import LeastLoaded
 from router.policies.policy import Choice
-from router.ring import within_bound
-from router.types import Reason, Replica, RouteRequest
+from router.ring import bound
+from router.types import Reason, Replica, ReplicaId, RouteRequest
+
+NUM_SUCCESSORS = 3
+NUM_HOLDERS = 8
+NUM_LEAST_LOADED = 8
+"""How many of each kind of candidate are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,50 +63,67 @@ class PrefixAffinity:
         """The cheapest candidate; equal cost goes to the first in ring order."""
         if not request.block_hashes:
             return Choice(self._fallback.least_loaded(cluster), Reason.NO_KEY)
-        cached = [cluster.cached_tokens(replica, request) for replica in cluster.replicas]
-        cached_at = {replica.replica_id: tokens for replica, tokens in zip(cluster.replicas, cached, strict=True)}
-        in_ring_order = cluster.in_ring_order(request, cached)
-        candidates = in_ring_order
-        if _starts_conversation(request, cluster, cached):
-            candidates = self._within_bound(cluster, in_ring_order)
-        weight = self._weight(cluster)
+        match = cluster.holders.match(request.block_hashes)
+        key = request.block_hashes[min(match.shared_blocks, len(request.block_hashes) - 1)]
+        best_blocks = match.best_blocks(cluster.id_to_replica)
+        limit_tokens = math.inf
+        if best_blocks <= match.shared_blocks:  # a conversation starts
+            limit_tokens = self._limit_tokens(cluster)
+        successors = cluster.successors(key, NUM_SUCCESSORS)
+        candidates = _candidates(match, cluster, successors, limit_tokens)
+        weight = self._options.weight_base + self._options.weight_per_waiting * cluster.mean_waiting
 
-        def cost(replica: Replica) -> float:
+        def cost(replica: Replica) -> tuple[float, int]:
             load = cluster.load_of(replica)
-            uncached_tokens = request.num_prompt_tokens - cached_at[replica.replica_id]
-            return load.pending_tokens + weight * uncached_tokens + self._options.decode_tokens * load.num_running
+            cached_tokens = cluster.reusable_tokens(request, match.blocks_at(replica.replica_id))
+            return (
+                load.pending_tokens
+                + weight * (request.num_prompt_tokens - cached_tokens)
+                + self._options.decode_tokens * load.num_running,
+                cluster.ring.distance(key, replica.rank),
+            )
 
         chosen = min(candidates, key=cost)
-        return Choice(chosen, _reason(chosen, in_ring_order[0], cached_at[chosen.replica_id], cached))
+        return Choice(chosen, _reason(chosen, successors[0], match, best_blocks, cluster))
 
-    def _within_bound(self, cluster: Cluster, replicas: Sequence[Replica]) -> tuple[Replica, ...]:
-        loads = [cluster.load_of(replica).recent_tokens for replica in replicas]
-        mean_load_tokens = sum(loads) / len(loads)
-        return tuple(
-            replica
-            for replica, load_tokens in zip(replicas, loads, strict=True)
-            if within_bound(
-                load_tokens,
-                mean_load_tokens=mean_load_tokens,
-                load_factor=self._options.load_factor,
-                margin_tokens=self._options.load_margin_tokens,
-            )
+    def _limit_tokens(self, cluster: Cluster) -> float:
+        return bound(
+            cluster.mean_recent_tokens,
+            load_factor=self._options.load_factor,
+            margin_tokens=self._options.load_margin_tokens,
         )
 
-    def _weight(self, cluster: Cluster) -> float:
-        num_waiting = sum(cluster.load_of(replica).num_waiting for replica in cluster.replicas)
-        return self._options.weight_base + self._options.weight_per_waiting * num_waiting / len(cluster.replicas)
+
+def _candidates(
+    match: PrefixMatch, cluster: Cluster, successors: Sequence[Replica], limit_tokens: float
+) -> Iterable[Replica]:
+    """Whoever can be cheapest: holders of the most, the key's successors on the ring, and the least loaded."""
+    found: dict[ReplicaId, Replica] = {}
+
+    def add(replicas: Iterable[Replica], num: int) -> None:
+        for replica in replicas:
+            if num <= 0:
+                return
+            if cluster.load_of(replica).recent_tokens <= limit_tokens:
+                found[replica.replica_id] = replica
+                num -= 1
+
+    add(successors, NUM_SUCCESSORS)
+    for step in reversed(match.steps):
+        holders = step.run.holder_to_use
+        if len(holders) > NUM_HOLDERS:  # so many that the least loaded are found soon
+            holders = (each for each in cluster.load.least_loaded_first if each in step.run.holder_to_use)
+        add((cluster.id_to_replica[each] for each in holders if each in cluster.id_to_replica), NUM_HOLDERS)
+    add(
+        (cluster.id_to_replica[each] for each in cluster.load.least_loaded_first if each in cluster.id_to_replica),
+        NUM_LEAST_LOADED,
+    )
+    return found.values() or cluster.replicas
 
 
-def _starts_conversation(request: RouteRequest, cluster: Cluster, cached: Sequence[int]) -> bool:
-    """Whether no replica holds more of this prompt than what other conversations, wherever they are, share."""
-    shared_tokens = max(cluster.shared_tokens(replica, request) for replica in cluster.replicas)
-    return max(cached) <= shared_tokens
-
-
-def _reason(chosen: Replica, owner: Replica, chosen_cached: int, cached: Sequence[int]) -> Reason:
-    if chosen_cached < max(cached):
+def _reason(chosen: Replica, owner: Replica, match: PrefixMatch, best_blocks: int, cluster: Cluster) -> Reason:
+    if match.blocks_at(chosen.replica_id) < best_blocks:
         return Reason.SPILL
-    if min(cached) < max(cached):
+    if match.least_blocks(cluster.id_to_replica) < best_blocks:
         return Reason.PREFIX
     return Reason.RING if chosen == owner else Reason.SPILL

@@ -3,13 +3,14 @@
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import BlockHash, ReplicaId
 from router.holders import Holders
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
 # Prefixes in a tree: a path of small numbers is a prompt, and a block's hash is its path.
+replica_ids = st.sampled_from([ONE, TWO])
 paths = st.lists(st.integers(0, 2), min_size=0, max_size=7)
 
 
@@ -69,17 +70,16 @@ def test_shared_blocks_are_those_below_which_prompts_part(path: list[int], expec
     holders = make_holders(8)
     holders.insert(ONE, hashes_of([0, 1, 1]))
     holders.insert(ONE, hashes_of([0, 1, 2]))
-    assert holders.shared_blocks(ONE, hashes_of(path)) == expected
+    assert holders.match(hashes_of(path)).shared_blocks == expected
 
 
 def test_a_block_in_which_many_prompts_end_is_shared() -> None:
     """One system prompt, and questions too short to fill a block: the hashes are the same, the requests are not."""
     holders = make_holders(8)
     for num_prompts in range(1, 6):
-        holders.insert(ONE, hashes_of([0, 1]))
-        holders.count_prompt(ONE, hashes_of([0, 1]))
-        assert holders.shared_blocks(ONE, hashes_of([0, 1])) == (2 if num_prompts >= 4 else 0)
-        assert holders.shared_blocks(ONE, hashes_of([0, 1, 2])) == (2 if num_prompts >= 4 else 0)
+        holders.insert(ONE, hashes_of([0, 1]), num_ends=1)
+        assert holders.match(hashes_of([0, 1])).shared_blocks == (2 if num_prompts >= 4 else 0)
+        assert holders.match(hashes_of([0, 1, 2])).shared_blocks == (2 if num_prompts >= 4 else 0)
 
 
 def test_one_conversation_shares_nothing_with_itself() -> None:
@@ -87,7 +87,7 @@ def test_one_conversation_shares_nothing_with_itself() -> None:
     holders = make_holders(8)
     holders.insert(ONE, hashes_of([0, 1]))
     holders.insert(ONE, hashes_of([0, 1, 2]))
-    assert holders.shared_blocks(ONE, hashes_of([0, 1, 2, 3])) == 0
+    assert holders.match(hashes_of([0, 1, 2, 3])).shared_blocks == 0
 
 
 def test_shrinking_a_replica_evicts_the_oldest() -> None:
@@ -111,53 +111,86 @@ def test_clear_forgets_prefixes_and_keeps_replicas() -> None:
 
 
 class HoldersAgainstModel(RuleBasedStateMachine):
-    """`Holders` against the naive model: a list of paths, most recently used last, leaf-first eviction."""
+    """`Holders` against the naive model: for each replica a list of paths, oldest first, leaf-first eviction."""
 
     CAPACITY_BLOCKS = 6
 
     def __init__(self) -> None:
         super().__init__()
         self.holders = make_holders(self.CAPACITY_BLOCKS)
-        self.model: list[tuple[int, ...]] = []  # held nodes of the tree, oldest first
+        self.model: dict[ReplicaId, list[tuple[int, ...]]] = {ONE: [], TWO: []}
 
-    @rule(path=paths)
-    def insert(self, path: list[int]) -> None:
-        """Touch the path's nodes deepest first, then drop the oldest."""
-        self.holders.insert(ONE, hashes_of(path))
-        for depth in range(min(len(path), self.CAPACITY_BLOCKS), 0, -1):
+    def touch(self, replica_id: ReplicaId, path: list[int]) -> None:
+        """Put the path's nodes last, deepest first."""
+        held = self.model[replica_id]
+        for depth in range(len(path), 0, -1):
             node = tuple(path[:depth])
-            if node in self.model:
-                self.model.remove(node)
-            self.model.append(node)
-        del self.model[: max(0, len(self.model) - self.CAPACITY_BLOCKS)]
+            if node in held:
+                held.remove(node)
+            held.append(node)
 
-    @precondition(lambda self: self.model)
-    @rule(path=paths, num_kept=st.integers(0, 3))
-    def discard(self, path: list[int], num_kept: int) -> None:
-        """Drop the path's nodes from its end while nothing hangs below them."""
-        self.holders.discard_after(ONE, hashes_of(path), num_kept=num_kept)
-        for depth in range(len(path), num_kept, -1):
-            node = tuple(path[:depth])
-            if any(other[:depth] == node and len(other) > depth for other in self.model):
-                break
-            if node in self.model:
-                self.model.remove(node)
+    @rule(replica_id=replica_ids, path=paths)
+    def insert(self, replica_id: ReplicaId, path: list[int]) -> None:
+        """Touch the path's nodes, then drop the oldest."""
+        self.holders.insert(replica_id, hashes_of(path))
+        self.touch(replica_id, path[: self.CAPACITY_BLOCKS])
+        self.evict(replica_id, len(self.model[replica_id]) - self.CAPACITY_BLOCKS)
+
+    @rule(replica_id=replica_ids, num_blocks=st.integers(0, 4))
+    def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
+        """Whatever was used longest ago."""
+        self.holders.evict_oldest(replica_id, num_blocks)
+        self.evict(replica_id, num_blocks)
+
+    def evict(self, replica_id: ReplicaId, num_blocks: int) -> None:
+        """From the model."""
+        del self.model[replica_id][: max(0, num_blocks)]
+
+    @rule(replica_id=replica_ids, path=paths, num_kept=st.integers(0, 3))
+    def discard(self, replica_id: ReplicaId, path: list[int], num_kept: int) -> None:
+        """Drop the path's nodes from its end while nothing hangs below them; what stays has just been used."""
+        self.holders.discard_after(replica_id, hashes_of(path), num_kept=num_kept)
+        held = self.model[replica_id]
+        end = self.num_matched(replica_id, path)
+        if end <= num_kept:
+            return
+        while end > num_kept and not any(other[:end] == tuple(path[:end]) and len(other) > end for other in held):
+            held.remove(tuple(path[:end]))
+            end -= 1
+        self.touch(replica_id, path[:end])
+
+    @rule(replica_id=replica_ids)
+    def take_over(self, replica_id: ReplicaId) -> None:
+        """A router that joins believes the same, and goes on as this one would."""
+        joining = make_holders(self.CAPACITY_BLOCKS)
+        for each in (ONE, TWO):
+            joining.adopt(each, self.holders.export(each))
+            assert joining.export(each) == self.holders.export(each)
+        joining.add_replica(replica_id, capacity_blocks=self.CAPACITY_BLOCKS)
+        self.holders = joining
+
+    def num_matched(self, replica_id: ReplicaId, path: list[int]) -> int:
+        """The longest held prefix, counted one by one."""
+        end = 0
+        while end < len(path) and tuple(path[: end + 1]) in self.model[replica_id]:
+            end += 1
+        return end
 
     @rule(path=paths)
     def match(self, path: list[int]) -> None:
-        """The longest held prefix, counted one by one."""
-        expected = 0
-        while expected < len(path) and tuple(path[: expected + 1]) in self.model:
-            expected += 1
-        assert self.holders.matched_blocks(ONE, hashes_of(path)) == expected
+        """At both replicas at once."""
+        match = self.holders.match(hashes_of(path))
+        for replica_id in (ONE, TWO):
+            assert match.blocks_at(replica_id) == self.num_matched(replica_id, path)
 
     @invariant()
     def is_sound(self) -> None:
-        """No orphan, no excess, and nothing leaked to the other replica."""
+        """No orphan, no excess, and block by block what the model has."""
         self.holders.check_integrity()
-        assert self.holders.num_blocks(ONE) == len(self.model)
-        assert self.holders.num_blocks(TWO) == 0
+        for replica_id, held in self.model.items():
+            assert self.holders.num_blocks(replica_id) == len(held)
+            assert all(self.num_matched(replica_id, list(node)) == len(node) for node in held)
 
 
 TestHoldersAgainstModel = HoldersAgainstModel.TestCase
-TestHoldersAgainstModel.settings = settings(max_examples=60, stateful_step_count=30)
+TestHoldersAgainstModel.settings = settings(max_examples=100, stateful_step_count=40)

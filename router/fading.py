@@ -1,0 +1,41 @@
+"""Amounts that fade by half in a fixed time, all together, without touching each.
+
+An amount is stored as it would have been at the start of the epoch, so that later ones are stored larger and all fade
+alike (forward decay: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009).
+"""
+
+MAX_EPOCH_HALF_LIVES = 100
+"""Far from where floats end; then an epoch is over."""
+
+
+class Fading:
+    """The scale between amounts as stored and as they are now.
+
+    Args:
+        half_life_s: how fast amounts fade.
+
+    """
+
+    def __init__(self, *, half_life_s: float) -> None:
+        self._half_life_s = half_life_s
+        self._epoch_s: float | None = None
+        self._growth = 1.0
+
+    def advance(self, *, now: float) -> float | None:
+        """Let time pass up to now; returns, where that ends the epoch, by which factor to multiply what is stored."""
+        if self._epoch_s is None:
+            self._epoch_s = now
+        num_half_lives = (now - self._epoch_s) / self._half_life_s
+        if num_half_lives < MAX_EPOCH_HALF_LIVES:
+            self._growth = 2.0**num_half_lives
+            return None
+        self._epoch_s, self._growth = now, 1.0
+        return 2.0 ** -min(num_half_lives, 2.0 * MAX_EPOCH_HALF_LIVES)
+
+    def stored(self, amount: float) -> float:
+        """An amount of now, as it is stored."""
+        return amount * self._growth
+
+    def faded(self, stored: float) -> float:
+        """A stored amount, as it is now."""
+        return stored / self._growth
