@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 from router.blocks import cacheable_tokens
 from router.holders import Holders
-from router.load import LoadBook, ReplicaLoad
+from router.load import LoadBook
+from router.load_table import ReplicaLoad
 from router.ring import Ring
 from router.types import Replica, ReplicaId, RouteRequest
 
@@ -18,6 +19,8 @@ class Cluster:
     holders: Holders
     ring: Ring
     block_size: int
+    now: float = 0.0
+    """When the decision is made."""
     members: tuple[Replica, ...] = ()
     """Every replica there is."""
     replicas: tuple[Replica, ...] = ()
@@ -43,17 +46,27 @@ class Cluster:
         """Outstanding work at a replica."""
         return self.load[replica.replica_id]
 
+    def remaining_tokens(self, replica: Replica) -> float:
+        """Prefill tokens that a replica still has to compute, as far as can be guessed."""
+        return self.load.remaining_tokens(replica.replica_id, now=self.now)
+
+    @property
+    def mean_request_tokens(self) -> float:
+        """Work of a recent request; 0 where there was none."""
+        total = self.load.total
+        return total.recent_tokens / total.recent_requests if total.recent_requests > 0 else 0.0
+
     @property
     def mean_waiting(self) -> float:
         """Requests without a first token, for each replica in the choice."""
         num_outside = sum(self.load_of(replica).num_waiting for replica in self.outsiders)
-        return (self.load.num_waiting - num_outside) / len(self.replicas)
+        return (self.load.total.num_waiting - num_outside) / len(self.replicas)
 
     @property
     def mean_recent_tokens(self) -> float:
         """Recent work of each replica in the choice."""
         outside_tokens = sum(self.load_of(replica).recent_tokens for replica in self.outsiders)
-        return (self.load.recent_tokens - outside_tokens) / len(self.replicas)
+        return (self.load.total.recent_tokens - outside_tokens) / len(self.replicas)
 
     def cached_tokens(self, replica: Replica, request: RouteRequest) -> int:
         """Prompt tokens that the replica is believed to reuse for this request."""

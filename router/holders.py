@@ -35,14 +35,12 @@ class PrefixMatch(NamedTuple):
                 return step.end
         return 0
 
-
     def best_blocks(self, replica_ids: Collection[ReplicaId]) -> int:
         """The most that any of these replicas holds."""
         for step in reversed(self.steps):
             if any(each in replica_ids for each in step.run.holder_to_use):
                 return step.end
         return 0
-
 
     def least_blocks(self, replica_ids: Collection[ReplicaId]) -> int:
         """The least that any of these replicas holds."""

@@ -1,46 +1,29 @@
-"""Load of each replica as this router knows it: what is outstanding there, and the work it was sent lately.
+"""What this router has sent where, and what became of it.
 
-One process's view: its own reservations and its peers', taken back by receipts, and by expiry when a
-receipt never comes. Recent work is remembered because paced clients leave nothing outstanding between
-two turns: by pending work alone, a replica that gets every conversation would look as idle as the rest.
+One process's view: its own reservations and its peers', taken back by receipts, and by expiry when a receipt never
+comes.
 """
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
-from math import isclose
 
-from router.fading import Fading
-from router.load_order import LoadKey, LoadOrder
+from router.load_table import LoadTable, ReplicaLoad
+from router.progress import Progress
 from router.state import BookedRequest
 from router.types import ReplicaId, RequestId, Reservation
 
 
 @dataclass(slots=True)
-class ReplicaLoad:
-    """What is outstanding at one replica."""
+class _Desk:
+    """All about one replica."""
 
-    fading: Fading
-
-    pending_tokens: int = 0
-    """Prefill tokens not yet computed, over all requests sent there."""
-    num_waiting: int = 0
-    """Requests without a first token."""
-    num_running: int = 0
-    """Requests that are being decoded."""
-    stored_recent_tokens: float = 0.0
-    """As `fading` stores them."""
-
-    @property
-    def recent_tokens(self) -> float:
-        """Work sent there lately, in prefill tokens, what is pending included; fades."""
-        return self.fading.faded(self.stored_recent_tokens)
-
-    @property
-    def num_requests(self) -> int:
-        """Requests outstanding, waiting or running."""
-        return self.num_waiting + self.num_running
+    requests: dict[RequestId, None] = field(default_factory=dict)
+    """In the order in which they were sent."""
+    waiting: dict[RequestId, "_Claim"] = field(default_factory=dict)
+    """Those without a first token; the first is the one being computed, as engines serve who comes first."""
+    progress: Progress = field(default_factory=Progress)
 
 
 @dataclass(slots=True)
@@ -74,61 +57,55 @@ class LoadBook:
     """
 
     def __init__(self, *, half_life_s: float, answer_tokens: int, arrival_ttl_s: float, ttl_s: float) -> None:
-        self._fading = Fading(half_life_s=half_life_s)
+        self._table = LoadTable(half_life_s=half_life_s)
         self._answer_tokens = answer_tokens
         self._arrival_ttl_s = arrival_ttl_s
         self._ttl_s = ttl_s
-        self._loads: dict[ReplicaId, ReplicaLoad] = {}
+        self._desks: dict[ReplicaId, _Desk] = {}
         self._claims: dict[RequestId, _Claim] = {}
-        self._replica_to_requests: dict[ReplicaId, dict[RequestId, None]] = {}
         self._request_to_expiry: OrderedDict[RequestId, float] = OrderedDict()  # soonest first
         self._finished: OrderedDict[RequestId, float] = OrderedDict()  # when each ended
-        self._order = LoadOrder()
-        self._num_waiting = 0
-        self._stored_recent_tokens = 0.0
 
     @property
     def least_loaded_first(self) -> Iterable[ReplicaId]:
         """Every replica, by pending tokens, then requests being decoded, then recent work."""
-        return self._order
+        return self._table.least_loaded_first
 
     @property
-    def num_waiting(self) -> int:
-        """Requests without a first token, everywhere."""
-        return self._num_waiting
-
-    @property
-    def recent_tokens(self) -> float:
-        """Recent work of all replicas."""
-        return self._fading.faded(self._stored_recent_tokens)
+    def total(self) -> ReplicaLoad:
+        """Of all replicas together."""
+        return self._table.total
 
     def __contains__(self, replica_id: object) -> bool:
-        return replica_id in self._loads
+        return replica_id in self._table
 
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
-        return self._loads[replica_id]
+        return self._table[replica_id]
+
+    def remaining_tokens(self, replica_id: ReplicaId, *, now: float) -> float:
+        """Pending tokens, without those of the prompt being computed that have been computed by now, by guess."""
+        desk = self._desks[replica_id]
+        if not desk.waiting:
+            return self[replica_id].pending_tokens
+        head = next(iter(desk.waiting.values()))
+        return self[replica_id].pending_tokens - min(head.pending_tokens, desk.progress.tokens(now=now))
 
     def add_replica(self, replica_id: ReplicaId) -> None:
         """Start counting for a replica."""
-        if replica_id not in self._loads:
-            self._loads[replica_id] = ReplicaLoad(self._fading)
-            self._replica_to_requests[replica_id] = {}
-            self._change(replica_id)
+        if replica_id not in self._desks:
+            self._desks[replica_id] = _Desk()
+            self._table.add(replica_id)
 
     def remove_replica(self, replica_id: ReplicaId) -> None:
         """Drop a replica and every reservation on it."""
-        for request_id in tuple(self._replica_to_requests[replica_id]):
+        for request_id in tuple(self._desks[replica_id].requests):
             self._release(request_id)
-        self._change(replica_id, stored_recent_tokens=-self._loads[replica_id].stored_recent_tokens)
-        self._order.discard(replica_id)
-        del self._loads[replica_id], self._replica_to_requests[replica_id]
+        self._table.remove(replica_id)
+        del self._desks[replica_id]
 
     def fade(self, *, now: float) -> None:
         """Let recent work fade up to now."""
-        factor = self._fading.advance(now=now)
-        if factor is not None:
-            for replica_id, load in self._loads.items():
-                self._change(replica_id, stored_recent_tokens=load.stored_recent_tokens * (factor - 1))
+        self._table.fade(now=now)
 
     def reserve(self, reservation: Reservation, *, now: float) -> bool:
         """Book a request that was sent to a replica.
@@ -137,28 +114,28 @@ class LoadBook:
         """
         request_id = reservation.request.request_id
         replica_id = reservation.replica_id
-        if replica_id not in self._loads or request_id in self._claims or request_id in self._finished:
+        desk = self._desks.get(replica_id)
+        if desk is None or request_id in self._claims or request_id in self._finished:
             return False
         self.fade(now=now)  # or what is booked now would fade with what was booked long ago
-        self._claims[request_id] = _Claim(
+        claim = self._claims[request_id] = _Claim(
             reservation,
             pending_tokens=reservation.pending_tokens,
             prompt_tokens_left=_waited_for_tokens(reservation),
             reserved_at=now,
         )
-        self._replica_to_requests[replica_id][request_id] = None
+        if not desk.waiting:
+            desk.progress.start(now=now)
+        desk.requests[request_id] = None
+        desk.waiting[request_id] = claim
         self._request_to_expiry[request_id] = now + self._ttl_s
-        self._change(
-            replica_id,
-            pending_tokens=reservation.pending_tokens,
-            num_waiting=1,
-            stored_recent_tokens=self._fading.stored(reservation.pending_tokens + self._answer_tokens),
-        )
+        self._table.change(replica_id, pending_tokens=reservation.pending_tokens, num_waiting=1)
+        self._table.add_recent(replica_id, tokens=reservation.pending_tokens + self._answer_tokens, requests=1)
         return True
 
-    def add_recent(self, replica_id: ReplicaId, tokens: float) -> None:
+    def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
         """Remember more recent work of a replica than was booked here."""
-        self._change(replica_id, stored_recent_tokens=self._fading.stored(tokens))
+        self._table.add_recent(replica_id, tokens=tokens, requests=requests)
 
     def arrived(self, request_id: RequestId, *, now: float) -> None:
         """A sign of life from the replica: the request is there."""
@@ -185,8 +162,9 @@ class LoadBook:
 
         Those that it lists have shown a sign of life. One that was just sent may still be on its way.
         """
+        desk = self._desks.get(replica_id)
         lost = []
-        for request_id in self._replica_to_requests.get(replica_id, ()):
+        for request_id in () if desk is None else desk.requests:
             if request_id in outstanding:
                 self.arrived(request_id, now=now)
             elif self._is_due(request_id, now=now):
@@ -200,11 +178,11 @@ class LoadBook:
 
         With the prompt tokens that no receipt told of.
         """
-        booked = self._replica_to_requests.get(replica_id, {})
+        desk = self._desks.get(replica_id)
         missed = [
-            (request_id, prefilled_tokens - self._claims[request_id].prefilled_tokens)
-            for request_id, prefilled_tokens in request_to_prefilled_tokens.items()
-            if request_id in booked
+            (request_id, request_to_prefilled_tokens[request_id] - claim.prefilled_tokens)
+            for request_id, claim in (() if desk is None else desk.waiting.items())
+            if request_id in request_to_prefilled_tokens
         ]
         return [(request_id, missed_tokens) for request_id, missed_tokens in missed if missed_tokens > 0]
 
@@ -221,14 +199,9 @@ class LoadBook:
         released_tokens = claim.pending_tokens * done_tokens // claim.prompt_tokens_left
         claim.prompt_tokens_left -= done_tokens
         claim.pending_tokens -= released_tokens
-        num_started = not claim.is_waiting
-        self._change(
-            claim.reservation.replica_id,
-            pending_tokens=-released_tokens,
-            num_waiting=-num_started,
-            num_running=num_started,
-        )
-        return claim.reservation if num_started else None
+        self._desks[claim.reservation.replica_id].progress.prefilled(released_tokens, now=now)
+        self._after_prefill(claim, released_tokens)
+        return None if claim.is_waiting else claim.reservation
 
     def finished(self, request_id: RequestId, *, now: float) -> Reservation | None:
         """The request ended. Returns its reservation if it never completed its prefill."""
@@ -245,7 +218,7 @@ class LoadBook:
         """What is outstanding at a replica, for a router that joins."""
         return tuple(
             BookedRequest(claim.reservation, claim.pending_tokens, claim.prompt_tokens_left, claim.has_arrived)
-            for claim in map(self._claims.__getitem__, self._replica_to_requests[replica_id])
+            for claim in map(self._claims.__getitem__, self._desks[replica_id].requests)
         )
 
     def adopt(self, booked: BookedRequest, *, now: float) -> None:
@@ -256,15 +229,9 @@ class LoadBook:
         if booked.has_arrived:
             self.arrived(request_id, now=now)
         claim = self._claims[request_id]
-        pending_tokens = booked.pending_tokens - claim.pending_tokens
+        released_tokens = claim.pending_tokens - booked.pending_tokens
         claim.pending_tokens, claim.prompt_tokens_left = booked.pending_tokens, booked.prompt_tokens_left
-        num_started = not claim.is_waiting
-        self._change(
-            booked.reservation.replica_id,
-            pending_tokens=pending_tokens,
-            num_waiting=-num_started,
-            num_running=num_started,
-        )
+        self._after_prefill(claim, released_tokens)
 
     @property
     def num_remembered(self) -> int:
@@ -289,52 +256,38 @@ class LoadBook:
         claim = self._claims.pop(request_id)
         del self._request_to_expiry[request_id]
         replica_id = claim.reservation.replica_id
-        del self._replica_to_requests[replica_id][request_id]
-        is_waiting = claim.is_waiting
-        self._change(
+        desk = self._desks[replica_id]
+        del desk.requests[request_id]
+        is_waiting = desk.waiting.pop(request_id, None) is not None
+        self._table.change(
             replica_id, pending_tokens=-claim.pending_tokens, num_waiting=-is_waiting, num_running=-(not is_waiting)
         )
         return claim.reservation if is_waiting else None
 
-    def _change(
-        self,
-        replica_id: ReplicaId,
-        *,
-        pending_tokens: int = 0,
-        num_waiting: int = 0,
-        num_running: int = 0,
-        stored_recent_tokens: float = 0.0,
-    ) -> None:
-        """Add to a replica's load, and keep totals and order right. The one place where loads change."""
-        load = self._loads[replica_id]
-        load.pending_tokens += pending_tokens
-        load.num_waiting += num_waiting
-        load.num_running += num_running
-        load.stored_recent_tokens += stored_recent_tokens
-        self._num_waiting += num_waiting
-        self._stored_recent_tokens += stored_recent_tokens
-        self._order.put(self._key(replica_id))
-
-    def _key(self, replica_id: ReplicaId) -> LoadKey:
-        load = self._loads[replica_id]
-        return LoadKey(load.pending_tokens, load.num_running, load.stored_recent_tokens, replica_id)
+    def _after_prefill(self, claim: _Claim, released_tokens: int) -> None:
+        """Release tokens; a request whose prompt is complete waits no more."""
+        replica_id = claim.reservation.replica_id
+        if claim.is_waiting:
+            self._table.change(replica_id, pending_tokens=-released_tokens)
+            return
+        del self._desks[replica_id].waiting[claim.reservation.request.request_id]
+        self._table.change(replica_id, pending_tokens=-released_tokens, num_waiting=-1, num_running=1)
 
     def check_integrity(self) -> None:
         """Assert that the totals are the sum of the reservations."""
-        assert self._loads.keys() == self._replica_to_requests.keys()
-        assert sum(map(len, self._replica_to_requests.values())) == len(self._claims)
-        for replica_id, load in self._loads.items():
-            claims = [self._claims[request_id] for request_id in self._replica_to_requests[replica_id]]
+        assert sum(len(desk.requests) for desk in self._desks.values()) == len(self._claims)
+        for replica_id, desk in self._desks.items():
+            load = self[replica_id]
+            claims = [self._claims[request_id] for request_id in desk.requests]
+            assert desk.waiting.keys() == {
+                request_id for request_id in desk.requests if self._claims[request_id].is_waiting
+            }
             assert all(claim.reservation.replica_id == replica_id for claim in claims), replica_id
             num_waiting = sum(claim.is_waiting for claim in claims)
             assert load.pending_tokens == sum(claim.pending_tokens for claim in claims), (replica_id, load)
             assert load.num_waiting == num_waiting, (replica_id, load)
             assert load.num_running == len(claims) - num_waiting, (replica_id, load)
-        self._order.check_integrity()
-        assert list(self._order) == sorted(self._loads, key=self._key)
-        assert self._num_waiting == sum(load.num_waiting for load in self._loads.values())
-        stored_tokens = sum(load.stored_recent_tokens for load in self._loads.values())
-        assert isclose(self.recent_tokens, self._fading.faded(stored_tokens), rel_tol=1e-6, abs_tol=1e-6)
+        self._table.check_integrity()
         assert list(self._finished.values()) == sorted(self._finished.values()), "ended requests are not in order"
         assert self._claims.keys() == self._request_to_expiry.keys()
         expiries = list(self._request_to_expiry.values())

@@ -125,6 +125,7 @@ class Router:
     def prepare(self, *, now: float) -> None:
         """Bring load and choice up to date, for a decision now."""
         self.expire(now=now)
+        self.cluster.now = now
         self.cluster.load.fade(now=now)
         excluded = self.health.excluded(now=now)
         if excluded is not self._excluded:
@@ -199,6 +200,7 @@ class Router:
             held=self.cluster.holders.export(replica_id),
             booked=load.export(replica_id),
             recent_tokens=load[replica_id].recent_tokens,
+            recent_requests=load[replica_id].recent_requests,
         )
 
     def adopt(self, state: ReplicaState, *, now: float) -> None:
@@ -207,11 +209,17 @@ class Router:
             return
         self.cluster.holders.adopt(state.replica_id, state.held)
         load = self.cluster.load
-        recent_tokens = max(load[state.replica_id].recent_tokens, state.recent_tokens)
+        own = load[state.replica_id]
+        recent_tokens = max(own.recent_tokens, state.recent_tokens)
+        recent_requests = max(own.recent_requests, state.recent_requests)
         for booked in state.booked:
             load.adopt(booked, now=now)
         # Of the recent work, what was booked is a part.
-        load.add_recent(state.replica_id, recent_tokens - load[state.replica_id].recent_tokens)
+        load.add_recent(
+            state.replica_id,
+            tokens=recent_tokens - own.recent_tokens,
+            requests=recent_requests - own.recent_requests,
+        )
 
     def _claim(self, request: RouteRequest, replica: Replica) -> Reservation:
         cluster = self.cluster

@@ -37,3 +37,4 @@ class ReplicaState:
     """Most recently used first, and each after its parent."""
     booked: tuple[BookedRequest, ...]
     recent_tokens: float
+    recent_requests: float

@@ -1,0 +1,125 @@
+"""How much is outstanding at each replica, in all, and who has the least.
+
+Recent work is remembered because paced clients leave nothing outstanding between two turns: by pending work alone, a
+replica that gets every conversation would look as idle as the rest.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isclose
+
+from router.fading import Fading
+from router.load_order import LoadKey, LoadOrder
+from router.types import ReplicaId
+
+
+@dataclass(slots=True)
+class ReplicaLoad:
+    """What is outstanding at one replica, or at all of them together."""
+
+    fading: Fading
+    pending_tokens: int = 0
+    """Prefill tokens not yet computed, over all requests sent there."""
+    num_waiting: int = 0
+    """Requests without a first token."""
+    num_running: int = 0
+    """Requests that are being decoded."""
+    stored_recent_tokens: float = 0.0
+    stored_recent_requests: float = 0.0
+
+    @property
+    def num_requests(self) -> int:
+        """Requests outstanding, waiting or running."""
+        return self.num_waiting + self.num_running
+
+    @property
+    def recent_tokens(self) -> float:
+        """Work sent there lately, in prefill tokens, what is pending included; fades."""
+        return self.fading.faded(self.stored_recent_tokens)
+
+    @property
+    def recent_requests(self) -> float:
+        """How many requests that work was."""
+        return self.fading.faded(self.stored_recent_requests)
+
+
+class LoadTable:
+    """Loads, their total and their order, which change together.
+
+    Args:
+        half_life_s: how fast recent work fades.
+
+    """
+
+    def __init__(self, *, half_life_s: float) -> None:
+        self._fading = Fading(half_life_s=half_life_s)
+        self._loads: dict[ReplicaId, ReplicaLoad] = {}
+        self._order = LoadOrder()
+        self.total = ReplicaLoad(self._fading)
+
+    @property
+    def least_loaded_first(self) -> Iterable[ReplicaId]:
+        """Every replica, by pending tokens, then requests being decoded, then recent work."""
+        return self._order
+
+    def __contains__(self, replica_id: object) -> bool:
+        return replica_id in self._loads
+
+    def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
+        return self._loads[replica_id]
+
+    def add(self, replica_id: ReplicaId) -> None:
+        """Start counting for a replica."""
+        self._loads[replica_id] = ReplicaLoad(self._fading)
+        self.change(replica_id)
+
+    def remove(self, replica_id: ReplicaId) -> None:
+        """Drop a replica, at which nothing is outstanding."""
+        self._scale_recent(replica_id, 0)
+        self._order.discard(replica_id)
+        del self._loads[replica_id]
+
+    def fade(self, *, now: float) -> None:
+        """Let recent work fade up to now."""
+        factor = self._fading.advance(now=now)
+        if factor is not None:
+            for replica_id in self._loads:
+                self._scale_recent(replica_id, factor)
+
+    def change(
+        self, replica_id: ReplicaId, *, pending_tokens: int = 0, num_waiting: int = 0, num_running: int = 0
+    ) -> None:
+        """Add to what is outstanding at a replica."""
+        for load in (self._loads[replica_id], self.total):
+            load.pending_tokens += pending_tokens
+            load.num_waiting += num_waiting
+            load.num_running += num_running
+        self._order.put(self._key(replica_id))
+
+    def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
+        """Add to the recent work of a replica, as of the last `fade`."""
+        self._add_stored(replica_id, self._fading.stored(tokens), self._fading.stored(requests))
+
+    def _scale_recent(self, replica_id: ReplicaId, factor: float) -> None:
+        load = self._loads[replica_id]
+        self._add_stored(
+            replica_id, load.stored_recent_tokens * (factor - 1), load.stored_recent_requests * (factor - 1)
+        )
+
+    def _add_stored(self, replica_id: ReplicaId, tokens: float, requests: float) -> None:
+        for load in (self._loads[replica_id], self.total):
+            load.stored_recent_tokens += tokens
+            load.stored_recent_requests += requests
+        self._order.put(self._key(replica_id))
+
+    def _key(self, replica_id: ReplicaId) -> LoadKey:
+        load = self._loads[replica_id]
+        return LoadKey(load.pending_tokens, load.num_running, load.stored_recent_tokens, replica_id)
+
+    def check_integrity(self) -> None:
+        """Assert that total and order are those of the loads."""
+        self._order.check_integrity()
+        assert list(self._order) == sorted(self._loads, key=self._key)
+        for name in ("pending_tokens", "num_waiting", "num_running", "recent_tokens", "recent_requests"):
+            summed = sum(getattr(load, name) for load in self._loads.values())
+            assert isclose(getattr(self.total, name), summed, rel_tol=1e-6, abs_tol=1e-6), name
