@@ -6,6 +6,7 @@ but without KV events: the service then believes that workers hold what they wer
 
 import asyncio
 import os
+import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -42,6 +43,7 @@ class DynamoService:
         self._block_size = block_size
         self._loop = asyncio.new_event_loop()
         self._service = self._start_service()
+        weakref.finalize(self, _stop, self._service, self._loop)
         self._worker_ids = count()
         self._replica_to_worker: dict[ReplicaId, int] = {}
         self._replica_to_waiting: dict[ReplicaId, deque[RequestId]] = {}
@@ -129,3 +131,8 @@ class DynamoService:
             return await method(argument)
 
         return self._loop.run_until_complete(call())
+
+
+def _stop(service: Any, loop: asyncio.AbstractEventLoop) -> None:  # noqa: ANN401  untyped
+    service.shutdown()
+    loop.close()
