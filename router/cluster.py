@@ -1,6 +1,6 @@
 """The state that a policy decides on: replicas, their load, what they are believed to hold, and the ring."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from router.blocks import cacheable_tokens
@@ -8,7 +8,7 @@ from router.holders import Holders
 from router.load import LoadBook
 from router.load_table import ReplicaLoad
 from router.ring import Ring
-from router.types import Replica, ReplicaId, RouteRequest
+from router.types import BlockHash, Replica, ReplicaId, RouteRequest
 
 
 @dataclass(slots=True)
@@ -41,6 +41,10 @@ class Cluster:
         self.rank_to_replicas = {}
         for replica in self.replicas:
             self.rank_to_replicas.setdefault(replica.rank, []).append(replica)
+
+    def in_choice(self, replica_ids: Iterable[ReplicaId]) -> Iterator[Replica]:
+        """Those of them that are in the choice."""
+        return (self.id_to_replica[each] for each in replica_ids if each in self.id_to_replica)
 
     def load_of(self, replica: Replica) -> ReplicaLoad:
         """Outstanding work at a replica."""
@@ -76,7 +80,7 @@ class Cluster:
         """Prompt tokens that so many of its leading blocks spare."""
         return cacheable_tokens(request.num_prompt_tokens, num_blocks=num_blocks, block_size=self.block_size)
 
-    def successors(self, key: int, num: int) -> Sequence[Replica]:
+    def successors(self, key: BlockHash, num: int) -> Sequence[Replica]:
         """The first replicas in the choice on the ring, clockwise from the key."""
         successors: list[Replica] = []
         for rank in self.ring.successors(key):  # of every member: those out of the choice are passed over

@@ -4,6 +4,8 @@ An amount is stored as it would have been at the start of the epoch, so that lat
 alike (forward decay: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009).
 """
 
+import math
+
 MAX_EPOCH_HALF_LIVES = 100
 """Far from where floats end; then an epoch is over."""
 
@@ -27,10 +29,10 @@ class Fading:
             self._epoch_s = now
         num_half_lives = (now - self._epoch_s) / self._half_life_s
         if num_half_lives < MAX_EPOCH_HALF_LIVES:
-            self._growth = 2.0**num_half_lives
+            self._growth = math.exp2(num_half_lives)
             return None
         self._epoch_s, self._growth = now, 1.0
-        return 2.0 ** -min(num_half_lives, 2.0 * MAX_EPOCH_HALF_LIVES)
+        return math.exp2(-min(num_half_lives, 1000.0))
 
     def stored(self, amount: float) -> float:
         """An amount of now, as it is stored."""

@@ -42,14 +42,10 @@ class PrefixMatch(NamedTuple):
                 return step.end
         return 0
 
-    def least_blocks(self, replica_ids: Collection[ReplicaId]) -> int:
-        """The least that any of these replicas holds."""
-        least_blocks = 0
-        for step in self.steps:
-            if not all(each in step.run.holder_to_use for each in replica_ids):
-                break
-            least_blocks = step.end
-        return least_blocks
+    def blocks_at_all(self, num_replicas: int) -> int:
+        """Leading blocks that all of so many replicas hold."""
+        ends = (step.end for step in reversed(self.steps) if len(step.run.holder_to_use) == num_replicas)
+        return next(ends, 0)
 
 
 class Holders:

@@ -93,6 +93,7 @@ class Router:
             cluster.holders.add_replica(replica.replica_id, capacity_blocks=capacity_blocks)
         cluster.members = new
         cluster.ring = Ring({replica.rank for replica in new}, virtual_nodes=self._virtual_nodes)
+        cluster.set_choice(())
         self._excluded = None
 
     def choose(self, request: RouteRequest, *, now: float) -> Routed:
@@ -136,6 +137,7 @@ class Router:
         """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing."""
         if self.cluster.load.reserve(reservation, now=now):
             self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, num_ends=1)
+            self.policy.on_reserved(reservation)
 
     def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float) -> None:
         """The request reached a replica; where that is not the one it was sent to, it is booked anew there."""

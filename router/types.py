@@ -32,6 +32,8 @@ class RouteRequest:
     tenant: str
     num_prompt_tokens: int
     block_hashes: tuple[BlockHash, ...]
+    session_id: str = ""
+    """The client's own name for its conversation; empty if it gave none."""
 
 
 class Reason(StrEnum):
@@ -46,7 +48,7 @@ class Reason(StrEnum):
     NO_KEY = "no_key"
     """The prompt's tokens are unknown; the least loaded replica was taken."""
     BASELINE = "baseline"
-    """The policy does not look at prefixes."""
+    """The policy does not look at prefixes, or went by load because none matched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from router import RouterOptions
 from router.policies import PrefixAffinityOptions
 
-PolicyName = Literal["prefix_affinity", "round_robin", "power_of_two", "least_loaded"]
+PolicyName = Literal[
+    "prefix_affinity",
+    "round_robin",
+    "random",
+    "power_of_two",
+    "least_requests",
+    "least_loaded",
+    "session_hash",
+    "chwbl",
+    "llmd_approximate",
+    "sglang_cache_aware",
+]
 
 
 class SettingsError(ValueError):
@@ -26,10 +37,10 @@ class RoutingSettings(_Frozen):
 
     policy: PolicyName = "prefix_affinity"
     """The policy that steers. The others are baselines to compare with."""
-    weight_base: float = Field(2.0, ge=0)
-    """Cost of a prefill token computed for a request, in tokens of waiting."""
+    weight_base: float = Field(4.0, ge=0)
+    """Cost of a prefill token computed for a request, in tokens of waiting, when nobody waits."""
     weight_per_waiting: float = Field(2.0, ge=0)
-    """Added to the weight for each waiting request that a replica has on average."""
+    """Added for each waiting request a replica, where catching up takes as long as a mean request does."""
     decode_tokens: int = Field(16, ge=0)
     """How much a request being decoded delays a prefill there, in prefill tokens."""
     load_factor: float = Field(1.25, ge=1)

@@ -20,7 +20,7 @@ def random_keys(seed: int, count: int = NUM_KEYS) -> list[BlockHash]:
 def owners(rank_to_replica: Mapping[int, str], keys: Sequence[BlockHash], *, virtual_nodes: int) -> list[str]:
     """The replica that owns each key."""
     ring = Ring(rank_to_replica.keys(), virtual_nodes=virtual_nodes)
-    return [rank_to_replica[ring.successors(key)[0]] for key in keys]
+    return [rank_to_replica[next(ring.successors(key))] for key in keys]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import count, cycle
 from random import Random
 
+from loadtests.peers.table import make_policy
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.books import Books, BookSample
 from loadtests.replay.engine import Engine, EngineOptions
@@ -58,6 +59,8 @@ class Scenario:
     sample_s: float = 0.25
     """How often the routers' books are held against the truth."""
     block_size: int = BLOCK_SIZE_TOKENS
+    policy: str = ""
+    """Of `loadtests.peers`; empty for the one that the routing settings name."""
 
 
 @dataclass(slots=True)
@@ -208,13 +211,15 @@ class Simulation:
     def _start_router(self, index: int) -> RouterProcess:
         name = f"router-{index}"
         rng = Random(f"{name} {next(self._generations)} {self._scenario.seed}")
-        router = make_router(
-            self._members,
-            block_size=self._scenario.block_size,
-            routing=self._scenario.routing,
-            routers=self._scenario.routers,
-            rng=rng,
+        scenario = self._scenario
+        policy = make_policy(
+            scenario.policy or scenario.routing.policy,
+            scenario.routing.policy_options(),
+            rng,
+            block_size=scenario.block_size,
+            engine_of=lambda replica_id: self._replicas[replica_id].engine,
         )
+        router = make_router(self._members, policy=policy, block_size=scenario.block_size, routers=scenario.routers)
         return RouterProcess(name, router)
 
     def _restart(self, restart: Restart) -> None:

@@ -27,8 +27,8 @@ def test_silence_excludes_until_it_is_broken_or_has_lasted() -> None:
     """Out from 1 s to 11 s after its last word; then it gets its chance; a word ends it at once."""
     book = make_book()
     book.heard(ONE, is_serving=True, now=100)
-    seen = {now: book.exclusion(ONE, now=now) for now in (101, 101.5, 111, 111.5)}
-    assert seen == {101: None, 101.5: Exclusion.SILENT, 111: Exclusion.SILENT, 111.5: None}
+    seen = {now: book.exclusion(ONE, now=now) for now in (100.5, 101, 110.5, 111)}
+    assert seen == {100.5: None, 101: Exclusion.SILENT, 110.5: Exclusion.SILENT, 111: None}
     book.heard(ONE, is_serving=True, now=105)
     assert book.exclusion(ONE, now=105) is None
     assert book.heard_s_ago(ONE, now=105.5) == 0.5
@@ -49,8 +49,8 @@ def test_a_failed_connection_excludes_for_a_moment() -> None:
     """Heartbeats prove that it lives, not that it can be reached."""
     book = make_book()
     book.connection_failed(ONE, now=0)
-    book.heard(ONE, is_serving=True, now=1)
-    assert book.exclusion(ONE, now=1) is Exclusion.UNREACHABLE
+    book.heard(ONE, is_serving=True, now=1.5)
+    assert book.exclusion(ONE, now=1.5) is Exclusion.UNREACHABLE
     assert book.exclusion(ONE, now=2) is None
 
 
