@@ -30,16 +30,27 @@ class ReplicaProcess:
         self._agenda = agenda
         self._send = send
         self._numbers = count(1)
-        self._outstanding: set[RequestId] = set()
+        self._outstanding: dict[RequestId, None] = {}  # in order of arrival
         self._is_stepping = False
+        self._has_crashed = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is here."""
+        return not self._outstanding
 
     def submit(self, request_id: RequestId, request: TraceRequest) -> None:
         """A routed request arrives."""
-        self._outstanding.add(request_id)
+        self._outstanding[request_id] = None
         self.engine.submit(request_id, request)
         self._report(Arrived(request_id))
         if not self._is_stepping:
             self._step()
+
+    def crash(self) -> tuple[RequestId, ...]:
+        """Stop at once, for good; returns the requests that break off, in order of arrival here."""
+        self._has_crashed = True
+        return tuple(self._outstanding)
 
     def beat(self) -> None:
         """Send the heartbeat."""
@@ -52,9 +63,13 @@ class ReplicaProcess:
             self._agenda.after(duration_s, self._finish_step)
 
     def _finish_step(self) -> None:
+        if self._has_crashed:
+            return
         outputs = self.engine.finish_step()
-        self._outstanding.difference_update(each.request_id for each in outputs if isinstance(each, Finished))
         if outputs:
+            for each in outputs:
+                if isinstance(each, Finished):
+                    del self._outstanding[each.request_id]
             self._report(*outputs)
         self._step()
 
