@@ -81,6 +81,15 @@ class Engine:
             + self._options.decode_s * len(self._decoding)
         )
 
+    @property
+    def num_alike_steps(self) -> int:
+        """Further steps that will differ in nothing from the one that was started, if no request comes meanwhile."""
+        return 0 if self._prompts or not self._decoding else self._decoding[0][0] - self._num_steps
+
+    def skip_steps(self, num_steps: int) -> None:
+        """Let that many of the steps alike be over."""
+        self._num_steps += num_steps
+
     def finish_step(self) -> tuple[Prefilled | Finished, ...]:
         """The step's outputs, as far as routers care for them."""
         self.num_computed_tokens += self._in_step_tokens

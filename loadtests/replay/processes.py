@@ -1,7 +1,10 @@
 """The two kinds of processes, each with its side of the messages: what `serve_app` does around engine and router."""
 
 from collections.abc import Callable, Iterable
-from itertools import count
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import accumulate, count, islice, repeat, takewhile
+from operator import add
 from random import Random
 
 from loadtests.replay.agenda import Agenda
@@ -11,6 +14,26 @@ from loadtests.replay.trace import TraceRequest
 from router import Replica, ReplicaId, RequestId, Router
 from router.policies import make_policy
 from serve_app.settings import RouterSettings, RoutingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Steps alike that need no looking at, the last one excepted."""
+
+    start_s: float
+    step_s: float
+    num_steps: int
+
+    @property
+    def end_s(self) -> float:
+        """Summed step by step, so that no rounding tells whether a stretch was cut."""
+        return reduce(add, repeat(self.step_s, self.num_steps), self.start_s)
+
+    def until_after(self, now: float) -> "_Stretch":
+        """As far as the step that is under way now."""
+        ends_s = accumulate(repeat(self.step_s, self.num_steps), initial=self.start_s)
+        num_over = sum(1 for _ in takewhile(lambda end_s: end_s < now, islice(ends_s, 1, self.num_steps)))
+        return replace(self, num_steps=num_over + 1)
 
 
 class ReplicaProcess:
@@ -31,8 +54,7 @@ class ReplicaProcess:
         self._send = send
         self._numbers = count(1)
         self._outstanding: dict[RequestId, None] = {}  # in order of arrival
-        self._is_stepping = False
-        self._has_crashed = False
+        self._stretch: _Stretch | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -44,12 +66,14 @@ class ReplicaProcess:
         self._outstanding[request_id] = None
         self.engine.submit(request_id, request)
         self._report(Arrived(request_id))
-        if not self._is_stepping:
+        if self._stretch is None:
             self._step()
+        elif self._stretch.num_steps > 1:
+            self._plan(self._stretch.until_after(self._agenda.now_s))
 
     def crash(self) -> tuple[RequestId, ...]:
         """Stop at once, for good; returns the requests that break off, in order of arrival here."""
-        self._has_crashed = True
+        self._stretch = None
         return tuple(self._outstanding)
 
     def beat(self) -> None:
@@ -58,13 +82,19 @@ class ReplicaProcess:
 
     def _step(self) -> None:
         duration_s = self.engine.start_step()
-        self._is_stepping = duration_s is not None
-        if duration_s is not None:
-            self._agenda.after(duration_s, self._finish_step)
+        if duration_s is None:
+            self._stretch = None
+        else:
+            self._plan(_Stretch(self._agenda.now_s, duration_s, 1 + self.engine.num_alike_steps))
 
-    def _finish_step(self) -> None:
-        if self._has_crashed:
-            return
+    def _plan(self, stretch: "_Stretch") -> None:
+        self._stretch = stretch
+        self._agenda.at(stretch.end_s, partial(self._finish, stretch))
+
+    def _finish(self, stretch: "_Stretch") -> None:
+        if self._stretch is not stretch:
+            return  # it was cut short, or the replica crashed
+        self.engine.skip_steps(stretch.num_steps - 1)
         outputs = self.engine.finish_step()
         if outputs:
             for each in outputs:
