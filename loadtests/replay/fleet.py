@@ -93,6 +93,10 @@ class Fleet:
         """The process of a replica; None if it is gone."""
         return self._running.get(replica_id)
 
+    def engine_of(self, replica_id: ReplicaId) -> Engine:
+        """Also of a replica that is gone."""
+        return self._everyone[replica_id].engine
+
     def computed_tokens(self) -> dict[ReplicaId, int]:
         """By every replica that ever was."""
         return {replica_id: process.engine.num_computed_tokens for replica_id, process in self._everyone.items()}

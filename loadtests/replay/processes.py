@@ -5,15 +5,14 @@ from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import accumulate, count, islice, repeat, takewhile
 from operator import add
-from random import Random
 
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine
 from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled, Receipt
 from loadtests.replay.trace import TraceRequest
 from router import Replica, ReplicaId, RequestId, Router
-from router.policies import make_policy
-from serve_app.settings import RouterSettings, RoutingSettings
+from router.policies import Policy
+from serve_app.settings import RouterSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,11 +136,8 @@ class RouterProcess:
         self._replica_to_number[batch.replica_id] = max(batch.number, newest)
 
 
-def make_router(
-    replicas: Iterable[Replica], *, block_size: int, routing: RoutingSettings, routers: RouterSettings, rng: Random
-) -> Router:
+def make_router(replicas: Iterable[Replica], *, policy: Policy, block_size: int, routers: RouterSettings) -> Router:
     """A router as production builds it; it knows nothing yet but the replicas."""
-    policy = make_policy(routing.policy, routing.policy_options(), rng)
     router = Router(policy=policy, block_size=block_size, options=routers.router_options())
     router.set_replicas(replicas)
     return router

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import count, cycle
 from random import Random
 
+from loadtests.peers.table import make_policy
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.books import Books
 from loadtests.replay.engine import EngineOptions
@@ -67,6 +68,8 @@ class Scenario:
     sample_s: float = 0.25
     """How often the routers' books are held against the truth."""
     block_size: int = BLOCK_SIZE_TOKENS
+    policy: str = ""
+    """Of `loadtests.peers`; empty for the one that the routing settings name."""
 
 
 class Simulation:
@@ -142,6 +145,7 @@ class Simulation:
             tenant=request.tenant,
             num_prompt_tokens=request.num_prompt_tokens,
             block_hashes=request.block_hashes,
+            session_id=request.session_id,
         )
         answers = [self._would_choose(other, asked) for other in self._asked(router)]
         decision, reservation = router.router.choose(asked, now=self._agenda.now_s)
@@ -204,12 +208,16 @@ class Simulation:
     def _start_router(self, index: int) -> RouterProcess:
         name = f"router-{index}"
         rng = Random(f"{name} {next(self._generations)} {self._scenario.seed}")
+        scenario = self._scenario
+        policy = make_policy(
+            scenario.policy or scenario.routing.policy,
+            scenario.routing.policy_options(),
+            rng,
+            block_size=scenario.block_size,
+            engine_of=self._fleet.engine_of,
+        )
         router = make_router(
-            self._fleet.members,
-            block_size=self._scenario.block_size,
-            routing=self._scenario.routing,
-            routers=self._scenario.routers,
-            rng=rng,
+            self._fleet.members, policy=policy, block_size=scenario.block_size, routers=scenario.routers
         )
         return RouterProcess(name, router)
 
