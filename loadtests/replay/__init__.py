@@ -6,6 +6,7 @@ from a generator that was passed in, so a run is a function of its scenario.
 trace         requests: how long, which prefix blocks, who continues whom
 sessions      who continues whom, where the trace does not say
 arrivals      when requests come
+tenants       whose request it is, and what is shared
 prefix_cache  the blocks that an engine holds
 engine        a vLLM-like engine, one step at a time
 agenda        what happens when
@@ -17,4 +18,6 @@ books         what the routers have booked, against the truth
 simulation    all of it together
 findings      what a run finds out as it goes
 results       what a run gives, and its summary
+bounds        the hit rates of one cache for all, and of an infinite one
+intervals     means and ratios over seeds, with their intervals
 """

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from loadtests.replay.books import BookSample
 from loadtests.replay.receipts import Prefilled
-from loadtests.replay.results import RequestRecord, Run
+from loadtests.replay.results import CacheSample, RequestRecord, Run
 from router import ReplicaId, RequestId
 
 
@@ -26,6 +26,8 @@ class Findings:
     def __init__(self) -> None:
         self.sent: dict[RequestId, Sent] = {}
         self.samples: list[BookSample] = []
+        self.cache_samples: list[CacheSample] = []
+        self.deciding_s = 0.0
         self.num_finished = 0
         self._num_asked = 0
         self._num_agreed = 0
@@ -62,6 +64,7 @@ class Findings:
         return Run(
             records=tuple(self._number_to_record.values()),
             samples=tuple(self.samples),
+            cache_samples=tuple(self.cache_samples),
             num_finished=self.num_finished,
             num_asked=self._num_asked,
             num_agreed=self._num_agreed,
@@ -69,4 +72,5 @@ class Findings:
             end_s=self._end_s,
             replica_to_computed_tokens=dict(replica_to_computed_tokens),
             router_to_reservations_left=dict(router_to_reservations_left),
+            deciding_s=self.deciding_s,
         )

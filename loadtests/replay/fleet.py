@@ -10,7 +10,8 @@ from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine, EngineOptions
 from loadtests.replay.processes import ReplicaProcess
 from loadtests.replay.receipts import Batch
-from router import Replica, ReplicaId, RequestId
+from loadtests.replay.results import CacheSample
+from router import BlockHash, Replica, ReplicaId, RequestId
 
 
 class Change(StrEnum):
@@ -96,6 +97,12 @@ class Fleet:
     def engine_of(self, replica_id: ReplicaId) -> Engine:
         """Also of a replica that is gone."""
         return self._everyone[replica_id].engine
+
+    def sample_caches(self) -> CacheSample:
+        """What the members hold now."""
+        caches = [process.engine.cache for process in self.processes()]
+        distinct = set[BlockHash]().union(*(cache.block_hashes() for cache in caches))
+        return CacheSample(self._agenda.now_s, sum(map(len, caches)), len(distinct))
 
     def computed_tokens(self) -> dict[ReplicaId, int]:
         """By every replica that ever was."""

@@ -1,5 +1,6 @@
 """All of it together: requests reach the routers in turn, as HAProxy hands them out, and messages travel."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -65,18 +66,34 @@ class Scenario:
     """Whether a request comes only after its predecessor's answer, as much later as the two are apart in the trace."""
     is_asking: bool = True
     """Whether the other routers are asked what they would choose; policies with a memory of their own notice that."""
-    sample_s: float = 0.25
-    """How often the routers' books are held against the truth."""
+    sample_s: float | None = 0.25
+    """How often the routers' books are held against the truth; None for never."""
+    cache_sample_s: float | None = None
+    """How often it is counted how many replicas hold each block."""
     block_size: int = BLOCK_SIZE_TOKENS
     policy: str = ""
     """Of `loadtests.peers`; empty for the one that the routing settings name."""
 
 
-class Simulation:
-    """One run of a scenario."""
+Clock = Callable[[], float]
 
-    def __init__(self, scenario: Scenario) -> None:
+
+def _no_clock() -> float:
+    return 0.0
+
+
+class Simulation:
+    """One run of a scenario.
+
+    Args:
+        scenario: decides everything that happens.
+        clock: real seconds, to measure how long decisions take; nothing depends on it.
+
+    """
+
+    def __init__(self, scenario: Scenario, *, clock: Clock = _no_clock) -> None:
         self._scenario = scenario
+        self._clock = clock
         self._agenda = Agenda()
         self._transport = Transport(
             delay_s=scenario.delay_s, faults=scenario.faults, rng=Random(f"transport {scenario.seed}")
@@ -96,7 +113,7 @@ class Simulation:
         self._routers = [self._start_router(index) for index in range(scenario.num_routers)]
         self._turns = cycle(range(scenario.num_routers))
         self._books = Books(settle_s=2 * scenario.delay_s)
-        self._agenda.every(scenario.sample_s, self._sample_books, first_s=scenario.sample_s)
+        self._plan_samples()
         self._request_ids = count()
         self._found = Findings()
 
@@ -132,6 +149,13 @@ class Simulation:
         for change in scenario.changes:
             self._agenda.at(change.at_s, partial(self._change, change))
 
+    def _plan_samples(self) -> None:
+        sample_s, cache_sample_s = self._scenario.sample_s, self._scenario.cache_sample_s
+        if sample_s is not None:
+            self._agenda.every(sample_s, self._sample_books, first_s=sample_s)
+        if cache_sample_s is not None:
+            self._agenda.every(cache_sample_s, self._sample_caches, first_s=cache_sample_s)
+
     def _arrive(self, number: int) -> None:
         self._route(number, arrival_s=self._agenda.now_s)
 
@@ -148,7 +172,9 @@ class Simulation:
             session_id=request.session_id,
         )
         answers = [self._would_choose(other, asked) for other in self._asked(router)]
+        started_s = self._clock()
         decision, reservation = router.router.choose(asked, now=self._agenda.now_s)
+        self._found.deciding_s += self._clock() - started_s
         self._found.asked(answers, decision.replica_id)
         self._found.sent[request_id] = Sent(number, arrival_s, router.name)
         self._books.sent(request_id, now=self._agenda.now_s)
@@ -264,3 +290,7 @@ class Simulation:
             self._found.samples.append(
                 self._books.sample(process.router, self._fleet.processes(), now=self._agenda.now_s)
             )
+
+    def _sample_caches(self) -> None:
+        if self._found.num_finished < len(self._scenario.requests):
+            self._found.cache_samples.append(self._fleet.sample_caches())

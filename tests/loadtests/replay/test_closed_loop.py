@@ -4,9 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtests.replay.engine import EngineOptions
-from loadtests.replay.prefix_cache import PrefixCache
-from loadtests.replay.results import RequestRecord, Run, hit_rate
+from loadtests.replay.results import RequestRecord, Run
 from loadtests.replay.simulation import Scenario, Simulation
 from router import RequestId
 from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_scenario, make_trace_request
@@ -53,19 +51,3 @@ def test_requests_that_follow_nobody_come_as_in_the_trace() -> None:
     """Closed loop changes nothing for them."""
     scenario = make_scenario()
     assert Simulation(replace(scenario, is_closed_loop=True)).run() == Simulation(scenario).run()
-
-
-def test_one_replica_hits_what_one_lru_of_its_size_would() -> None:
-    """One request at a time: the run's hits are those of the plain cache over the trace's order."""
-    requests = tuple(
-        replace(request, predecessor=number - 1 if number else None)
-        for number, request in enumerate(make_scenario().requests)
-    )
-    engine = EngineOptions(kv_capacity_tokens=30 * BLOCK_SIZE)
-    scenario = Scenario(requests, 1, 1, 1, engine=engine, block_size=BLOCK_SIZE, is_closed_loop=True)
-    cache, num_hits = PrefixCache(capacity_blocks=30), 0
-    for request in requests:
-        num_hits += cache.num_held(request.block_hashes)
-        cache.use(request.block_hashes)
-    prompt_tokens = sum(request.num_prompt_tokens for request in requests)
-    assert 0.2 < hit_rate(Simulation(scenario).run().records) == num_hits * BLOCK_SIZE / prompt_tokens
