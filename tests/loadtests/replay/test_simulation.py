@@ -116,7 +116,7 @@ def test_the_replicas_lists_make_up_for_lost_receipts() -> None:
 def test_caches_are_sampled_while_requests_run() -> None:
     """Of three replicas, each block held is held by one to three, and the common system prompt by more than one."""
     run = Simulation(replace(make_scenario(), cache_sample_s=5)).run()
-    assert [sample.time_s for sample in run.cache_samples] == [5.0 * number for number in range(1, 6)]
+    assert [sample.time_s for sample in run.cache_samples] == [5.0 * number for number in range(1, 7)]
     assert all(each.num_distinct < each.num_held <= 3 * each.num_distinct for each in run.cache_samples)
 
 
