@@ -1,4 +1,4 @@
-"""When requests come: the trace's own stamps, spread, or sessions that start at random; at the pace of a load."""
+"""When requests come: the trace's own stamps, spread, or sessions that start at random; at a given pace."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -31,31 +31,28 @@ def spread_stamps(trace: Trace, *, rng: Random | None) -> tuple[TraceRequest, ..
     return tuple(_spread(trace.requests, rng))
 
 
-def scale_to_load(
-    requests: Sequence[TraceRequest], *, load: float, num_replicas: int, prefill_tokens_per_s: float
-) -> tuple[TraceRequest, ...]:
-    """The same requests at another pace: `load` is all prompt tokens a second over what all replicas can prefill."""
+def scale_to_pace(requests: Sequence[TraceRequest], *, prompt_tokens_per_s: float) -> tuple[TraceRequest, ...]:
+    """The same requests, from 0 on, with so many prompt tokens a second from the first arrival to the last."""
     if not requests:
         raise TraceError("the trace has no requests")
     prompt_tokens = sum(request.num_prompt_tokens for request in requests)
-    wanted_s = prompt_tokens / (load * num_replicas * prefill_tokens_per_s)
     start_s, span_s = requests[0].arrival_s, requests[-1].arrival_s - requests[0].arrival_s
-    pace = wanted_s / span_s if span_s else 0.0
+    pace = prompt_tokens / prompt_tokens_per_s / span_s if span_s else 0.0
     return tuple(replace(request, arrival_s=(request.arrival_s - start_s) * pace) for request in requests)
 
 
 def start_sessions(
-    trace: Trace, *, load: float, num_replicas: int, prefill_tokens_per_s: float, think_s: float, rng: Random
+    trace: Trace, *, prompt_tokens_per_s: float, think_s: float, rng: Random
 ) -> tuple[TraceRequest, ...]:
-    """Sessions in random order, started as a Poisson process whose rate is the load, if every answer came at once.
+    """Sessions in random order, started as a Poisson process at a rate that gives so many prompt tokens a second.
 
     A turn comes as long after the one before as recorded, or `think_s` later where that is unknown: gaps between
-    turns are what they are, whatever the load.
+    turns are what they are, whatever the pace.
     """
     sessions = [list(turns) for _, turns in groupby(trace.requests, key=lambda each: each.session_id)]
     rng.shuffle(sessions)
     prompt_tokens = sum(request.num_prompt_tokens for request in trace.requests)
-    sessions_per_s = load * num_replicas * prefill_tokens_per_s * len(sessions) / prompt_tokens
+    sessions_per_s = prompt_tokens_per_s * len(sessions) / prompt_tokens
     start_s, started = 0.0, []
     for turns in sessions:
         started += [replace(turn, arrival_s=start_s + at_s) for turn, at_s in _turn_times(turns, think_s)]

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from loadtests.replay.arrivals import load_trace, scale_to_load, start_sessions
+from loadtests.replay.arrivals import load_trace, scale_to_pace, start_sessions
 from loadtests.replay.trace import Trace, TraceError, TraceKind, TraceRequest, read_trace
 from tests.loadtests.replay.test_trace import row, session_row, write
 
@@ -23,8 +23,8 @@ def sessions_trace(tmp_path: Path, *, num_sessions: int = 200, with_times: bool 
 
 
 def start(trace: Trace, *, seed: int = 1) -> tuple[TraceRequest, ...]:
-    """At 3.3 sessions/s: half of what two replicas of 330 tokens/s can."""
-    return start_sessions(trace, load=0.5, num_replicas=2, prefill_tokens_per_s=330, think_s=2, rng=Random(seed))
+    """At 3.3 sessions a second."""
+    return start_sessions(trace, prompt_tokens_per_s=330, think_s=2, rng=Random(seed))
 
 
 def turns_of(requests: Sequence[TraceRequest], session_id: str) -> list[TraceRequest]:
@@ -51,10 +51,10 @@ def test_requests_of_one_stamp_are_spread_at_random(tmp_path: Path) -> None:
     assert all(3 <= arrival_s < 6 for arrival_s in arrivals_s)
 
 
-def test_a_load_is_prompt_tokens_over_what_replicas_can_prefill(tmp_path: Path) -> None:
-    """4,100 tokens at half of what two replicas of 1,000 tokens/s can: 4.1 s from the first arrival to the last."""
+def test_a_pace_is_prompt_tokens_a_second(tmp_path: Path) -> None:
+    """4,100 tokens at 1,000 a second: 4.1 s from the first arrival to the last."""
     requests = load_trace(write(tmp_path / "trace.jsonl", *[row(stamp) for stamp in (3000, 6000, 9000, 15000)]))
-    scaled = scale_to_load(requests, load=0.5, num_replicas=2, prefill_tokens_per_s=1000)
+    scaled = scale_to_pace(requests, prompt_tokens_per_s=1000)
     assert [request.arrival_s for request in scaled] == pytest.approx([0, 1.025, 2.05, 4.1])
     assert scaled[0].block_hashes == requests[0].block_hashes
 
@@ -62,10 +62,10 @@ def test_a_load_is_prompt_tokens_over_what_replicas_can_prefill(tmp_path: Path) 
 def test_an_empty_trace_cannot_be_paced() -> None:
     """There is nothing to pace."""
     with pytest.raises(TraceError, match="no requests"):
-        scale_to_load((), load=1, num_replicas=1, prefill_tokens_per_s=1)
+        scale_to_pace((), prompt_tokens_per_s=1)
 
 
-def test_sessions_start_as_a_poisson_process_at_the_load(tmp_path: Path) -> None:
+def test_sessions_start_as_a_poisson_process(tmp_path: Path) -> None:
     """200 sessions of 99 tokens in about 60 s, with gaps as uneven as a Poisson process's (deviation = mean)."""
     starts_s = [each.arrival_s for each in start(sessions_trace(tmp_path)) if each.predecessor is None]
     gaps_s = [later - earlier for earlier, later in pairwise(starts_s)]
