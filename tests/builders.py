@@ -3,7 +3,7 @@
 from random import Random
 
 from router import Replica, ReplicaId, RequestId, Router, RouteRequest, RouterOptions, hash_blocks, root_hash
-from router.policies import PrefixAffinityOptions, make_policy
+from router.policies import Policy, PrefixAffinityOptions, make_policy
 
 BLOCK_SIZE = 4
 ROOT = root_hash(model="m", adapter="", tenant="t", cache_salt="")
@@ -17,25 +17,27 @@ def make_replica(rank: int, *, kv_capacity_tokens: int = 400, generation: int = 
     return Replica(ReplicaId(f"app#LLM#r{rank}g{generation}"), rank, kv_capacity_tokens)
 
 
-def make_request(request_id: str, *blocks: int, num_prompt_tokens: int | None = None) -> RouteRequest:
+def make_request(
+    request_id: str, *blocks: int, num_prompt_tokens: int | None = None, session_id: str = ""
+) -> RouteRequest:
     """A request for a prompt of full blocks, each named by a number; it ends one token into the next block."""
     token_ids = [block for block in blocks for _ in range(BLOCK_SIZE)]
     num_tokens = len(token_ids) + 1 if num_prompt_tokens is None else num_prompt_tokens
     hashes = hash_blocks(token_ids, block_size=BLOCK_SIZE, root=ROOT)
-    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, hashes)
+    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, hashes, session_id)
 
 
 def make_router(
-    policy: str = "prefix_affinity",
+    policy: str | Policy = "prefix_affinity",
     *,
     num_replicas: int = 2,
     kv_capacity_tokens: int = 400,
     seed: int = 0,
     ttl_s: float = 60,
 ) -> Router:
-    """A router over a few replicas."""
+    """A router over a few replicas; the policy by name, or made already."""
     router = Router(
-        policy=make_policy(policy, OPTIONS, Random(seed)),
+        policy=make_policy(policy, OPTIONS, Random(seed)) if isinstance(policy, str) else policy,
         block_size=BLOCK_SIZE,
         options=RouterOptions(
             virtual_nodes=64,

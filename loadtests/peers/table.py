@@ -1,8 +1,11 @@
 """Every policy that a simulation can run, by name."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from random import Random
 
+from loadtests.peers.dynamo_rule import DynamoRule
+from loadtests.peers.dynamo_service import DynamoService
 from loadtests.peers.greedy_oracle import GreedyOracle
 from loadtests.peers.llmd_scraped import LlmdScraped
 from loadtests.peers.ray_prefix import RayPrefix
@@ -13,12 +16,20 @@ from router.policies import Policy, PrefixAffinityOptions
 EngineOf = Callable[[ReplicaId], Engine]
 
 _NAME_TO_FACTORY: dict[str, Callable[[Random, int, EngineOf], Policy]] = {
-    RayPrefix.name: lambda rng, block_size, _engine_of: RayPrefix(rng, block_size=block_size),
     LlmdScraped.name: lambda rng, _block_size, engine_of: LlmdScraped(rng, engine_of=engine_of),
+    RayPrefix.name: lambda rng, block_size, _engine_of: RayPrefix(rng, block_size=block_size),
+    DynamoService.name: lambda _rng, block_size, _engine_of: DynamoService(block_size=block_size),
+    DynamoRule.name: lambda rng, _block_size, engine_of: DynamoRule(rng, engine_of=engine_of),
     GreedyOracle.name: lambda rng, _block_size, engine_of: GreedyOracle(rng, engine_of=engine_of),
 }
+_NAME_TO_PACKAGE = {RayPrefix.name: "ray", DynamoService.name: "dynamo"}
 
 POLICY_NAMES = (*policies.POLICY_NAMES, *_NAME_TO_FACTORY)
+
+
+def installed_names() -> tuple[str, ...]:
+    """Those whose packages are there."""
+    return tuple(name for name in POLICY_NAMES if name not in _NAME_TO_PACKAGE or find_spec(_NAME_TO_PACKAGE[name]))
 
 
 def make_policy(

@@ -116,6 +116,12 @@ class Engine:
         decoding_tokens = sum(prompt.computed_tokens for _, _, prompt in self._decoding)
         return decoding_tokens + sum(prompt.computed_tokens for prompt in self._prompts)
 
+    @property
+    def active_tokens(self) -> int:
+        """Prompt tokens of all requests that are here."""
+        decoding_tokens = sum(prompt.request.num_prompt_tokens for _, _, prompt in self._decoding)
+        return decoding_tokens + sum(prompt.request.num_prompt_tokens for prompt in self._prompts)
+
     def reusable_tokens(self, num_prompt_tokens: int, block_hashes: Sequence[BlockHash]) -> int:
         """Cached tokens of a prompt, without its last one: it is always computed, for its logits."""
         max_blocks = (num_prompt_tokens - 1) // self._block_size

@@ -19,8 +19,8 @@ LOAD_FACTOR = 1.25
 class Chwbl(Unlearning):
     """The first replica clockwise from the prompt's head that is within the bound, else the owner.
 
-    KubeAI's head is the first 100 characters of the first user message; here it is the first block. Without a key, the
-    request's own id.
+    KubeAI's head is the first 100 characters of the first user message. Tokens do not tell where that begins, so here
+    it is the first block after what other prompts begin with too: the system prompt. Without a key, the request's id.
     """
 
     name = "chwbl"
@@ -30,13 +30,19 @@ class Chwbl(Unlearning):
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
         """The owner, or who comes next."""
-        has_key = bool(request.block_hashes)
-        key = request.block_hashes[0] if has_key else xxhash.xxh3_64_intdigest(request.request_id.encode())
-        in_order = self._ring.in_order(key, cluster)
+        in_order = self._ring.in_order(_key(request, cluster), cluster)
         loads = [cluster.load_of(replica).num_requests for replica in in_order]
         bound = LOAD_FACTOR * (sum(loads) + 1) / len(loads)
         within = (replica for replica, load in zip(in_order, loads, strict=True) if not sum(loads) or load + 1 <= bound)
         chosen = next(within, in_order[0])
-        if not has_key:
+        if not request.block_hashes:
             return Choice(chosen, Reason.NO_KEY)
         return Choice(chosen, Reason.RING if chosen == in_order[0] else Reason.SPILL)
+
+
+def _key(request: RouteRequest, cluster: Cluster) -> int:
+    if not request.block_hashes:
+        return xxhash.xxh3_64_intdigest(request.request_id.encode())
+    shared_tokens = (cluster.shared_tokens(replica, request) for replica in cluster.replicas)
+    num_shared_blocks = min(filter(None, shared_tokens), default=0) // cluster.block_size
+    return request.block_hashes[min(num_shared_blocks, len(request.block_hashes) - 1)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from router.cluster import Cluster
 from router.policies.policy import Choice
 from router.policies.sent_prefixes import SentPrefixes
-from router.types import Reason, Replica, Reservation, RouteRequest
+from router.types import Reason, Replica, ReplicaId, Reservation, RouteRequest
 
 # The weights of llm-d-router's default profile.
 PREFIX_WEIGHT = 3.0
@@ -69,6 +69,11 @@ class LlmdApproximate:
         ]
         best = max(range(len(scores)), key=lambda index: (scores[index], self._rng.random()))
         return Choice(cluster.replicas[best], _reason(matches, best))
+
+    @property
+    def replica_ids(self) -> frozenset[ReplicaId]:
+        """Whose prefixes are remembered."""
+        return self.sent.replica_ids
 
     def on_reserved(self, reservation: Reservation) -> None:
         """Remembered as soon as it is scheduled."""

@@ -11,7 +11,7 @@ from router.cluster import Cluster
 from router.policies.least_requests import LeastRequests
 from router.policies.policy import Choice
 from router.policies.sent_prefixes import SentPrefixes
-from router.types import Reason, Replica, Reservation, RouteRequest
+from router.types import Reason, Replica, ReplicaId, Reservation, RouteRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,11 @@ class SglangCacheAware:
         if self._is_imbalanced(cluster):
             return Choice(self._least_requests.among(cluster.replicas, cluster), Reason.SPILL)
         return Choice(self._least_requests.among(holders, cluster), Reason.PREFIX)
+
+    @property
+    def replica_ids(self) -> frozenset[ReplicaId]:
+        """Whose prefixes are remembered."""
+        return self.sent.replica_ids
 
     def on_reserved(self, reservation: Reservation) -> None:
         """Goes into the tree when it is sent, by prefix or by queue."""

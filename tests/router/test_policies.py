@@ -1,59 +1,13 @@
-"""One contract for every policy, then what is special to ours."""
+"""Policies by name, the simplest of them, and what is special to ours."""
 
 from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from router import Reason, ReplicaId, Reservation, Router, RoutingDecision, UnknownPolicyError
-from router.policies import POLICY_NAMES, make_policy
+from router.policies import make_policy
 from tests.builders import OPTIONS, make_replica, make_request, make_router
-
-blocks = st.lists(st.integers(1, 4), max_size=5)
-
-
-@pytest.mark.parametrize("policy", POLICY_NAMES)
-class TestContract:
-    """What holds for every policy."""
-
-    @given(prompts=st.lists(blocks, min_size=1, max_size=20), num_replicas=st.integers(1, 5), seed=st.integers(0, 99))
-    def test_it_chooses_a_known_replica_and_books_it(
-        self, policy: str, prompts: list[list[int]], num_replicas: int, seed: int
-    ) -> None:
-        """Whatever the prompts, keyed or not; and nothing stays booked when all have ended."""
-        router = make_router(policy, num_replicas=num_replicas, seed=seed)
-        known = {replica.replica_id for replica in router.cluster.replicas}
-        for number, prompt in enumerate(prompts):
-            decision, reservation = router.choose(make_request(str(number), *prompt), now=0)
-            assert decision.replica_id in known
-            assert decision.policy == policy
-            assert decision.believed_cached_tokens <= decision.best_cached_tokens <= decision.num_prompt_tokens
-            assert reservation.pending_tokens == decision.num_prompt_tokens - decision.believed_cached_tokens
-            router.check_integrity()
-        for number in range(len(prompts)):
-            router.on_finished(make_request(str(number)).request_id, now=0)
-        assert all(router.cluster.load_of(replica).num_requests == 0 for replica in router.cluster.replicas)
-
-    def test_ties_are_not_broken_by_position(self, policy: str) -> None:
-        """Idle and equal replicas all get their share of unrelated requests, whoever is first in the list."""
-        router = make_router(policy, num_replicas=4)
-        chosen = set()
-        for number in range(200):
-            decision, _ = router.choose(make_request(str(number), 1000 + number, 2000 + number), now=0)
-            router.on_finished(decision.request_id, now=0)
-            chosen.add(decision.replica_id)
-        assert len(chosen) == 4
-
-    def test_the_same_seed_gives_the_same_choices(self, policy: str) -> None:
-        """So that a replay can be repeated."""
-
-        def choices() -> list[str]:
-            router = make_router(policy, num_replicas=3, seed=7)
-            return [router.choose(make_request(str(n), n), now=0).decision.replica_id for n in range(30)]
-
-        assert choices() == choices()
 
 
 def test_an_unknown_policy_is_refused_by_name() -> None:

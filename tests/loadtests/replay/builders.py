@@ -62,10 +62,15 @@ def make_engine() -> Engine:
     return Engine(OPTIONS, block_size=BLOCK_SIZE)
 
 
+def make_replicas(num_replicas: int) -> list[Replica]:
+    """Of the engine's size."""
+    return [Replica(ReplicaId(f"replica-{rank}"), rank, OPTIONS.kv_capacity_tokens) for rank in range(num_replicas)]
+
+
 def make_small_router(num_replicas: int = 1) -> Router:
     """A router with production's settings."""
     return make_router(
-        [Replica(ReplicaId(f"replica-{rank}"), rank, OPTIONS.kv_capacity_tokens) for rank in range(num_replicas)],
+        make_replicas(num_replicas),
         policy=make_policy("prefix_affinity", RoutingSettings().policy_options(), Random(1)),
         block_size=BLOCK_SIZE,
         routers=RouterSettings(),

@@ -57,6 +57,22 @@ def test_a_prefix_is_reused_from_the_moment_it_is_scheduled() -> None:
     assert engine.pending_tokens() == 0
 
 
+def test_an_engine_knows_who_waits_and_what_is_in_use() -> None:
+    """Prompts of 150 and 33 tokens, steps of 100: the second waits, then both run, then both decode."""
+    engine = make_engine()
+    engine.submit(RequestId("first"), make_trace_request(*range(9), extra_tokens=6, output_tokens=3))
+    engine.submit(RequestId("second"), make_trace_request(1, 2, output_tokens=3))
+    seen = []
+    for _ in range(3):
+        seen.append((engine.num_waiting, engine.used_tokens, engine.active_tokens))
+        engine.start_step()
+        engine.finish_step()
+    assert seen == [(2, 0, 183), (1, 100, 183), (0, 183, 183)]
+    while engine.start_step() is not None:
+        engine.finish_step()
+    assert (engine.num_waiting, engine.used_tokens, engine.active_tokens) == (0, 0, 0)
+
+
 def test_only_computed_blocks_are_reused() -> None:
     """Of a prompt of ten blocks, the first step computes six and a quarter."""
     engine = make_engine()
