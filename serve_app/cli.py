@@ -166,6 +166,14 @@ def replay(context: typer.Context) -> None:
     replay_app(context.args, prog_name=context.command_path)
 
 
+@app.command(context_settings=PASSED_ON, add_help_option=False)
+def plan(context: typer.Context) -> None:
+    """How many replicas, of which KV size, meet a TTFT target, by replaying a trace. `plan --help` says more."""
+    from loadtests.replay.plan_command import app as plan_app
+
+    plan_app(context.args, prog_name=context.command_path)
+
+
 @app.command("demo-model")
 def demo_model(path: Annotated[Path, typer.Argument(help="Folder to write it to.")]) -> None:
     """Make the demo model: a small random Llama, with a tokenizer trained on Warmroute's own texts."""

@@ -34,14 +34,14 @@ class Axis:
         return self.start + min(max(share, 0.0), 1.0) * (self.end - self.start)
 
     def ticks(self) -> tuple[float, ...]:
-        """Round numbers within the ends."""
+        """Round numbers within the ends; of less than a decade, the linear ones are drawn on a logarithmic axis too."""
         return tuple(each for each in self._round_numbers() if self.low <= each <= self.high)
 
     def _scaled(self, value: float) -> float:
         return math.log10(max(value, self.low)) if self.is_log else value
 
     def _round_numbers(self) -> Iterator[float]:
-        if self.is_log:
+        if self.is_log and self.high >= self.low * 10:
             decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             steps = (1, 2, 5) if self.high <= self.low * 10 ** (MAX_TICKS / 3) else (1,)
             yield from (step * 10.0**decade for decade in decades for step in steps)

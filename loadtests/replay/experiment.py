@@ -100,7 +100,7 @@ def compare(experiment: Experiment, *, num_jobs: int, on_done: Callable[[], None
     grid = list(product(experiment.loads, experiment.seeds))
     cases = [Case(policy, load, seed) for (load, seed), policy in product(grid, experiment.policies)]
     bounds = run_all(partial(_bound, experiment), grid, num_jobs=num_jobs, on_done=on_done)
-    outcomes = run_all(partial(_run, experiment), cases, num_jobs=num_jobs, on_done=on_done)
+    outcomes = run_all(partial(run_case, experiment), cases, num_jobs=num_jobs, on_done=on_done)
     return Comparison(experiment, tuple(bounds), tuple(outcomes))
 
 
@@ -120,7 +120,14 @@ def _bound(experiment: Experiment, load_and_seed: tuple[float, int]) -> Bounds:
     )
 
 
-def _run(experiment: Experiment, case: Case) -> Outcome:
+def run_case(experiment: Experiment, case: Case) -> Outcome:
+    """One run.
+
+    Raises:
+        TraceError: the trace cannot be used, or not so.
+        ValueError: replicas cannot change so.
+
+    """
     asked = _asked(experiment, case.load, case.seed)
     window_s = max(1.0, asked.span_s / NUM_WINDOWS)
     scenario = Scenario(

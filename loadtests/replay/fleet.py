@@ -74,7 +74,7 @@ class Fleet:
             replica_id, Engine(self._options, block_size=self._block_size), self._agenda, self._send
         )
         self._everyone[replica_id] = self._running[replica_id] = process
-        self.members += (Replica(replica_id, rank, self._options.kv_capacity_tokens),)
+        self.members += (Replica(replica_id, rank, self._options.reusable_tokens),)
         self._agenda.after(first_beat_s, partial(self._beat, process))
 
     def leave(self, rank: int, *, known_after_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from loadtests.peers.table import POLICY_NAMES
+from loadtests.peers.table import POLICY_NAMES, installed_names
 from loadtests.replay.fleet import Change, MembershipChange
 from loadtests.replay.tenants import servegen_weights
 
@@ -17,6 +17,8 @@ def read_policies(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in POLICY_NAMES:
             raise OptionError(f"--policy {name} does not exist: use one or more of {', '.join(POLICY_NAMES)}")
+        if name not in installed_names():
+            raise OptionError(f"--policy {name} needs a package that is not installed: install it, or leave {name} out")
     return names
 
 

@@ -74,13 +74,18 @@ def _imbalance(comparison: Comparison, load: float) -> PageChart:
     series = [
         Series(
             policy,
-            [(each.start_s, each.most_tokens / each.mean_tokens) for each in comparison.of(policy, load)[0].windows],
+            [
+                (each.start_s, each.most_tokens / each.mean_tokens)
+                for each in comparison.of(policy, load)[0].windows[:-1]
+            ],
             style,
         )
         for style, policy in enumerate(comparison.experiment.policies)
     ]
     svg = line_chart(series, x_label="seconds since the start", y_label="most / mean computed tokens")
-    return PageChart("Imbalance over time", svg, "Of the first seed. 1 is an even spread of the work of each window.")
+    return PageChart(
+        "Imbalance over time", svg, "Of the first seed, without the last window, in which little is left. 1 is even."
+    )
 
 
 def _sweep(comparison: Comparison, rows: Sequence[PolicyEstimates]) -> Section:

@@ -29,15 +29,16 @@ def as_json(comparison: Comparison, *, command: str) -> str:
         "estimates": [dataclasses.asdict(each) for each in estimates(comparison)],
         "bound_estimates": [dataclasses.asdict(each) for each in bound_estimates(comparison)],
     }
-    return json.dumps(_plain(content), indent=1, default=str) + "\n"
+    return json.dumps(plain(content), indent=1, default=str) + "\n"
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  whatever JSON holds
+def plain(value: Any) -> Any:  # noqa: ANN401  whatever JSON holds
+    """The same without numbers that JSON does not know."""
     match value:
         case dict():
-            return {key: _plain(each) for key, each in value.items()}
+            return {key: plain(each) for key, each in value.items()}
         case list() | tuple():
-            return [_plain(each) for each in value]
+            return [plain(each) for each in value]
         case float() if math.isnan(value):
             return None
         case _:

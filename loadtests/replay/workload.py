@@ -61,6 +61,23 @@ def make_requests(workload: Workload, *, prompt_tokens_per_s: float, seed: int) 
     )
 
 
+def own_pace(path: Path, *, scale: float, requests_per_s: float | None) -> float:
+    """Prompt tokens a second: as in the trace times a factor, or as so many requests a second.
+
+    Raises:
+        TraceError: the trace cannot be used, or does not say when requests came.
+
+    """
+    trace = read_trace(path)
+    prompt_tokens = sum(request.num_prompt_tokens for request in trace.requests)
+    if requests_per_s is not None:
+        return scale * requests_per_s * prompt_tokens / len(trace.requests)
+    span_s = trace.requests[-1].arrival_s - trace.requests[0].arrival_s
+    if trace.kind is TraceKind.SESSIONS or not span_s:
+        raise TraceError(f"{path} does not say when requests came: say how many come a second with --rps")
+    return scale * prompt_tokens / span_s
+
+
 def _mooncake(trace: Trace, workload: Workload, *, prompt_tokens_per_s: float, rng: Random) -> tuple[TraceRequest, ...]:
     if workload.num_copies > 1:
         raise TraceError(f"--copies {workload.num_copies} is for traces of sessions, and {workload.trace} has arrivals")
