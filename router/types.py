@@ -48,7 +48,7 @@ class Reason(StrEnum):
     NO_KEY = "no_key"
     """The prompt's tokens are unknown; the least loaded replica was taken."""
     BASELINE = "baseline"
-    """The policy does not look at prefixes."""
+    """The policy does not look at prefixes, or went by load because none matched."""
 
 
 @dataclass(frozen=True, slots=True)

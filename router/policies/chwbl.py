@@ -32,8 +32,9 @@ class Chwbl(Unlearning):
         """The owner, or who comes next."""
         in_order = self._ring.in_order(_key(request, cluster), cluster)
         loads = [cluster.load_of(replica).num_requests for replica in in_order]
-        bound = LOAD_FACTOR * (sum(loads) + 1) / len(loads)
-        within = (replica for replica, load in zip(in_order, loads, strict=True) if not sum(loads) or load + 1 <= bound)
+        total = sum(loads)
+        bound = LOAD_FACTOR * (total + 1) / len(loads)
+        within = (replica for replica, load in zip(in_order, loads, strict=True) if total == 0 or load + 1 <= bound)
         chosen = next(within, in_order[0])
         if not request.block_hashes:
             return Choice(chosen, Reason.NO_KEY)
