@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 WIDTH, HEIGHT = 460, 280
-LEFT, RIGHT, TOP, BOTTOM = 48, 12, 10, 42
+LEFT, RIGHT, TOP, BOTTOM = 48, 22, 10, 42
 ROW = 26
 MAX_TICKS = 6
 
@@ -95,8 +95,11 @@ def dot_chart(dots: Sequence[Dot], *, x_label: str, marks: Sequence[tuple[str, f
 
 
 def number_text(value: float) -> str:
-    """Short, as ticks need it."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # noqa: PLR2004  where digits get many
+    """Short, as ticks need it: three digits, thousands or millions."""
+    for unit, name in ((1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"
 
 
 def _is_drawn(point: Point) -> bool:

@@ -32,11 +32,11 @@ def render(
     title: str,
     command: str,
     tables: Sequence[Cells],
-    legend: Sequence[str],
+    legend: Sequence[tuple[str, int]],
     sections: Sequence[Section],
     words: Sequence[tuple[str, str]],
 ) -> str:
-    """The page. Names in the legend are in order of their styles."""
+    """The page. The legend has names with their styles, which hold in every chart."""
     environment = Environment(
         loader=PackageLoader("loadtests.replay", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )

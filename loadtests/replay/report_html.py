@@ -34,7 +34,7 @@ def as_html(comparison: Comparison, *, command: str) -> str:
         title=headline(comparison.experiment),
         command=command,
         tables=list(comparison_cells(comparison)),
-        legend=comparison.experiment.policies,
+        legend=[(policy, style) for style, policy in enumerate(comparison.experiment.policies)],
         sections=sections,
         words=WORDS,
     )

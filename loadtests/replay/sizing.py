@@ -94,15 +94,21 @@ def fewest(is_enough: Callable[[int], bool], *, least: int, most: int) -> int | 
     return enough
 
 
-def smallest(answers: Sequence[Answer]) -> Answer | None:
-    """With the fewest replicas and, of those, the least KV and the least host memory; None where no answer is."""
-    met = [each for each in answers if each.needed is not None]
-    return min(met, key=_cost, default=None)
+def smallest(answers: Sequence[Answer], *, by: Callable[[Answer], tuple[int, int]]) -> Answer | None:
+    """Of those that meet the target; None where none does."""
+    return min((each for each in answers if each.needed is not None), key=by, default=None)
 
 
-def _cost(answered: Answer) -> tuple[int, int, int]:
+def num_replicas(answered: Answer) -> tuple[int, int]:
+    """Of an answer that meets the target: its replicas, then their KV."""
     assert answered.needed is not None
-    return answered.needed.num_replicas, answered.size.kv_tokens, answered.size.host_tokens
+    return answered.needed.num_replicas, answered.size.kv_tokens
+
+
+def kv_in_all(answered: Answer) -> tuple[int, int]:
+    """Of an answer that meets the target: the KV of all replicas, then their number."""
+    assert answered.needed is not None
+    return answered.needed.num_replicas * answered.size.kv_tokens, answered.needed.num_replicas
 
 
 def _least_replicas(question: Question) -> int:

@@ -1,12 +1,16 @@
 """Answers of a sizing, as cells of text and as a page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from loadtests.replay.charts import Series, line_chart
 from loadtests.replay.page import PageChart, Section, render
 from loadtests.replay.report_cells import Cells
-from loadtests.replay.sizing import Answer, Question, smallest
+from loadtests.replay.sizing import Answer, Question, kv_in_all, num_replicas, smallest
 
+NUM_COLOURS = 8
+"""Of the page; styles beyond are the same, dashed."""
+SHOWN_TIMES_TARGET = 4
+"""Trials far from the target would flatten what is of interest."""
 WORDS = (
     (
         "pace",
@@ -37,22 +41,23 @@ def answer_cells(question: Question, answers: Sequence[Answer]) -> Cells:
 
 
 def conclusion(question: Question, answers: Sequence[Answer]) -> str:
-    """The smallest, and what a host tier changes."""
+    """The smallest in replicas and in KV, and what a host tier changes."""
     without, with_host = ([each for each in answers if bool(each.size.host_tokens) == has] for has in (False, True))
-    lines = [f"Smallest: {_answer_text(question, smallest(without))}."]
+    fewest = _answer_text(question, smallest(without, by=num_replicas))
+    lines = [f"Fewest replicas: {fewest}.", f"Least KV: {_answer_text(question, smallest(without, by=kv_in_all))}."]
     if with_host:
-        lines.append(f"With a host tier: {_answer_text(question, smallest(with_host))}.")
+        fewest = _answer_text(question, smallest(with_host, by=num_replicas))
+        lines.append(f"Fewest replicas with a host tier: {fewest}.")
     return " ".join(lines)
 
 
 def as_html(question: Question, answers: Sequence[Answer], *, command: str) -> str:
     """One self-contained page."""
-    names = [_size_text(each) for each in answers]
     return render(
         title=headline(question),
         command=command,
         tables=[answer_cells(question, answers)],
-        legend=names,
+        legend=list(zip(map(_size_text, answers), _styles(answers), strict=True)),
         sections=[
             Section("What was tried", [_needed(answers), _p90(question, answers)], conclusion(question, answers))
         ],
@@ -76,7 +81,7 @@ def _cells(question: Question, answered: Answer) -> list[str]:
 
 def _answer_text(question: Question, answered: Answer | None) -> str:
     if answered is None or answered.needed is None:
-        return f"more than {question.max_replicas} replicas of every size that was tried"
+        return f"more than {question.max_replicas} of every size that was tried"
     host = f" and {answered.size.host_tokens:,} host tokens" if answered.size.host_tokens else ""
     return f"{answered.needed.num_replicas} replicas of {answered.size.kv_tokens:,} KV tokens{host} each"
 
@@ -86,25 +91,42 @@ def _size_text(answered: Answer) -> str:
     return f"{answered.size.kv_tokens:,} KV tokens{host}"
 
 
+def _styles(answers: Sequence[Answer]) -> list[int]:
+    """A colour for each KV size, dashed with a host tier."""
+    kv_sizes = list(dict.fromkeys(each.size.kv_tokens for each in answers))
+    colours = [kv_sizes.index(each.size.kv_tokens) % NUM_COLOURS for each in answers]
+    return [colour + NUM_COLOURS * bool(each.size.host_tokens) for colour, each in zip(colours, answers, strict=True)]
+
+
 def _needed(answers: Sequence[Answer]) -> PageChart:
+    grey = NUM_COLOURS - 1
     series = [
         Series(name, sorted(_points(each for each in answers if bool(each.size.host_tokens) == has)), style)
-        for style, (name, has) in enumerate((("without a host tier", False), ("with a host tier", True)))
+        for name, has, style in (
+            ("without a host tier", False, grey),
+            ("with a host tier", True, grey + NUM_COLOURS),
+        )
     ]
     svg = line_chart(series, x_label="KV tokens of each replica", y_label="replicas needed", is_log_x=True)
-    return PageChart("Replicas needed by KV size", svg, "Blue without, orange with a host tier.")
+    return PageChart("Replicas needed by KV size", svg, "Dashed with a host tier.")
 
 
-def _points(answers: Iterable[Answer]) -> Iterable[tuple[float, float]]:
-    return (
-        (float(each.size.kv_tokens), float(each.needed.num_replicas)) for each in answers if each.needed is not None
-    )
+def _points(answers: Iterable[Answer]) -> Iterator[tuple[float, float]]:
+    for each in answers:
+        if each.needed is not None:
+            yield float(each.size.kv_tokens), float(each.needed.num_replicas)
 
 
 def _p90(question: Question, answers: Sequence[Answer]) -> PageChart:
+    most_s = SHOWN_TIMES_TARGET * question.p90_ttft_s
     series = [
-        Series(_size_text(each), [(float(trial.num_replicas), trial.p90_ttft_s) for trial in each.trials], style)
-        for style, each in enumerate(answers)
+        Series(
+            _size_text(each),
+            [(float(trial.num_replicas), trial.p90_ttft_s) for trial in each.trials if trial.p90_ttft_s <= most_s],
+            style,
+        )
+        for each, style in zip(answers, _styles(answers), strict=True)
     ]
-    svg = line_chart(series, x_label="replicas", y_label="p90 TTFT, seconds", is_log_x=True, is_log_y=True)
-    return PageChart("p90 TTFT by replicas", svg, f"Every trial; the target is {question.p90_ttft_s:g} s.")
+    svg = line_chart(series, x_label="replicas", y_label="p90 TTFT, seconds", is_log_x=True)
+    caption = f"Trials with at most {SHOWN_TIMES_TARGET} times the target of {question.p90_ttft_s:g} s."
+    return PageChart("p90 TTFT by replicas", svg, caption)

@@ -79,5 +79,5 @@ def test_dots_have_their_intervals_and_marks_their_names() -> None:
 
 
 def test_numbers_are_short() -> None:
-    """Three digits, or thousands."""
-    assert [number_text(each) for each in (0.30000000000000004, 1.0, 12345.6)] == ["0.3", "1", "12,346"]
+    """Three digits of it."""
+    assert [number_text(each) for each in (0.30000000000000004, 999, 12345.6, 2e6)] == ["0.3", "999", "12.3k", "2M"]

@@ -25,7 +25,8 @@ def test_a_plan_is_a_table_a_page_and_a_file(tmp_path: Path) -> None:
     sizes = ("--kv-tokens", "2000,20000", "--host-tokens", "100000")
     output = invoke(str(trace), "--ttft-p90", "0.8", "--scale", "20", *sizes, *files)
     assert "p90 TTFT of at most 0.8 s" in output
-    assert re.search(r"Smallest: \d replicas of [\d,]+ KV tokens each\. With a host tier: \d replicas of", output)
+    for title in ("Fewest replicas", "Least KV", "Fewest replicas with a host tier"):
+        assert re.search(rf"{title}: \d replicas of [\d,]+ KV tokens", output)
     content = json.loads((tmp_path / "plan.json").read_text())
     assert [each["size"] for each in content["answers"]] == [
         {"kv_tokens": kv, "host_tokens": host} for kv in (2000, 20000) for host in (0, 100000)
@@ -39,8 +40,8 @@ def test_what_cannot_be_met_is_said(tmp_path: Path) -> None:
     """With the most that was tried; without a host tier there is nothing to say about one."""
     trace = write_sessions(tmp_path / "trace.jsonl")
     output = invoke(str(trace), "--ttft-p90", "0.001", "--rps", "5", "--kv-tokens", "2000", "--host-tokens", "0")
-    assert "Smallest: more than 8 replicas of every size that was tried." in output
-    assert "With a host tier" not in output
+    assert "Fewest replicas: more than 8 of every size that was tried." in output
+    assert "with a host tier" not in output
 
 
 @pytest.mark.parametrize(

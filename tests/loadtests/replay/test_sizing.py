@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.replay.experiment import Experiment
-from loadtests.replay.sizing import Answer, Question, Size, Trial, answer, fewest, smallest
+from loadtests.replay.sizing import Answer, Question, Size, Trial, answer, fewest, kv_in_all, num_replicas, smallest
 from loadtests.replay.trace import TraceError
 from loadtests.replay.workload import Workload, own_pace
 from tests.loadtests.replay.traces import write_conversations, write_sessions
@@ -73,18 +73,19 @@ def test_a_host_tier_makes_up_for_a_small_cache(tmp_path: Path) -> None:
     assert with_host.num_replicas < without.num_replicas
 
 
-def test_the_smallest_has_the_fewest_replicas_then_the_least_memory() -> None:
-    """Sizes without an answer do not count."""
-    trials = {number: Trial(number, 1, 0.5) for number in (2, 3)}
+def test_the_smallest_in_replicas_and_in_memory() -> None:
+    """Sizes without an answer do not count; of equals, the fewer tokens or replicas."""
+    trials = {number: Trial(number, 1, 0.5) for number in (2, 3, 6)}
     answers = [
         Answer(Size(100, 0), (), None),
         Answer(Size(200, 0), (), trials[3]),
         Answer(Size(400, 0), (), trials[2]),
-        Answer(Size(300, 50), (), trials[2]),
-        Answer(Size(300, 0), (), trials[2]),
+        Answer(Size(350, 0), (), trials[2]),
+        Answer(Size(100, 0), (), trials[6]),
     ]
-    assert smallest(answers) is answers[4]
-    assert smallest(answers[:1]) is None
+    assert smallest(answers, by=num_replicas) is answers[3]
+    assert smallest(answers, by=kv_in_all) is answers[1]
+    assert smallest(answers[:1], by=kv_in_all) is None
 
 
 def test_the_pace_is_the_traces_own_or_given(tmp_path: Path) -> None:
