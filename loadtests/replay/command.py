@@ -89,7 +89,7 @@ def _write(comparison: Comparison, *, json_file: Path | None, html_file: Path | 
 
 def _print(comparison: Comparison) -> None:
     console = make_console()
-    console.print(headline(comparison.experiment))
+    console.print(headline(comparison))
     for cells in comparison_cells(comparison):
         console.print(rich_table(cells))
     console.print(bounds_text(comparison))

@@ -66,6 +66,7 @@ class Bounds:
     load: float
     seed: int
     num_requests: int
+    is_closed_loop: bool
     pooled_hit_rate: float
     """Of one LRU as large as all caches together."""
     infinite_hit_rate: float
@@ -111,6 +112,7 @@ def _bound(experiment: Experiment, load_and_seed: tuple[float, int]) -> Bounds:
         load,
         seed,
         len(asked.requests),
+        asked.is_closed_loop,
         pooled_hit_rate(
             asked.requests,
             capacity_tokens=experiment.num_replicas * experiment.engine.kv_capacity_tokens,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isnan
 
 from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
-from loadtests.replay.experiment import Comparison, Experiment
+from loadtests.replay.experiment import Comparison
 from loadtests.replay.intervals import Estimate
 
 
@@ -18,12 +18,13 @@ class Cells:
     rows: Sequence[Sequence[str]]
 
 
-def headline(experiment: Experiment) -> str:
+def headline(comparison: Comparison) -> str:
     """What was run, in one line."""
+    experiment, bounds = comparison.experiment, comparison.bounds[0]
     routers = "1 router" if experiment.num_routers == 1 else f"{experiment.num_routers} routers"
-    loop = ", closed loop" if experiment.workload.is_closed_loop else ""
+    loop = ", closed loop" if bounds.is_closed_loop else ""
     return (
-        f"{experiment.workload.trace.name}{loop}: {experiment.num_replicas} replicas of "
+        f"{experiment.workload.trace.name}, {bounds.num_requests:,} requests{loop}: {experiment.num_replicas} replicas of "
         f"{experiment.engine.kv_capacity_tokens:,} KV tokens, {routers}, messages {experiment.delay_s * 1000:g} ms "
         f"late, seeds {', '.join(map(str, experiment.seeds))}"
     )

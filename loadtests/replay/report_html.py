@@ -31,7 +31,7 @@ def as_html(comparison: Comparison, *, command: str) -> str:
     if len(comparison.experiment.loads) > 1:
         sections.append(_sweep(comparison, rows))
     return render(
-        title=headline(comparison.experiment),
+        title=headline(comparison),
         command=command,
         tables=list(comparison_cells(comparison)),
         legend=[(policy, style) for style, policy in enumerate(comparison.experiment.policies)],

@@ -37,7 +37,10 @@ def run(tmp_path: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
 def test_policies_are_compared_over_seeds(tmp_path: Path, conversations: Path) -> None:
     """A row for each with its interval, ratios to the first, and the bounds, in the terminal and in the file."""
     output, content = run(tmp_path, str(conversations), "--policy", "round_robin,prefix_affinity", "--seeds", "3")
-    assert "trace.jsonl: 2 replicas of 20,000 KV tokens, 1 router, messages 5 ms late, seeds 1, 2, 3" in output
+    assert (
+        "trace.jsonl, 48 requests: 2 replicas of 20,000 KV tokens, 1 router, messages 5 ms late, seeds 1, 2, 3"
+        in output
+    )
     assert "Times round_robin" in output
     assert "of one pooled LRU of 40,000 tokens" in output
     assert len(re.findall(r"prefix_affinity.*±", output)) == 2
@@ -87,6 +90,7 @@ def test_sessions_get_arrivals_of_their_own(tmp_path: Path) -> None:
     trace = write_sessions(tmp_path / "sessions.jsonl")
     _, content = run(tmp_path, str(trace), "--policy", "prefix_affinity", "--copies", "2", "--think-s", "0.5")
     assert content["bounds"][0]["num_requests"] == 36
+    assert content["bounds"][0]["is_closed_loop"]
 
 
 def test_the_page_is_one_file_with_all_plots(tmp_path: Path, conversations: Path) -> None:
