@@ -24,9 +24,9 @@ def headline(comparison: Comparison) -> str:
     routers = "1 router" if experiment.num_routers == 1 else f"{experiment.num_routers} routers"
     loop = ", closed loop" if bounds.is_closed_loop else ""
     return (
-        f"{experiment.workload.trace.name}, {bounds.num_requests:,} requests{loop}: {experiment.num_replicas} replicas of "
-        f"{experiment.engine.kv_capacity_tokens:,} KV tokens, {routers}, messages {experiment.delay_s * 1000:g} ms "
-        f"late, seeds {', '.join(map(str, experiment.seeds))}"
+        f"{experiment.workload.trace.name}, {bounds.num_requests:,} requests{loop}: {experiment.num_replicas} replicas "
+        f"of {experiment.engine.kv_capacity_tokens:,} KV tokens, {routers}, messages "
+        f"{experiment.delay_s * 1000:g} ms late, seeds {', '.join(map(str, experiment.seeds))}"
     )
 
 
