@@ -3,7 +3,7 @@
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 import yaml
@@ -27,6 +27,8 @@ ConfigArgument = Annotated[Path, typer.Argument(help="A settings file; see confi
 DashboardOption = Annotated[
     str | None, typer.Option("--dashboard", help="Ray dashboard's URL; default: the cluster that `serve` started here.")
 ]
+PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+"""For commands with a command line of their own, which is loaded when it is needed."""
 
 
 @app.command()
@@ -154,6 +156,22 @@ def check(config: ConfigArgument) -> None:
 def print_serve_config(config: ConfigArgument) -> None:
     """Print CONFIG as Ray Serve's declarative config, for `serve deploy` or a RayService."""
     typer.echo(yaml.safe_dump(serve_config(_load(config)), sort_keys=False), nl=False)
+
+
+@app.command(context_settings=PASSED_ON, add_help_option=False)
+def replay(context: typer.Context) -> None:
+    """Compare policies by replaying a request trace in virtual time; no GPU, no server. `replay --help` says more."""
+    from loadtests.replay.command import app as replay_app
+
+    replay_app(context.args, prog_name=context.command_path)
+
+
+@app.command(context_settings=PASSED_ON, add_help_option=False)
+def plan(context: typer.Context) -> None:
+    """How many replicas, of which KV size, meet a TTFT target, by replaying a trace. `plan --help` says more."""
+    from loadtests.replay.plan_command import app as plan_app
+
+    plan_app(context.args, prog_name=context.command_path)
 
 
 @app.command("demo-model")

@@ -8,7 +8,6 @@ from loadtests.replay.results import summarize
 from loadtests.replay.simulation import Scenario
 from loadtests.several_routers.report import mean_row
 from loadtests.several_routers.setup import Setup, simulate
-from loadtests.statistics import percentile
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +39,14 @@ def _row(scenario: Scenario, policy: str, kv_tokens: int) -> PolicyRow:
         engine=EngineOptions(kv_capacity_tokens=kv_tokens),
         sample_s=scenario.requests[-1].arrival_s,  # the books are not of interest here
     )
-    summary = summarize(result.records, num_replicas=scenario.num_replicas)
-    ttfts_s = [record.ttft_s for record in result.records]
+    summary = summarize(result, num_replicas=scenario.num_replicas)
     return PolicyRow(
         policy=policy,
         hit_rate=summary.hit_rate,
         mean_ttft_s=summary.mean_ttft_s,
         p50_ttft_s=summary.p50_ttft_s,
-        p90_ttft_s=percentile(ttfts_s, 90),
-        p99_ttft_s=percentile(ttfts_s, 99),
+        p90_ttft_s=summary.p90_ttft_s,
+        p99_ttft_s=summary.p99_ttft_s,
         prompt_imbalance=summary.prompt_imbalance,
         computed_imbalance=summary.computed_imbalance,
     )

@@ -2,6 +2,9 @@
 
 First come, first served, with chunked prefill and continuous batching; no preemption, and blocks in use are not
 pinned, so the KV capacity limits what is reused and not what runs.
+
+A second tier in host memory holds a copy of every block that was used, last used last evicted. Copying out is free, as
+if it overlapped; copying back costs the step in which it happens its time, as if nothing did.
 """
 
 from collections import deque
@@ -30,6 +33,16 @@ class EngineOptions:
     max_sequences: int = 256
     """Sequences in one step (vLLM's `max_num_seqs`)."""
     kv_capacity_tokens: int = 500_000
+    host_capacity_tokens: int = 0
+    """Of a second tier in the host's memory, which keeps a copy of all that was computed as long as it fits."""
+    host_tokens_per_s: float = 150_000
+    """How fast tokens' KV comes back from there. Here 20 GB/s, as over PCIe 4.0 x16, and 128 KiB a token (2 x 32 layers
+    x 8 KV heads x 128 x 2 bytes, Llama 3.1 8B)."""
+
+    @property
+    def reusable_tokens(self) -> int:
+        """What an engine can hold for reuse: the larger tier, because the host has copies of the other."""
+        return max(self.kv_capacity_tokens, self.host_capacity_tokens)
 
 
 @dataclass(slots=True)
@@ -53,11 +66,13 @@ class Engine:
         self._options = options
         self._block_size = block_size
         self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size)
+        self._host = PrefixCache(capacity_blocks=options.host_capacity_tokens // block_size)
         self._prompts: deque[_Prompt] = deque()
         self._decoding: list[tuple[int, int, _Prompt]] = []  # a heap: step of the last token, order, prompt
         self._order = count()
         self._num_steps = 0
         self._in_step_tokens = 0
+        self._in_step_loaded_tokens = 0
         self.num_computed_tokens = 0
         """Prefill tokens computed since the start."""
 
@@ -78,13 +93,23 @@ class Engine:
         return (
             self._options.step_s
             + self._in_step_tokens / self._options.prefill_tokens_per_s
+            + self._in_step_loaded_tokens / self._options.host_tokens_per_s
             + self._options.decode_s * len(self._decoding)
         )
+
+    @property
+    def num_alike_steps(self) -> int:
+        """Further steps that will differ in nothing from the one that was started, if no request comes meanwhile."""
+        return 0 if self._prompts or not self._decoding else self._decoding[0][0] - self._num_steps
+
+    def skip_steps(self, num_steps: int) -> None:
+        """Let that many of the steps alike be over."""
+        self._num_steps += num_steps
 
     def finish_step(self) -> tuple[Prefilled | Finished, ...]:
         """The step's outputs, as far as routers care for them."""
         self.num_computed_tokens += self._in_step_tokens
-        self._in_step_tokens = 0
+        self._in_step_tokens = self._in_step_loaded_tokens = 0
         return (*self._first_tokens(), *self._last_tokens())
 
     def pending_tokens(self) -> int:
@@ -116,7 +141,8 @@ class Engine:
     def reusable_tokens(self, num_prompt_tokens: int, block_hashes: Sequence[BlockHash]) -> int:
         """Cached tokens of a prompt, without its last one: it is always computed, for its logits."""
         max_blocks = (num_prompt_tokens - 1) // self._block_size
-        return min(self.cache.num_held(block_hashes), max_blocks) * self._block_size
+        num_held = max(cache.num_held(block_hashes) for cache in (self.cache, self._host))
+        return min(num_held, max_blocks) * self._block_size
 
     def _compute(self, prompt: _Prompt, budget_tokens: int) -> int:
         """Schedule a chunk; returns its tokens. As in vLLM, the cache is asked once, at the first chunk, and a
@@ -125,10 +151,14 @@ class Engine:
         if not prompt.is_started:
             prompt.is_started = True
             prompt.cached_tokens = prompt.computed_tokens = self._reusable(prompt)
+            held_tokens = self.cache.num_held(prompt.request.block_hashes) * self._block_size
+            self._in_step_loaded_tokens += max(0, prompt.cached_tokens - held_tokens)
         chunk_tokens = min(budget_tokens, prompt.tokens_left)
         prompt.computed_tokens += chunk_tokens
         self._in_step_tokens += chunk_tokens
-        self.cache.use(prompt.request.block_hashes[: prompt.computed_tokens // self._block_size])
+        computed = prompt.request.block_hashes[: prompt.computed_tokens // self._block_size]
+        for cache in (self.cache, self._host):
+            cache.use(computed)
         return chunk_tokens
 
     def _reusable(self, prompt: _Prompt) -> int:

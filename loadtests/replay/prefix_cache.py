@@ -4,7 +4,7 @@ Written apart from `router.holders`, though alike: it is the truth with which th
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import KeysView, Sequence
 
 from router import BlockHash
 
@@ -18,6 +18,10 @@ class PrefixCache:
 
     def __len__(self) -> int:
         return len(self._blocks)
+
+    def block_hashes(self) -> KeysView[BlockHash]:
+        """All of them, least recently used first."""
+        return self._blocks.keys()
 
     def num_held(self, block_hashes: Sequence[BlockHash]) -> int:
         """Length of the longest leading run that is held, in blocks."""

@@ -1,14 +1,19 @@
-"""What a run gives, and its summary."""
+"""What a run gives, and its summary. Every rate is a ratio of sums, never a mean of ratios."""
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
-from statistics import fmean
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, quantiles
 
 from loadtests.replay.books import BookSample
 from loadtests.statistics import percentile
 from router import ReplicaId, RequestId
+
+TTFT_LIMIT_S = 2.0
+"""A first token that comes later is no good answer, unless another limit is given."""
+WINDOW_S = 30.0
+"""Over how long work should be even, unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,26 @@ class RequestRecord:
     prompt_tokens: int
     cached_tokens: int
 
+    @property
+    def computed_tokens(self) -> int:
+        """Prompt tokens that were not cached."""
+        return self.prompt_tokens - self.cached_tokens
+
+    @property
+    def first_token_s(self) -> float:
+        """When it came."""
+        return self.arrival_s + self.ttft_s
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSample:
+    """What all replicas' caches held at one moment, in blocks."""
+
+    time_s: float
+    num_held: int
+    num_distinct: int
+    """Each counted once, however many replicas held it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -31,13 +56,20 @@ class Run:
     """In order of their first tokens."""
     samples: tuple[BookSample, ...]
     """Of all routers, in order of time."""
+    cache_samples: tuple[CacheSample, ...]
     num_finished: int
     num_asked: int
     """How often another router was asked what it would have chosen."""
     num_agreed: int
+    num_sent: int
+    """Attempts; more than requests where replicas crashed."""
+    end_s: float
+    """When the last request finished."""
     replica_to_computed_tokens: dict[ReplicaId, int]
     router_to_reservations_left: dict[str, int]
     """Per router that was running in the end."""
+    deciding_s: float = field(compare=False)
+    """Time that decisions took, by the clock that was given: the one thing that is not virtual."""
 
     @property
     def agreement(self) -> float:
@@ -51,41 +83,87 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of some requests."""
+    """Of a run."""
 
     hit_rate: float
     """Cached of all prompt tokens."""
     mean_ttft_s: float
     p50_ttft_s: float
+    p90_ttft_s: float
     p95_ttft_s: float
+    p99_ttft_s: float
+    goodput_rps: float
+    """Requests a second whose first token came within the limit, from the first arrival to the last answer's end."""
+    served_rps: float
+    """All requests a second, in the same time."""
     prompt_imbalance: float
     """Prompt tokens of the replica with the most over the mean of all."""
     computed_imbalance: float
     """The same of the tokens that had to be computed."""
+    window_imbalance: float
+    """The same in windows of time: the sum of each window's most over the sum of each window's mean."""
+    copies: float
+    """How many replicas held a block that was held at all, by tokens; not a number where caches were not sampled."""
+    decisions_per_s: float
+    """Of real time; not a number without a clock."""
 
 
-def summarize(records: Collection[RequestRecord], *, num_replicas: int) -> Summary:
-    """Summary of at least one request."""
-    prompt_tokens, computed_tokens = Counter[ReplicaId](), Counter[ReplicaId]()
-    for record in records:
-        prompt_tokens[record.replica_id] += record.prompt_tokens
-        computed_tokens[record.replica_id] += record.prompt_tokens - record.cached_tokens
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The work of some time."""
+
+    start_s: float
+    most_tokens: int
+    """Computed tokens of the replica with the most, of prompts whose first token came in this window."""
+    mean_tokens: float
+    """Over all replicas."""
+
+
+def summarize(
+    run: Run, *, num_replicas: int, ttft_limit_s: float = TTFT_LIMIT_S, window_s: float = WINDOW_S
+) -> Summary:
+    """Summary of at least one request; replicas are as many as it started with."""
+    records = run.records
     ttfts_s = [record.ttft_s for record in records]
+    lasted_s = run.end_s - min(record.arrival_s for record in records)
+    windows = in_windows(records, num_replicas=num_replicas, window_s=window_s)
     return Summary(
         hit_rate=hit_rate(records),
         mean_ttft_s=mean_ttft_s(records),
         p50_ttft_s=percentile(ttfts_s, 50),
+        p90_ttft_s=percentile(ttfts_s, 90),
         p95_ttft_s=percentile(ttfts_s, 95),
-        prompt_imbalance=_imbalance(prompt_tokens, num_replicas),
-        computed_imbalance=_imbalance(computed_tokens, num_replicas),
+        p99_ttft_s=percentile(ttfts_s, 99),
+        goodput_rps=_ratio(sum(ttft_s <= ttft_limit_s for ttft_s in ttfts_s), lasted_s),
+        served_rps=_ratio(run.num_finished, lasted_s),
+        prompt_imbalance=_imbalance(((each.replica_id, each.prompt_tokens) for each in records), num_replicas),
+        computed_imbalance=_imbalance(((each.replica_id, each.computed_tokens) for each in records), num_replicas),
+        window_imbalance=_ratio(
+            sum(window.most_tokens for window in windows), sum(window.mean_tokens for window in windows)
+        ),
+        copies=_ratio(
+            sum(each.num_held for each in run.cache_samples), sum(each.num_distinct for each in run.cache_samples)
+        ),
+        decisions_per_s=_ratio(run.num_sent, run.deciding_s),
+    )
+
+
+def in_windows(records: Iterable[RequestRecord], *, num_replicas: int, window_s: float) -> tuple[Window, ...]:
+    """The windows in which there was work, in order of time."""
+    window_to_work: dict[int, Counter[ReplicaId]] = {}
+    for record in records:
+        work = window_to_work.setdefault(int(record.first_token_s // window_s), Counter())
+        work[record.replica_id] += record.computed_tokens
+    return tuple(
+        Window(number * window_s, max(work.values()), work.total() / num_replicas)
+        for number, work in sorted(window_to_work.items())
     )
 
 
 def hit_rate(records: Iterable[RequestRecord]) -> float:
     """Cached of all prompt tokens; not a number where there are none."""
     totals = [(record.cached_tokens, record.prompt_tokens) for record in records]
-    prompt_tokens = sum(prompt for _, prompt in totals)
-    return sum(cached for cached, _ in totals) / prompt_tokens if prompt_tokens else math.nan
+    return _ratio(sum(cached for cached, _ in totals), sum(prompt for _, prompt in totals))
 
 
 def mean_ttft_s(records: Collection[RequestRecord]) -> float:
@@ -93,5 +171,19 @@ def mean_ttft_s(records: Collection[RequestRecord]) -> float:
     return fmean(record.ttft_s for record in records) if records else math.nan
 
 
-def _imbalance(replica_to_tokens: Counter[ReplicaId], num_replicas: int) -> float:
-    return max(replica_to_tokens.values()) * num_replicas / replica_to_tokens.total()
+def ttft_quantiles_s(records: Sequence[RequestRecord]) -> tuple[float, ...]:
+    """Of at least one request: the least, the 99 percentiles, the most."""
+    ttfts_s = sorted(record.ttft_s for record in records)
+    inner = quantiles(ttfts_s, n=100, method="inclusive") if len(ttfts_s) > 1 else ttfts_s * 99
+    return (ttfts_s[0], *inner, ttfts_s[-1])
+
+
+def _imbalance(work: Iterable[tuple[ReplicaId, int]], num_replicas: int) -> float:
+    replica_to_tokens = Counter[ReplicaId]()
+    for replica_id, tokens in work:
+        replica_to_tokens[replica_id] += tokens
+    return _ratio(max(replica_to_tokens.values()) * num_replicas, replica_to_tokens.total())
+
+
+def _ratio(amount: float, of: float) -> float:
+    return amount / of if of else math.nan

@@ -43,7 +43,7 @@ def run(setup: Setup) -> Iterator[AgreementRow]:
 
 def _row(scenario: Scenario, num_routers: int, sharing: Sharing, delay_s: float) -> AgreementRow:
     result: Run = simulate(scenario, num_routers=num_routers, sharing=sharing, delay_s=delay_s)
-    summary = summarize(result.records, num_replicas=scenario.num_replicas)
+    summary = summarize(result, num_replicas=scenario.num_replicas)
     return AgreementRow(
         routers=num_routers,
         shared=sharing.value,

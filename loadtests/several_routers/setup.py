@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+from loadtests.replay.arrivals import load_trace, scale_to_pace
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.results import Run
 from loadtests.replay.simulation import Scenario, Simulation
-from loadtests.replay.trace import TraceRequest, load_trace, scale_to_load
+from loadtests.replay.trace import TraceRequest
 
 NUM_ROUTERS = 2
 MID_TRACE = (0.25, 0.35, 0.45, 0.55, 0.65)
@@ -41,11 +42,9 @@ class Setup:
         )
 
     def _requests(self, seed: int) -> tuple[TraceRequest, ...]:
-        return scale_to_load(
+        return scale_to_pace(
             load_trace(self.trace, rng=None if self.is_spread_evenly else Random(f"trace {seed}")),
-            load=self.load,
-            num_replicas=self.num_replicas,
-            prefill_tokens_per_s=EngineOptions().prefill_tokens_per_s,
+            prompt_tokens_per_s=self.load * self.num_replicas * EngineOptions().prefill_tokens_per_s,
         )
 
 

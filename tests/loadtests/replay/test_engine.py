@@ -1,12 +1,15 @@
 """The engine's steps."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtests.replay.engine import Engine
 from loadtests.replay.receipts import Finished, Prefilled
 from router import RequestId
-from tests.loadtests.replay.builders import BLOCK_SIZE, make_engine, make_trace_request
+from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_engine, make_trace_request
 
 
 def test_steps_are_chunked_and_last_as_long_as_their_work() -> None:
@@ -96,3 +99,41 @@ def test_cached_tokens_are_what_was_held(paths: list[list[int]]) -> None:
         reusable_tokens = min(num_held * BLOCK_SIZE, (request.num_prompt_tokens - 1) // BLOCK_SIZE * BLOCK_SIZE)
         expected = Prefilled(RequestId(str(number)), request.num_prompt_tokens, reusable_tokens)
         assert outputs == (expected, Finished(RequestId(str(number))))
+
+
+def run_alone(engine: Engine, name: str, *blocks: int) -> tuple[float, int]:
+    """A prompt of full blocks and one token, by itself: how long its only step takes, and its cached tokens."""
+    engine.submit(RequestId(name), make_trace_request(*blocks, output_tokens=1))
+    duration_s = engine.start_step()
+    assert duration_s is not None
+    prefilled = engine.finish_step()[0]
+    assert isinstance(prefilled, Prefilled)
+    return duration_s, prefilled.cached_tokens
+
+
+def test_what_was_evicted_comes_back_from_the_host() -> None:
+    """At 16 tokens a millisecond instead of one; what both tiers hold costs nothing.
+
+    The first tier has three blocks: after 4-5-6, nothing of 1-2-3 is left there, and after it came back, all of it.
+    """
+    options = replace(OPTIONS, kv_capacity_tokens=48, host_capacity_tokens=960, host_tokens_per_s=16_000)
+    engine = Engine(options, block_size=BLOCK_SIZE)
+    story = [
+        ((1, 2, 3), 0.010 + 0.049, 0),
+        ((4, 5, 6), 0.010 + 0.049, 0),
+        ((1, 2, 3), 0.010 + 0.001 + 0.003, 48),
+        ((1, 2, 3), 0.010 + 0.001, 48),
+        ((1, 2, 3, 9), 0.010 + 0.017, 48),
+    ]
+    for number, (blocks, duration_s, cached_tokens) in enumerate(story):
+        assert run_alone(engine, str(number), *blocks) == (pytest.approx(duration_s), cached_tokens)
+
+
+def test_a_host_tier_is_limited_too() -> None:
+    """Of six blocks: the last used stay."""
+    options = replace(OPTIONS, kv_capacity_tokens=16, host_capacity_tokens=96)
+    engine = Engine(options, block_size=BLOCK_SIZE)
+    for first in (1, 4, 7):
+        run_alone(engine, str(first), first, first + 1, first + 2)
+    assert run_alone(engine, "old", 1, 2, 3)[1] == 0
+    assert run_alone(engine, "young", 7, 8, 9)[1] == 48

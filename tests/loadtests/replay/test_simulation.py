@@ -1,6 +1,7 @@
 """Whole runs, on a small trace."""
 
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -110,3 +111,25 @@ def test_the_replicas_lists_make_up_for_lost_receipts() -> None:
     during = max(sample.num_wrong for sample in run.samples if sample.time_s < MIDDLE[1])
     after = max(sample.num_wrong for sample in run.samples if MIDDLE[1] + 1 < sample.time_s < 900)
     assert 0 < after < during
+
+
+def test_caches_are_sampled_while_requests_run() -> None:
+    """Of three replicas, each block held is held by one to three, and the common system prompt by more than one."""
+    run = Simulation(replace(make_scenario(), cache_sample_s=5)).run()
+    assert [sample.time_s for sample in run.cache_samples] == [5.0 * number for number in range(1, 7)]
+    assert all(each.num_distinct < each.num_held <= 3 * each.num_distinct for each in run.cache_samples)
+
+
+def test_decisions_are_timed_by_the_clock_that_is_given() -> None:
+    """One that ticks once a reading: each of the 48 decisions takes a second, and nothing else changes."""
+    ticks = count()
+    run = Simulation(make_scenario(), clock=lambda: float(next(ticks))).run()
+    assert run.deciding_s == 48
+    assert run == Simulation(make_scenario()).run()
+
+
+def test_other_routers_are_asked_only_if_wanted() -> None:
+    """Which our policy does not notice."""
+    asked, silent = (Simulation(replace(make_scenario(), is_asking=each)).run() for each in (True, False))
+    assert (asked.num_asked, silent.num_asked) == (48, 0)
+    assert asked.records == silent.records

@@ -1,0 +1,95 @@
+"""`warmroute replay`. Thin: parse, run, print."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loadtests.replay import report_html, report_json
+from loadtests.replay.console import check_output, command_line, fail, make_console, progress, rich_table
+from loadtests.replay.engine import EngineOptions
+from loadtests.replay.experiment import Comparison, Experiment, compare, num_runs
+from loadtests.replay.options import read_change, read_numbers, read_policies, read_tenants
+from loadtests.replay.report_cells import bounds_text, comparison_cells, headline
+from loadtests.replay.results import TTFT_LIMIT_S
+from loadtests.replay.workload import Workload
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+NUM_CORES = os.cpu_count() or 1
+
+
+@app.command()
+def replay(  # noqa: PLR0913  one for each option
+    trace: Annotated[Path, typer.Argument(help="Mooncake's format or sessions of blocks, JSON lines, plain or .zst.")],
+    *,
+    policy: Annotated[str, typer.Option(help="One or several, separated by commas; the first is compared with.")],
+    replicas: Annotated[int, typer.Option(min=1)] = 8,
+    kv_tokens: Annotated[int, typer.Option(min=1, help="KV cache of each replica, in tokens.")] = 500_000,
+    load: Annotated[
+        float, typer.Option(min=0.001, help="All prompt tokens a second over what all replicas can prefill.")
+    ] = 0.8,
+    sweep: Annotated[str | None, typer.Option(help="Further loads, separated by commas.")] = None,
+    routers: Annotated[int, typer.Option(min=1)] = 1,
+    lag_ms: Annotated[float, typer.Option(min=0, help="How late messages to routers are.")] = 5.0,
+    closed_loop: Annotated[
+        bool, typer.Option("--closed-loop", help="A turn comes only after the answer before, by the recorded gap.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each case, with seeds from 1 on.")] = 1,
+    ttft_limit: Annotated[float, typer.Option(min=0, help="Seconds; a later first token is not good.")] = TTFT_LIMIT_S,
+    even: Annotated[bool, typer.Option("--even", help="Spread a stamp's requests evenly, not at random.")] = False,
+    think_s: Annotated[float, typer.Option(min=0, help="Between turns, where the trace does not say.")] = 1.0,
+    copies: Annotated[int, typer.Option(min=1, help="Of every session, in a trace of sessions.")] = 1,
+    tenants: Annotated[str | None, typer.Option(help="Weights, as 5,3,1, or FILE:MODEL of ServeGen's summary.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option(help="join, leave or crash of a rank, as crash:3@120; may be repeated.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = NUM_CORES,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every number there.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
+) -> None:
+    """Replay TRACE in virtual time through the production router and simulated engines, and compare policies."""
+    try:
+        check_output("--json", json_file)
+        check_output("--html", html_file)
+        workload = Workload(
+            trace,
+            is_closed_loop=closed_loop,
+            is_spread_evenly=even,
+            think_s=think_s,
+            num_copies=copies,
+            tenants=read_tenants(tenants),
+        )
+        experiment = Experiment(
+            workload,
+            policies=read_policies(policy),
+            loads=tuple(dict.fromkeys((load, *(read_numbers("--sweep", sweep) if sweep else ())))),
+            seeds=tuple(range(1, seeds + 1)),
+            num_replicas=replicas,
+            num_routers=routers,
+            delay_s=lag_ms / 1000,
+            ttft_limit_s=ttft_limit,
+            engine=EngineOptions(kv_capacity_tokens=kv_tokens),
+            changes=tuple(map(read_change, change or ())),
+        )
+        with progress(num_runs(experiment)) as on_done:
+            comparison = compare(experiment, num_jobs=jobs, on_done=on_done)
+    except ValueError as error:
+        fail(str(error))
+    _print(comparison)
+    _write(comparison, json_file=json_file, html_file=html_file)
+
+
+def _write(comparison: Comparison, *, json_file: Path | None, html_file: Path | None) -> None:
+    if json_file is not None:
+        json_file.write_text(report_json.as_json(comparison, command=command_line()))
+    if html_file is not None:
+        html_file.write_text(report_html.as_html(comparison, command=command_line()))
+
+
+def _print(comparison: Comparison) -> None:
+    console = make_console()
+    console.print(headline(comparison))
+    for cells in comparison_cells(comparison):
+        console.print(rich_table(cells))
+    console.print(bounds_text(comparison))

@@ -1,0 +1,91 @@
+"""A comparison's numbers over the seeds: means, and ratios to the first policy."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from loadtests.replay import intervals
+from loadtests.replay.experiment import Comparison, Outcome
+from loadtests.replay.intervals import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One column."""
+
+    name: str
+    """The summary's field."""
+    title: str
+    """Short, for a table."""
+    long_title: str
+    format: str
+    has_ratio: bool
+    """Whether it is compared with the first policy's."""
+
+
+METRICS = (
+    Metric("hit_rate", "hit rate", "hit rate", ".4f", has_ratio=True),
+    Metric("mean_ttft_s", "TTFT mean s", "mean TTFT, seconds", ".3f", has_ratio=True),
+    Metric("p50_ttft_s", "p50", "median TTFT, seconds", ".3f", has_ratio=False),
+    Metric("p90_ttft_s", "p90", "p90 TTFT, seconds", ".3f", has_ratio=True),
+    Metric("p99_ttft_s", "p99", "p99 TTFT, seconds", ".3f", has_ratio=True),
+    Metric("goodput_rps", "good/s", "good requests a second", ".3f", has_ratio=True),
+    Metric("served_rps", "served/s", "served requests a second", ".3f", has_ratio=True),
+    Metric("computed_imbalance", "imbalance", "imbalance of computed tokens", ".3f", has_ratio=False),
+    Metric("window_imbalance", "in windows", "the same in windows", ".3f", has_ratio=False),
+    Metric("copies", "copies", "copies of a block", ".2f", has_ratio=False),
+    Metric("decisions_per_s", "decisions/s", "decisions a second", ",.0f", has_ratio=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyEstimates:
+    """One policy at one load."""
+
+    policy: str
+    load: float
+    metric_to_mean: dict[str, Estimate]
+    metric_to_ratio: dict[str, Estimate]
+    """To the first policy's, of the metrics that are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoundEstimates:
+    """Hit rates that do not depend on the policy, at one load."""
+
+    load: float
+    pooled: Estimate
+    infinite: Estimate
+
+
+def estimates(comparison: Comparison) -> Iterator[PolicyEstimates]:
+    """In order of the loads, then of the policies."""
+    experiment = comparison.experiment
+    for load in experiment.loads:
+        first = comparison.of(experiment.policies[0], load)
+        for policy in experiment.policies:
+            own = comparison.of(policy, load)
+            yield PolicyEstimates(
+                policy,
+                load,
+                {metric.name: intervals.mean(_values(own, metric)) for metric in METRICS},
+                {
+                    metric.name: intervals.ratio(_values(own, metric), _values(first, metric))
+                    for metric in METRICS
+                    if metric.has_ratio
+                },
+            )
+
+
+def bound_estimates(comparison: Comparison) -> Iterator[BoundEstimates]:
+    """In order of the loads."""
+    for load in comparison.experiment.loads:
+        bounds = [each for each in comparison.bounds if each.load == load]
+        yield BoundEstimates(
+            load,
+            intervals.mean([each.pooled_hit_rate for each in bounds]),
+            intervals.mean([each.infinite_hit_rate for each in bounds]),
+        )
+
+
+def _values(outcomes: Sequence[Outcome], metric: Metric) -> list[float]:
+    return [getattr(outcome.summary, metric.name) for outcome in outcomes]

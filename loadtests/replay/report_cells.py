@@ -1,0 +1,79 @@
+"""A comparison as tables of text, for the terminal and the page alike."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import isnan
+
+from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
+from loadtests.replay.experiment import Comparison
+from loadtests.replay.intervals import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The first column says what a row is about, the others are numbers."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+def headline(comparison: Comparison) -> str:
+    """What was run, in one line."""
+    experiment, bounds = comparison.experiment, comparison.bounds[0]
+    routers = "1 router" if experiment.num_routers == 1 else f"{experiment.num_routers} routers"
+    loop = ", closed loop" if bounds.is_closed_loop else ""
+    return (
+        f"{experiment.workload.trace.name}, {bounds.num_requests:,} requests{loop}: {experiment.num_replicas} replicas "
+        f"of {experiment.engine.kv_capacity_tokens:,} KV tokens, {routers}, messages "
+        f"{experiment.delay_s * 1000:g} ms late, seeds {', '.join(map(str, experiment.seeds))}"
+    )
+
+
+def comparison_cells(comparison: Comparison) -> Iterator[Cells]:
+    """The numbers by load and policy and, of several policies, their ratios to the first one's."""
+    rows = sorted(estimates(comparison), key=lambda row: row.load)  # stable: policies stay in order
+    first, *others = comparison.experiment.policies
+    limit_s = comparison.experiment.ttft_limit_s
+    yield _cells(f"Good: first token within {limit_s:g} s", rows, _numbers)
+    if others:
+        yield _cells(f"Times {first}", [row for row in rows if row.policy != first], _ratios)
+
+
+def bounds_text(comparison: Comparison) -> str:
+    """The hit rates that the policies are held against, at the first load."""
+    engine, num_replicas = comparison.experiment.engine, comparison.experiment.num_replicas
+    bounds = next(iter(bound_estimates(comparison)))
+    return (
+        f"Hit rates without routing: {estimate_text(bounds.pooled, '.4f')} of one pooled LRU of "
+        f"{num_replicas * engine.kv_capacity_tokens:,} tokens, {estimate_text(bounds.infinite, '.4f')} of an infinite "
+        "cache"
+    )
+
+
+def estimate_text(estimate: Estimate, number_format: str) -> str:
+    """With its margin, where there is one; a dash where there is no number."""
+    if isnan(estimate.value):
+        return "-"
+    margin = "" if estimate.margin is None else f" ±{estimate.margin:{number_format}}"
+    return f"{estimate.value:{number_format}}{margin}"
+
+
+def _cells(
+    title: str, rows: Sequence[PolicyEstimates], make_cells: Callable[[PolicyEstimates], dict[str, str]]
+) -> Cells:
+    titles = list(make_cells(rows[0]))
+    return Cells(
+        title,
+        ["policy", "load", *titles],
+        [[row.policy, f"{row.load:g}", *make_cells(row).values()] for row in rows],
+    )
+
+
+def _numbers(row: PolicyEstimates) -> dict[str, str]:
+    return {each.title: estimate_text(row.metric_to_mean[each.name], each.format) for each in METRICS}
+
+
+def _ratios(row: PolicyEstimates) -> dict[str, str]:
+    compared = [each for each in METRICS if each.has_ratio]
+    return {each.title: estimate_text(row.metric_to_ratio[each.name], ".3f") for each in compared}

@@ -1,0 +1,85 @@
+"""From a trace file to the requests of a run, at a load and for a seed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+from loadtests.replay.arrivals import scale_to_pace, spread_stamps, start_sessions
+from loadtests.replay.tenants import assign_tenants, copy_sessions
+from loadtests.replay.trace import Trace, TraceError, TraceKind, TraceRequest, read_trace
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What is asked, whoever answers."""
+
+    trace: Path
+    is_closed_loop: bool
+    """Turns of a session wait for the answer before. Where only sessions are known, they always do."""
+    is_spread_evenly: bool
+    """Requests of one stamp of a Mooncake trace; otherwise at random, by the seed."""
+    think_s: float
+    """Between a session's turns, where the trace does not say."""
+    num_copies: int
+    """Of every session, in a trace of sessions."""
+    tenants: tuple[tuple[str, float], ...]
+    """Names and weights; none for one tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The requests of one run."""
+
+    requests: tuple[TraceRequest, ...]
+    block_size: int
+    is_closed_loop: bool
+
+    @property
+    def span_s(self) -> float:
+        """From the first arrival to the last, if every answer came at once."""
+        return self.requests[-1].arrival_s - self.requests[0].arrival_s
+
+
+def make_requests(workload: Workload, *, prompt_tokens_per_s: float, seed: int) -> Asked:
+    """The workload's requests for a seed, at a pace.
+
+    Raises:
+        TraceError: the trace cannot be used, or not so.
+
+    """
+    trace = read_trace(workload.trace)
+    rng = Random(f"arrivals {seed}")
+    if trace.kind is TraceKind.SESSIONS:
+        copies = copy_sessions(trace, num_copies=workload.num_copies)
+        requests = start_sessions(copies, prompt_tokens_per_s=prompt_tokens_per_s, think_s=workload.think_s, rng=rng)
+    else:
+        requests = _mooncake(trace, workload, prompt_tokens_per_s=prompt_tokens_per_s, rng=rng)
+    if workload.tenants:
+        requests = assign_tenants(requests, tenant_to_weight=dict(workload.tenants), rng=Random(f"tenants {seed}"))
+    return Asked(
+        requests, trace.kind.block_size, is_closed_loop=workload.is_closed_loop or trace.kind is TraceKind.SESSIONS
+    )
+
+
+def own_pace(path: Path, *, scale: float, requests_per_s: float | None) -> float:
+    """Prompt tokens a second: as in the trace times a factor, or as so many requests a second.
+
+    Raises:
+        TraceError: the trace cannot be used, or does not say when requests came.
+
+    """
+    trace = read_trace(path)
+    prompt_tokens = sum(request.num_prompt_tokens for request in trace.requests)
+    if requests_per_s is not None:
+        return scale * requests_per_s * prompt_tokens / len(trace.requests)
+    span_s = trace.requests[-1].arrival_s - trace.requests[0].arrival_s
+    if trace.kind is TraceKind.SESSIONS or not span_s:
+        raise TraceError(f"{path} does not say when requests came: say how many come a second with --rps")
+    return scale * prompt_tokens / span_s
+
+
+def _mooncake(trace: Trace, workload: Workload, *, prompt_tokens_per_s: float, rng: Random) -> tuple[TraceRequest, ...]:
+    if workload.num_copies > 1:
+        raise TraceError(f"--copies {workload.num_copies} is for traces of sessions, and {workload.trace} has arrivals")
+    spread = spread_stamps(trace, rng=None if workload.is_spread_evenly else rng)
+    return scale_to_pace(spread, prompt_tokens_per_s=prompt_tokens_per_s)
