@@ -135,6 +135,7 @@ class Router:
         if self.cluster.load.reserve(reservation, now=now):
             self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
             self.cluster.holders.count_prompt(reservation.replica_id, reservation.request.block_hashes)
+            self.policy.on_reserved(reservation)
 
     def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float) -> None:
         """The request reached a replica; where that is not the one it was sent to, it is booked anew there."""

@@ -32,6 +32,8 @@ class RouteRequest:
     tenant: str
     num_prompt_tokens: int
     block_hashes: tuple[BlockHash, ...]
+    session_id: str = ""
+    """The client's own name for its conversation; empty if it gave none."""
 
 
 class Reason(StrEnum):

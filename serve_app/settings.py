@@ -10,7 +10,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from router import RouterOptions
 from router.policies import PrefixAffinityOptions
 
-PolicyName = Literal["prefix_affinity", "round_robin", "power_of_two", "least_loaded"]
+PolicyName = Literal[
+    "prefix_affinity",
+    "round_robin",
+    "random",
+    "power_of_two",
+    "least_requests",
+    "least_loaded",
+    "session_hash",
+    "chwbl",
+    "llmd_approximate",
+    "sglang_cache_aware",
+]
 
 
 class SettingsError(ValueError):

@@ -14,7 +14,7 @@ class BookSample:
 
     time_s: float
     drift_tokens: int
-    """Over all replicas, by how much the router's pending tokens differ from the prefill that is really left."""
+    """Over the replicas it knows, by how much the router's pending tokens differ from the prefill really left."""
     num_wrong: int
     """Requests that are over and still booked, or that are outstanding and not booked."""
 
@@ -65,7 +65,9 @@ class Books:
 
 
 def _drift_tokens(router: Router, replicas: Iterable[ReplicaProcess]) -> int:
+    load = router.cluster.load
     return sum(
-        abs(router.cluster.load[replica.replica_id].pending_tokens - replica.engine.pending_tokens())
+        abs(load[replica.replica_id].pending_tokens - replica.engine.pending_tokens())
         for replica in replicas
+        if replica.replica_id in load
     )

@@ -5,7 +5,7 @@ pinned, so the KV capacity limits what is reused and not what runs.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -13,7 +13,7 @@ from itertools import count
 from loadtests.replay.prefix_cache import PrefixCache
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
-from router import RequestId
+from router import BlockHash, RequestId
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Engine:
         self._block_size = block_size
         self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size)
         self._prompts: deque[_Prompt] = deque()
-        self._decoding: list[tuple[int, int, RequestId]] = []  # a heap: step of the last token, order, id
+        self._decoding: list[tuple[int, int, _Prompt]] = []  # a heap: step of the last token, order, prompt
         self._order = count()
         self._num_steps = 0
         self._in_step_tokens = 0
@@ -81,6 +81,15 @@ class Engine:
             + self._options.decode_s * len(self._decoding)
         )
 
+    @property
+    def num_alike_steps(self) -> int:
+        """Further steps that will differ in nothing from the one that was started, if no request comes meanwhile."""
+        return 0 if self._prompts or not self._decoding else self._decoding[0][0] - self._num_steps
+
+    def skip_steps(self, num_steps: int) -> None:
+        """Let that many of the steps alike be over."""
+        self._num_steps += num_steps
+
     def finish_step(self) -> tuple[Prefilled | Finished, ...]:
         """The step's outputs, as far as routers care for them."""
         self.num_computed_tokens += self._in_step_tokens
@@ -93,6 +102,24 @@ class Engine:
             prompt.tokens_left if prompt.is_started else prompt.request.num_prompt_tokens - self._reusable(prompt)
             for prompt in self._prompts
         )
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests of which nothing was scheduled yet (vLLM's `num_requests_waiting`)."""
+        return sum(not prompt.is_started for prompt in self._prompts)
+
+    @property
+    def used_tokens(self) -> int:
+        """Computed prompt tokens of the requests that are running: what vLLM's `kv_cache_usage_perc` is a share of,
+        but for the answers.
+        """
+        decoding_tokens = sum(prompt.computed_tokens for _, _, prompt in self._decoding)
+        return decoding_tokens + sum(prompt.computed_tokens for prompt in self._prompts)
+
+    def reusable_tokens(self, num_prompt_tokens: int, block_hashes: Sequence[BlockHash]) -> int:
+        """Cached tokens of a prompt, without its last one: it is always computed, for its logits."""
+        max_blocks = (num_prompt_tokens - 1) // self._block_size
+        return min(self.cache.num_held(block_hashes), max_blocks) * self._block_size
 
     def _compute(self, prompt: _Prompt, budget_tokens: int) -> int:
         """Schedule a chunk; returns its tokens. As in vLLM, the cache is asked once, at the first chunk, and a
@@ -108,17 +135,15 @@ class Engine:
         return chunk_tokens
 
     def _reusable(self, prompt: _Prompt) -> int:
-        """Cached tokens, without the prompt's last one: it is always computed, for its logits."""
-        max_blocks = (prompt.request.num_prompt_tokens - 1) // self._block_size
-        return min(self.cache.num_held(prompt.request.block_hashes), max_blocks) * self._block_size
+        return self.reusable_tokens(prompt.request.num_prompt_tokens, prompt.request.block_hashes)
 
     def _first_tokens(self) -> Iterator[Prefilled | Finished]:
         while self._prompts and self._prompts[0].is_started and not self._prompts[0].tokens_left:
             prompt = self._prompts.popleft()
             yield Prefilled(prompt.request_id, prompt.request.num_prompt_tokens, prompt.cached_tokens)
             last_step = self._num_steps + prompt.request.num_output_tokens - 1
-            heappush(self._decoding, (last_step, next(self._order), prompt.request_id))
+            heappush(self._decoding, (last_step, next(self._order), prompt))
 
     def _last_tokens(self) -> Iterator[Finished]:
         while self._decoding and self._decoding[0][0] <= self._num_steps:
-            yield Finished(heappop(self._decoding)[2])
+            yield Finished(heappop(self._decoding)[2].request_id)

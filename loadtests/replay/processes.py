@@ -1,16 +1,38 @@
 """The two kinds of processes, each with its side of the messages: what `serve_app` does around engine and router."""
 
 from collections.abc import Callable, Iterable
-from itertools import count
-from random import Random
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import accumulate, count, islice, repeat, takewhile
+from operator import add
 
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine
 from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled, Receipt
 from loadtests.replay.trace import TraceRequest
 from router import Replica, ReplicaId, RequestId, Router
-from router.policies import make_policy
-from serve_app.settings import RouterSettings, RoutingSettings
+from router.policies import Policy
+from serve_app.settings import RouterSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Steps alike that need no looking at, the last one excepted."""
+
+    start_s: float
+    step_s: float
+    num_steps: int
+
+    @property
+    def end_s(self) -> float:
+        """Summed step by step, so that no rounding tells whether a stretch was cut."""
+        return reduce(add, repeat(self.step_s, self.num_steps), self.start_s)
+
+    def until_after(self, now: float) -> "_Stretch":
+        """As far as the step that is under way now."""
+        ends_s = accumulate(repeat(self.step_s, self.num_steps), initial=self.start_s)
+        num_over = sum(1 for _ in takewhile(lambda end_s: end_s < now, islice(ends_s, 1, self.num_steps)))
+        return replace(self, num_steps=num_over + 1)
 
 
 class ReplicaProcess:
@@ -30,16 +52,28 @@ class ReplicaProcess:
         self._agenda = agenda
         self._send = send
         self._numbers = count(1)
-        self._outstanding: set[RequestId] = set()
-        self._is_stepping = False
+        self._outstanding: dict[RequestId, None] = {}  # in order of arrival
+        self._stretch: _Stretch | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is here."""
+        return not self._outstanding
 
     def submit(self, request_id: RequestId, request: TraceRequest) -> None:
         """A routed request arrives."""
-        self._outstanding.add(request_id)
+        self._outstanding[request_id] = None
         self.engine.submit(request_id, request)
         self._report(Arrived(request_id))
-        if not self._is_stepping:
+        if self._stretch is None:
             self._step()
+        elif self._stretch.num_steps > 1:
+            self._plan(self._stretch.until_after(self._agenda.now_s))
+
+    def crash(self) -> tuple[RequestId, ...]:
+        """Stop at once, for good; returns the requests that break off, in order of arrival here."""
+        self._stretch = None
+        return tuple(self._outstanding)
 
     def beat(self) -> None:
         """Send the heartbeat."""
@@ -47,14 +81,24 @@ class ReplicaProcess:
 
     def _step(self) -> None:
         duration_s = self.engine.start_step()
-        self._is_stepping = duration_s is not None
-        if duration_s is not None:
-            self._agenda.after(duration_s, self._finish_step)
+        if duration_s is None:
+            self._stretch = None
+        else:
+            self._plan(_Stretch(self._agenda.now_s, duration_s, 1 + self.engine.num_alike_steps))
 
-    def _finish_step(self) -> None:
+    def _plan(self, stretch: "_Stretch") -> None:
+        self._stretch = stretch
+        self._agenda.at(stretch.end_s, partial(self._finish, stretch))
+
+    def _finish(self, stretch: "_Stretch") -> None:
+        if self._stretch is not stretch:
+            return  # it was cut short, or the replica crashed
+        self.engine.skip_steps(stretch.num_steps - 1)
         outputs = self.engine.finish_step()
-        self._outstanding.difference_update(each.request_id for each in outputs if isinstance(each, Finished))
         if outputs:
+            for each in outputs:
+                if isinstance(each, Finished):
+                    del self._outstanding[each.request_id]
             self._report(*outputs)
         self._step()
 
@@ -92,11 +136,8 @@ class RouterProcess:
         self._replica_to_number[batch.replica_id] = max(batch.number, newest)
 
 
-def make_router(
-    replicas: Iterable[Replica], *, block_size: int, routing: RoutingSettings, routers: RouterSettings, rng: Random
-) -> Router:
+def make_router(replicas: Iterable[Replica], *, policy: Policy, block_size: int, routers: RouterSettings) -> Router:
     """A router as production builds it; it knows nothing yet but the replicas."""
-    policy = make_policy(routing.policy, routing.policy_options(), rng)
     router = Router(policy=policy, block_size=block_size, options=routers.router_options())
     router.set_replicas(replicas)
     return router

@@ -35,6 +35,10 @@ class Run:
     num_asked: int
     """How often another router was asked what it would have chosen."""
     num_agreed: int
+    num_sent: int
+    """Attempts; more than requests where replicas crashed."""
+    end_s: float
+    """When the last request finished."""
     replica_to_computed_tokens: dict[ReplicaId, int]
     router_to_reservations_left: dict[str, int]
     """Per router that was running in the end."""

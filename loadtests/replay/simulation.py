@@ -6,12 +6,15 @@ from functools import partial
 from itertools import count, cycle
 from random import Random
 
+from loadtests.peers.table import make_policy
 from loadtests.replay.agenda import Agenda
-from loadtests.replay.books import Books, BookSample
-from loadtests.replay.engine import Engine, EngineOptions
-from loadtests.replay.processes import ReplicaProcess, RouterProcess, make_router
+from loadtests.replay.books import Books
+from loadtests.replay.engine import EngineOptions
+from loadtests.replay.findings import Findings, Sent
+from loadtests.replay.fleet import Change, Fleet, MembershipChange
+from loadtests.replay.processes import RouterProcess, make_router
 from loadtests.replay.receipts import Batch, Finished, Prefilled
-from loadtests.replay.results import RequestRecord, Run
+from loadtests.replay.results import Run
 from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from loadtests.replay.transport import Channel, Fault, Transport
 from router import Replica, ReplicaId, RequestId, Reservation, RouteRequest
@@ -55,24 +58,18 @@ class Scenario:
     """How long a message travels."""
     faults: tuple[Fault, ...] = ()
     restarts: tuple[Restart, ...] = ()
+    changes: tuple[MembershipChange, ...] = ()
+    membership_lag_s: float = 2.1
+    """When routers learn of a change; the time until Ray Serve listed a killed replica no more (our design, 2)."""
+    is_closed_loop: bool = False
+    """Whether a request comes only after its predecessor's answer, as much later as the two are apart in the trace."""
+    is_asking: bool = True
+    """Whether the other routers are asked what they would choose; policies with a memory of their own notice that."""
     sample_s: float = 0.25
     """How often the routers' books are held against the truth."""
     block_size: int = BLOCK_SIZE_TOKENS
-
-
-@dataclass(slots=True)
-class _Findings:
-    records: list[RequestRecord] = field(default_factory=list)
-    samples: list[BookSample] = field(default_factory=list)
-    num_finished: int = 0
-    num_asked: int = 0
-    num_agreed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    request: TraceRequest
-    router_name: str
+    policy: str = ""
+    """Of `loadtests.peers`; empty for the one that the routing settings name."""
 
 
 class Simulation:
@@ -84,75 +81,84 @@ class Simulation:
         self._transport = Transport(
             delay_s=scenario.delay_s, faults=scenario.faults, rng=Random(f"transport {scenario.seed}")
         )
-        self._members = tuple(
-            Replica(ReplicaId(f"replica-{rank}"), rank, scenario.engine.kv_capacity_tokens)
-            for rank in range(scenario.num_replicas)
+        self._fleet = Fleet(
+            scenario.engine,
+            block_size=scenario.block_size,
+            agenda=self._agenda,
+            heartbeat_s=scenario.replicas.heartbeat_s,
+            send=self._on_batch,
         )
-        self._replicas = {
-            member.replica_id: ReplicaProcess(
-                member.replica_id, Engine(scenario.engine, block_size=scenario.block_size), self._agenda, self._on_batch
-            )
-            for member in self._members
-        }
+        self._followers: dict[int, list[int]] = {}
+        self._plan_arrivals()
+        self._plan_replicas()
+        self._redispatch_rng = Random(f"redispatch {scenario.seed}")
         self._generations = count()
         self._routers = [self._start_router(index) for index in range(scenario.num_routers)]
         self._turns = cycle(range(scenario.num_routers))
         self._books = Books(settle_s=2 * scenario.delay_s)
-        self._sent: dict[RequestId, _Sent] = {}
-        self._found = _Findings()
+        self._agenda.every(scenario.sample_s, self._sample_books, first_s=scenario.sample_s)
+        self._request_ids = count()
+        self._found = Findings()
 
     def run(self) -> Run:
         """Everything from the first arrival until the last reservation would have expired."""
-        self._plan()
         while self._found.num_finished < len(self._scenario.requests):
             self._agenda.step()
         self._agenda.run_until(self._agenda.now_s + self._scenario.routers.reservation_ttl_s)
         for process in self._routers:
             process.router.expire(now=self._agenda.now_s)
             process.router.check_integrity()
-        return Run(
-            records=tuple(self._found.records),
-            samples=tuple(self._found.samples),
-            num_finished=self._found.num_finished,
-            num_asked=self._found.num_asked,
-            num_agreed=self._found.num_agreed,
-            replica_to_computed_tokens={
-                replica_id: replica.engine.num_computed_tokens for replica_id, replica in self._replicas.items()
-            },
+        return self._found.as_run(
+            replica_to_computed_tokens=self._fleet.computed_tokens(),
             router_to_reservations_left={
                 process.name: process.router.cluster.load.num_reservations for process in self._routers
             },
         )
 
-    def _plan(self) -> None:
+    def _plan_arrivals(self) -> None:
+        for number, request in enumerate(self._scenario.requests):
+            if self._scenario.is_closed_loop and request.predecessor is not None:
+                self._followers.setdefault(request.predecessor, []).append(number)
+            else:
+                self._agenda.at(request.arrival_s, partial(self._arrive, number))
+
+    def _plan_replicas(self) -> None:
         scenario = self._scenario
-        for number, request in enumerate(scenario.requests):
-            self._agenda.at(request.arrival_s, partial(self._arrive, RequestId(f"request-{number}"), request))
         for restart in scenario.restarts:
             self._agenda.at(restart.at_s, partial(self._restart, restart))
-        for member in self._members:  # replicas do not beat together
-            period_s = scenario.replicas.heartbeat_s
-            first_s = period_s * (member.rank + 1) / scenario.num_replicas
-            self._agenda.every(period_s, self._replicas[member.replica_id].beat, first_s=first_s)
-        self._agenda.every(scenario.sample_s, self._sample_books, first_s=scenario.sample_s)
+        for rank in range(scenario.num_replicas):  # which do not beat together
+            first_s = scenario.replicas.heartbeat_s * (rank + 1) / scenario.num_replicas
+            self._fleet.join(rank, first_beat_s=first_s)
+        for change in scenario.changes:
+            self._agenda.at(change.at_s, partial(self._change, change))
 
-    def _arrive(self, request_id: RequestId, request: TraceRequest) -> None:
+    def _arrive(self, number: int) -> None:
+        self._route(number, arrival_s=self._agenda.now_s)
+
+    def _route(self, number: int, *, arrival_s: float) -> None:
+        request = self._scenario.requests[number]
+        request_id = RequestId(f"request-{next(self._request_ids)}")
         router = self._routers[next(self._turns)]
         asked = RouteRequest(
             request_id,
             model="",
-            tenant="",
+            tenant=request.tenant,
             num_prompt_tokens=request.num_prompt_tokens,
             block_hashes=request.block_hashes,
+            session_id=request.session_id,
         )
-        answers = [self._would_choose(other, asked) for other in self._routers if other is not router]
+        answers = [self._would_choose(other, asked) for other in self._asked(router)]
         decision, reservation = router.router.choose(asked, now=self._agenda.now_s)
-        self._found.num_asked += len(answers)
-        self._found.num_agreed += answers.count(decision.replica_id)
-        self._sent[request_id] = _Sent(request, router.name)
+        self._found.asked(answers, decision.replica_id)
+        self._found.sent[request_id] = Sent(number, arrival_s, router.name)
         self._books.sent(request_id, now=self._agenda.now_s)
         self._tell_others(router, reservation)
-        self._replicas[decision.replica_id].submit(request_id, request)
+        # A replica that crashed refuses the connection, and HAProxy tries another one.
+        replica = self._fleet.find(decision.replica_id) or self._redispatch_rng.choice(self._fleet.processes())
+        replica.submit(request_id, request)
+
+    def _asked(self, router: RouterProcess) -> list[RouterProcess]:
+        return [other for other in self._routers if other is not router] if self._scenario.is_asking else []
 
     def _would_choose(self, process: RouterProcess, request: RouteRequest) -> ReplicaId:
         """What the router would choose now; nothing is booked."""
@@ -173,13 +179,20 @@ class Simulation:
         for receipt in batch.receipts:
             match receipt:
                 case Prefilled():
-                    self._record(batch.replica_id, receipt)
+                    self._found.prefilled(batch.replica_id, receipt, now=self._agenda.now_s)
                 case Finished():
-                    self._books.finished(receipt.request_id, now=self._agenda.now_s)
-                    self._found.num_finished += 1
+                    self._finish(receipt.request_id)
         for router in self._routers:
             heard = self._only_own(batch, router) if self._scenario.sharing is Sharing.NOTHING else batch
             self._carry(Channel.RECEIPTS, batch.replica_id, router, partial(self._receive, router, heard))
+
+    def _finish(self, request_id: RequestId) -> None:
+        self._books.finished(request_id, now=self._agenda.now_s)
+        self._found.finished(now=self._agenda.now_s)
+        requests, number = self._scenario.requests, self._found.sent[request_id].number
+        for follower in self._followers.get(number, ()):
+            gap_s = requests[follower].arrival_s - requests[number].arrival_s
+            self._agenda.after(gap_s, partial(self._arrive, follower))
 
     def _receive(self, process: RouterProcess, batch: Batch) -> None:
         process.on_batch(batch, now=self._agenda.now_s)
@@ -189,31 +202,22 @@ class Simulation:
             self._agenda.after(delay_s, deliver)
 
     def _only_own(self, batch: Batch, router: RouterProcess) -> Batch:
-        own = tuple(each for each in batch.receipts if self._sent[each.request_id].router_name == router.name)
+        own = tuple(each for each in batch.receipts if self._found.sent[each.request_id].router_name == router.name)
         return Batch(batch.replica_id, batch.number, own, batch.outstanding)
-
-    def _record(self, replica_id: ReplicaId, receipt: Prefilled) -> None:
-        arrival_s = self._sent[receipt.request_id].request.arrival_s
-        self._found.records.append(
-            RequestRecord(
-                request_id=receipt.request_id,
-                arrival_s=arrival_s,
-                replica_id=replica_id,
-                ttft_s=self._agenda.now_s - arrival_s,
-                prompt_tokens=receipt.prompt_tokens,
-                cached_tokens=receipt.cached_tokens,
-            )
-        )
 
     def _start_router(self, index: int) -> RouterProcess:
         name = f"router-{index}"
         rng = Random(f"{name} {next(self._generations)} {self._scenario.seed}")
+        scenario = self._scenario
+        policy = make_policy(
+            scenario.policy or scenario.routing.policy,
+            scenario.routing.policy_options(),
+            rng,
+            block_size=scenario.block_size,
+            engine_of=self._fleet.engine_of,
+        )
         router = make_router(
-            self._members,
-            block_size=self._scenario.block_size,
-            routing=self._scenario.routing,
-            routers=self._scenario.routers,
-            rng=rng,
+            self._fleet.members, policy=policy, block_size=scenario.block_size, routers=scenario.routers
         )
         return RouterProcess(name, router)
 
@@ -229,15 +233,34 @@ class Simulation:
                 self._agenda.after(self._scenario.delay_s, partial(self._adopt, self._routers[index], peers[0]))
 
     def _adopt(self, joining: RouterProcess, peer: RouterProcess) -> None:
-        for member in self._members:
+        for member in self._fleet.members:
             state = peer.router.export(member.replica_id)
             if state is not None:
                 joining.router.adopt(state, now=self._agenda.now_s)
+
+    def _change(self, change: MembershipChange) -> None:
+        """Routers learn of it later; of the requests that a crash breaks off, clients send the whole again at once."""
+        lag_s = self._scenario.membership_lag_s
+        match change.change:
+            case Change.JOIN:
+                self._fleet.join(change.rank, first_beat_s=self._scenario.replicas.heartbeat_s)
+            case Change.LEAVE:
+                self._fleet.leave(change.rank, known_after_s=lag_s)
+            case Change.CRASH:
+                for request_id in self._fleet.crash(change.rank):
+                    self._books.finished(request_id, now=self._agenda.now_s)
+                    sent = self._found.sent[request_id]
+                    self._route(sent.number, arrival_s=sent.arrival_s)
+        self._agenda.after(lag_s, partial(self._tell_members, self._fleet.members))
+
+    def _tell_members(self, members: tuple[Replica, ...]) -> None:
+        for process in self._routers:
+            process.router.set_replicas(members)
 
     def _sample_books(self) -> None:
         """As a decision now would see them: what has expired is not booked any more."""
         for process in self._routers:
             process.router.expire(now=self._agenda.now_s)
             self._found.samples.append(
-                self._books.sample(process.router, self._replicas.values(), now=self._agenda.now_s)
+                self._books.sample(process.router, self._fleet.processes(), now=self._agenda.now_s)
             )

@@ -1,30 +1,46 @@
-"""Request traces in Mooncake's format: who asks when, how long, and which prefix blocks are shared.
+"""Request traces: who asks, how long, and which prefix blocks are shared.
 
-JSON lines, plain or compressed with zstd: `timestamp` in ms, `input_length` and `output_length` in tokens, `hash_ids`
-with one id for each 512 tokens begun; equal id means equal whole prefix up to there. Source of the format: FAST'25,
-github.com/kvcache-ai/Mooncake.
+JSON lines, plain or compressed with zstd. Two kinds are read:
+
+- Mooncake's format (FAST'25, github.com/kvcache-ai/Mooncake): `timestamp` in ms, `input_length` and `output_length` in
+  tokens, `hash_ids` with one id for each 512 tokens begun; equal id means equal whole prefix up to there.
+- Sessions: the same with one id for each 16 tokens begun, and a `session_id`. `timestamp` says when in its session a
+  turn came, and is null where nobody knows; when sessions started is never known.
 """
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from itertools import groupby
 from pathlib import Path
-from random import Random
 from typing import Any, TextIO
 
 import xxhash
 import zstandard
 
+from loadtests.replay.sessions import predecessors
 from router import BlockHash
 
 BLOCK_SIZE_TOKENS = 512
-STAMP_S = 3.0
-"""Arrivals in the trace are bunched on a grid of this period."""
 
 
 class TraceError(ValueError):
     """A trace that cannot be used; the message says why."""
+
+
+class TraceKind(Enum):
+    """What is known, and how many tokens a block has."""
+
+    MOONCAKE = BLOCK_SIZE_TOKENS
+    """When requests came; who continues whom is derived from their blocks."""
+    SESSIONS = 16
+    """Who continues whom; of times, at most those between the turns of a session."""
+
+    @property
+    def block_size(self) -> int:
+        """In tokens."""
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +53,24 @@ class TraceRequest:
     num_output_tokens: int
     block_hashes: tuple[BlockHash, ...]
     """Of the prompt's full blocks."""
+    session_id: str = ""
+    tenant: str = ""
+    predecessor: int | None = None
+    """Position in the trace of the request that this one continues; an earlier one."""
 
 
-def load_trace(path: Path, *, rng: Random | None = None) -> tuple[TraceRequest, ...]:
-    """The requests in order of arrival. Those of one stamp are spread evenly over its period, or at random.
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a file says."""
+
+    kind: TraceKind
+    requests: tuple[TraceRequest, ...]
+    """Mooncake: in order of arrival, those of one stamp together. Sessions: one after the other, and `arrival_s` is
+    the time since the session's first turn, not a number where it is unknown."""
+
+
+def read_trace(path: Path) -> Trace:
+    """The file's requests.
 
     Raises:
         TraceError: the file is absent, or is not such a trace.
@@ -48,26 +78,11 @@ def load_trace(path: Path, *, rng: Random | None = None) -> tuple[TraceRequest, 
     """
     try:
         with _open(path) as lines:
-            rows = [json.loads(line) for line in lines]
-        rows.sort(key=lambda row: row["timestamp"])
-        return tuple(_spread(rows, rng))
+            return _trace([json.loads(line) for line in lines])
     except OSError as error:
-        raise TraceError(f"cannot read the trace {path}: {error.strerror}; name another with --trace") from error
+        raise TraceError(f"cannot read the trace {path}: {error.strerror}; give the path of an existing one") from error
     except (ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
-        raise TraceError(f"{path} is not a Mooncake trace: {type(error).__name__}: {error}") from error
-
-
-def scale_to_load(
-    requests: Sequence[TraceRequest], *, load: float, num_replicas: int, prefill_tokens_per_s: float
-) -> tuple[TraceRequest, ...]:
-    """The same requests at another pace: `load` is all prompt tokens a second over what all replicas can prefill."""
-    if not requests:
-        raise TraceError("the trace has no requests")
-    prompt_tokens = sum(request.num_prompt_tokens for request in requests)
-    wanted_s = prompt_tokens / (load * num_replicas * prefill_tokens_per_s)
-    start_s, span_s = requests[0].arrival_s, requests[-1].arrival_s - requests[0].arrival_s
-    pace = wanted_s / span_s if span_s else 0.0
-    return tuple(replace(request, arrival_s=(request.arrival_s - start_s) * pace) for request in requests)
+        raise TraceError(f"{path} is not a request trace: {type(error).__name__}: {error}") from error
 
 
 def _open(path: Path) -> TextIO:
@@ -77,21 +92,45 @@ def _open(path: Path) -> TextIO:
     return path.open(encoding="utf-8")
 
 
-def _spread(rows: Sequence[dict[str, Any]], rng: Random | None) -> Iterator[TraceRequest]:
-    for stamp_ms, group in groupby(rows, key=lambda row: row["timestamp"]):
-        together = list(group)
-        num = len(together)
-        shares = [index / num for index in range(num)] if rng is None else sorted(rng.random() for _ in together)
-        for share, row in zip(shares, together, strict=True):
-            yield _request(row, arrival_s=stamp_ms / 1000 + STAMP_S * share)
+def _trace(rows: list[dict[str, Any]]) -> Trace:
+    if not rows:
+        raise ValueError("it has no requests")
+    if "session_id" in rows[0]:
+        return Trace(TraceKind.SESSIONS, tuple(_sessions(rows)))
+    return Trace(TraceKind.MOONCAKE, tuple(_mooncake(rows)))
 
 
-def _request(row: dict[str, Any], *, arrival_s: float) -> TraceRequest:
+def _mooncake(rows: list[dict[str, Any]]) -> Iterator[TraceRequest]:
+    rows.sort(key=lambda row: row["timestamp"])
+    requests = [_request(row, TraceKind.MOONCAKE, arrival_s=row["timestamp"] / 1000) for row in rows]
+    sessions: list[str] = []
+    for request, predecessor in zip(requests, predecessors([each.block_hashes for each in requests]), strict=True):
+        sessions.append(f"session-{len(sessions)}" if predecessor is None else sessions[predecessor])
+        yield replace(request, session_id=sessions[-1], predecessor=predecessor)
+
+
+def _sessions(rows: Sequence[dict[str, Any]]) -> Iterator[TraceRequest]:
+    position = 0
+    for session_id, turns in groupby(sorted(rows, key=_session_and_turn), key=lambda row: row["session_id"]):
+        start_ms = None
+        for number, row in enumerate(turns):
+            start_ms = row["timestamp"] if number == 0 else start_ms
+            arrival_s = float("nan") if start_ms is None else (row["timestamp"] - start_ms) / 1000
+            request = _request(row, TraceKind.SESSIONS, arrival_s=arrival_s)
+            yield replace(request, session_id=session_id, predecessor=position - 1 if number else None)
+            position += 1
+
+
+def _session_and_turn(row: dict[str, Any]) -> tuple[str, int]:
+    return row["session_id"], row["turn"]
+
+
+def _request(row: dict[str, Any], kind: TraceKind, *, arrival_s: float) -> TraceRequest:
     num_tokens, hash_ids = row["input_length"], row["hash_ids"]
-    if num_tokens < 1 or len(hash_ids) != -(-num_tokens // BLOCK_SIZE_TOKENS):
-        raise ValueError(f"{len(hash_ids)} hash ids for {num_tokens} tokens: one for each 512 begun is expected")
-    num_full_blocks = num_tokens // BLOCK_SIZE_TOKENS
-    return TraceRequest(arrival_s, num_tokens, row["output_length"], tuple(map(_hash, hash_ids[:num_full_blocks])))
+    if num_tokens < 1 or len(hash_ids) != -(-num_tokens // kind.block_size):
+        raise ValueError(f"{len(hash_ids)} hash ids for {num_tokens} tokens: one for each {kind.block_size} begun")
+    full = hash_ids[: num_tokens // kind.block_size]
+    return TraceRequest(arrival_s, num_tokens, row["output_length"], tuple(map(_hash, full)))
 
 
 def _hash(block_id: int) -> BlockHash:

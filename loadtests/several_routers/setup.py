@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 
+from loadtests.replay.arrivals import load_trace, scale_to_load
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.results import Run
 from loadtests.replay.simulation import Scenario, Simulation
-from loadtests.replay.trace import TraceRequest, load_trace, scale_to_load
+from loadtests.replay.trace import TraceRequest
 
 NUM_ROUTERS = 2
 MID_TRACE = (0.25, 0.35, 0.45, 0.55, 0.65)

@@ -8,6 +8,7 @@ from loadtests.replay.processes import make_router
 from loadtests.replay.simulation import Scenario
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, Replica, ReplicaId, RequestId, Router, RouteRequest
+from router.policies import make_policy
 from serve_app.settings import RouterSettings, RoutingSettings
 
 BLOCK_SIZE = 16
@@ -65,10 +66,9 @@ def make_small_router(num_replicas: int = 1) -> Router:
     """A router with production's settings."""
     return make_router(
         [Replica(ReplicaId(f"replica-{rank}"), rank, OPTIONS.kv_capacity_tokens) for rank in range(num_replicas)],
+        policy=make_policy("prefix_affinity", RoutingSettings().policy_options(), Random(1)),
         block_size=BLOCK_SIZE,
-        routing=RoutingSettings(),
         routers=RouterSettings(),
-        rng=Random(1),
     )
 
 

@@ -1,5 +1,7 @@
 """The receiving side of a router, and the sending side of a replica."""
 
+import pytest
+
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.processes import ReplicaProcess, RouterProcess
 from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled
@@ -67,3 +69,22 @@ def test_a_replica_tells_how_each_request_goes() -> None:
         Batch(REPLICA, 6, outstanding=frozenset({B})),
         Batch(REPLICA, 7, (Finished(B),)),
     ]
+
+
+@pytest.mark.parametrize(("arrival_s", "start_s"), [(0.05, 0.060), (0.0711, 0.082), (0.999, 0.999)])
+def test_a_request_starts_with_the_next_step(arrival_s: float, start_s: float) -> None:
+    """The first one's prompt takes 27 ms, and its 19 further tokens steps of 11 ms: to 38, 49, 60, 71 ms and so on.
+
+    Those steps are alike and need no looking at, but the second request waits for the end of the one under way.
+    """
+    agenda, first_tokens_s = Agenda(), dict[RequestId, float]()
+
+    def note(batch: Batch) -> None:
+        first_tokens_s.update((each.request_id, agenda.now_s) for each in batch.receipts if isinstance(each, Prefilled))
+
+    replica = ReplicaProcess(REPLICA, make_engine(), agenda, note)
+    replica.submit(A, make_trace_request(1, output_tokens=20))
+    agenda.at(arrival_s, lambda: replica.submit(B, make_trace_request(2, output_tokens=1)))
+    agenda.run_until(2)
+    num_decoding = 1 if arrival_s < 0.2 else 0
+    assert first_tokens_s[B] == pytest.approx(start_s + 0.010 + 0.017 + 0.001 * num_decoding)

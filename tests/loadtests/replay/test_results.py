@@ -33,6 +33,6 @@ def test_of_no_requests_there_is_no_rate() -> None:
 def test_a_window_has_its_start_and_not_its_end() -> None:
     """So that windows can follow each other."""
     records = tuple(record("a", 1, 1, 0, arrival_s=second) for second in range(4))
-    run = Run(records, (), 4, 0, 0, {}, {})
+    run = Run(records, (), 4, 0, 0, 4, 0, {}, {})
     assert [each.arrival_s for each in run.arrived_within(1, 3)] == [1, 2]
     assert run.agreement == 1

@@ -76,4 +76,4 @@ def test_an_absent_trace_is_one_clear_sentence(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["agreement", "--trace", str(tmp_path / "absent.jsonl")])
     assert result.exit_code == 1
     assert result.output.startswith("error: cannot read the trace")
-    assert "--trace" in result.output
+    assert "give the path" in result.output

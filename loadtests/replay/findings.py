@@ -1,0 +1,72 @@
+"""What a run finds out as it goes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from loadtests.replay.books import BookSample
+from loadtests.replay.receipts import Prefilled
+from loadtests.replay.results import RequestRecord, Run
+from router import ReplicaId, RequestId
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One attempt at a request."""
+
+    number: int
+    """The request's position in the trace."""
+    arrival_s: float
+    """When it was sent for the first time."""
+    router_name: str
+
+
+class Findings:
+    """Kept by the simulation; `as_run` gives them away."""
+
+    def __init__(self) -> None:
+        self.sent: dict[RequestId, Sent] = {}
+        self.samples: list[BookSample] = []
+        self.num_finished = 0
+        self._num_asked = 0
+        self._num_agreed = 0
+        self._end_s = 0.0
+        self._number_to_record: dict[int, RequestRecord] = {}
+
+    def asked(self, answers: Sequence[ReplicaId], chosen: ReplicaId) -> None:
+        """What other routers would have chosen, and what was."""
+        self._num_asked += len(answers)
+        self._num_agreed += answers.count(chosen)
+
+    def prefilled(self, replica_id: ReplicaId, receipt: Prefilled, *, now: float) -> None:
+        """A first token. Where an earlier attempt had one too, before it broke off, this one counts."""
+        sent = self.sent[receipt.request_id]
+        self._number_to_record.pop(sent.number, None)
+        self._number_to_record[sent.number] = RequestRecord(
+            request_id=receipt.request_id,
+            arrival_s=sent.arrival_s,
+            replica_id=replica_id,
+            ttft_s=now - sent.arrival_s,
+            prompt_tokens=receipt.prompt_tokens,
+            cached_tokens=receipt.cached_tokens,
+        )
+
+    def finished(self, *, now: float) -> None:
+        """The last token of a request."""
+        self.num_finished += 1
+        self._end_s = now
+
+    def as_run(
+        self, *, replica_to_computed_tokens: Mapping[ReplicaId, int], router_to_reservations_left: Mapping[str, int]
+    ) -> Run:
+        """All of it, and the counts that were kept elsewhere."""
+        return Run(
+            records=tuple(self._number_to_record.values()),
+            samples=tuple(self.samples),
+            num_finished=self.num_finished,
+            num_asked=self._num_asked,
+            num_agreed=self._num_agreed,
+            num_sent=len(self.sent),
+            end_s=self._end_s,
+            replica_to_computed_tokens=dict(replica_to_computed_tokens),
+            router_to_reservations_left=dict(router_to_reservations_left),
+        )

@@ -1,0 +1,118 @@
+"""The replicas: who is there, who comes, and who goes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from itertools import count
+
+from loadtests.replay.agenda import Agenda
+from loadtests.replay.engine import Engine, EngineOptions
+from loadtests.replay.processes import ReplicaProcess
+from loadtests.replay.receipts import Batch
+from router import Replica, ReplicaId, RequestId
+
+
+class Change(StrEnum):
+    """What can happen to a rank."""
+
+    JOIN = "join"
+    """A replica with an empty cache; also the replacement of one that left or crashed."""
+    LEAVE = "leave"
+    """It finishes what it has, gets nothing new once the routers know, and goes."""
+    CRASH = "crash"
+    """It is gone at once, with its requests and its cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipChange:
+    """One replica that joins, leaves or crashes."""
+
+    at_s: float
+    change: Change
+    rank: int
+
+
+class Fleet:
+    """Every replica of a run.
+
+    Args:
+        options: of every engine.
+        block_size: of their caches, in tokens.
+        agenda: where their steps and heartbeats are planned.
+        heartbeat_s: how often each says what it has.
+        send: takes what they say.
+
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        *,
+        block_size: int,
+        agenda: Agenda,
+        heartbeat_s: float,
+        send: Callable[[Batch], None],
+    ) -> None:
+        self._options = options
+        self._block_size = block_size
+        self._agenda = agenda
+        self._heartbeat_s = heartbeat_s
+        self._send = send
+        self._numbers = count()
+        self._everyone: dict[ReplicaId, ReplicaProcess] = {}
+        self._running: dict[ReplicaId, ReplicaProcess] = {}
+        self._draining: set[ReplicaId] = set()
+        self.members: tuple[Replica, ...] = ()
+        """As whoever manages the cluster knows them at once, and the routers later."""
+
+    def join(self, rank: int, *, first_beat_s: float) -> None:
+        """A new replica, with an id of its own; the first ones are numbered as they join."""
+        replica_id = ReplicaId(f"replica-{next(self._numbers)}")
+        process = ReplicaProcess(
+            replica_id, Engine(self._options, block_size=self._block_size), self._agenda, self._send
+        )
+        self._everyone[replica_id] = self._running[replica_id] = process
+        self.members += (Replica(replica_id, rank, self._options.kv_capacity_tokens),)
+        self._agenda.after(first_beat_s, partial(self._beat, process))
+
+    def leave(self, rank: int, *, known_after_s: float) -> None:
+        """The replica of a rank finishes what it has, and what comes until every router knows."""
+        replica_id = self._remove_member(rank)
+        self._agenda.after(known_after_s, partial(self._draining.add, replica_id))
+
+    def crash(self, rank: int) -> tuple[RequestId, ...]:
+        """The replica of a rank is gone; returns the requests that broke off."""
+        return self._running.pop(self._remove_member(rank)).crash()
+
+    def processes(self) -> tuple[ReplicaProcess, ...]:
+        """Those of the members."""
+        return tuple(self._running[member.replica_id] for member in self.members)
+
+    def find(self, replica_id: ReplicaId) -> ReplicaProcess | None:
+        """The process of a replica; None if it is gone."""
+        return self._running.get(replica_id)
+
+    def engine_of(self, replica_id: ReplicaId) -> Engine:
+        """Also of a replica that is gone."""
+        return self._everyone[replica_id].engine
+
+    def computed_tokens(self) -> dict[ReplicaId, int]:
+        """By every replica that ever was."""
+        return {replica_id: process.engine.num_computed_tokens for replica_id, process in self._everyone.items()}
+
+    def _beat(self, process: ReplicaProcess) -> None:
+        if process.replica_id in self._draining and process.is_idle:
+            self._running.pop(process.replica_id)
+        if process.replica_id in self._running:
+            process.beat()
+            self._agenda.after(self._heartbeat_s, partial(self._beat, process))
+
+    def _remove_member(self, rank: int) -> ReplicaId:
+        leaving = next((each for each in self.members if each.rank == rank), None)
+        if leaving is None:
+            raise ValueError(f"no replica of rank {rank} is there to leave: name one that joined before")
+        if len(self.members) == 1:
+            raise ValueError(f"the last replica, of rank {rank}, cannot go: let another join first")
+        self.members = tuple(each for each in self.members if each is not leaving)
+        return leaving.replica_id

@@ -1,0 +1,42 @@
+"""Consistent hashing with bounded loads, as in KubeAI: `internal/loadbalancer/balance_chwbl.go` as of 2025-07-06.
+
+Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018).
+"""
+
+import xxhash
+
+from router.cluster import Cluster
+from router.policies.member_ring import MemberRing
+from router.policies.policy import Choice, Unlearning
+from router.types import Reason, RouteRequest
+
+VIRTUAL_NODES = 256
+"""KubeAI's `replication`."""
+LOAD_FACTOR = 1.25
+"""KubeAI's `meanLoadPercentage`, 125."""
+
+
+class Chwbl(Unlearning):
+    """The first replica clockwise from the prompt's head that is within the bound, else the owner.
+
+    KubeAI's head is the first 100 characters of the first user message; here it is the first block. Without a key, the
+    request's own id.
+    """
+
+    name = "chwbl"
+
+    def __init__(self) -> None:
+        self._ring = MemberRing(virtual_nodes=VIRTUAL_NODES)
+
+    def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
+        """The owner, or who comes next."""
+        has_key = bool(request.block_hashes)
+        key = request.block_hashes[0] if has_key else xxhash.xxh3_64_intdigest(request.request_id.encode())
+        in_order = self._ring.in_order(key, cluster)
+        loads = [cluster.load_of(replica).num_requests for replica in in_order]
+        bound = LOAD_FACTOR * (sum(loads) + 1) / len(loads)
+        within = (replica for replica, load in zip(in_order, loads, strict=True) if not sum(loads) or load + 1 <= bound)
+        chosen = next(within, in_order[0])
+        if not has_key:
+            return Choice(chosen, Reason.NO_KEY)
+        return Choice(chosen, Reason.RING if chosen == in_order[0] else Reason.SPILL)

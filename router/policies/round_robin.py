@@ -1,0 +1,25 @@
+"""In turn."""
+
+from random import Random
+
+from router.cluster import Cluster
+from router.policies.policy import Choice, Unlearning
+from router.types import Reason, RouteRequest
+
+
+class RoundRobin(Unlearning):
+    """Each replica in turn, by rank, from a random start: several routers must not walk in step."""
+
+    name = "round_robin"
+
+    def __init__(self, rng: Random) -> None:
+        self._rng = rng
+        self._next: int | None = None
+
+    def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
+        """The next replica."""
+        if self._next is None:
+            self._next = self._rng.randrange(len(cluster.replicas))
+        replica = cluster.replicas[self._next % len(cluster.replicas)]
+        self._next += 1
+        return Choice(replica, Reason.BASELINE)
