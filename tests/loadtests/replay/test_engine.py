@@ -1,11 +1,16 @@
-"""The engine's steps."""
+"""The engine's steps, and its memory."""
+
+from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadtests.replay.engine import Engine
 from loadtests.replay.receipts import Finished, Prefilled
-from router import RequestId
+from loadtests.replay.trace import TraceRequest
+from router import BlockHash, RequestId
 from tests.loadtests.replay.builders import BLOCK_SIZE, make_engine, make_trace_request
 
 
@@ -65,6 +70,13 @@ def test_only_computed_blocks_are_reused() -> None:
     assert engine.cache.num_held(make_trace_request(*range(10)).block_hashes) == 6
 
 
+def run_alone(engine: Engine, name: str, request: TraceRequest) -> Iterator[Prefilled | Finished]:
+    """All outputs of a request while there is no other."""
+    engine.submit(RequestId(name), request)
+    while engine.start_step() is not None:
+        yield from engine.finish_step()
+
+
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=20))
 def test_cached_tokens_are_what_was_held(paths: list[list[int]]) -> None:
     """One request after the other: exactly what the cache held before, except for the prompt's last token."""
@@ -73,10 +85,29 @@ def test_cached_tokens_are_what_was_held(paths: list[list[int]]) -> None:
         blocks = [hash(tuple(path[: depth + 1])) for depth in range(len(path))]
         request = make_trace_request(*blocks, extra_tokens=number % 2, output_tokens=1)
         num_held = engine.cache.num_held(request.block_hashes)
-        engine.submit(RequestId(str(number)), request)
-        outputs: tuple[object, ...] = ()
-        while engine.start_step() is not None:
-            outputs += engine.finish_step()
+        outputs = tuple(run_alone(engine, str(number), request))
         reusable_tokens = min(num_held * BLOCK_SIZE, (request.num_prompt_tokens - 1) // BLOCK_SIZE * BLOCK_SIZE)
         expected = Prefilled(RequestId(str(number)), request.num_prompt_tokens, reusable_tokens)
         assert outputs == (expected, Finished(RequestId(str(number))))
+
+
+def test_blocks_of_a_running_request_are_not_evicted() -> None:
+    """19 blocks can be used. The first request needs 12 of them while it is decoded, so the others go."""
+    engine = make_engine()
+    long = make_trace_request(*range(12), extra_tokens=0, output_tokens=10)
+    engine.submit(RequestId("long"), long)
+    for number in range(3):
+        engine.submit(RequestId(str(number)), make_trace_request(*range(100 + 10 * number, 104 + 10 * number)))
+        for _ in range(3):
+            engine.start_step()
+            engine.finish_step()
+    assert engine.cache.num_held(long.block_hashes) == 12
+    assert engine.cache.num_held(make_trace_request(*range(100, 104)).block_hashes) < 4
+
+
+def test_the_answer_is_reused_with_the_next_prompt() -> None:
+    """16 + 10 tokens, and 7 of an answer of which the last is not computed: two blocks, the second ends in it."""
+    engine = make_engine()
+    first = replace(make_trace_request(1, extra_tokens=10, output_tokens=7), answer_hashes=(BlockHash(2),))
+    outputs = [*run_alone(engine, "first", first), *run_alone(engine, "next", make_trace_request(1, 2, 3))]
+    assert [each.cached_tokens for each in outputs if isinstance(each, Prefilled)] == [0, 32]
