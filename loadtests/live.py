@@ -18,7 +18,7 @@ from loadtests.exchange import TIMEOUT_S
 from loadtests.processes import ProcessError
 from loadtests.snapshots import Snapshot, is_idle
 from serve_app.local_cluster import Run, RunFileError
-from serve_app.replica_urls import haproxy_addresses
+from serve_app.replica_urls import replica_urls
 from serve_app.running_application import ApplicationError, RunningApplication
 from serve_app.serve_api import ServeApi, ServeApiError
 from serve_app.serve_config import ROUTER_DEPLOYMENT
@@ -127,7 +127,7 @@ class Server:
                 for node in ray.nodes()
                 if node["Alive"]
             ],
-            replica_urls=[f"http://{address}/metrics" for address in haproxy_addresses(self.run.run_dir)],
+            replica_urls=[f"{url}/metrics" for url in replica_urls(self.run.run_dir).values()],
         )
 
     async def _details(self) -> dict[str, Any]:

@@ -41,7 +41,8 @@ def main(
         place = find_place(server)
         server.application.reset_caches()
         with httpx.Client(base_url=place.url, trust_env=False) as client:
-            asked = _ask_all(Replica(client, server.run.model).ask, recorded, requests, seed)
+            replica = Replica(client, model=server.run.model, replica_id=place.replica_id)
+            asked = _ask_all(replica.ask, recorded, requests, seed)
             try:
                 served = list(track(asked, f"asking replica {place.replica_id}", total=requests, console=console))
             except TraceError as error:

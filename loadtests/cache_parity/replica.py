@@ -8,7 +8,8 @@ from loadtests.cache_parity.questions import Question, Served
 from loadtests.exchange import TIMEOUT_S
 from loadtests.live import LiveError, Server
 from loadtests.snapshots import short
-from serve_app.replica_urls import haproxy_addresses, replica_urls
+from serve_app.replica_headers import REPLICA_HEADER
+from serve_app.replica_urls import replica_urls
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +29,34 @@ def find_place(server: Server) -> Place:
         LiveError: there is none.
 
     """
-    snapshot = server.application.routers()[0]
-    for replica_id, url in replica_urls(haproxy_addresses(server.run.run_dir)).items():
-        if replica_id in snapshot["replicas"]:
-            kv_capacity_tokens = snapshot["replicas"][replica_id]["kv_capacity_tokens"]
-            return Place(short(replica_id), url, snapshot["block_size"], kv_capacity_tokens)
-    raise LiveError("no replica of this application answers at its own port: is the server ready?")
+    snapshot, urls = server.application.routers()[0], replica_urls(server.run.run_dir)
+    for replica_id, replica in snapshot["replicas"].items():
+        if short(replica_id) in urls:
+            url = urls[short(replica_id)]
+            return Place(short(replica_id), url, snapshot["block_size"], replica["kv_capacity_tokens"])
+    raise LiveError("HAProxy's configuration names no replica that the routers know: is the server ready?")
 
 
 class Replica:
     """Answers questions, one at a time.
 
     Args:
-        client: connected to the replica's own port.
+        client: connected to its own port.
         model: its name for clients.
+        replica_id: the short one.
 
     """
 
-    def __init__(self, client: httpx.Client, model: str) -> None:
+    def __init__(self, client: httpx.Client, *, model: str, replica_id: str) -> None:
         self._client = client
         self._model = model
+        self._replica_id = replica_id
 
     def ask(self, question: Question) -> Served:
         """Ask, and wait for the whole answer.
 
         Raises:
-            LiveError: the engine refused, or does not say what it reused.
+            LiveError: the engine refused, does not say what it reused, or is another replica's.
 
         """
         try:
@@ -62,6 +65,9 @@ class Replica:
             raise LiveError(f"the replica does not answer any more: {type(error).__name__}") from error
         if response.is_error:
             raise LiveError(f"the engine answered {response.status_code}: {response.text[:500]}")
+        answered_by = short(response.headers.get(REPLICA_HEADER, ""))
+        if answered_by != self._replica_id:
+            raise LiveError(f"replica {answered_by} answered, not {self._replica_id}: start again")
         answer = response.json()
         details = answer["usage"]["prompt_tokens_details"]
         if details is None:

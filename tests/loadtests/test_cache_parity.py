@@ -24,10 +24,12 @@ from loadtests.cache_parity.simulated import simulated_cached_tokens
 from loadtests.live import LiveError
 from loadtests.replay.trace import TraceError, TraceRequest
 from router import BlockHash
+from serve_app.replica_headers import REPLICA_HEADER
 from tests.loadtests.vllm_cache import VllmCache
 
 DEMO_BLOCKS = 640
 BLOCK_SIZE = 32
+FROM_ONE = {REPLICA_HEADER: "app#LLM#one"}
 
 
 def random_answers(seed: int) -> Callable[[Question], tuple[int, ...]]:
@@ -144,7 +146,7 @@ def test_too_little_eviction_is_a_fault() -> None:
 def answering(response: httpx.Response) -> Replica:
     """A replica that always answers so."""
     transport = httpx.MockTransport(lambda _: response)
-    return Replica(httpx.Client(base_url="http://replica", transport=transport), "demo")
+    return Replica(httpx.Client(base_url="http://replica", transport=transport), model="demo", replica_id="one")
 
 
 def usage(details: object) -> dict[str, object]:
@@ -154,7 +156,7 @@ def usage(details: object) -> dict[str, object]:
 
 def test_a_replicas_answer_is_read() -> None:
     """Its token ids, and what it reused."""
-    replica = answering(httpx.Response(200, json=usage({"cached_tokens": 64})))
+    replica = answering(httpx.Response(200, json=usage({"cached_tokens": 64}), headers=FROM_ONE))
     question = Question(Kind.NEW, (1, 2, 3), 2)
     assert replica.ask(question) == Served(question, (5, 6), 64)
 
@@ -163,7 +165,8 @@ def test_a_replicas_answer_is_read() -> None:
     ("response", "message"),
     [
         (httpx.Response(404, text="no such model"), "404: no such model"),
-        (httpx.Response(200, json=usage(None)), "enable_prompt_tokens_details"),
+        (httpx.Response(200, json=usage(None), headers=FROM_ONE), "enable_prompt_tokens_details"),
+        (httpx.Response(200, json=usage(None), headers={REPLICA_HEADER: "app#LLM#two"}), "two answered, not one"),
     ],
 )
 def test_a_replica_that_cannot_be_compared_ends_it(response: httpx.Response, message: str) -> None:

@@ -1,35 +1,24 @@
 """Finding the replicas' own ports."""
 
-import httpx
+from pathlib import Path
 
-from serve_app.replica_headers import REPLICA_HEADER
-from serve_app.replica_urls import haproxy_servers, replica_urls
+from serve_app.replica_urls import replica_urls
 
-
-def test_haproxys_servers_are_read_once_each() -> None:
-    """A replica is named in two backends."""
-    config = """
-backend app
-    server SERVE_REPLICA_one 127.0.0.1:30001 check
-    server fallback 127.0.0.1:8500 check backup
-backend app-via-ingress-request-router
-    use-server SERVE_REPLICA_one if { var(txn.target) -m str "SERVE_REPLICA_one" }
-    server SERVE_REPLICA_one 127.0.0.1:30001 track app/SERVE_REPLICA_one
+CONFIG = """
+backend http-warmroute
+    server SERVE_REPLICA_warmroute-LLMReplica_demo-8o4pfkkq 127.0.0.1:30003 check observe layer4
+    server SERVE_REPLICA_warmroute-LLMReplica_demo-n0mwkks6 127.0.0.1:30002 check observe layer4
+    server SERVE_PROXY_ACTOR-fallback-229b0c744c1a22a1 127.0.0.1:8500 check backup
+backend http-warmroute-via-ingress-request-router
+    use-server SERVE_REPLICA_warmroute-LLMReplica_demo-8o4pfkkq if { var(txn.target) -m str "8o4pfkkq" }
+    server SERVE_REPLICA_warmroute-LLMReplica_demo-8o4pfkkq 127.0.0.1:30003 track http-warmroute/8o4pfkkq
     timeout server 5s
 """
-    assert haproxy_servers(config) == ["127.0.0.1:30001", "127.0.0.1:8500"]
 
 
-def test_only_who_names_itself_is_a_replica() -> None:
-    """A router answers too, and a replica that is just leaving does not."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        match request.url.port:
-            case 1:
-                return httpx.Response(200, headers={REPLICA_HEADER: "app#LLM#one"})
-            case 2:
-                return httpx.Response(404)
-        raise httpx.ConnectError("refused")
-
-    addresses = ["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"]
-    assert replica_urls(addresses, transport=httpx.MockTransport(answer)) == {"app#LLM#one": "http://127.0.0.1:1"}
+def test_replicas_are_found_in_haproxys_configuration(tmp_path: Path) -> None:
+    """Serve's fallback proxy is none: behind it are all of them, in turn."""
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "haproxy.cfg").write_text(CONFIG)
+    assert replica_urls(str(tmp_path)) == {"8o4pfkkq": "http://127.0.0.1:30003", "n0mwkks6": "http://127.0.0.1:30002"}
+    assert replica_urls(str(tmp_path / "elsewhere")) == {}
