@@ -14,22 +14,16 @@ from loadtests.replay.prefix_cache import Block, PrefixCache
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, RequestId
+from serve_app.settings import EngineModelSettings
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """The speed and size of an engine; the defaults are those behind the numbers in our design."""
+class EngineOptions(EngineModelSettings):
+    """The speed of an engine, as the settings have it, and its size; the defaults are those behind the numbers in our
+    design.
+    """
 
-    step_s: float = 0.008
-    """What every step costs."""
-    prefill_tokens_per_s: float = 10_000
-    decode_s: float = 0.000_15
-    """What each decoding sequence adds to a step."""
-    max_step_tokens: int = 8_192
-    """Prefill and decode tokens in one step (vLLM's `max_num_batched_tokens`)."""
-    max_sequences: int = 256
-    """Sequences in one step (vLLM's `max_num_seqs`)."""
     kv_capacity_tokens: int = 500_000
+    """As replicas report it."""
 
 
 @dataclass(slots=True)
