@@ -95,7 +95,8 @@ def fit_constants(prefill: Sequence[Point], decode: Sequence[Point]) -> Fit:
         FitError: there is too little to fit, or what comes out is nonsense.
 
     """
-    fit = Fit(_line(prefill, "prompts of different lengths"), _line(decode, "different numbers of streams"))
+    decode_line = _line(decode, "different numbers of streams")
+    fit = Fit(_prefill_line(prefill, step_s=decode_line.intercept_s), decode_line)
     if fit.prefill.growth < MIN_PREFILL_GROWTH:
         raise FitError(f"longer prompts hardly took longer ({_times(fit.prefill)}): raise --longest")
     if fit.decode.growth < MIN_DECODE_GROWTH:
@@ -111,6 +112,17 @@ def fit_constants(prefill: Sequence[Point], decode: Sequence[Point]) -> Fit:
                 f"the times {name} are no line ({_times(line)}), they are {line.error:.0%} off: is the replica idle?"
             )
     return fit
+
+
+def _prefill_line(points: Sequence[Point], *, step_s: float) -> Line:
+    """A prompt takes a step at least. Where attention makes long prompts dearer by the token, the nearest line would
+    start below that; then the nearest of those that start there is taken.
+    """
+    line = _line(points, "prompts of different lengths")
+    if line.intercept_s >= step_s:
+        return line
+    slope_s = sum(point.x * (point.seconds - step_s) for point in points) / sum(point.x**2 for point in points)
+    return Line(line.points, step_s, slope_s)
 
 
 def _line(points: Sequence[Point], wanted: str) -> Line:

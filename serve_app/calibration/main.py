@@ -15,7 +15,7 @@ from rich.table import Table
 
 from serve_app.calibration.errors import CalibrationError
 from serve_app.calibration.fit import Fit, Line, Point, fit_constants
-from serve_app.calibration.place import Place, find_place
+from serve_app.calibration.place import find_place
 from serve_app.calibration.probe import Probe
 from serve_app.local_cluster import Run
 from serve_app.running_application import ApplicationError
@@ -38,6 +38,14 @@ class Plan:
     repetitions: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    prefill: list[Point]
+    decode: list[Point]
+    prompt_tokens: int
+    """Of all prompts that were sent."""
+
+
 def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None, replica: str | None) -> None:
     """Measure a replica, and print the constants.
 
@@ -46,8 +54,12 @@ def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None,
 
     """
     with find_place(run, url=url, replica=replica) as place:
-        prefill, decode = asyncio.run(_measure(plan, place, console))
-    fit = fit_constants(prefill, decode)
+        measured = asyncio.run(_measure(plan, place.url, console))
+        if place.bystanders is None:
+            console.print("Whether others used the replica meanwhile is not known.")
+        else:
+            place.bystanders.check(measured.prompt_tokens)
+    fit = fit_constants(measured.prefill, measured.decode)
     console.print(line_table("Time to the first token of a cold prompt", "tokens", fit.prefill))
     console.print(line_table("Time from token to token", "streams", fit.decode))
     console.print(
@@ -80,23 +92,19 @@ def line_table(title: str, x: str, line: Line) -> Table:
     return table
 
 
-async def _measure(plan: Plan, place: Place, console: Console) -> tuple[list[Point], list[Point]]:
+async def _measure(plan: Plan, url: str, console: Console) -> _Measured:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    async with httpx.AsyncClient(base_url=place.url, trust_env=False, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=url, trust_env=False, limits=limits) as client:
         probe = Probe(client, rng=SystemRandom(), clock=time.perf_counter)
         model = await probe.find_model()
-        console.print(f"Measuring {model.name} at {place.url}")
+        console.print(f"Measuring {model.name} at {url}")
         lengths = [round(min(plan.longest, model.max_prompt_tokens) * share) for share in LENGTHS]
         streams = [2**power for power in range(plan.streams.bit_length())]
         with Progress(console=console) as progress:
             await _medians(probe.first_token_s, lengths[:1], 1, progress, "warming up")
             prefill = await _medians(probe.first_token_s, lengths, plan.repetitions, progress, "prompts")
             decode = await _medians(probe.between_tokens_s, streams, plan.repetitions, progress, "streams")
-    if place.bystanders is None:
-        console.print("Whether others used the replica meanwhile is not known.")
-    else:
-        place.bystanders.check(probe.prompt_tokens)
-    return prefill, decode
+    return _Measured(prefill, decode, probe.prompt_tokens)
 
 
 async def _medians(
