@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from loadtests.replay.processes import make_router
 from router import BlockHash, Replica, ReplicaId, RequestId, Reservation, Router, RouteRequest, RoutingDecision
+from router.policies import make_policy
 from serve_app.settings import RouterSettings, RoutingSettings
 
 REPLICA_KV_TOKENS = 500_000
@@ -97,14 +97,12 @@ class LoadedRouter:
         self._chosen.clear()
 
     def _make_router(self) -> Router:
-        kv_tokens = self.size.capacity_blocks * self.size.block_size
-        return make_router(
-            [Replica(replica_id, rank, kv_tokens) for rank, replica_id in enumerate(self._replica_ids)],
-            block_size=self.size.block_size,
-            routing=RoutingSettings(),
-            routers=RouterSettings(),
-            rng=Random(self._rng.random()),
-        )
+        """As production builds it."""
+        routing, kv_tokens = RoutingSettings(), self.size.capacity_blocks * self.size.block_size
+        policy = make_policy(routing.policy, routing.policy_options(), Random(self._rng.random()))
+        router = Router(policy=policy, block_size=self.size.block_size, options=RouterSettings().router_options())
+        router.set_replicas(Replica(each, rank, kv_tokens) for rank, each in enumerate(self._replica_ids))
+        return router
 
     def _fill(self, replica_id: ReplicaId) -> None:
         """A quarter more than fits, so that eviction has happened; the last requests stay under way."""

@@ -13,7 +13,7 @@ ALLOWED_OURS = {
     "router": {"router"},
     "serve_app": {"router", "serve_app"},
     "loadtests": {"router", "serve_app", "loadtests"},
-    "benchmarks": {"router", "serve_app", "loadtests", "benchmarks"},
+    "benchmarks": {"router", "serve_app", "benchmarks"},
 }
 CORE_FORBIDDEN_STDLIB = {"asyncio", "socket", "threading", "subprocess", "time", "logging", "os", "pathlib"}
 RAY_FREE = (
