@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 CONFIG ?= configs/cpu-demo.yaml
 BIN := .venv/bin
 
-.PHONY: help install serve stop demo test check format docs lock clean
+.PHONY: help install serve stop demo test check bench format docs lock clean
 
 help:  ## show this
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ check: install  ## format, lint, types, import arrows, fast tests
 test: check  ## everything, including two real vLLM replicas end to end
 	@$(BIN)/warmroute demo-model .warmroute/demo-model
 	$(BIN)/pytest -m e2e
+
+bench: install  ## what a routing decision costs, by replicas, blocks and prompts
+	@$(BIN)/pytest benchmarks --benchmark-columns=median,iqr,min,rounds --benchmark-sort=name
 
 format: install  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -19,7 +19,6 @@ from serve_app.replica_headers import REPLICA_HEADER
 
 METRIC_NAME = re.compile(r"(?:ray_)?vllm[:_]prefix_cache_(queries|hits)(_total)?")
 REPLICA_LABEL = "ReplicaId"
-HAPROXY_SERVER = re.compile(r"^\s*server\s+\S+\s+(\S+:\d+)", re.MULTILINE)
 
 
 class CountersError(Exception):
@@ -118,8 +117,3 @@ class EngineCounters:
             return await self._client.get(url)
         except httpx.TransportError:
             return httpx.Response(httpx.codes.SERVICE_UNAVAILABLE)
-
-
-def haproxy_servers(config: str) -> list[str]:
-    """The addresses in HAProxy's configuration, each once: replicas, routers and Serve's fallback proxy."""
-    return list(dict.fromkeys(HAPROXY_SERVER.findall(config)))

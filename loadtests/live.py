@@ -13,11 +13,12 @@ import orjson
 import typer
 from rich.console import Console
 
-from loadtests.engine_counters import CountersError, EngineCounters, haproxy_servers
+from loadtests.engine_counters import CountersError, EngineCounters
 from loadtests.exchange import TIMEOUT_S
 from loadtests.processes import ProcessError
 from loadtests.snapshots import Snapshot, is_idle
 from serve_app.local_cluster import Run, RunFileError
+from serve_app.replica_urls import replica_urls
 from serve_app.running_application import ApplicationError, RunningApplication
 from serve_app.serve_api import ServeApi, ServeApiError
 from serve_app.serve_config import ROUTER_DEPLOYMENT
@@ -67,10 +68,11 @@ class ServeReplica:
 class Server:
     """The running application. Ray's calls block, so they are made in threads."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, application: RunningApplication) -> None:
         from ray import serve
 
         self.run = run
+        self.application = application
         self._api = ServeApi(run.dashboard_url)
         # Of our own: a router that has just been killed must not cost us the others' answers.
         self._routers = serve.get_deployment_handle(ROUTER_DEPLOYMENT, app_name=run.application)
@@ -118,7 +120,6 @@ class Server:
         """What vLLM itself counts of its prefix caches."""
         import ray
 
-        configs = [path.read_text() for path in Path(self.run.run_dir).rglob("haproxy.cfg")]
         return EngineCounters(
             client,
             node_urls=[
@@ -126,7 +127,7 @@ class Server:
                 for node in ray.nodes()
                 if node["Alive"]
             ],
-            replica_urls=[f"http://{address}/metrics" for config in configs for address in haproxy_servers(config)],
+            replica_urls=[f"{url}/metrics" for url in replica_urls(self.run.run_dir).values()],
         )
 
     async def _details(self) -> dict[str, Any]:
@@ -200,8 +201,10 @@ def running_server() -> Iterator[Server]:
     if run is None:
         fail("no cluster was started from this folder: run `warmroute serve CONFIG` or `make serve` first")
     try:
-        with RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url):
-            yield Server(run)
+        with RunningApplication(
+            run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
+        ) as application:
+            yield Server(run, application)
     except FAILURES as error:
         fail(str(error))
     except ExceptionGroup as group:  # of tasks that ran together

@@ -110,6 +110,28 @@ def demo(
 
 
 @app.command()
+def calibrate(
+    *,
+    url: Annotated[str | None, typer.Option(help="A replica's own address; default: the local cluster's.")] = None,
+    replica: Annotated[str | None, typer.Option(help="The short id of one of the local cluster's replicas.")] = None,
+    longest: Annotated[
+        int, typer.Option(min=64, help="Tokens of the longest prompt; it shall fit in one step.")
+    ] = 2048,
+    streams: Annotated[int, typer.Option(min=4, help="At most so many answers at a time.")] = 16,
+    repetitions: Annotated[int, typer.Option(min=1, help="Of each measurement; the median counts.")] = 5,
+) -> None:
+    """Measure how long the steps of an idle replica take; print it as settings (engine_model)."""
+    from serve_app.calibration import main
+
+    run = None if url else _noted_run()
+    plan = main.Plan(longest=longest, streams=streams, repetitions=repetitions)
+    try:
+        main.calibrate(plan, run, console, url=url, replica=replica)
+    except main.FAILURES as error:
+        _fail(str(error))
+
+
+@app.command()
 def doctor(
     *,
     application: Annotated[str | None, typer.Option(help="Serve application; default: the local one.")] = None,

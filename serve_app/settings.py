@@ -98,6 +98,24 @@ class ReplicaSettings(_Frozen):
     """A larger request body is answered 413, unread. Text alone never needs so much; images in it may."""
 
 
+class EngineModelSettings(_Frozen):
+    """How long an engine's steps take, for replaying traces: `step_s` + prefill tokens / `prefill_tokens_per_s` +
+    `decode_s` for each sequence being decoded. `warmroute calibrate` measures these constants on a running replica;
+    the serving application ignores them.
+    """
+
+    step_s: float = Field(0.008, ge=0)
+    """What every step costs."""
+    prefill_tokens_per_s: float = Field(10_000.0, gt=0)
+    """Prompt tokens computed a second, beside that."""
+    decode_s: float = Field(0.000_15, ge=0)
+    """What each sequence being decoded adds to a step."""
+    max_step_tokens: int = Field(8_192, ge=1)
+    """Prefill and decode tokens in one step (vLLM's `max_num_batched_tokens`)."""
+    max_sequences: int = Field(256, ge=1)
+    """Sequences in one step (vLLM's `max_num_seqs`)."""
+
+
 class HttpSettings(_Frozen):
     """Where clients connect."""
 
@@ -134,6 +152,7 @@ class Settings(_Frozen):
     routing: RoutingSettings = RoutingSettings()
     routers: RouterSettings = RouterSettings()
     replicas: ReplicaSettings = ReplicaSettings()
+    engine_model: EngineModelSettings = EngineModelSettings()
     http: HttpSettings = HttpSettings()
     local: LocalSettings = LocalSettings()
 

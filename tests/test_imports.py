@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = {"router", "serve_app", "loadtests", "tests"}
+OURS = {"router", "serve_app", "loadtests", "benchmarks", "tests"}
 ALLOWED_OURS = {
     "router": {"router"},
     "serve_app": {"router", "serve_app"},
     "loadtests": {"router", "serve_app", "loadtests"},
+    "benchmarks": {"router", "serve_app", "benchmarks"},
 }
 CORE_FORBIDDEN_STDLIB = {"asyncio", "socket", "threading", "subprocess", "time", "logging", "os", "pathlib"}
 MOUNTED = {"cli": {"loadtests"}}

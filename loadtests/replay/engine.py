@@ -1,7 +1,7 @@
 """A vLLM-like engine as a state machine: requests in, steps out. It knows durations, and no clock.
 
-First come, first served, with chunked prefill and continuous batching; no preemption, and blocks in use are not
-pinned, so the KV capacity limits what is reused and not what runs.
+First come, first served, with chunked prefill and continuous batching; no preemption, so the KV capacity limits what
+is reused and not what runs.
 
 A second tier in host memory holds a copy of every block that was used, last used last evicted. Copying out is free, as
 if it overlapped; copying back costs the step in which it happens its time, as if nothing did.
@@ -9,30 +9,24 @@ if it overlapped; copying back costs the step in which it happens its time, as i
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
-from loadtests.replay.prefix_cache import PrefixCache
+from loadtests.replay.prefix_cache import Block, PrefixCache
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, RequestId
+from serve_app.settings import EngineModelSettings
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """The speed and size of an engine; the defaults are those behind the numbers in our design."""
+class EngineOptions(EngineModelSettings):
+    """The speed of an engine, as the settings have it, and its size; the defaults are those behind the numbers in our
+    design.
+    """
 
-    step_s: float = 0.008
-    """What every step costs."""
-    prefill_tokens_per_s: float = 10_000
-    decode_s: float = 0.000_15
-    """What each decoding sequence adds to a step."""
-    max_step_tokens: int = 8_192
-    """Prefill and decode tokens in one step (vLLM's `max_num_batched_tokens`)."""
-    max_sequences: int = 256
-    """Sequences in one step (vLLM's `max_num_seqs`)."""
     kv_capacity_tokens: int = 500_000
+    """As replicas report it."""
     host_capacity_tokens: int = 0
     """Of a second tier in the host's memory, which keeps a copy of all that was computed as long as it fits."""
     host_tokens_per_s: float = 150_000
@@ -53,10 +47,17 @@ class _Prompt:
     computed_tokens: int = 0
     """Reused ones included."""
     is_started: bool = False
+    blocks: list[Block] = field(default_factory=list)
+    """Those that are full."""
 
     @property
     def tokens_left(self) -> int:
         return self.request.num_prompt_tokens - self.computed_tokens
+
+    @property
+    def final_tokens(self) -> int:
+        """In the KV cache at the end: the answer's last token is never computed."""
+        return self.request.num_prompt_tokens + self.request.num_output_tokens - 1
 
 
 class Engine:
@@ -65,7 +66,9 @@ class Engine:
     def __init__(self, options: EngineOptions, *, block_size: int) -> None:
         self._options = options
         self._block_size = block_size
-        self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size)
+        # vLLM keeps a block for itself: `BlockPool.null_block`.
+        self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size - 1)
+        self._partial_tokens = 0  # computed ones that fill no block yet, of all running requests
         self._host = PrefixCache(capacity_blocks=options.host_capacity_tokens // block_size)
         self._prompts: deque[_Prompt] = deque()
         self._decoding: list[tuple[int, int, _Prompt]] = []  # a heap: step of the last token, order, prompt
@@ -84,7 +87,7 @@ class Engine:
         """Schedule the next step; returns its duration in seconds, None when there is nothing to do."""
         if not self._prompts and not self._decoding:
             return None
-        self._num_steps += 1
+        self._count_decoded(num_steps=1)
         budget_tokens = self._options.max_step_tokens - len(self._decoding)
         for prompt, _ in zip(self._prompts, range(self._options.max_sequences - len(self._decoding)), strict=False):
             if budget_tokens <= 0:
@@ -104,7 +107,7 @@ class Engine:
 
     def skip_steps(self, num_steps: int) -> None:
         """Let that many of the steps alike be over."""
-        self._num_steps += num_steps
+        self._count_decoded(num_steps=num_steps)
 
     def finish_step(self) -> tuple[Prefilled | Finished, ...]:
         """The step's outputs, as far as routers care for them."""
@@ -148,18 +151,45 @@ class Engine:
         """Schedule a chunk; returns its tokens. As in vLLM, the cache is asked once, at the first chunk, and a
         block may be reused by whoever is scheduled later, in the same step too (`KVCacheManager.allocate_slots`).
         """
+        block_hashes = prompt.request.block_hashes
         if not prompt.is_started:
             prompt.is_started = True
             prompt.cached_tokens = prompt.computed_tokens = self._reusable(prompt)
-            held_tokens = self.cache.num_held(prompt.request.block_hashes) * self._block_size
-            self._in_step_loaded_tokens += max(0, prompt.cached_tokens - held_tokens)
+            num_held = min(self.cache.num_held(block_hashes), prompt.cached_tokens // self._block_size)
+            prompt.blocks = self.cache.reuse(block_hashes[:num_held])
+            loaded = block_hashes[num_held : prompt.cached_tokens // self._block_size]
+            prompt.blocks += self.cache.store(loaded)
+            self._in_step_loaded_tokens += len(loaded) * self._block_size
         chunk_tokens = min(budget_tokens, prompt.tokens_left)
         prompt.computed_tokens += chunk_tokens
         self._in_step_tokens += chunk_tokens
-        computed = prompt.request.block_hashes[: prompt.computed_tokens // self._block_size]
-        for cache in (self.cache, self._host):
-            cache.use(computed)
+        num_full_blocks = prompt.computed_tokens // self._block_size
+        self._fill(prompt, block_hashes[len(prompt.blocks) : num_full_blocks], chunk_tokens)
+        self._host.use(block_hashes[:num_full_blocks])
         return chunk_tokens
+
+    def _count_decoded(self, *, num_steps: int) -> None:
+        """Each sequence that is being decoded computes a token a step."""
+        self._num_steps += num_steps
+        self._partial_tokens += num_steps * len(self._decoding)
+        self._show_partial()
+
+    def _fill(self, prompt: _Prompt, block_hashes: Sequence[BlockHash], num_tokens: int) -> None:
+        """Compute so many tokens, which complete these blocks."""
+        self._partial_tokens += num_tokens - len(block_hashes) * self._block_size
+        self._show_partial()
+        prompt.blocks += self.cache.store(block_hashes)
+
+    def _finish(self, prompt: _Prompt) -> None:
+        num_answer_blocks = prompt.final_tokens // self._block_size - len(prompt.blocks)
+        self._fill(prompt, prompt.request.answer_hashes[:num_answer_blocks], 0)
+        self._partial_tokens -= prompt.final_tokens - len(prompt.blocks) * self._block_size
+        self._show_partial()
+        self.cache.release(prompt.blocks)
+
+    def _show_partial(self) -> None:
+        """The blocks of a trace may be larger than an engine's, so tokens are counted together, not block by block."""
+        self.cache.set_partial_blocks(-(-self._partial_tokens // self._block_size))
 
     def _reusable(self, prompt: _Prompt) -> int:
         return self.reusable_tokens(prompt.request.num_prompt_tokens, prompt.request.block_hashes)
@@ -173,4 +203,6 @@ class Engine:
 
     def _last_tokens(self) -> Iterator[Finished]:
         while self._decoding and self._decoding[0][0] <= self._num_steps:
-            yield Finished(heappop(self._decoding)[2].request_id)
+            prompt = heappop(self._decoding)[2]
+            self._finish(prompt)
+            yield Finished(prompt.request_id)

@@ -1,6 +1,7 @@
-"""The blocks that an engine holds: an LRU from which leaves go before stems.
+"""The KV cache of an engine, block by block, as vLLM's `BlockPool` and `KVCacheManager` keep it.
 
 Written apart from `router.holders`, though alike: it is the truth with which the routers' beliefs are compared.
+A contract test runs it beside vLLM's own.
 """
 
 from collections import OrderedDict
@@ -9,34 +10,92 @@ from collections.abc import KeysView, Sequence
 from router import BlockHash
 
 
+class Block:
+    """A block of memory whose tokens are known by their hash.
+
+    The same tokens can be in several blocks: whoever computes them anew, as every prompt's last token is, fills a
+    block of its own.
+    """
+
+    __slots__ = ("block_hash", "num_users")
+
+    def __init__(self, block_hash: BlockHash) -> None:
+        self.block_hash = block_hash
+        self.num_users = 1
+        """Requests under way that need it."""
+
+
 class PrefixCache:
-    """Holds at most `capacity_blocks` blocks."""
+    """Blocks that requests use, and, in what is left of the capacity, those that were used last.
+
+    No request is refused: where more is in use than fits, nothing else is held. Evicted is what was released first,
+    of one request the deepest first; thus leaves go before stems.
+    """
 
     def __init__(self, *, capacity_blocks: int) -> None:
         self._capacity_blocks = capacity_blocks
-        self._blocks: OrderedDict[BlockHash, None] = OrderedDict()
+        self._hash_to_blocks: dict[BlockHash, list[Block]] = {}  # oldest first
+        self._evictable: OrderedDict[Block, None] = OrderedDict()  # next first
+        self._num_blocks = 0
+        self._num_partial_blocks = 0
 
     def __len__(self) -> int:
-        return len(self._blocks)
+        return len(self._hash_to_blocks)
 
     def block_hashes(self) -> KeysView[BlockHash]:
-        """All of them, least recently used first."""
-        return self._blocks.keys()
+        """All that can be reused, in use or not."""
+        return self._hash_to_blocks.keys()
 
     def num_held(self, block_hashes: Sequence[BlockHash]) -> int:
         """Length of the longest leading run that is held, in blocks."""
         for index, block_hash in enumerate(block_hashes):
-            if block_hash not in self._blocks:
+            if block_hash not in self._hash_to_blocks:
                 return index
         return len(block_hashes)
 
-    def use(self, block_hashes: Sequence[BlockHash]) -> None:
-        """Hold these blocks of one prompt, from its first on, and make them the last that were used.
+    def reuse(self, block_hashes: Sequence[BlockHash]) -> list[Block]:
+        """Use blocks that are held."""
+        blocks = [self._hash_to_blocks[block_hash][0] for block_hash in block_hashes]
+        for block in blocks:
+            if not block.num_users:
+                del self._evictable[block]
+            block.num_users += 1
+        return blocks
 
-        The deepest comes first, so that a stem is always younger than its leaves.
-        """
-        for block_hash in reversed(block_hashes[: self._capacity_blocks]):
-            self._blocks[block_hash] = None
-            self._blocks.move_to_end(block_hash)
-        while len(self._blocks) > self._capacity_blocks:
-            self._blocks.popitem(last=False)
+    def store(self, block_hashes: Sequence[BlockHash]) -> list[Block]:
+        """Use blocks of one's own for what was computed; evicts what no longer fits."""
+        blocks = [Block(block_hash) for block_hash in block_hashes]
+        for block in blocks:
+            self._hash_to_blocks.setdefault(block.block_hash, []).append(block)
+        self._num_blocks += len(blocks)
+        self._evict()
+        return blocks
+
+    def set_partial_blocks(self, num_blocks: int) -> None:
+        """So many blocks are in use that are not full, and cannot be reused; evicts what no longer fits."""
+        self._num_partial_blocks = num_blocks
+        self._evict()
+
+    def release(self, blocks: Sequence[Block]) -> None:
+        """A request that used these blocks, from its first on, does not need them any more."""
+        for block in reversed(blocks):
+            block.num_users -= 1
+            if not block.num_users:
+                self._evictable[block] = None
+        self._evict()
+
+    def use(self, block_hashes: Sequence[BlockHash]) -> None:
+        """What becomes of a prompt's blocks when it is served while nothing else is."""
+        num_held = self.num_held(block_hashes)
+        blocks = self.reuse(block_hashes[:num_held])
+        blocks += self.store(block_hashes[num_held:])
+        self.release(blocks)
+
+    def _evict(self) -> None:
+        while self._evictable and self._num_blocks + self._num_partial_blocks > self._capacity_blocks:
+            block, _ = self._evictable.popitem(last=False)
+            same = self._hash_to_blocks[block.block_hash]
+            same.remove(block)
+            if not same:
+                del self._hash_to_blocks[block.block_hash]
+            self._num_blocks -= 1

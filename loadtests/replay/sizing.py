@@ -122,9 +122,8 @@ def _least_replicas(question: Question) -> int:
 
 
 def _try(question: Question, size: Size, num_replicas: int) -> Trial:
-    engine = replace(
-        question.experiment.engine, kv_capacity_tokens=size.kv_tokens, host_capacity_tokens=size.host_tokens
-    )
+    sizes = {"kv_capacity_tokens": size.kv_tokens, "host_capacity_tokens": size.host_tokens}
+    engine = question.experiment.engine.model_copy(update=sizes)
     load = question.prompt_tokens_per_s / (num_replicas * engine.prefill_tokens_per_s)
     experiment = replace(question.experiment, num_replicas=num_replicas, engine=engine, loads=(load,))
     summaries = [run_case(experiment, Case(experiment.policies[0], load, seed)).summary for seed in experiment.seeds]

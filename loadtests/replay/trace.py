@@ -53,6 +53,8 @@ class TraceRequest:
     num_output_tokens: int
     block_hashes: tuple[BlockHash, ...]
     """Of the prompt's full blocks."""
+    answer_hashes: tuple[BlockHash, ...] = ()
+    """Of the further blocks that the answer fills, where they are known."""
     session_id: str = ""
     tenant: str = ""
     predecessor: int | None = None

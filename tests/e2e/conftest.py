@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import yaml
 
 from serve_app.demo_model import build_demo_model
 from serve_app.local_cluster import HAPROXY_PORTS, RUN_VARIABLE, Run
+from serve_app.replica_urls import replica_urls
 from serve_app.running_application import RunningApplication
 from serve_app.serve_api import ServeApi
 from tests.conftest import Require
@@ -122,10 +122,8 @@ def client(run: Run) -> Iterator[httpx.Client]:
 @pytest.fixture(scope="session")
 def replica_client(run: Run) -> Iterator[httpx.Client]:
     """Straight to one replica's own port, which HAProxy's configuration names: what vLLM itself answers."""
-    haproxy_config = next(Path(run.run_dir).rglob("haproxy.cfg")).read_text()
-    address = re.search(r"^\s*server \S*LLMReplica\S* (\S+:\d+)", haproxy_config, re.MULTILINE)
-    assert address is not None, haproxy_config
-    with httpx.Client(base_url=f"http://{address[1]}", timeout=120) as client:
+    url = next(iter(replica_urls(run.run_dir).values()))
+    with httpx.Client(base_url=url, timeout=120) as client:
         yield client
 
 

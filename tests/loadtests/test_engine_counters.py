@@ -9,7 +9,6 @@ from loadtests.engine_counters import (
     EngineCounters,
     cache_samples,
     counters_by_replica,
-    haproxy_servers,
 )
 from serve_app.replica_headers import REPLICA_HEADER
 
@@ -93,17 +92,3 @@ async def test_none_anywhere_is_an_error_that_names_the_setting() -> None:
         assert await counters.read() == {}
         with pytest.raises(CountersError, match=r"http://node:1/metrics, .*log_engine_metrics: true"):
             await counters.require()
-
-
-def test_haproxys_servers_are_read_once_each() -> None:
-    """A replica is named in two backends."""
-    config = """
-backend app
-    server SERVE_REPLICA_one 127.0.0.1:30001 check
-    server fallback 127.0.0.1:8500 check backup
-backend app-via-ingress-request-router
-    use-server SERVE_REPLICA_one if { var(txn.target) -m str "SERVE_REPLICA_one" }
-    server SERVE_REPLICA_one 127.0.0.1:30001 track app/SERVE_REPLICA_one
-    timeout server 5s
-"""
-    assert haproxy_servers(config) == ["127.0.0.1:30001", "127.0.0.1:8500"]

@@ -1,6 +1,5 @@
 """Small traces and scenarios, and the routers and engines that go with them."""
 
-from dataclasses import replace
 from random import Random
 
 from loadtests.replay.engine import Engine, EngineOptions
@@ -51,7 +50,7 @@ def make_scenario(*, num_routers: int = 2, seed: int = 1) -> Scenario:
         num_replicas=3,
         num_routers=num_routers,
         seed=seed,
-        engine=replace(OPTIONS, prefill_tokens_per_s=60),
+        engine=OPTIONS.model_copy(update={"prefill_tokens_per_s": 60}),
         routing=RoutingSettings(load_margin_tokens=BLOCK_SIZE),
         block_size=BLOCK_SIZE,
     )

@@ -9,7 +9,7 @@ from loadtests.replay.simulation import Scenario, Simulation
 from router import RequestId
 from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_scenario, make_trace_request
 
-SLOW = replace(OPTIONS, prefill_tokens_per_s=10)
+SLOW = OPTIONS.model_copy(update={"prefill_tokens_per_s": 10})
 
 
 def make_turns() -> Scenario:

@@ -1,5 +1,6 @@
-"""The engine's steps."""
+"""The engine's steps, and its memory."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from loadtests.replay.engine import Engine
 from loadtests.replay.receipts import Finished, Prefilled
-from router import RequestId
+from loadtests.replay.trace import TraceRequest
+from router import BlockHash, RequestId
 from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_engine, make_trace_request
 
 
@@ -84,6 +86,13 @@ def test_only_computed_blocks_are_reused() -> None:
     assert engine.cache.num_held(make_trace_request(*range(10)).block_hashes) == 6
 
 
+def run_alone(engine: Engine, name: str, request: TraceRequest) -> Iterator[Prefilled | Finished]:
+    """All outputs of a request while there is no other."""
+    engine.submit(RequestId(name), request)
+    while engine.start_step() is not None:
+        yield from engine.finish_step()
+
+
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=20))
 def test_cached_tokens_are_what_was_held(paths: list[list[int]]) -> None:
     """One request after the other: exactly what the cache held before, except for the prompt's last token."""
@@ -92,16 +101,13 @@ def test_cached_tokens_are_what_was_held(paths: list[list[int]]) -> None:
         blocks = [hash(tuple(path[: depth + 1])) for depth in range(len(path))]
         request = make_trace_request(*blocks, extra_tokens=number % 2, output_tokens=1)
         num_held = engine.cache.num_held(request.block_hashes)
-        engine.submit(RequestId(str(number)), request)
-        outputs: tuple[object, ...] = ()
-        while engine.start_step() is not None:
-            outputs += engine.finish_step()
+        outputs = tuple(run_alone(engine, str(number), request))
         reusable_tokens = min(num_held * BLOCK_SIZE, (request.num_prompt_tokens - 1) // BLOCK_SIZE * BLOCK_SIZE)
         expected = Prefilled(RequestId(str(number)), request.num_prompt_tokens, reusable_tokens)
         assert outputs == (expected, Finished(RequestId(str(number))))
 
 
-def run_alone(engine: Engine, name: str, *blocks: int) -> tuple[float, int]:
+def run_step(engine: Engine, name: str, *blocks: int) -> tuple[float, int]:
     """A prompt of full blocks and one token, by itself: how long its only step takes, and its cached tokens."""
     engine.submit(RequestId(name), make_trace_request(*blocks, output_tokens=1))
     duration_s = engine.start_step()
@@ -114,9 +120,10 @@ def run_alone(engine: Engine, name: str, *blocks: int) -> tuple[float, int]:
 def test_what_was_evicted_comes_back_from_the_host() -> None:
     """At 16 tokens a millisecond instead of one; what both tiers hold costs nothing.
 
-    The first tier has three blocks: after 4-5-6, nothing of 1-2-3 is left there, and after it came back, all of it.
+    The first tier has room for three blocks beside vLLM's own and a partly filled one: after 4-5-6, nothing of 1-2-3 is left there, and after it came back, all of it.
     """
-    options = replace(OPTIONS, kv_capacity_tokens=48, host_capacity_tokens=960, host_tokens_per_s=16_000)
+    sizes = {"kv_capacity_tokens": 5 * BLOCK_SIZE, "host_capacity_tokens": 960, "host_tokens_per_s": 16_000}
+    options = OPTIONS.model_copy(update=sizes)
     engine = Engine(options, block_size=BLOCK_SIZE)
     story = [
         ((1, 2, 3), 0.010 + 0.049, 0),
@@ -126,14 +133,36 @@ def test_what_was_evicted_comes_back_from_the_host() -> None:
         ((1, 2, 3, 9), 0.010 + 0.017, 48),
     ]
     for number, (blocks, duration_s, cached_tokens) in enumerate(story):
-        assert run_alone(engine, str(number), *blocks) == (pytest.approx(duration_s), cached_tokens)
+        assert run_step(engine, str(number), *blocks) == (pytest.approx(duration_s), cached_tokens)
 
 
 def test_a_host_tier_is_limited_too() -> None:
     """Of six blocks: the last used stay."""
-    options = replace(OPTIONS, kv_capacity_tokens=16, host_capacity_tokens=96)
+    options = OPTIONS.model_copy(update={"kv_capacity_tokens": 3 * BLOCK_SIZE, "host_capacity_tokens": 96})
     engine = Engine(options, block_size=BLOCK_SIZE)
     for first in (1, 4, 7):
-        run_alone(engine, str(first), first, first + 1, first + 2)
-    assert run_alone(engine, "old", 1, 2, 3)[1] == 0
-    assert run_alone(engine, "young", 7, 8, 9)[1] == 48
+        run_step(engine, str(first), first, first + 1, first + 2)
+    assert run_step(engine, "old", 1, 2, 3)[1] == 0
+    assert run_step(engine, "young", 7, 8, 9)[1] == 48
+
+
+def test_blocks_of_a_running_request_are_not_evicted() -> None:
+    """19 blocks can be used. The first request needs 12 of them while it is decoded, so the others go."""
+    engine = make_engine()
+    long = make_trace_request(*range(12), extra_tokens=0, output_tokens=10)
+    engine.submit(RequestId("long"), long)
+    for number in range(3):
+        engine.submit(RequestId(str(number)), make_trace_request(*range(100 + 10 * number, 104 + 10 * number)))
+        for _ in range(3):
+            engine.start_step()
+            engine.finish_step()
+    assert engine.cache.num_held(long.block_hashes) == 12
+    assert engine.cache.num_held(make_trace_request(*range(100, 104)).block_hashes) < 4
+
+
+def test_the_answer_is_reused_with_the_next_prompt() -> None:
+    """16 + 10 tokens, and 7 of an answer of which the last is not computed: two blocks, the second ends in it."""
+    engine = make_engine()
+    first = replace(make_trace_request(1, extra_tokens=10, output_tokens=7), answer_hashes=(BlockHash(2),))
+    outputs = [*run_alone(engine, "first", first), *run_alone(engine, "next", make_trace_request(1, 2, 3))]
+    assert [each.cached_tokens for each in outputs if isinstance(each, Prefilled)] == [0, 32]

@@ -49,3 +49,57 @@ def test_a_held_block_has_its_stem_and_no_more_fit(paths: list[list[int]], capac
         for other in prompts:
             num_held = cache.num_held(other)
             assert not any(cache.num_held(other[index : index + 1]) for index in range(num_held, len(other)))
+
+
+def test_what_a_request_uses_is_not_evicted() -> None:
+    """Three blocks fit. While 1-2 is in use, 3 and 4 have to share what is left, and together with 5 it is too much."""
+    cache = PrefixCache(capacity_blocks=3)
+    blocks = cache.store(prompt(1, 2))
+    cache.use(prompt(3))
+    cache.use(prompt(4))
+    assert cache.block_hashes() == {1, 2, 4}
+    more = cache.store(prompt(5, 6))
+    assert cache.block_hashes() == {1, 2, 5, 6}
+    cache.release(blocks)
+    assert cache.block_hashes() == {1, 5, 6}
+    cache.release(more)
+    cache.use(prompt(7))
+    assert cache.block_hashes() == {5, 6, 7}
+
+
+def test_a_shared_block_is_in_use_until_the_last_request_is_over() -> None:
+    """One block fits."""
+    cache = PrefixCache(capacity_blocks=1)
+    first = cache.store(prompt(1))
+    second = cache.reuse(prompt(1))
+    cache.release(first)
+    cache.use(prompt(2))
+    assert cache.block_hashes() == {1}
+    cache.release(second)
+    cache.use(prompt(2))
+    assert cache.block_hashes() == {2}
+
+
+def test_a_block_computed_twice_takes_room_twice() -> None:
+    """Three fit; what was computed first is read, so it stays when the other copy is evicted."""
+    cache = PrefixCache(capacity_blocks=3)
+    cache.release(cache.store(prompt(1)))
+    cache.release(cache.store(prompt(1)))
+    cache.use(prompt(2))
+    assert (len(cache), cache.block_hashes()) == (2, {1, 2})
+    cache.use(prompt(1))
+    cache.use(prompt(3))
+    assert cache.block_hashes() == {1, 2, 3}
+    cache.use(prompt(4))
+    assert cache.block_hashes() == {1, 3, 4}
+
+
+def test_blocks_that_are_not_full_take_room() -> None:
+    """Two of three."""
+    cache = PrefixCache(capacity_blocks=3)
+    cache.use(prompt(1, 2, 3))
+    cache.set_partial_blocks(2)
+    assert cache.block_hashes() == {1}
+    cache.set_partial_blocks(0)
+    cache.use(prompt(1, 4))
+    assert cache.block_hashes() == {1, 4}

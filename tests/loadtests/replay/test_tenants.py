@@ -13,7 +13,7 @@ from router import BlockHash
 
 def request(session_id: str, *blocks: int) -> TraceRequest:
     """A turn."""
-    return TraceRequest(0, 16 * len(blocks) + 1, 1, tuple(map(BlockHash, blocks)), session_id)
+    return TraceRequest(0, 16 * len(blocks) + 1, 1, tuple(map(BlockHash, blocks)), session_id=session_id)
 
 
 def test_tenants_share_nothing() -> None:

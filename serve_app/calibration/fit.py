@@ -1,0 +1,136 @@
+"""From measured times to the constants of an engine's steps, by least squares. Pure.
+
+A step takes `step_s` + prefill tokens / `prefill_tokens_per_s` + `decode_s` for each sequence being decoded. So the
+time between two tokens is a line over the number of sequences, and the time to the first token of a prompt that fits
+into one step a line over its length; what is over in that, beside a step, is spent outside the engine's steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from statistics import fmean, linear_regression
+
+from serve_app.calibration.errors import FitError
+
+MIN_POINTS = 3
+MAX_ERROR = 0.2
+"""Root mean square of the residuals over the mean of the values: above, the times are no line."""
+MIN_PREFILL_GROWTH = 0.2
+"""Less than this from the shortest to the longest prompt, over the mean, cannot be told from noise."""
+MIN_DECODE_GROWTH = -0.1
+"""A sequence may cost nothing, and noise makes that a little less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One measurement."""
+
+    x: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The line through some points that is nearest to them."""
+
+    points: tuple[Point, ...]
+    intercept_s: float
+    slope_s: float
+
+    def at(self, x: float) -> float:
+        """Seconds by the line."""
+        return self.intercept_s + self.slope_s * x
+
+    @property
+    def error(self) -> float:
+        """Root mean square of the residuals, over the mean of the measured times."""
+        squares = fmean((point.seconds - self.at(point.x)) ** 2 for point in self.points)
+        return sqrt(squares) / self._mean_s
+
+    @property
+    def growth(self) -> float:
+        """From the first to the last point, over the mean of the measured times."""
+        xs = [point.x for point in self.points]
+        return self.slope_s * (max(xs) - min(xs)) / self._mean_s
+
+    @property
+    def _mean_s(self) -> float:
+        return fmean(point.seconds for point in self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Both lines, and the constants that they give."""
+
+    prefill: Line
+    """Time to the first token over the prompt's tokens."""
+    decode: Line
+    """Time between tokens over the sequences being decoded."""
+
+    @property
+    def step_s(self) -> float:
+        """What every step costs."""
+        return self.decode.intercept_s
+
+    @property
+    def prefill_tokens_per_s(self) -> float:
+        """Prompt tokens computed a second."""
+        return 1 / self.prefill.slope_s
+
+    @property
+    def decode_s(self) -> float:
+        """What each sequence being decoded adds to a step."""
+        return max(0.0, self.decode.slope_s)
+
+    @property
+    def outside_s(self) -> float:
+        """Of the time to a first token, what is spent outside the engine's steps."""
+        return self.prefill.intercept_s - self.step_s
+
+
+def fit_constants(prefill: Sequence[Point], decode: Sequence[Point]) -> Fit:
+    """The constants nearest to the measured times.
+
+    Raises:
+        FitError: there is too little to fit, or what comes out is nonsense.
+
+    """
+    decode_line = _line(decode, "different numbers of streams")
+    fit = Fit(_prefill_line(prefill, step_s=decode_line.intercept_s), decode_line)
+    if fit.prefill.growth < MIN_PREFILL_GROWTH:
+        raise FitError(f"longer prompts hardly took longer ({_times(fit.prefill)}): raise --longest")
+    if fit.decode.growth < MIN_DECODE_GROWTH:
+        raise FitError(f"more streams had less time between tokens ({_times(fit.decode)}): is the replica idle?")
+    if fit.step_s <= 0:
+        raise FitError(
+            f"a step without work would take {fit.step_s * 1000:.2f} ms ({_times(fit.decode)}): "
+            "measure more streams with --streams"
+        )
+    for name, line in (("to the first token", fit.prefill), ("between tokens", fit.decode)):
+        if line.error > MAX_ERROR:
+            raise FitError(
+                f"the times {name} are no line ({_times(line)}), they are {line.error:.0%} off: is the replica idle?"
+            )
+    return fit
+
+
+def _prefill_line(points: Sequence[Point], *, step_s: float) -> Line:
+    """A prompt takes a step at least. Where attention makes long prompts dearer by the token, the nearest line would
+    start below that; then the nearest of those that start there is taken.
+    """
+    line = _line(points, "prompts of different lengths")
+    if line.intercept_s >= step_s:
+        return line
+    slope_s = sum(point.x * (point.seconds - step_s) for point in points) / sum(point.x**2 for point in points)
+    return Line(line.points, step_s, slope_s)
+
+
+def _line(points: Sequence[Point], wanted: str) -> Line:
+    if len({point.x for point in points}) < MIN_POINTS:
+        raise FitError(f"{MIN_POINTS} {wanted} are needed: raise --longest or --streams")
+    slope_s, intercept_s = linear_regression([point.x for point in points], [point.seconds for point in points])
+    return Line(tuple(points), intercept_s, slope_s)
+
+
+def _times(line: Line) -> str:
+    return ", ".join(f"{point.x:g}: {point.seconds * 1000:.1f} ms" for point in line.points)

@@ -1,0 +1,117 @@
+"""Puts the calibration together: find the replica, measure with a progress bar, fit, print."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from random import SystemRandom
+from statistics import median
+
+import httpx
+import yaml
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from serve_app.calibration.errors import CalibrationError
+from serve_app.calibration.fit import Fit, Line, Point, fit_constants
+from serve_app.calibration.place import find_place
+from serve_app.calibration.probe import Probe
+from serve_app.local_cluster import Run
+from serve_app.running_application import ApplicationError
+from serve_app.serve_api import ServeApiError
+
+FAILURES = (CalibrationError, ApplicationError, ServeApiError)
+LENGTHS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
+"""Of the longest prompt."""
+NUM_DIGITS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the command line asks for."""
+
+    longest: int
+    """Tokens of the longest prompt."""
+    streams: int
+    """At most so many at a time."""
+    repetitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    prefill: list[Point]
+    decode: list[Point]
+    prompt_tokens: int
+    """Of all prompts that were sent."""
+
+
+def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None, replica: str | None) -> None:
+    """Measure a replica, and print the constants.
+
+    Raises:
+        FAILURES: with a message for the user.
+
+    """
+    with find_place(run, url=url, replica=replica) as place:
+        measured = asyncio.run(_measure(plan, place.url, console))
+        if place.bystanders is None:
+            console.print("Whether others used the replica meanwhile is not known.")
+        else:
+            place.bystanders.check(measured.prompt_tokens)
+    fit = fit_constants(measured.prefill, measured.decode)
+    console.print(line_table("Time to the first token of a cold prompt", "tokens", fit.prefill))
+    console.print(line_table("Time from token to token", "streams", fit.decode))
+    console.print(
+        f"Of the time to a first token, {fit.outside_s * 1000:.1f} ms are spent outside the engine's steps. "
+        "max_step_tokens and max_sequences are vLLM's max_num_batched_tokens and max_num_seqs."
+    )
+    console.print(constants_yaml(fit), end="", markup=False)
+
+
+def constants_yaml(fit: Fit) -> str:
+    """The settings to paste."""
+    constants = {
+        "step_s": fit.step_s,
+        "prefill_tokens_per_s": fit.prefill_tokens_per_s,
+        "decode_s": fit.decode_s,
+    }
+    rounded = {name: float(f"{value:.{NUM_DIGITS}g}") for name, value in constants.items()}
+    return yaml.safe_dump({"engine_model": rounded}, sort_keys=False)
+
+
+def line_table(title: str, x: str, line: Line) -> Table:
+    """What was measured, and how far from it the line is."""
+    table = Table(title=f"{title}: a line, {line.error:.1%} off", title_justify="left")
+    for column in (x, "measured ms", "fitted ms", "residual ms"):
+        table.add_column(column, justify="right")
+    for point in line.points:
+        fitted_s = line.at(point.x)
+        times_ms = [1000 * seconds for seconds in (point.seconds, fitted_s, point.seconds - fitted_s)]
+        table.add_row(f"{point.x:,g}", *(f"{milliseconds:,.2f}" for milliseconds in times_ms))
+    return table
+
+
+async def _measure(plan: Plan, url: str, console: Console) -> _Measured:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(base_url=url, trust_env=False, limits=limits) as client:
+        probe = Probe(client, rng=SystemRandom(), clock=time.perf_counter)
+        model = await probe.find_model()
+        console.print(f"Measuring {model.name} at {url}")
+        lengths = [round(min(plan.longest, model.max_prompt_tokens) * share) for share in LENGTHS]
+        streams = [2**power for power in range(plan.streams.bit_length())]
+        with Progress(console=console) as progress:
+            await _medians(probe.first_token_s, lengths[:1], 1, progress, "warming up")
+            prefill = await _medians(probe.first_token_s, lengths, plan.repetitions, progress, "prompts")
+            decode = await _medians(probe.between_tokens_s, streams, plan.repetitions, progress, "streams")
+    return _Measured(prefill, decode, probe.prompt_tokens)
+
+
+async def _medians(
+    take: Callable[[int], Awaitable[float]], xs: Sequence[int], repetitions: int, progress: Progress, title: str
+) -> list[Point]:
+    """Each in turn, so that what changes with time changes all."""
+    x_to_times: dict[int, list[float]] = {x: [] for x in xs}
+    for x in progress.track(list(xs) * repetitions, description=title):
+        x_to_times[x].append(await take(x))
+    return [Point(x, median(times_s)) for x, times_s in x_to_times.items()]

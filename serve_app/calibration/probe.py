@@ -1,0 +1,134 @@
+"""Sends requests to one replica and takes the times. Prompts are random token ids, so none finds anything cached."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import httpx
+import orjson
+
+from serve_app.calibration.errors import CalibrationError
+from serve_app.calibration.streams import Progress, seconds_a_token
+
+TOKEN_IDS = range(300, 1_300)
+"""Words of every vocabulary; special tokens are elsewhere."""
+SHORT_PROMPT_TOKENS = 8
+ANSWER_TOKENS = 48
+TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What a replica serves."""
+
+    name: str
+    max_prompt_tokens: int
+
+
+class Probe:
+    """Sends the requests of one calibration.
+
+    Args:
+        client: connected to the replica's own port.
+        rng: for the prompts.
+        clock: seconds.
+
+    """
+
+    def __init__(self, client: httpx.AsyncClient, *, rng: Random, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._model_name = ""
+        self._rng = rng
+        self._clock = clock
+        self.prompt_tokens = 0
+        """Of all prompts so far."""
+
+    async def find_model(self) -> Model:
+        """What the replica serves; to be asked first.
+
+        Raises:
+            CalibrationError: it does not say.
+
+        """
+        try:
+            response = await self._client.get("/v1/models", timeout=TIMEOUT_S)
+            model = response.json()["data"][0]
+            self._model_name = str(model["id"])
+            return Model(self._model_name, int(model["max_model_len"]) - 1)
+        except (httpx.TransportError, ValueError, LookupError, TypeError) as error:
+            raise CalibrationError(
+                f"what is at {self._client.base_url} does not say which model it serves ({type(error).__name__}): "
+                "give a vLLM replica's own address"
+            ) from error
+
+    async def first_token_s(self, prompt_tokens: int) -> float:
+        """From sending a cold prompt to its first token.
+
+        Raises:
+            CalibrationError: there was none.
+
+        """
+        started_s = self._clock()
+        progress = await self._stream(prompt_tokens, answer_tokens=1)
+        return progress[0].at_s - started_s
+
+    async def between_tokens_s(self, num_streams: int) -> float:
+        """From token to token of each, while so many sequences are being decoded.
+
+        Raises:
+            CalibrationError: they were not, all at the same time.
+
+        """
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._stream(SHORT_PROMPT_TOKENS, answer_tokens=ANSWER_TOKENS))
+                for _ in range(num_streams)
+            ]
+        seconds = seconds_a_token([task.result() for task in tasks])
+        if seconds is None:
+            raise CalibrationError(
+                f"{num_streams} streams were never decoded at the same time: use fewer with --streams"
+            )
+        return seconds
+
+    async def _stream(self, prompt_tokens: int, *, answer_tokens: int) -> list[Progress]:
+        self.prompt_tokens += prompt_tokens
+        content = orjson.dumps(self._body(prompt_tokens, answer_tokens))
+        headers = {"content-type": "application/json"}
+        progress = []
+        try:
+            async with self._client.stream(
+                "POST", "/v1/completions", content=content, headers=headers, timeout=TIMEOUT_S
+            ) as response:
+                if response.is_error:
+                    text = (await response.aread()).decode(errors="replace")
+                    raise CalibrationError(f"the replica answered {response.status_code}: {text[:500]}")
+                async for line in response.aiter_lines():
+                    num_tokens = _num_tokens(line)
+                    if num_tokens:
+                        progress.append(Progress(self._clock(), num_tokens))
+        except httpx.TransportError as error:
+            raise CalibrationError(f"the replica broke the connection off: {type(error).__name__}") from error
+        if not progress:
+            raise CalibrationError("the replica's stream ended without a token")
+        return progress
+
+    def _body(self, prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
+        return {
+            "model": self._model_name,
+            "prompt": self._rng.choices(TOKEN_IDS, k=prompt_tokens),
+            "max_tokens": answer_tokens,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        }
+
+
+def _num_tokens(line: str) -> int:
+    """Tokens of the answer so far, by a line of its stream; 0 where the line does not say."""
+    if not line.startswith("data: {"):
+        return 0
+    usage = orjson.loads(line.removeprefix("data: ")).get("usage") or {}
+    return int(usage.get("completion_tokens", 0))

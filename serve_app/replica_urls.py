@@ -1,0 +1,18 @@
+"""Where the replicas of a cluster that was started on this machine listen themselves, past HAProxy and routers."""
+
+import re
+from pathlib import Path
+
+HAPROXY_REPLICA = re.compile(r"^\s*server\s+SERVE_REPLICA_\S*-(\w+)\s+(\S+:\d+)", re.MULTILINE)
+"""As Ray names servers in HAProxy's configuration. Beside them is Serve's own proxy, behind which are all replicas."""
+
+
+def replica_urls(run_dir: str) -> dict[str, str]:
+    """By the short id of each replica behind the HAProxy of a run."""
+    configs = sorted(Path(run_dir).rglob("haproxy.cfg"))
+    return {replica: url for config in configs for replica, url in configured_urls(config.read_text()).items()}
+
+
+def configured_urls(config: str) -> dict[str, str]:
+    """The same in one configuration."""
+    return {replica: f"http://{address}" for replica, address in HAPROXY_REPLICA.findall(config)}

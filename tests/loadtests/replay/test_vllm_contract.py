@@ -1,0 +1,113 @@
+"""The simulator's cache beside vLLM's own block pool, with several requests under way at a time."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from loadtests.replay.prefix_cache import Block, PrefixCache
+from router import BlockHash, hash_blocks
+from tests.loadtests.vllm_cache import VllmCache
+
+BLOCK_SIZE = 2
+MAX_UNDER_WAY = 3
+MAX_TOKENS = 8
+ROOT = BlockHash(1)
+
+
+@dataclass
+class UnderWay:
+    """A request in both caches."""
+
+    vllms: Any
+    tokens: list[int]
+    num_computed: int
+    blocks: list[Block] = field(default_factory=list)
+
+    @property
+    def num_partial(self) -> int:
+        """Blocks of it that are not full."""
+        return -(-self.num_computed // BLOCK_SIZE) - self.num_computed // BLOCK_SIZE
+
+
+class TwoCaches(RuleBasedStateMachine):
+    """Everything happens to both."""
+
+    @initialize(num_blocks=st.integers(MAX_UNDER_WAY * MAX_TOKENS // BLOCK_SIZE + 1, 20))
+    def start(self, num_blocks: int) -> None:
+        """Never so many requests that vLLM would have to wait for memory."""
+        self.vllm = VllmCache(num_blocks=num_blocks, block_size=BLOCK_SIZE)
+        self.ours = PrefixCache(capacity_blocks=num_blocks - 1)
+        self.under_way: list[UnderWay] = []
+        self.num_begun = 0
+        self.vllms_to_our_hash: dict[bytes, BlockHash] = {}
+
+    @precondition(lambda self: len(self.under_way) < MAX_UNDER_WAY)
+    @rule(prompt=st.lists(st.integers(0, 1), min_size=1, max_size=MAX_TOKENS))
+    def begin(self, prompt: list[int]) -> None:
+        """Both reuse the same of a prompt."""
+        self.num_begun += 1
+        vllms = self.vllm.begin(str(self.num_begun), tuple(prompt))
+        hashes = hash_blocks(prompt, block_size=BLOCK_SIZE, root=ROOT)
+        num_reused = min(self.ours.num_held(hashes), (len(prompt) - 1) // BLOCK_SIZE)
+        assert vllms.num_computed_tokens - 1 == num_reused * BLOCK_SIZE
+        request = UnderWay(vllms, prompt, num_reused * BLOCK_SIZE, self.ours.reuse(hashes[:num_reused]))
+        self.under_way.append(request)
+        self._compute(request, 1)
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def go_on(self, data: st.DataObject) -> None:
+        """Some more of a prompt, or a token of the answer."""
+        request = data.draw(st.sampled_from(self.under_way))
+        num_left = len(request.tokens) - request.num_computed
+        if num_left == 0 and len(request.tokens) < MAX_TOKENS:
+            request.tokens.append(data.draw(st.integers(0, 1)))
+            request.vllms.append_output_token_ids(request.tokens[-1])
+            num_left = 1
+        num_tokens = data.draw(st.integers(min(1, num_left), num_left))
+        assert self.vllm.compute(request.vllms, num_tokens)
+        self._compute(request, num_tokens)
+
+    @precondition(lambda self: self.under_way)
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        """Also in the midst of the prompt."""
+        request = data.draw(st.sampled_from(self.under_way))
+        self.under_way.remove(request)
+        self.vllm.end(request.vllms)
+        self._show_partial()
+        self.ours.release(request.blocks)
+
+    def _compute(self, request: UnderWay, num_tokens: int) -> None:
+        request.num_computed += num_tokens
+        hashes = hash_blocks(request.tokens[: request.num_computed], block_size=BLOCK_SIZE, root=ROOT)
+        self.vllms_to_our_hash.update(zip(request.vllms.block_hashes, hashes, strict=False))
+        self._show_partial()
+        request.blocks += self.ours.store(hashes[len(request.blocks) :])
+
+    def _show_partial(self) -> None:
+        self.ours.set_partial_blocks(sum(request.num_partial for request in self.under_way))
+
+    @invariant()
+    def they_hold_the_same(self) -> None:
+        """So whatever is asked next, both reuse the same of it."""
+        if hasattr(self, "vllm"):
+            held = {self.vllms_to_our_hash[block_hash] for block_hash in self.vllm.block_hashes()}
+            assert held == self.ours.block_hashes()
+
+
+@pytest.mark.usefixtures("vllm")
+def test_the_simulators_cache_is_vllms() -> None:
+    """Whatever requests do at a time: the same is reused, and the same is held."""
+    run_state_machine_as_test(TwoCaches, settings=settings(max_examples=60, stateful_step_count=40))
