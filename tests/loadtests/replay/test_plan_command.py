@@ -48,6 +48,7 @@ def test_what_cannot_be_met_is_said(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["absent.jsonl"], "cannot read the trace absent.jsonl"),
+        (["TRACE", "--rps", "0"], "--rps 0 is too small: use 0.001 or more"),
         (["TRACE"], "does not say when requests came: say how many come a second with --rps"),
         (["TRACE", "--rps", "1", "--kv-tokens", "big"], "--kv-tokens big is not a list of numbers"),
         (["TRACE", "--rps", "1", "--policy", "foo"], "--policy foo does not exist"),
