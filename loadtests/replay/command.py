@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from loadtests.replay import report_html, report_json
-from loadtests.replay.console import check_output, command_line, fail, make_console, progress, rich_table
+from loadtests.replay.console import at_least, check_output, command_line, fail, make_console, progress, rich_table
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.experiment import Comparison, Experiment, compare, num_runs
 from loadtests.replay.options import read_change, read_numbers, read_policies, read_tenants
@@ -24,27 +24,34 @@ def replay(  # noqa: PLR0913  one for each option
     trace: Annotated[Path, typer.Argument(help="Mooncake's format or sessions of blocks, JSON lines, plain or .zst.")],
     *,
     policy: Annotated[str, typer.Option(help="One or several, separated by commas; the first is compared with.")],
-    replicas: Annotated[int, typer.Option(min=1)] = 8,
-    kv_tokens: Annotated[int, typer.Option(min=1, help="KV cache of each replica, in tokens.")] = 500_000,
+    replicas: Annotated[int, typer.Option(callback=at_least(1))] = 8,
+    kv_tokens: Annotated[
+        int, typer.Option(callback=at_least(1), help="KV cache of each replica, in tokens.")
+    ] = 500_000,
     load: Annotated[
-        float, typer.Option(min=0.001, help="All prompt tokens a second over what all replicas can prefill.")
+        float,
+        typer.Option(callback=at_least(0.001), help="All prompt tokens a second over what all replicas can prefill."),
     ] = 0.8,
     sweep: Annotated[str | None, typer.Option(help="Further loads, separated by commas.")] = None,
-    routers: Annotated[int, typer.Option(min=1)] = 1,
-    lag_ms: Annotated[float, typer.Option(min=0, help="How late messages to routers are.")] = 5.0,
+    routers: Annotated[int, typer.Option(callback=at_least(1))] = 1,
+    lag_ms: Annotated[float, typer.Option(callback=at_least(0), help="How late messages to routers are.")] = 5.0,
     closed_loop: Annotated[
         bool, typer.Option("--closed-loop", help="A turn comes only after the answer before, by the recorded gap.")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each case, with seeds from 1 on.")] = 1,
-    ttft_limit: Annotated[float, typer.Option(min=0, help="Seconds; a later first token is not good.")] = TTFT_LIMIT_S,
+    seeds: Annotated[int, typer.Option(callback=at_least(1), help="Runs of each case, with seeds from 1 on.")] = 1,
+    ttft_limit: Annotated[
+        float, typer.Option(callback=at_least(0), help="Seconds; a later first token is not good.")
+    ] = TTFT_LIMIT_S,
     even: Annotated[bool, typer.Option("--even", help="Spread a stamp's requests evenly, not at random.")] = False,
-    think_s: Annotated[float, typer.Option(min=0, help="Between turns, where the trace does not say.")] = 1.0,
-    copies: Annotated[int, typer.Option(min=1, help="Of every session, in a trace of sessions.")] = 1,
+    think_s: Annotated[
+        float, typer.Option(callback=at_least(0), help="Between turns, where the trace does not say.")
+    ] = 1.0,
+    copies: Annotated[int, typer.Option(callback=at_least(1), help="Of every session, in a trace of sessions.")] = 1,
     tenants: Annotated[str | None, typer.Option(help="Weights, as 5,3,1, or FILE:MODEL of ServeGen's summary.")] = None,
     change: Annotated[
         list[str] | None, typer.Option(help="join, leave or crash of a rank, as crash:3@120; may be repeated.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = NUM_CORES,
+    jobs: Annotated[int, typer.Option(callback=at_least(1), help="Processes.")] = NUM_CORES,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every number there.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
 ) -> None:

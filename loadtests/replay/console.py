@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +17,7 @@ from loadtests.replay.options import OptionError
 from loadtests.replay.report_cells import Cells
 from loadtests.tables import make_table
 
+Number = TypeVar("Number", int, float, float | None)
 FILE_WIDTH = 200
 """Columns of a table in a log file, which needs no narrow terminal's."""
 
@@ -56,6 +57,17 @@ def check_output(option: str, path: Path | None) -> None:
     """
     if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
         raise OptionError(f"{option} {path} cannot be written: name a file in a folder that you may write to")
+
+
+def at_least(least: float) -> Callable[[typer.CallbackParam, Number], Number]:
+    """An option's callback: its number is not below that."""
+
+    def check(option: typer.CallbackParam, value: Number) -> Number:
+        if value is not None and not value >= least:  # which no number is, if it is not a number
+            fail(f"{option.opts[0]} {value:g} is too small: use {least:g} or more")
+        return value
+
+    return check
 
 
 def command_line() -> str:

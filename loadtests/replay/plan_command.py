@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from loadtests.replay import sizing_report
-from loadtests.replay.console import check_output, command_line, fail, make_console, progress, rich_table
+from loadtests.replay.console import at_least, check_output, command_line, fail, make_console, progress, rich_table
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.experiment import Experiment
 from loadtests.replay.options import read_numbers, read_policies
@@ -26,22 +26,32 @@ NUM_CORES = os.cpu_count() or 1
 def plan(  # noqa: PLR0913  one for each option
     trace: Annotated[Path, typer.Argument(help="Mooncake's format or sessions of blocks, JSON lines, plain or .zst.")],
     *,
-    ttft_p90: Annotated[float, typer.Option(min=0.001, help="The target: seconds for nine of ten first tokens.")],
-    scale: Annotated[float, typer.Option(min=0.001, help="Times the trace's own pace.")] = 1.0,
-    rps: Annotated[float | None, typer.Option(min=0.001, help="Requests a second, instead of the trace's own.")] = None,
+    ttft_p90: Annotated[
+        float, typer.Option(callback=at_least(0.001), help="The target: seconds for nine of ten first tokens.")
+    ],
+    scale: Annotated[float, typer.Option(callback=at_least(0.001), help="Times the trace's own pace.")] = 1.0,
+    rps: Annotated[
+        float | None, typer.Option(callback=at_least(0.001), help="Requests a second, instead of the trace's own.")
+    ] = None,
     kv_tokens: Annotated[str, typer.Option(help="KV sizes to try.")] = "250000,500000,1000000,2000000",
-    max_replicas: Annotated[int, typer.Option(min=1)] = 64,
-    host_tokens: Annotated[int, typer.Option(min=0, help="Of a tier in host memory; 0 to try none.")] = 2_000_000,
-    host_gb_per_s: Annotated[float, typer.Option(min=0.001, help="Speed of reading it back.")] = 20.0,
-    kib_per_token: Annotated[float, typer.Option(min=0.001, help="KV of a token; 128 for Llama 3.1 8B.")] = 128.0,
+    max_replicas: Annotated[int, typer.Option(callback=at_least(1))] = 64,
+    host_tokens: Annotated[
+        int, typer.Option(callback=at_least(0), help="Of a tier in host memory; 0 to try none.")
+    ] = 2_000_000,
+    host_gb_per_s: Annotated[float, typer.Option(callback=at_least(0.001), help="Speed of reading it back.")] = 20.0,
+    kib_per_token: Annotated[
+        float, typer.Option(callback=at_least(0.001), help="KV of a token; 128 for Llama 3.1 8B.")
+    ] = 128.0,
     policy: Annotated[str, typer.Option(help="How requests are routed.")] = "prefix_affinity",
     closed_loop: Annotated[
         bool, typer.Option("--closed-loop", help="A turn comes only after the answer before, by the recorded gap.")
     ] = False,
-    think_s: Annotated[float, typer.Option(min=0, help="Between turns, where the trace does not say.")] = 1.0,
-    copies: Annotated[int, typer.Option(min=1, help="Of every session, in a trace of sessions.")] = 1,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each trial, with seeds from 1 on.")] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = NUM_CORES,
+    think_s: Annotated[
+        float, typer.Option(callback=at_least(0), help="Between turns, where the trace does not say.")
+    ] = 1.0,
+    copies: Annotated[int, typer.Option(callback=at_least(1), help="Of every session, in a trace of sessions.")] = 1,
+    seeds: Annotated[int, typer.Option(callback=at_least(1), help="Runs of each trial, with seeds from 1 on.")] = 1,
+    jobs: Annotated[int, typer.Option(callback=at_least(1), help="Processes.")] = NUM_CORES,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every number there.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
 ) -> None:

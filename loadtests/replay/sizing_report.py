@@ -83,7 +83,7 @@ def _answer_text(question: Question, answered: Answer | None) -> str:
     if answered is None or answered.needed is None:
         return f"more than {question.max_replicas} of every size that was tried"
     host = f" and {answered.size.host_tokens:,} host tokens" if answered.size.host_tokens else ""
-    return f"{answered.needed.num_replicas} replicas of {answered.size.kv_tokens:,} KV tokens{host} each"
+    return f"{answered.needed.num_replicas} of {answered.size.kv_tokens:,} KV tokens{host} each"
 
 
 def _size_text(answered: Answer) -> str:

@@ -52,7 +52,7 @@ def test_all_that_are_installed(trace: Path) -> None:
 
 def test_some_with_a_cache_that_holds_nothing(trace: Path) -> None:
     """Not one block fits beside those in use, and no two requests meet: there is nothing to hit."""
-    _, rows = run(trace, "random", "greedy_oracle", "--kv-tokens", "511", "--load", "0.001", "--spread-evenly")
+    _, rows = run(trace, "random", "greedy_oracle", "--kv-tokens", "511", "--load", "0.01", "--spread-evenly")
     assert [row["policy"] for row in rows] == ["random", "greedy_oracle"]
     assert [row["hit_rate"] for row in rows] == [0, 0]
 

@@ -26,7 +26,7 @@ def test_a_plan_is_a_table_a_page_and_a_file(tmp_path: Path) -> None:
     output = invoke(str(trace), "--ttft-p90", "0.8", "--scale", "20", *sizes, *files)
     assert "p90 TTFT of at most 0.8 s" in output
     for title in ("Fewest replicas", "Least KV", "Fewest replicas with a host tier"):
-        assert re.search(rf"{title}: \d replicas of [\d,]+ KV tokens", output)
+        assert re.search(rf"{title}: \d of [\d,]+ KV tokens", output)
     content = json.loads((tmp_path / "plan.json").read_text())
     assert [each["size"] for each in content["answers"]] == [
         {"kv_tokens": kv, "host_tokens": host} for kv in (2000, 20000) for host in (0, 100000)
@@ -48,6 +48,7 @@ def test_what_cannot_be_met_is_said(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["absent.jsonl"], "cannot read the trace absent.jsonl"),
+        (["TRACE", "--rps", "0"], "--rps 0 is too small: use 0.001 or more"),
         (["TRACE"], "does not say when requests came: say how many come a second with --rps"),
         (["TRACE", "--rps", "1", "--kv-tokens", "big"], "--kv-tokens big is not a list of numbers"),
         (["TRACE", "--rps", "1", "--policy", "foo"], "--policy foo does not exist"),

@@ -112,6 +112,8 @@ def test_the_page_is_one_file_with_all_plots(tmp_path: Path, conversations: Path
         (["TRACE", "--policy", "foo"], "--policy foo does not exist: use one or more of"),
         (["TRACE", "--policy", "least_loaded", "--sweep", "x"], "--sweep x is not a list of numbers"),
         (["TRACE", "--policy", "least_loaded", "--copies", "2"], "--copies 2 is for traces of sessions"),
+        (["TRACE", "--policy", "least_loaded", "--replicas", "0"], "--replicas 0 is too small: use 1 or more"),
+        (["TRACE", "--policy", "least_loaded", "--load", "nan"], "--load nan is too small: use 0.001 or more"),
         (["TRACE", "--policy", "least_loaded", "--change", "leave:9@1"], "no replica of rank 9"),
         (["TRACE", "--policy", "least_loaded", "--json", "/absent/x.json"], "--json /absent/x.json cannot be written"),
     ],
@@ -119,7 +121,7 @@ def test_the_page_is_one_file_with_all_plots(tmp_path: Path, conversations: Path
 def test_bad_input_is_one_clear_sentence(conversations: Path, arguments: list[str], message: str) -> None:
     """With status 1, and no traceback."""
     arguments = [str(conversations) if each == "TRACE" else each for each in arguments]
-    output = invoke(*arguments, *SMALL, status=1)
+    output = invoke(*SMALL, *arguments, status=1)
     assert output.startswith("error: ")
     assert message in output
     assert len(output.splitlines()) == 1
