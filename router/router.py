@@ -178,8 +178,15 @@ class Router:
         self._hold_computed(reservation)
 
     def on_finished(self, request_id: RequestId, *, now: float) -> None:
-        """The request ended, also by error or disconnect. Without a first token, its prefix was never held."""
-        self._discard_uncomputed(self.cluster.load.finished(request_id, now=now))
+        """The request ended, also by error or disconnect. Without a first token, its prefix was never held.
+
+        Otherwise its blocks were in use until now, and can be evicted from now on, as the last that were used.
+        """
+        reservation = self.cluster.load.reservation(request_id)
+        uncomputed = self.cluster.load.finished(request_id, now=now)
+        self._discard_uncomputed(uncomputed)
+        if uncomputed is None:
+            self._hold_computed(reservation)
 
     def on_caches_reset(self) -> None:
         """Every engine dropped its cached prefixes."""
