@@ -120,7 +120,8 @@ def run_step(engine: Engine, name: str, *blocks: int) -> tuple[float, int]:
 def test_what_was_evicted_comes_back_from_the_host() -> None:
     """At 16 tokens a millisecond instead of one; what both tiers hold costs nothing.
 
-    The first tier has room for three blocks beside vLLM's own and a partly filled one: after 4-5-6, nothing of 1-2-3 is left there, and after it came back, all of it.
+    The first tier has room for three blocks beside vLLM's own and a partly filled one: after 4-5-6, nothing of 1-2-3 is
+    left there, and after it came back, all of it.
     """
     sizes = {"kv_capacity_tokens": 5 * BLOCK_SIZE, "host_capacity_tokens": 960, "host_tokens_per_s": 16_000}
     options = OPTIONS.model_copy(update=sizes)
