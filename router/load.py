@@ -103,9 +103,9 @@ class LoadBook:
         self._table.remove(replica_id)
         del self._desks[replica_id]
 
-    def fade(self, *, now: float) -> None:
-        """Let recent work fade up to now."""
-        self._table.fade(now=now)
+    def fade(self, *, now: float) -> float | None:
+        """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""
+        return self._table.fade(now=now)
 
     def reserve(self, reservation: Reservation, *, now: float) -> bool:
         """Book a request that was sent to a replica.
@@ -130,8 +130,21 @@ class LoadBook:
         desk.waiting[request_id] = claim
         self._request_to_expiry[request_id] = now + self._ttl_s
         self._table.change(replica_id, pending_tokens=reservation.pending_tokens, num_waiting=1)
-        self._table.add_recent(replica_id, tokens=reservation.pending_tokens + self._answer_tokens, requests=1)
+        self._table.add_recent(replica_id, tokens=self.work(reservation), requests=1)
         return True
+
+    def stored(self, amount: float) -> float:
+        """An amount of now, in the units of what is stored and fades."""
+        return self._table.stored(amount)
+
+    @property
+    def mean_stored_tokens(self) -> float:
+        """Recent work of a replica on average, in these units."""
+        return self.total.stored_recent_tokens / len(self._desks) if self._desks else 0.0
+
+    def work(self, reservation: Reservation) -> int:
+        """What a request is for its replica, in prefill tokens."""
+        return reservation.pending_tokens + self._answer_tokens
 
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
         """Remember more recent work of a replica than was booked here."""

@@ -79,12 +79,13 @@ class LoadTable:
         self._order.discard(replica_id)
         del self._loads[replica_id]
 
-    def fade(self, *, now: float) -> None:
-        """Let recent work fade up to now."""
+    def fade(self, *, now: float) -> float | None:
+        """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""
         factor = self._fading.advance(now=now)
         if factor is not None:
             for replica_id in self._loads:
                 self._scale_recent(replica_id, factor)
+        return factor
 
     def change(
         self, replica_id: ReplicaId, *, pending_tokens: int = 0, num_waiting: int = 0, num_running: int = 0
@@ -99,6 +100,10 @@ class LoadTable:
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
         """Add to the recent work of a replica, as of the last `fade`."""
         self._add_stored(replica_id, self._fading.stored(tokens), self._fading.stored(requests))
+
+    def stored(self, amount: float) -> float:
+        """An amount of now, in the units of what is stored and fades."""
+        return self._fading.stored(amount)
 
     def _scale_recent(self, replica_id: ReplicaId, factor: float) -> None:
         load = self._loads[replica_id]

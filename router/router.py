@@ -12,7 +12,7 @@ from router.blocks import cacheable_tokens
 from router.cluster import Cluster
 from router.errors import NoReplicasError
 from router.health import Exclusion, HealthBook
-from router.holders import Holders
+from router.holders import Holders, Placed
 from router.load import LoadBook
 from router.policies.policy import Policy
 from router.ring import Ring
@@ -127,7 +127,7 @@ class Router:
         """Bring load and choice up to date, for a decision now."""
         self.expire(now=now)
         self.cluster.now = now
-        self.cluster.load.fade(now=now)
+        self._fade(now=now)
         excluded = self.health.excluded(now=now)
         if excluded is not self._excluded:
             self._excluded = excluded
@@ -135,8 +135,11 @@ class Router:
 
     def on_reserved(self, reservation: Reservation, *, now: float) -> None:
         """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing."""
-        if self.cluster.load.reserve(reservation, now=now):
-            self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, num_ends=1)
+        self._fade(now=now)
+        cluster = self.cluster
+        if cluster.load.reserve(reservation, now=now):
+            placed = Placed(cluster.load.stored(cluster.load.work(reservation)), cluster.load.mean_stored_tokens)
+            cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, placed=placed)
             self.policy.on_reserved(reservation)
 
     def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float) -> None:
@@ -229,6 +232,11 @@ class Router:
             tokens=recent_tokens - own.recent_tokens,
             requests=recent_requests - own.recent_requests,
         )
+
+    def _fade(self, *, now: float) -> None:
+        factor = self.cluster.load.fade(now=now)
+        if factor is not None:
+            self.cluster.holders.scale_work(factor)
 
     def _claim(self, request: RouteRequest, replica: Replica) -> Reservation:
         cluster = self.cluster

@@ -20,8 +20,9 @@ that saw it first.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from router.cluster import Cluster
 from router.holders import PrefixMatch
@@ -33,7 +34,9 @@ from router.types import BlockHash, Reason, Replica, ReplicaId, RouteRequest
 NUM_SUCCESSORS = 3
 NUM_HOLDERS = 8
 NUM_LEAST_LOADED = 8
-"""How many candidates of each kind are looked at: the decision's cost must not grow with the cluster."""
+"""How many candidates of each kind are looked at: a decision's cost must not grow with the cluster."""
+MAX_FAN_OUT = 32
+"""A prefix for more replicas than these is for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +76,19 @@ class PrefixAffinity(Unlearning):
         is_start = best_blocks <= match.shared_blocks
         key = _key(request, match, cluster)
         successors = cluster.successors(key, NUM_SUCCESSORS)
-        candidates = _candidates(match, cluster, successors, self._limit_tokens(cluster) if is_start else math.inf)
-        weight_per_token = self._weight_per_token(cluster)
-
-        def cost(replica: Replica) -> tuple[float, int]:
-            remaining_tokens = cluster.remaining_tokens(replica)
-            cached_tokens = cluster.reusable_tokens(request, match.blocks_at(replica.replica_id))
-            uncached_tokens = request.num_prompt_tokens - cached_tokens
-            weight = self._options.weight_base + weight_per_token * (remaining_tokens + uncached_tokens)
-            decode_tokens = self._options.decode_tokens * cluster.load_of(replica).num_running
-            return remaining_tokens + weight * uncached_tokens + decode_tokens, cluster.ring.distance(key, replica.rank)
-
-        chosen = min(candidates, key=cost)
+        cheapest = _Cheapest(
+            request,
+            cluster,
+            match,
+            rule=self._rule(cluster),
+            key=key,
+            limit_tokens=self._limit_tokens(cluster) if is_start else math.inf,
+            favoured=_favoured(match, cluster) if is_start else None,
+        )
+        cheapest.look_at_holders()
+        cheapest.look_at(successors, NUM_SUCCESSORS)
+        cheapest.look_at(cluster.in_choice(cluster.load.least_loaded_first), NUM_LEAST_LOADED)
+        chosen = cheapest.found()
         return Choice(chosen, _reason(chosen, successors[0], match, best_blocks, cluster))
 
     def _limit_tokens(self, cluster: Cluster) -> float:
@@ -94,9 +98,112 @@ class PrefixAffinity(Unlearning):
             margin_tokens=self._options.load_margin_tokens,
         )
 
-    def _weight_per_token(self, cluster: Cluster) -> float:
+    def _rule(self, cluster: Cluster) -> "_CostRule":
         mean_tokens = cluster.mean_request_tokens
-        return self._options.weight_per_waiting * cluster.mean_waiting / mean_tokens if mean_tokens else 0.0
+        per_waiting = self._options.weight_per_waiting * cluster.mean_waiting
+        return _CostRule(
+            self._options.weight_base, per_waiting / mean_tokens if mean_tokens else 0.0, self._options.decode_tokens
+        )
+
+
+class _CostRule(NamedTuple):
+    """The cost of a prompt at a replica, in prefill tokens, with this moment's weight."""
+
+    weight_base: float
+    weight_per_token: float
+    decode_tokens: int
+
+    def cost(self, *, remaining_tokens: float, uncached_tokens: int, num_running: int) -> float:
+        weight = self.weight_base + self.weight_per_token * (remaining_tokens + uncached_tokens)
+        return remaining_tokens + weight * uncached_tokens + self.decode_tokens * num_running
+
+    def least_cost(self, uncached_tokens: int) -> float:
+        """Of any replica where so many tokens are not cached."""
+        return self.weight_base * uncached_tokens
+
+
+class _Cheapest:
+    """Looks at candidates one after the other, and remembers the cheapest."""
+
+    def __init__(
+        self,
+        request: RouteRequest,
+        cluster: Cluster,
+        match: PrefixMatch,
+        *,
+        rule: _CostRule,
+        key: BlockHash,
+        limit_tokens: float,
+        favoured: Collection[ReplicaId] | None,
+    ) -> None:
+        self._request = request
+        self._cluster = cluster
+        self._match = match
+        self._rule = rule
+        self._key = key
+        self._limit_tokens = limit_tokens
+        self._favoured = favoured
+        self._seen: set[ReplicaId] = set()
+        self._best: Replica | None = None
+        self._best_cost = math.inf
+
+    def look_at(self, replicas: Iterable[Replica], num: int) -> None:
+        """Consider the first `num` of these that are within the bound."""
+        for replica in replicas:
+            if self._cluster.load_of(replica).recent_tokens <= self._limit_tokens:
+                self._consider(replica)
+                num -= 1
+                if not num:
+                    return
+
+    def look_at_holders(self) -> None:
+        """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
+        cluster = self._cluster
+        for step in reversed(self._match.steps):
+            if self._rule.least_cost(self._uncached_tokens(step.end)) > self._best_cost:
+                return
+            self.look_at(cluster.in_choice(_least_loaded(step.run.holder_to_use, cluster)), NUM_HOLDERS)
+
+    def found(self) -> Replica:
+        """The cheapest of all; where the bound left nobody, the one with the least recent work."""
+        if self._best is None:
+            return min(self._cluster.replicas, key=lambda replica: self._cluster.load_of(replica).recent_tokens)
+        return self._best
+
+    def _consider(self, replica: Replica) -> None:
+        if replica.replica_id in self._seen:
+            return
+        self._seen.add(replica.replica_id)
+        cost = self._cost(replica)
+        if self._best is None or (cost, self._distance(replica)) < (self._best_cost, self._distance(self._best)):
+            self._best, self._best_cost = replica, cost
+
+    def _cost(self, replica: Replica) -> float:
+        return self._rule.cost(
+            remaining_tokens=self._cluster.remaining_tokens(replica),
+            uncached_tokens=self._uncached_tokens(self._credited_blocks(replica.replica_id)),
+            num_running=self._cluster.load_of(replica).num_running,
+        )
+
+    def _credited_blocks(self, replica_id: ReplicaId) -> int:
+        if self._favoured is None or replica_id in self._favoured:
+            return self._match.blocks_at(replica_id)
+        return 0
+
+    def _uncached_tokens(self, num_blocks: int) -> int:
+        return self._request.num_prompt_tokens - self._cluster.reusable_tokens(self._request, num_blocks)
+
+    def _distance(self, replica: Replica) -> int:
+        return self._cluster.ring.distance(self._key, replica.rank)
+
+
+def _least_loaded(holders: Collection[ReplicaId], cluster: Cluster) -> Iterable[ReplicaId]:
+    """Holders of a run, the least loaded first where that matters."""
+    if len(holders) <= NUM_HOLDERS:
+        return holders
+    if len(holders) ** 2 <= NUM_HOLDERS * len(cluster.members):  # few: to look for them costs more than to sort them
+        return sorted(holders, key=lambda each: cluster.load[each].pending_tokens)
+    return (each for each in cluster.load.least_loaded_first if each in holders)
 
 
 def _key(request: RouteRequest, match: PrefixMatch, cluster: Cluster) -> BlockHash:
@@ -105,29 +212,18 @@ def _key(request: RouteRequest, match: PrefixMatch, cluster: Cluster) -> BlockHa
     return request.block_hashes[min(num_common_blocks, len(request.block_hashes) - 1)]
 
 
-def _candidates(
-    match: PrefixMatch, cluster: Cluster, successors: Sequence[Replica], limit_tokens: float
-) -> Collection[Replica]:
-    """Whoever can be cheapest: who holds the most, the key's successors on the ring, and the least loaded."""
-    found: dict[ReplicaId, Replica] = {}
+def _favoured(match: PrefixMatch, cluster: Cluster) -> Collection[ReplicaId] | None:
+    """Of the holders of a shared prefix, those that it is for: the first on the ring. None where it is for all.
 
-    def add(replicas: Iterable[Replica], num: int) -> None:
-        for replica in replicas:
-            if cluster.load_of(replica).recent_tokens <= limit_tokens:
-                found[replica.replica_id] = replica
-                num -= 1
-                if not num:
-                    return
-
-    add(successors, NUM_SUCCESSORS)
-    for step in match.steps:
-        holders: Collection[ReplicaId] = step.run.holder_to_use
-        if len(holders) <= NUM_HOLDERS:
-            add(cluster.in_choice(holders), NUM_HOLDERS)
-        else:  # so many that the least loaded of them are found soon
-            add(cluster.in_choice(each for each in cluster.load.least_loaded_first if each in holders), NUM_HOLDERS)
-    add(cluster.in_choice(cluster.load.least_loaded_first), NUM_LEAST_LOADED)
-    return found.values() or cluster.replicas
+    A prefix that was wanted by many is held by many, and stays there as long as all of them get some of what is left.
+    """
+    run = next((step.run for step in match.steps if step.end == match.shared_blocks), None)
+    if run is None or len(run.holder_to_use) <= run.fan_out or run.fan_out > MAX_FAN_OUT:
+        return None
+    key = BlockHash(run.hashes[-1])
+    holders = list(cluster.in_choice(run.holder_to_use))
+    holders.sort(key=lambda replica: cluster.ring.distance(key, replica.rank))
+    return {replica.replica_id for replica in holders[: run.fan_out]}
 
 
 def _reason(chosen: Replica, owner: Replica, match: PrefixMatch, best_blocks: int, cluster: Cluster) -> Reason:
