@@ -67,27 +67,33 @@ class Holders:
         self._tree = PrefixTree()
         self._replica_to_uses: dict[ReplicaId, _Uses] = {}
         self._use_numbers = count(1)
+        self._last_match: tuple[Sequence[BlockHash], PrefixMatch] | None = None
 
     def add_replica(self, replica_id: ReplicaId, *, capacity_blocks: int) -> None:
         """Start believing in a replica, or resize it; a smaller capacity evicts the oldest."""
+        self._last_match = None
         uses = self._replica_to_uses.setdefault(replica_id, _Uses(replica_id, self._tree))
         uses.capacity_blocks = capacity_blocks
         uses.evict(uses.num_blocks - capacity_blocks)
 
     def remove_replica(self, replica_id: ReplicaId) -> None:
         """Forget everything about a replica."""
+        self._last_match = None
         uses = self._replica_to_uses.pop(replica_id)
         uses.evict(uses.num_blocks)
 
     def clear(self) -> None:
         """Forget every prefix, keep the replicas: their caches were reset."""
+        self._last_match = None
         for uses in self._replica_to_uses.values():
             uses.evict(uses.num_blocks)
 
     def match(self, block_hashes: Sequence[BlockHash]) -> PrefixMatch:
         """Who holds how much of this prompt. Does not count as a use."""
-        steps = self._tree.path(block_hashes)
-        return PrefixMatch(steps, _shared_blocks(steps))
+        if self._last_match is None or self._last_match[0] is not block_hashes:  # a decision asks several times
+            steps = self._tree.path(block_hashes)
+            self._last_match = block_hashes, PrefixMatch(steps, _shared_blocks(steps))
+        return self._last_match[1]
 
     def matched_blocks(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> int:
         """Length of the longest leading run of `block_hashes` held there, in blocks. Does not count as a use."""
@@ -98,6 +104,7 @@ class Holders:
 
         `placed` is given once for a prompt, when it is sent there.
         """
+        self._last_match = None
         uses = self._replica_to_uses[replica_id]
         fitting = block_hashes[: uses.capacity_blocks]
         if fitting:
@@ -111,6 +118,7 @@ class Holders:
         """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it."""
         uses = self._replica_to_uses[replica_id]
         held = min(self.matched_blocks(replica_id, block_hashes), uses.capacity_blocks)
+        self._last_match = None
         if held <= num_kept:
             return
         num_spared = len(self._tree.grow(block_hashes[:num_kept]))
@@ -122,6 +130,7 @@ class Holders:
 
     def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
         """Stop believing in the blocks that were used longest ago."""
+        self._last_match = None
         self._replica_to_uses[replica_id].evict(num_blocks)
 
     def export(self, replica_id: ReplicaId) -> tuple[HeldRun, ...]:
@@ -135,6 +144,7 @@ class Holders:
 
     def adopt(self, replica_id: ReplicaId, held: Iterable[HeldRun]) -> None:
         """Believe what a peer believes. What is held here already counts as used later than all of that."""
+        self._last_match = None
         uses = self._replica_to_uses[replica_id]
         prompts: list[tuple[BlockHash, ...]] = []
         for run in held:

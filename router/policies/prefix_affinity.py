@@ -22,6 +22,7 @@ that saw it first.
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 from router.cluster import Cluster
@@ -32,9 +33,11 @@ from router.ring import bound
 from router.types import BlockHash, Reason, Replica, ReplicaId, RouteRequest
 
 NUM_SUCCESSORS = 3
-NUM_HOLDERS = 8
+NUM_HOLDERS = 16
 NUM_LEAST_LOADED = 8
 """How many candidates of each kind are looked at: a decision's cost must not grow with the cluster."""
+MAX_SCANNED = 32
+"""So many are tried, of which some may be out of bound."""
 MAX_FAN_OUT = 32
 """A prefix for more replicas than these is for all."""
 
@@ -86,8 +89,10 @@ class PrefixAffinity(Unlearning):
             favoured=_favoured(match, cluster) if is_start else None,
         )
         cheapest.look_at_holders()
-        cheapest.look_at(successors, NUM_SUCCESSORS)
-        cheapest.look_at(cluster.in_choice(cluster.load.least_loaded_first), NUM_LEAST_LOADED)
+        cheapest.look_at(successors, NUM_HOLDERS + NUM_SUCCESSORS)
+        cheapest.look_at(
+            cluster.in_choice(cluster.load.least_loaded_first), NUM_HOLDERS + NUM_SUCCESSORS + NUM_LEAST_LOADED
+        )
         chosen = cheapest.found()
         return Choice(chosen, _reason(chosen, successors[0], match, best_blocks, cluster))
 
@@ -148,34 +153,36 @@ class _Cheapest:
         self._best_cost = math.inf
 
     def look_at(self, replicas: Iterable[Replica], num: int) -> None:
-        """Consider the first `num` of these that are within the bound."""
-        for replica in replicas:
-            if self._cluster.load_of(replica).recent_tokens <= self._limit_tokens:
+        """Consider the first of these that are within the bound, until so many have been considered."""
+        for replica in islice(replicas, MAX_SCANNED):
+            if len(self._seen) >= num:
+                return
+            if replica.replica_id not in self._seen and self._recent_tokens(replica) <= self._limit_tokens:
+                self._seen.add(replica.replica_id)
                 self._consider(replica)
-                num -= 1
-                if not num:
-                    return
 
     def look_at_holders(self) -> None:
         """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
-        cluster = self._cluster
         for step in reversed(self._match.steps):
-            if self._rule.least_cost(self._uncached_tokens(step.end)) > self._best_cost:
+            can_be_cheaper = self._rule.least_cost(self._uncached_tokens(step.end)) <= self._best_cost
+            if len(self._seen) >= NUM_HOLDERS or not can_be_cheaper:
                 return
-            self.look_at(cluster.in_choice(_least_loaded(step.run.holder_to_use, cluster)), NUM_HOLDERS)
+            holders = _least_loaded(step.run.holder_to_use, self._cluster)
+            self.look_at(self._cluster.in_choice(holders), NUM_HOLDERS)
 
     def found(self) -> Replica:
         """The cheapest of all; where the bound left nobody, the one with the least recent work."""
         if self._best is None:
-            return min(self._cluster.replicas, key=lambda replica: self._cluster.load_of(replica).recent_tokens)
+            return min(self._cluster.replicas, key=self._recent_tokens)
         return self._best
 
     def _consider(self, replica: Replica) -> None:
-        if replica.replica_id in self._seen:
-            return
-        self._seen.add(replica.replica_id)
         cost = self._cost(replica)
-        if self._best is None or (cost, self._distance(replica)) < (self._best_cost, self._distance(self._best)):
+        if cost == self._best_cost and self._best is not None:
+            is_better = self._distance(replica) < self._distance(self._best)
+        else:
+            is_better = cost < self._best_cost
+        if is_better:
             self._best, self._best_cost = replica, cost
 
     def _cost(self, replica: Replica) -> float:
@@ -192,6 +199,9 @@ class _Cheapest:
 
     def _uncached_tokens(self, num_blocks: int) -> int:
         return self._request.num_prompt_tokens - self._cluster.reusable_tokens(self._request, num_blocks)
+
+    def _recent_tokens(self, replica: Replica) -> float:
+        return self._cluster.load_of(replica).recent_tokens
 
     def _distance(self, replica: Replica) -> int:
         return self._cluster.ring.distance(self._key, replica.rank)
