@@ -16,6 +16,7 @@ from router.holders import Holders, Placed
 from router.load import LoadBook
 from router.policies.policy import Policy
 from router.ring import Ring
+from router.shadow import Shadow
 from router.state import ReplicaState
 from router.types import Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
 
@@ -61,6 +62,7 @@ class Router:
 
     def __init__(self, *, policy: Policy, block_size: int, options: RouterOptions) -> None:
         self.policy = policy
+        self.shadows: tuple[Shadow, ...] = ()  # may be replaced while running, too
         self.health = HealthBook(silence_s=options.silence_s, exclusion_s=options.exclusion_s, retry_s=options.retry_s)
         self._virtual_nodes = options.virtual_nodes
         self._excluded: Mapping[ReplicaId, Exclusion] | None = None  # as the choice was made with
@@ -111,6 +113,7 @@ class Router:
         match = cluster.holders.match(request.block_hashes)
         best_blocks = match.best_blocks(cluster.id_to_replica)
         reservation = self._claim(request, chosen.replica)
+        shadows = tuple(each.answer(request, cluster, live=chosen.replica) for each in self.shadows)
         decision = RoutingDecision(
             request_id=request.request_id,
             replica_id=chosen.replica.replica_id,
@@ -119,6 +122,7 @@ class Router:
             num_prompt_tokens=request.num_prompt_tokens,
             believed_cached_tokens=request.num_prompt_tokens - reservation.pending_tokens,
             best_cached_tokens=cluster.reusable_tokens(request, best_blocks),
+            shadows=shadows,
         )
         self.on_reserved(reservation, now=now)
         return Routed(decision, reservation)
@@ -141,6 +145,8 @@ class Router:
             placed = Placed(cluster.load.stored(cluster.load.work(reservation)), cluster.load.mean_stored_tokens)
             cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, placed=placed)
             self.policy.on_reserved(reservation)
+            for shadow in self.shadows:
+                shadow.on_reserved(reservation)
 
     def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float) -> None:
         """The request reached a replica; where that is not the one it was sent to, it is booked anew there."""

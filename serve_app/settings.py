@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from router import RouterOptions
 from router.policies import PrefixAffinityOptions
@@ -37,6 +37,8 @@ class RoutingSettings(_Frozen):
 
     policy: PolicyName = "prefix_affinity"
     """The policy that steers. The others are baselines to compare with."""
+    shadow_policies: list[PolicyName] = []
+    """Policies that decide beside it without steering, so that their regret is counted (docs/shadow.md)."""
     weight_base: float = Field(4.0, ge=0)
     """Cost of a prefill token computed for a request, in tokens of waiting, when nobody waits."""
     weight_per_waiting: float = Field(2.0, ge=0)
@@ -48,9 +50,16 @@ class RoutingSettings(_Frozen):
     load_margin_tokens: int = Field(8192, ge=0)
     """... and is also this many prefill tokens above it."""
 
+    @field_validator("shadow_policies")
+    @classmethod
+    def _each_once(cls, names: list[PolicyName]) -> list[PolicyName]:
+        if len(set(names)) < len(names):
+            raise ValueError("names a policy twice; name each once")
+        return names
+
     def policy_options(self) -> PrefixAffinityOptions:
         """The cost rule's numbers, as the core takes them."""
-        return PrefixAffinityOptions(**self.model_dump(exclude={"policy"}))
+        return PrefixAffinityOptions(**self.model_dump(exclude={"policy", "shadow_policies"}))
 
 
 class RouterSettings(_Frozen):

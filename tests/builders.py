@@ -2,7 +2,17 @@
 
 from random import Random
 
-from router import Replica, ReplicaId, RequestId, Router, RouteRequest, RouterOptions, hash_blocks, root_hash
+from router import (
+    Replica,
+    ReplicaId,
+    RequestId,
+    Router,
+    RouteRequest,
+    RouterOptions,
+    hash_blocks,
+    root_hash,
+    session_key,
+)
 from router.policies import Policy, PrefixAffinityOptions, make_policy
 
 BLOCK_SIZE = 4
@@ -24,7 +34,7 @@ def make_request(
     token_ids = [block for block in blocks for _ in range(BLOCK_SIZE)]
     num_tokens = len(token_ids) + 1 if num_prompt_tokens is None else num_prompt_tokens
     hashes = hash_blocks(token_ids, block_size=BLOCK_SIZE, root=ROOT)
-    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, hashes, session_id)
+    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, hashes, session_key(session_id))
 
 
 def make_router(
