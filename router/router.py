@@ -18,7 +18,7 @@ from router.policies.policy import Policy
 from router.ring import Ring
 from router.shadow import Shadow
 from router.state import ReplicaState
-from router.types import Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
+from router.types import Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
 
 
 class Routed(NamedTuple):
@@ -112,7 +112,7 @@ class Router:
         chosen = self.policy.choose(request, cluster)
         match = cluster.holders.match(request.block_hashes)
         best_blocks = match.best_blocks(cluster.id_to_replica)
-        reservation = self._claim(request, chosen.replica)
+        reservation = self._claim(request, chosen.replica, is_by_ring=chosen.reason is Reason.RING)
         shadows = tuple(each.answer(request, cluster, live=chosen.replica) for each in self.shadows)
         decision = RoutingDecision(
             request_id=request.request_id,
@@ -182,6 +182,9 @@ class Router:
         reservation = self.cluster.load.prefilled(request_id, prompt_tokens=prompt_tokens, now=now)
         if reservation is None:
             return
+        if reservation.is_by_ring:
+            found_tokens = max(0, cached_tokens - prompt_tokens + reservation.pending_tokens)
+            self.cluster.ring_prior.learn(unknown_tokens=reservation.pending_tokens, found_tokens=found_tokens)
         if reservation.is_computed:
             self._correct(reservation, cached_tokens)
         self._hold_computed(reservation)
@@ -244,7 +247,7 @@ class Router:
         if factor is not None:
             self.cluster.holders.scale_work(factor)
 
-    def _claim(self, request: RouteRequest, replica: Replica) -> Reservation:
+    def _claim(self, request: RouteRequest, replica: Replica, *, is_by_ring: bool = False) -> Reservation:
         cluster = self.cluster
         num_held_blocks = cluster.holders.matched_blocks(replica.replica_id, request.block_hashes)
         return Reservation(
@@ -253,6 +256,7 @@ class Router:
             num_held_blocks=num_held_blocks,
             is_computed=cluster.load_of(replica).num_waiting == 0,
             pending_tokens=request.num_prompt_tokens - cluster.reusable_tokens(request, num_held_blocks),
+            is_by_ring=is_by_ring,
         )
 
     def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> None:

@@ -102,3 +102,5 @@ class Reservation:
     """Whether nothing was waiting there, so that what was believed held had been computed, not just promised."""
     pending_tokens: int
     """Prefill tokens that the replica has to compute for it, by the same belief."""
+    is_by_ring: bool = False
+    """Whether it went to the ring owner of its key, who is not known to hold more of it than others."""

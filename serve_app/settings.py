@@ -45,6 +45,10 @@ class RoutingSettings(_Frozen):
     """Added for each waiting request a replica, where catching up takes as long as a mean request does."""
     decode_tokens: int = Field(16, ge=0)
     """How much a request being decoded delays a prefill there, in prefill tokens."""
+    recent_weight: float = Field(0.02, ge=0)
+    """How much recent work at a replica counts as cost where a conversation starts, which will go on there."""
+    tie_tokens: int = Field(1024, ge=0)
+    """Costs that differ by no more prefill tokens are equal, and the ring decides: routers know of each other late."""
     load_factor: float = Field(1.25, ge=1)
     """No conversation starts on a replica whose recent work exceeds this multiple of the mean ..."""
     load_margin_tokens: int = Field(8192, ge=0)

@@ -18,7 +18,13 @@ from router.policies import Policy, PrefixAffinityOptions, make_policy
 BLOCK_SIZE = 4
 ROOT = root_hash(model="m", adapter="", tenant="t", cache_salt="")
 OPTIONS = PrefixAffinityOptions(
-    weight_base=2.0, weight_per_waiting=2.0, decode_tokens=1, load_factor=1.25, load_margin_tokens=64
+    weight_base=2.0,
+    weight_per_waiting=2.0,
+    decode_tokens=1,
+    recent_weight=0.0,
+    tie_tokens=0,
+    load_factor=1.25,
+    load_margin_tokens=64,
 )
 
 

@@ -36,6 +36,8 @@ NUM_SUCCESSORS = 3
 NUM_HOLDERS = 16
 NUM_LEAST_LOADED = 8
 """How many candidates of each kind are looked at: a decision's cost must not grow with the cluster."""
+SESSION_SHARE = 0.5
+"""Of a prompt that cannot be looked at, how much is taken to be cached where its session went before."""
 MAX_SCANNED = 32
 """So many are tried, of which some may be out of bound."""
 MAX_FAN_OUT = 32
@@ -52,6 +54,10 @@ class PrefixAffinityOptions:
     """Added for each waiting request a replica, where catching up takes as long as a mean request does."""
     decode_tokens: int
     """How much a request being decoded there delays a prefill, in tokens."""
+    recent_weight: float
+    """How much recent work at a replica counts as cost where a conversation starts, which will go on there."""
+    tie_tokens: int
+    """Costs that differ by no more are equal: what other routers decide at this moment is not known yet."""
     load_factor: float
     """No conversation starts where recent work exceeds this multiple of the mean ..."""
     load_margin_tokens: int
@@ -73,7 +79,7 @@ class PrefixAffinity(Unlearning):
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
         """The cheapest candidate; equal cost goes to the first in ring order."""
         if not request.block_hashes:
-            return Choice(self._fallback.least_loaded(cluster), Reason.NO_KEY)
+            return self._without_key(request, cluster)
         match = cluster.holders.match(request.block_hashes)
         best_blocks = match.best_blocks(cluster.id_to_replica)
         is_start = best_blocks <= match.shared_blocks
@@ -85,8 +91,7 @@ class PrefixAffinity(Unlearning):
             match,
             rule=self._rule(cluster),
             key=key,
-            limit_tokens=self._limit_tokens(cluster) if is_start else math.inf,
-            favoured=_favoured(match, cluster) if is_start else None,
+            start=self._start(match, successors[0], cluster) if is_start else None,
         )
         cheapest.look_at_holders()
         cheapest.look_at(successors, NUM_HOLDERS + NUM_SUCCESSORS)
@@ -95,6 +100,25 @@ class PrefixAffinity(Unlearning):
         )
         chosen = cheapest.found()
         return Choice(chosen, _reason(chosen, successors[0], match, best_blocks, cluster))
+
+    def _without_key(self, request: RouteRequest, cluster: Cluster) -> Choice:
+        """By load; a session goes where it went before, for what may be cached there, unless that replica is busy."""
+        chosen = self._fallback.least_loaded(cluster)
+        if request.session_key is not None:
+            owner = cluster.successors(BlockHash(request.session_key), 1)[0]
+            saved_tokens = self._options.weight_base * SESSION_SHARE * request.num_prompt_tokens
+            if cluster.remaining_tokens(owner) <= cluster.remaining_tokens(chosen) + saved_tokens:
+                chosen = owner
+        return Choice(chosen, Reason.NO_KEY)
+
+    def _start(self, match: PrefixMatch, owner: Replica, cluster: Cluster) -> "_Start":
+        return _Start(
+            limit_tokens=self._limit_tokens(cluster),
+            recent_weight=self._options.recent_weight,
+            favoured=_favoured(match, cluster),
+            owner=owner,
+            owner_share=cluster.ring_prior.share,
+        )
 
     def _limit_tokens(self, cluster: Cluster) -> float:
         return bound(
@@ -107,7 +131,10 @@ class PrefixAffinity(Unlearning):
         mean_tokens = cluster.mean_request_tokens
         per_waiting = self._options.weight_per_waiting * cluster.mean_waiting
         return _CostRule(
-            self._options.weight_base, per_waiting / mean_tokens if mean_tokens else 0.0, self._options.decode_tokens
+            self._options.weight_base,
+            per_waiting / mean_tokens if mean_tokens else 0.0,
+            self._options.decode_tokens,
+            self._options.tie_tokens,
         )
 
 
@@ -117,14 +144,29 @@ class _CostRule(NamedTuple):
     weight_base: float
     weight_per_token: float
     decode_tokens: int
+    tie_tokens: int
 
-    def cost(self, *, remaining_tokens: float, uncached_tokens: int, num_running: int) -> float:
+    def cost(self, *, remaining_tokens: float, uncached_tokens: float, num_running: int) -> float:
         weight = self.weight_base + self.weight_per_token * (remaining_tokens + uncached_tokens)
         return remaining_tokens + weight * uncached_tokens + self.decode_tokens * num_running
 
     def least_cost(self, uncached_tokens: int) -> float:
         """Of any replica where so many tokens are not cached."""
         return self.weight_base * uncached_tokens
+
+
+class _Start(NamedTuple):
+    """What counts besides where a conversation starts."""
+
+    limit_tokens: float
+    """Of recent work; who has more is no candidate."""
+    recent_weight: float
+    favoured: Collection[ReplicaId] | None
+    """Whose copy of the shared prefix counts; None for everybody's."""
+    owner: Replica
+    """Of the key, on the ring."""
+    owner_share: float
+    """Of what nothing is known of, how much the owner probably holds."""
 
 
 class _Cheapest:
@@ -138,18 +180,16 @@ class _Cheapest:
         *,
         rule: _CostRule,
         key: BlockHash,
-        limit_tokens: float,
-        favoured: Collection[ReplicaId] | None,
+        start: _Start | None,
     ) -> None:
         self._request = request
         self._cluster = cluster
         self._match = match
         self._rule = rule
         self._key = key
-        self._limit_tokens = limit_tokens
-        self._favoured = favoured
-        self._seen: set[ReplicaId] = set()
-        self._best: Replica | None = None
+        self._start = start
+        self._limit_tokens = math.inf if start is None else start.limit_tokens
+        self._seen: dict[ReplicaId, float] = {}
         self._best_cost = math.inf
 
     def look_at(self, replicas: Iterable[Replica], num: int) -> None:
@@ -158,8 +198,8 @@ class _Cheapest:
             if len(self._seen) >= num:
                 return
             if replica.replica_id not in self._seen and self._recent_tokens(replica) <= self._limit_tokens:
-                self._seen.add(replica.replica_id)
-                self._consider(replica)
+                cost = self._seen[replica.replica_id] = self._cost(replica)
+                self._best_cost = min(self._best_cost, cost)
 
     def look_at_holders(self) -> None:
         """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
@@ -171,29 +211,27 @@ class _Cheapest:
             self.look_at(self._cluster.in_choice(holders), NUM_HOLDERS)
 
     def found(self) -> Replica:
-        """The cheapest of all; where the bound left nobody, the one with the least recent work."""
-        if self._best is None:
+        """The cheapest of all, and of equal ones the first on the ring; where the bound left nobody, the least busy."""
+        if not self._seen:
             return min(self._cluster.replicas, key=self._recent_tokens)
-        return self._best
-
-    def _consider(self, replica: Replica) -> None:
-        cost = self._cost(replica)
-        if cost == self._best_cost and self._best is not None:
-            is_better = self._distance(replica) < self._distance(self._best)
-        else:
-            is_better = cost < self._best_cost
-        if is_better:
-            self._best, self._best_cost = replica, cost
+        equal = (each for each, cost in self._seen.items() if cost <= self._best_cost + self._rule.tie_tokens)
+        return min(self._cluster.in_choice(equal), key=self._distance)
 
     def _cost(self, replica: Replica) -> float:
-        return self._rule.cost(
+        uncached_tokens: float = self._uncached_tokens(self._credited_blocks(replica.replica_id))
+        recent_tokens = 0.0
+        if self._start is not None:
+            recent_tokens = self._start.recent_weight * self._recent_tokens(replica)
+            if replica == self._start.owner:
+                uncached_tokens *= 1 - self._start.owner_share
+        return recent_tokens + self._rule.cost(
             remaining_tokens=self._cluster.remaining_tokens(replica),
-            uncached_tokens=self._uncached_tokens(self._credited_blocks(replica.replica_id)),
+            uncached_tokens=uncached_tokens,
             num_running=self._cluster.load_of(replica).num_running,
         )
 
     def _credited_blocks(self, replica_id: ReplicaId) -> int:
-        if self._favoured is None or replica_id in self._favoured:
+        if self._start is None or self._start.favoured is None or replica_id in self._start.favoured:
             return self._match.blocks_at(replica_id)
         return 0
 
@@ -217,7 +255,9 @@ def _least_loaded(holders: Collection[ReplicaId], cluster: Cluster) -> Iterable[
 
 
 def _key(request: RouteRequest, match: PrefixMatch, cluster: Cluster) -> BlockHash:
-    """The block after what other prompts begin with too, or all replicas hold: that much says nothing of a place."""
+    """The session, or the block after what other prompts begin with or all replicas hold, as that says nothing."""
+    if request.session_key is not None:
+        return BlockHash(request.session_key)
     num_common_blocks = max(match.shared_blocks, match.blocks_at_all(len(cluster.members)))
     return request.block_hashes[min(num_common_blocks, len(request.block_hashes) - 1)]
 
