@@ -87,7 +87,9 @@ def try_event(event: Event, scenario: Scenario, at_s: float, undisturbed: Run) -
     return Trial(
         _excerpt(disturbed, at_s, known_s),
         _excerpt(undisturbed, at_s, known_s),
-        frozenset(replica_ids - ({_replica_id(RANK)} if event.is_loss else set()) | ({newcomer} if newcomer else set())),
+        frozenset(
+            replica_ids - ({_replica_id(RANK)} if event.is_loss else set()) | ({newcomer} if newcomer else set())
+        ),
         newcomer,
     )
 

@@ -72,9 +72,7 @@ def _traffic(scenario: Scenario, *, load: float, is_prefix_counted: bool) -> Hot
 
 
 def _row(load_counts: str, policy: str, scenario: Scenario, traffic: HotTraffic) -> HotPrefixRow:
-    result = simulate(
-        scenario, requests=traffic.requests, policy=policy, num_routers=1, is_asking=False, sample_s=None
-    )
+    result = simulate(scenario, requests=traffic.requests, policy=policy, num_routers=1, is_asking=False, sample_s=None)
     in_peak = result.arrived_within(traffic.peak_start_s, traffic.peak_end_s)
     fan_out = FanOut(result.records, traffic.hot_arrivals_s)
     start, end = fan_out.position(traffic.peak_start_s), fan_out.position(traffic.peak_end_s)

@@ -61,5 +61,9 @@ def heat(
 def _hot_request(rng: Random) -> TraceRequest:
     """A conversation of its own, at no time yet."""
     return TraceRequest(
-        0.0, PREFIX_TOKENS + rng.randint(*SUFFIX_TOKENS), rng.randint(*ANSWER_TOKENS), PREFIX, session_id=f"hot {rng.random()}"
+        0.0,
+        PREFIX_TOKENS + rng.randint(*SUFFIX_TOKENS),
+        rng.randint(*ANSWER_TOKENS),
+        PREFIX,
+        session_id=f"hot {rng.random()}",
     )

@@ -66,14 +66,19 @@ def run(setup: Setup) -> Iterator[MembershipRow]:
 
 
 def _try_all(setup: Setup, policy: str) -> Iterator[tuple[Event, list[Trial]]]:
-    scenarios = [replace(each, policy=policy, num_routers=1, is_asking=False, sample_s=None) for each in setup.scenarios()]
+    scenarios = [
+        replace(each, policy=policy, num_routers=1, is_asking=False, sample_s=None) for each in setup.scenarios()
+    ]
     undisturbed = [simulate(scenario) for scenario in scenarios]
     for event in EVENTS:
-        yield event, [
-            try_event(event, scenario, share * scenario.requests[-1].arrival_s, other)
-            for scenario, other in zip(scenarios, undisturbed, strict=True)
-            for share in MID_TRACE
-        ]
+        yield (
+            event,
+            [
+                try_event(event, scenario, share * scenario.requests[-1].arrival_s, other)
+                for scenario, other in zip(scenarios, undisturbed, strict=True)
+                for share in MID_TRACE
+            ],
+        )
 
 
 def _row(event: Event, policy: str, trials: Sequence[Trial]) -> MembershipRow:
@@ -83,7 +88,9 @@ def _row(event: Event, policy: str, trials: Sequence[Trial]) -> MembershipRow:
         for excerpts in ([each.disturbed for each in trials], [each.undisturbed for each in trials])
     )
     shares = [_shares(each.disturbed, each.replica_ids) for each in trials]
-    others = [_shares(each.undisturbed, {record.replica_id for record in each.undisturbed.since_known}) for each in trials]
+    others = [
+        _shares(each.undisturbed, {record.replica_id for record in each.undisturbed.since_known}) for each in trials
+    ]
     newcomers = [each[trial.newcomer] for trial, each in zip(trials, shares, strict=True) if trial.newcomer]
     return MembershipRow(
         event=event.name,
@@ -108,7 +115,9 @@ def _row(event: Event, policy: str, trials: Sequence[Trial]) -> MembershipRow:
 def _ratio_after(trials: Sequence[Trial], start: int) -> float:
     """Of one window."""
     window = slice(start, start + WINDOW)
-    return _ratio([each.disturbed.after[window] for each in trials], [each.undisturbed.after[window] for each in trials])
+    return _ratio(
+        [each.disturbed.after[window] for each in trials], [each.undisturbed.after[window] for each in trials]
+    )
 
 
 def _ratio(disturbed: Sequence[Sequence[RequestRecord]], undisturbed: Sequence[Sequence[RequestRecord]]) -> float:
