@@ -11,7 +11,8 @@ class PureAffinity(Unlearning):
     """Whoever holds the most of the prompt, whatever its load; ties go by the ring.
 
     What the prompt has in common with many others says nothing: a conversation that is held nowhere belongs to the
-    owner of its first block of its own; so does a prompt without blocks, by its id. Otherwise one system prompt would send everybody to the same replica.
+    owner of its first block of its own; so does a prompt without blocks, by its id. Otherwise one system prompt would
+    send everybody to the same replica.
     """
 
     name = "pure_affinity"

@@ -1,8 +1,8 @@
-"""A trace in which one prefix becomes hot: a third of the requests before, a third during and a third after its peak."""
+"""A trace in which one prefix becomes hot: its peak comes with the middle third of the other requests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from random import Random
 
 import xxhash
@@ -31,35 +31,60 @@ class HotTraffic:
     peak_end_s: float
 
 
-def heat(
-    background: Sequence[TraceRequest], *, tokens_per_s: float, is_prefix_counted: bool, rng: Random
-) -> HotTraffic:
-    """The background and, at random among it, hot requests: so many prompt tokens a second at all times.
+@dataclass(frozen=True, slots=True)
+class _Phase:
+    """Arrivals count from its start."""
+
+    others: list[TraceRequest]
+    hot: list[TraceRequest]
+    span_s: float
+
+
+def heat(others: Sequence[TraceRequest], *, tokens_per_s: float, is_prefix_counted: bool, rng: Random) -> HotTraffic:
+    """The other requests and, at random among them, hot ones: so many prompt tokens a second at all times.
 
     Without its prefix, a hot request counts as the tokens of its own: what is left of it where it hits.
     """
-    together: list[TraceRequest] = []
-    hot_arrivals_s: set[float] = set()
-    borders = [len(background) * third // 3 for third in range(4)]
-    starts_s = [0.0]
-    for (start, end), share in zip(pairwise(borders), (QUIET_SHARE, PEAK_SHARE, QUIET_SHARE), strict=True):
-        part = background[start:end]
-        hot = [_hot_request(rng) for _ in range(round(len(part) * share / (1 - share)))]
-        part_tokens = sum(each.num_prompt_tokens for each in part)
-        hot_tokens = sum(each.num_prompt_tokens - PREFIX_TOKENS * (not is_prefix_counted) for each in hot)
-        span_s = (part_tokens + hot_tokens) / tokens_per_s
-        hot = [replace(each, arrival_s=starts_s[-1] + rng.uniform(0, span_s)) for each in hot]
-        hot_arrivals_s.update(each.arrival_s for each in hot)
-        together += hot
-        for each in scale_to_pace(part, prompt_tokens_per_s=part_tokens / span_s):
-            together.append(replace(each, arrival_s=starts_s[-1] + each.arrival_s, predecessor=None))
-        starts_s.append(starts_s[-1] + span_s)
-    in_order = tuple(sorted(together, key=lambda each: each.arrival_s))
-    return HotTraffic(in_order, frozenset(hot_arrivals_s), peak_start_s=starts_s[1], peak_end_s=starts_s[2])
+    uncounted_tokens = 0 if is_prefix_counted else PREFIX_TOKENS
+    borders = [len(others) * third // 3 for third in range(4)]
+    phases = [
+        _phase(others[start:end], share, uncounted_tokens, tokens_per_s, rng)
+        for (start, end), share in zip(pairwise(borders), (QUIET_SHARE, PEAK_SHARE, QUIET_SHARE), strict=True)
+    ]
+    starts_s = list(accumulate((phase.span_s for phase in phases), initial=0.0))
+    placed = list(zip(phases, starts_s, strict=False))
+    hot = [_later(each, start_s) for phase, start_s in placed for each in phase.hot]
+    not_hot = [_later(each, start_s) for phase, start_s in placed for each in phase.others]
+    return HotTraffic(
+        tuple(sorted((*hot, *not_hot), key=lambda each: each.arrival_s)),
+        frozenset(each.arrival_s for each in hot),
+        peak_start_s=starts_s[1],
+        peak_end_s=starts_s[2],
+    )
+
+
+def _phase(
+    others: Sequence[TraceRequest], share: float, uncounted_tokens: int, tokens_per_s: float, rng: Random
+) -> _Phase:
+    hot = [_hot_request(rng) for _ in range(round(len(others) * share / (1 - share)))]
+    others_tokens = sum(each.num_prompt_tokens for each in others)
+    hot_tokens = sum(each.num_prompt_tokens - uncounted_tokens for each in hot)
+    span_s = (others_tokens + hot_tokens) / tokens_per_s
+    until_last_s = span_s * (len(others) - 1) / len(others)  # the next phase begins as much later
+    return _Phase(
+        list(scale_to_pace(others, prompt_tokens_per_s=others_tokens / until_last_s)),
+        [_later(each, rng.uniform(0, span_s)) for each in hot],
+        span_s,
+    )
+
+
+def _later(request: TraceRequest, by_s: float) -> TraceRequest:
+    """Open-loop: positions change, so that nobody's predecessor is known any more."""
+    return replace(request, arrival_s=request.arrival_s + by_s, predecessor=None)
 
 
 def _hot_request(rng: Random) -> TraceRequest:
-    """A conversation of its own, at no time yet."""
+    """With a session of its own."""
     return TraceRequest(
         0.0,
         PREFIX_TOKENS + rng.randint(*SUFFIX_TOKENS),

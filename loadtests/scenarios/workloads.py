@@ -40,7 +40,7 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRow:
-    """One policy at one load. Ratios are of our policy's sums to its own; below 1 is better for TTFT, above for served."""
+    """One policy at one load. Ratios are of our policy's sums to its own."""
 
     workload: str
     load: float
