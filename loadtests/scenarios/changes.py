@@ -1,21 +1,19 @@
 """What can happen to the replicas in the middle of a trace, and runs in which it does."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtests.replay.fleet import Change, MembershipChange
-from loadtests.replay.results import RequestRecord, Run
+from loadtests.replay.results import Run
 from loadtests.replay.simulation import Scenario
+from loadtests.scenarios.trials import NUM_AFTER, Trial, cut
 from loadtests.several_routers.setup import simulate
 from router import ReplicaId
 
 RANK = 1
 """Who leaves or crashes."""
 REPLACED_AFTER_S = 30.0
-NUM_BEFORE, NUM_AFTER, NUM_SHARED = 500, 2000, 1000
-"""Requests that are looked at; the last ones for how work is shared."""
 NUM_COMPANY = 500
-"""Requests after those, so that the last ones have company."""
+"""Requests after those that are looked at, so that the last ones have company."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,54 +51,22 @@ EVENTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Excerpt:
-    """Of a run, around an event. In order of arrival."""
-
-    before: Sequence[RequestRecord]
-    """The last ones before it."""
-    after: Sequence[RequestRecord]
-    since_known: Sequence[RequestRecord]
-    """The first since all routers know the last of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """The same requests with and without an event."""
-
-    disturbed: Excerpt
-    undisturbed: Excerpt
-    replica_ids: frozenset[ReplicaId]
-    """Who is there in the end."""
-    newcomer: ReplicaId | None
-
-
-def try_event(event: Event, scenario: Scenario, at_s: float, undisturbed: Run) -> Trial:
-    """Run the scenario with the event; without, it gave the other run."""
-    num_replicas = scenario.num_replicas
-    changes = event.happening_at(at_s, num_replicas=num_replicas)
+def try_event(event: Event, scenario: Scenario, *, at_s: float, undisturbed: Run) -> Trial:
+    """Run the scenario with the event; `undisturbed` is what it gives without."""
+    changes = event.happening_at(at_s, num_replicas=scenario.num_replicas)
     known_s = changes[-1].at_s + scenario.membership_lag_s
     num_sent = sum(each.arrival_s < known_s for each in scenario.requests) + NUM_AFTER + NUM_COMPANY
     disturbed = simulate(scenario, requests=scenario.requests[:num_sent], changes=changes)
-    replica_ids = {_replica_id(number) for number in range(num_replicas)}
-    newcomer = _replica_id(num_replicas) if event.has_newcomer else None
+    newcomer = _replica_id(scenario.num_replicas) if event.has_newcomer else None
+    stayed = {_replica_id(number) for number in range(scenario.num_replicas) if number != RANK or not event.is_loss}
     return Trial(
-        _excerpt(disturbed, at_s, known_s),
-        _excerpt(undisturbed, at_s, known_s),
-        frozenset(
-            replica_ids - ({_replica_id(RANK)} if event.is_loss else set()) | ({newcomer} if newcomer else set())
-        ),
+        cut(disturbed, at_s=at_s, known_s=known_s),
+        cut(undisturbed, at_s=at_s, known_s=known_s),
+        frozenset(stayed | ({newcomer} if newcomer else set())),
         newcomer,
     )
 
 
 def _replica_id(number: int) -> ReplicaId:
-    """They are numbered as they join."""
+    """They are numbered as they join, the first ones by rank."""
     return ReplicaId(f"replica-{number}")
-
-
-def _excerpt(run: Run, at_s: float, known_s: float) -> Excerpt:
-    in_order = sorted(run.records, key=lambda record: record.arrival_s)
-    before = [record for record in in_order if record.arrival_s < at_s]
-    since_known = [record for record in in_order if record.arrival_s >= known_s]
-    return Excerpt(before[-NUM_BEFORE:], in_order[len(before) :][:NUM_AFTER], since_known[:NUM_SHARED])

@@ -4,14 +4,13 @@ All is held against the same requests of a run in which nothing happens. Each ev
 several seeds, and hit rates and percentiles are of the requests of all these trials together.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
-from math import inf, nan
+from math import nan
 
-from loadtests.replay.results import RequestRecord, hit_rate
-from loadtests.scenarios.changes import EVENTS, NUM_AFTER, Event, Excerpt, Trial, try_event
+from loadtests.replay.results import hit_rate
+from loadtests.scenarios.changes import EVENTS, Event, try_event
+from loadtests.scenarios.trials import NUM_AFTER, WINDOW, Excerpt, Trial, ratio_after, ratio_before, until_back
 from loadtests.several_routers.setup import Setup, simulate
 from loadtests.statistics import percentile
 from router import ReplicaId
@@ -19,12 +18,8 @@ from router import ReplicaId
 POLICIES = ("prefix_affinity", "llmd_approximate", "least_loaded")
 MID_TRACE = (0.4, 0.6)
 """When it happens, as shares of the trace's duration."""
-WINDOW, STRIDE = 500, 50
-"""Requests of which a hit rate is taken, and how far apart."""
 AFTERMATH = 1000
 """Requests by which hits should be back."""
-BACK_RATIO = 0.95
-"""Hits are back at so much of the undisturbed hit rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +69,7 @@ def _try_all(setup: Setup, policy: str) -> Iterator[tuple[Event, list[Trial]]]:
         yield (
             event,
             [
-                try_event(event, scenario, share * scenario.requests[-1].arrival_s, other)
+                try_event(event, scenario, at_s=share * scenario.requests[-1].arrival_s, undisturbed=other)
                 for scenario, other in zip(scenarios, undisturbed, strict=True)
                 for share in MID_TRACE
             ],
@@ -82,28 +77,24 @@ def _try_all(setup: Setup, policy: str) -> Iterator[tuple[Event, list[Trial]]]:
 
 
 def _row(event: Event, policy: str, trials: Sequence[Trial]) -> MembershipRow:
-    at_once, then, later, at_last = (_ratio_after(trials, start) for start in range(0, NUM_AFTER, WINDOW))
-    p99_ttft_s, p99_without_s = (
-        percentile([each.ttft_s for excerpt in excerpts for each in excerpt.after[:AFTERMATH]], 99)
-        for excerpts in ([each.disturbed for each in trials], [each.undisturbed for each in trials])
-    )
-    shares = [_shares(each.disturbed, each.replica_ids) for each in trials]
-    others = [
-        _shares(each.undisturbed, {record.replica_id for record in each.undisturbed.since_known}) for each in trials
-    ]
+    after = [record for each in trials for record in each.disturbed.after[:AFTERMATH]]
+    without = [record for each in trials for record in each.undisturbed.after[:AFTERMATH]]
+    at_once, then, later, at_last = (ratio_after(trials, start) for start in range(0, NUM_AFTER, WINDOW))
+    shares = [each.disturbed.shares(each.replica_ids) for each in trials]
     newcomers = [each[trial.newcomer] for trial, each in zip(trials, shares, strict=True) if trial.newcomer]
+    others = [each.undisturbed.shares(_served(each.undisturbed)) for each in trials]
     return MembershipRow(
         event=event.name,
         policy=policy,
-        hit_rate=hit_rate(record for each in trials for record in each.disturbed.after[:AFTERMATH]),
-        ratio_before=_ratio([each.disturbed.before for each in trials], [each.undisturbed.before for each in trials]),
+        hit_rate=hit_rate(after),
+        ratio_before=ratio_before(trials),
         at_once=at_once,
         then=then,
         later=later,
         at_last=at_last,
-        requests_until_back=_until_back(trials),
-        p99_ttft_s=p99_ttft_s,
-        p99_without_s=p99_without_s,
+        requests_until_back=until_back(trials),
+        p99_ttft_s=percentile([each.ttft_s for each in after], 99),
+        p99_without_s=percentile([each.ttft_s for each in without], 99),
         least_share=min(min(each.values()) for each in shares),
         most_share=max(max(each.values()) for each in shares),
         newcomer=min(newcomers, default=nan),
@@ -112,29 +103,5 @@ def _row(event: Event, policy: str, trials: Sequence[Trial]) -> MembershipRow:
     )
 
 
-def _ratio_after(trials: Sequence[Trial], start: int) -> float:
-    """Of one window."""
-    window = slice(start, start + WINDOW)
-    return _ratio(
-        [each.disturbed.after[window] for each in trials], [each.undisturbed.after[window] for each in trials]
-    )
-
-
-def _ratio(disturbed: Sequence[Sequence[RequestRecord]], undisturbed: Sequence[Sequence[RequestRecord]]) -> float:
-    without = hit_rate(chain(*undisturbed))
-    return hit_rate(chain(*disturbed)) / without if without else nan
-
-
-def _until_back(trials: Sequence[Trial]) -> float:
-    starts = range(0, NUM_AFTER - WINDOW, STRIDE)
-    return next((float(start) for start in starts if _ratio_after(trials, start) >= BACK_RATIO), inf)
-
-
-def _shares(excerpt: Excerpt, replica_ids: Iterable[ReplicaId]) -> dict[ReplicaId, float]:
-    """What each of them computed, over the mean."""
-    computed = Counter[ReplicaId]()
-    for record in excerpt.since_known:
-        computed[record.replica_id] += record.computed_tokens
-    ids = list(replica_ids)
-    total = sum(computed[each] for each in ids)
-    return {each: computed[each] * len(ids) / total for each in ids}
+def _served(excerpt: Excerpt) -> set[ReplicaId]:
+    return {record.replica_id for record in excerpt.since_known}

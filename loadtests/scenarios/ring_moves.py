@@ -8,7 +8,7 @@ from statistics import fmean
 from router import BlockHash
 from router.ring import Ring
 
-NUM_KEYS = 20_000
+NUM_KEYS = 10_000
 ALLOWED_OVER_SHARE = 0.02
 """More than an even share of the keys may move by so much of all keys."""
 
