@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from loadtests import report
 from loadtests.peers import comparison
 from loadtests.peers.table import POLICY_NAMES, installed_names
 from loadtests.replay.trace import TraceError
-from loadtests.several_routers import report
 from loadtests.several_routers.__main__ import DEFAULT_TRACE
 from loadtests.several_routers.setup import Setup
 

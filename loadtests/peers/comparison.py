@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.results import summarize
 from loadtests.replay.simulation import Scenario
-from loadtests.several_routers.report import mean_row
+from loadtests.report import mean_row
 from loadtests.several_routers.setup import Setup, simulate
 
 

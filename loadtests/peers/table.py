@@ -8,6 +8,7 @@ from loadtests.peers.dynamo_rule import DynamoRule
 from loadtests.peers.dynamo_service import DynamoService
 from loadtests.peers.greedy_oracle import GreedyOracle
 from loadtests.peers.llmd_scraped import LlmdScraped
+from loadtests.peers.pure_affinity import PureAffinity
 from loadtests.peers.ray_prefix import RayPrefix
 from loadtests.replay.engine import Engine
 from router import ReplicaId, UnknownPolicyError, policies
@@ -20,6 +21,7 @@ _NAME_TO_FACTORY: dict[str, Callable[[Random, int, EngineOf], Policy]] = {
     RayPrefix.name: lambda rng, block_size, _engine_of: RayPrefix(rng, block_size=block_size),
     DynamoService.name: lambda _rng, block_size, _engine_of: DynamoService(block_size=block_size),
     DynamoRule.name: lambda rng, _block_size, engine_of: DynamoRule(rng, engine_of=engine_of),
+    PureAffinity.name: lambda _rng, _block_size, _engine_of: PureAffinity(),
     GreedyOracle.name: lambda rng, _block_size, engine_of: GreedyOracle(rng, engine_of=engine_of),
 }
 _NAME_TO_PACKAGE = {RayPrefix.name: "ray", DynamoService.name: "dynamo"}

@@ -1,7 +1,7 @@
 """All of it together: requests reach the routers in turn, as HAProxy hands them out, and messages travel."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from itertools import count, cycle
@@ -27,6 +27,8 @@ class Sharing(StrEnum):
     """What routers get to know of each other's requests."""
 
     ALL = "all"
+    LOAD_ONLY = "load only"
+    """Reservations come without their blocks, so that each believes in what it routed itself only."""
     NO_RESERVATIONS = "no reservations"
     """Receipts of all requests, but reservations of their own only."""
     NOTHING = "nothing"
@@ -187,8 +189,11 @@ class Simulation:
         return process.router.policy.choose(request, process.router.cluster).replica.replica_id
 
     def _tell_others(self, router: RouterProcess, reservation: Reservation) -> None:
-        if self._scenario.sharing is not Sharing.ALL:
-            return
+        match self._scenario.sharing:
+            case Sharing.LOAD_ONLY:
+                reservation = replace(reservation, request=replace(reservation.request, block_hashes=()))
+            case Sharing.NO_RESERVATIONS | Sharing.NOTHING:
+                return
         for other in self._routers:
             if other is not router:
                 self._carry(Channel.RESERVATIONS, router.name, other, partial(self._reserve, other, reservation))

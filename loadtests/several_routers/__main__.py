@@ -9,8 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from loadtests import report
 from loadtests.replay.trace import TraceError
-from loadtests.several_routers import agreement, faults, report, restart
+from loadtests.several_routers import agreement, faults, restart
 from loadtests.several_routers.setup import Setup
 
 DEFAULT_TRACE = Path(__file__).parents[2] / "../shared/data/traces/mooncake_conversation_first60.jsonl.zst"

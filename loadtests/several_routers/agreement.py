@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from loadtests.replay.results import Run, summarize
 from loadtests.replay.simulation import Scenario, Sharing
-from loadtests.several_routers.report import mean_row
+from loadtests.report import mean_row
 from loadtests.several_routers.setup import Setup, simulate
 
 VARIANTS = (

@@ -8,7 +8,7 @@ from loadtests.replay.books import BookSample
 from loadtests.replay.results import RequestRecord, Run, hit_rate, mean_ttft_s
 from loadtests.replay.simulation import Scenario
 from loadtests.replay.transport import Channel, Effect, Fault, delayed, dropped, duplicated, reordered
-from loadtests.several_routers.report import mean_row
+from loadtests.report import mean_row
 from loadtests.several_routers.setup import Setup, simulate, times_in
 
 FAULT_S = 10.0

@@ -1,4 +1,4 @@
-"""Policies that look into the engines. Prompts are of 16-token blocks and one token; a step holds 100 tokens."""
+"""Policies that only simulations run. Prompts are of 16-token blocks and one token; a step holds 100 tokens."""
 
 from router import Reason
 from tests.loadtests.peers.builders import Cluster
@@ -55,3 +55,25 @@ class TestLlmdScraped:
         assert cluster.chosen(1, 2, 3, 4, 5) == (0, Reason.PREFIX)  # 3 * 0.8 + 2 + 2 * (1 - 165 / 320) > 2 + 2
         cluster.submit(0, 70)
         assert cluster.chosen(1, 2, 3, 4, 5) == (1, Reason.SPILL)  # two points less
+
+
+class TestPureAffinity:
+    """The longest match, whatever the load."""
+
+    def test_load_never_counts(self) -> None:
+        """The holder is crowded, and stays the choice for all that goes on from what it holds."""
+        cluster = Cluster("pure_affinity", num_replicas=2)
+        for rank in (0, 1):
+            held = 10 * (rank + 1)
+            cluster.submit(rank, held, held + 1)
+            for block in range(100, 110):
+                cluster.submit(rank, block + 100 * rank)
+            assert cluster.chosen(held, held + 1, 99) == (rank, Reason.PREFIX)
+
+    def test_what_many_prompts_share_draws_nobody(self) -> None:
+        """One replica holds a system prompt, and new conversations spread over both all the same."""
+        cluster = Cluster("pure_affinity", num_replicas=2)
+        for conversation in range(5):
+            cluster.submit(0, 1, 100 + conversation)
+        chosen = {cluster.chosen(1, block * 2**60) for block in range(1, 16)}
+        assert chosen == {(0, Reason.RING), (1, Reason.RING)}

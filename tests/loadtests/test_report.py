@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from loadtests.several_routers.report import as_json, as_table, mean_row
+from loadtests.report import as_json, as_table, mean_row
 
 
 @dataclass(frozen=True)

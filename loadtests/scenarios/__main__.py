@@ -1,0 +1,84 @@
+"""`python -m loadtests.scenarios`. Thin: parse, run, print."""
+
+import json
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from loadtests import report
+from loadtests.replay.trace import TraceError
+from loadtests.scenarios import hot_prefix, membership, ring_moves, routers, workloads
+from loadtests.several_routers.__main__ import DEFAULT_TRACE
+from loadtests.several_routers.setup import Setup
+from serve_app.settings import RouterSettings
+
+
+class Experiment(StrEnum):
+    """What can be run."""
+
+    HOT_PREFIX = "hot_prefix"
+    RING_MOVES = "ring_moves"
+    MEMBERSHIP = "membership"
+    ROUTERS = "routers"
+    WORKLOADS = "workloads"
+
+
+def _ring_moves(setup: Setup) -> Iterator[ring_moves.RingMovesRow]:
+    return ring_moves.run(setup.num_replicas, virtual_nodes=RouterSettings().virtual_nodes)
+
+
+EXPERIMENT_TO_RUN: dict[Experiment, Callable[[Setup], Iterator[Any]]] = {
+    Experiment.HOT_PREFIX: hot_prefix.run,
+    Experiment.RING_MOVES: _ring_moves,
+    Experiment.MEMBERSHIP: membership.run,
+    Experiment.ROUTERS: routers.run,
+    Experiment.WORKLOADS: workloads.run,
+}
+EXPERIMENT_TO_REPLICAS = {
+    Experiment.HOT_PREFIX: 8,
+    Experiment.RING_MOVES: 16,
+    Experiment.MEMBERSHIP: 16,
+    Experiment.ROUTERS: 8,
+    Experiment.WORKLOADS: 8,
+}
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    experiments: Annotated[list[Experiment] | None, typer.Argument(help="Default: all of them.")] = None,
+    *,
+    trace: Annotated[Path, typer.Option(help="JSON lines in Mooncake's format, plain or .zst.")] = DEFAULT_TRACE,
+    load: Annotated[float, typer.Option(min=0.01, help="Where the experiment does not try several.")] = 0.8,
+    replicas: Annotated[int | None, typer.Option(min=2, help="Default: the experiment's own.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each case, with seeds from 1 on.")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the tables there too.")] = None,
+) -> None:
+    """Put the production router and its rivals into situations, in virtual time, in front of simulated engines."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 240
+    tables = []
+    for experiment in experiments or list(Experiment):
+        num_replicas = replicas or EXPERIMENT_TO_REPLICAS[experiment]
+        setup = Setup(trace, load, num_replicas, range(1, seeds + 1), is_spread_evenly=False)
+        title = f"{experiment}: {setup}"
+        with console.status(title):
+            try:
+                rows = list(EXPERIMENT_TO_RUN[experiment](setup))
+            except TraceError as error:
+                Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red")
+                raise typer.Exit(1) from error
+        console.print(report.as_table(title, rows))
+        tables.append(report.as_json(title, rows))
+    if json_file is not None:
+        json_file.write_text(json.dumps(tables, indent=1))
+
+
+if __name__ == "__main__":
+    app()
