@@ -11,7 +11,7 @@ from itertools import takewhile
 
 from router.load_table import LoadTable, ReplicaLoad
 from router.progress import Progress
-from router.state import BookedRequest
+from router.state import BookedRequest, ProgressState
 from router.types import ReplicaId, RequestId, Reservation
 
 
@@ -233,6 +233,14 @@ class LoadBook:
             BookedRequest(claim.reservation, claim.pending_tokens, claim.prompt_tokens_left, claim.has_arrived)
             for claim in map(self._claims.__getitem__, self._desks[replica_id].requests)
         )
+
+    def export_progress(self, replica_id: ReplicaId, *, now: float) -> ProgressState:
+        """How a replica comes on, for a router that joins."""
+        return self._desks[replica_id].progress.export(now=now)
+
+    def adopt_progress(self, replica_id: ReplicaId, state: ProgressState, *, now: float) -> None:
+        """Take a replica's progress to be as a peer knows it."""
+        self._desks[replica_id].progress.adopt(state, now=now)
 
     def adopt(self, booked: BookedRequest, *, now: float) -> None:
         """Book a request as a peer has it; what is known or ended here already stays as it is."""

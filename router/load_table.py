@@ -75,9 +75,12 @@ class LoadTable:
 
     def remove(self, replica_id: ReplicaId) -> None:
         """Drop a replica, at which nothing is outstanding."""
-        self._scale_recent(replica_id, 0)
         self._order.discard(replica_id)
         del self._loads[replica_id]
+        # Summed anew, not subtracted: what rounding leaves of a large amount would look like work.
+        loads = self._loads.values()
+        self.total.stored_recent_tokens = sum(load.stored_recent_tokens for load in loads)
+        self.total.stored_recent_requests = sum(load.stored_recent_requests for load in loads)
 
     def fade(self, *, now: float) -> float | None:
         """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""

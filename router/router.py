@@ -211,7 +211,7 @@ class Router:
             self.on_finished(request_id, now=now)
         return len(expired)
 
-    def export(self, replica_id: ReplicaId) -> ReplicaState | None:
+    def export(self, replica_id: ReplicaId, *, now: float) -> ReplicaState | None:
         """All this router believes of a replica and has booked there, for one that joins; None if it is unknown."""
         load = self.cluster.load
         if replica_id not in load:
@@ -222,6 +222,7 @@ class Router:
             booked=load.export(replica_id),
             recent_tokens=load[replica_id].recent_tokens,
             recent_requests=load[replica_id].recent_requests,
+            progress=load.export_progress(replica_id, now=now),
         )
 
     def adopt(self, state: ReplicaState, *, now: float) -> None:
@@ -235,6 +236,7 @@ class Router:
         recent_requests = max(own.recent_requests, state.recent_requests)
         for booked in state.booked:
             load.adopt(booked, now=now)
+        load.adopt_progress(state.replica_id, state.progress, now=now)
         # Of the recent work, what was booked is a part.
         load.add_recent(
             state.replica_id,

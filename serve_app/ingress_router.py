@@ -178,7 +178,7 @@ class IngressRouter:
 
     async def share_state(self, replica_id: ReplicaId) -> bytes:
         """For a router that joins: what this one believes of a replica and has booked there."""
-        state = None if self._router is None else self._router.export(replica_id)
+        state = None if self._router is None else self._router.export(replica_id, now=time.monotonic())
         return messages.encode(self._router_id, 0, [] if state is None else [state])
 
     async def on_caches_reset(self) -> None:

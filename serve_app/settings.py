@@ -47,8 +47,8 @@ class RoutingSettings(_Frozen):
     """How much a request being decoded delays a prefill there, in prefill tokens."""
     recent_weight: float = Field(0.02, ge=0)
     """How much recent work at a replica counts as cost where a conversation starts, which will go on there."""
-    tie_tokens: int = Field(1024, ge=0)
-    """Costs that differ by no more prefill tokens are equal, and the ring decides: routers know of each other late."""
+    tie_share: float = Field(0.15, ge=0)
+    """Costs that differ by less than this share of a mean request's work are equal, and the ring decides."""
     load_factor: float = Field(1.25, ge=1)
     """No conversation starts on a replica whose recent work exceeds this multiple of the mean ..."""
     load_margin_tokens: int = Field(8192, ge=0)

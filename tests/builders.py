@@ -22,7 +22,7 @@ OPTIONS = PrefixAffinityOptions(
     weight_per_waiting=2.0,
     decode_tokens=1,
     recent_weight=0.0,
-    tie_tokens=0,
+    tie_share=0.0,
     load_factor=1.25,
     load_margin_tokens=64,
 )

@@ -266,7 +266,7 @@ class Simulation:
 
     def _adopt(self, joining: RouterProcess, peer: RouterProcess) -> None:
         for member in self._fleet.members:
-            state = peer.router.export(member.replica_id)
+            state = peer.router.export(member.replica_id, now=self._agenda.now_s)
             if state is not None:
                 joining.router.adopt(state, now=self._agenda.now_s)
 

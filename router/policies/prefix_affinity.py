@@ -56,8 +56,9 @@ class PrefixAffinityOptions:
     """How much a request being decoded there delays a prefill, in tokens."""
     recent_weight: float
     """How much recent work at a replica counts as cost where a conversation starts, which will go on there."""
-    tie_tokens: int
-    """Costs that differ by no more are equal: what other routers decide at this moment is not known yet."""
+    tie_share: float
+    """Costs that differ by less than this share of a mean request's work are equal, and the ring decides: what other
+    routers decide at this moment is not known yet, and so not all of them take the one that looks least busy."""
     load_factor: float
     """No conversation starts where recent work exceeds this multiple of the mean ..."""
     load_margin_tokens: int
@@ -134,7 +135,7 @@ class PrefixAffinity(Unlearning):
             self._options.weight_base,
             per_waiting / mean_tokens if mean_tokens else 0.0,
             self._options.decode_tokens,
-            self._options.tie_tokens,
+            self._options.tie_share * mean_tokens,
         )
 
 
@@ -144,7 +145,7 @@ class _CostRule(NamedTuple):
     weight_base: float
     weight_per_token: float
     decode_tokens: int
-    tie_tokens: int
+    tie_tokens: float
 
     def cost(self, *, remaining_tokens: float, uncached_tokens: float, num_running: int) -> float:
         weight = self.weight_base + self.weight_per_token * (remaining_tokens + uncached_tokens)
