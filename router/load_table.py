@@ -77,17 +77,17 @@ class LoadTable:
         """Drop a replica, at which nothing is outstanding."""
         self._order.discard(replica_id)
         del self._loads[replica_id]
-        # Summed anew, not subtracted: what rounding leaves of a large amount would look like work.
-        loads = self._loads.values()
-        self.total.stored_recent_tokens = sum(load.stored_recent_tokens for load in loads)
-        self.total.stored_recent_requests = sum(load.stored_recent_requests for load in loads)
+        self._sum_recent()
 
     def fade(self, *, now: float) -> float | None:
         """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""
         factor = self._fading.advance(now=now)
         if factor is not None:
-            for replica_id in self._loads:
-                self._scale_recent(replica_id, factor)
+            for replica_id, load in self._loads.items():
+                load.stored_recent_tokens *= factor
+                load.stored_recent_requests *= factor
+                self._order.put(self._key(replica_id))
+            self._sum_recent()
         return factor
 
     def change(
@@ -102,23 +102,19 @@ class LoadTable:
 
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
         """Add to the recent work of a replica, as of the last `fade`."""
-        self._add_stored(replica_id, self._fading.stored(tokens), self._fading.stored(requests))
+        for load in (self._loads[replica_id], self.total):
+            load.stored_recent_tokens += self._fading.stored(tokens)
+            load.stored_recent_requests += self._fading.stored(requests)
+        self._order.put(self._key(replica_id))
 
     def stored(self, amount: float) -> float:
         """An amount of now, in the units of what is stored and fades."""
         return self._fading.stored(amount)
 
-    def _scale_recent(self, replica_id: ReplicaId, factor: float) -> None:
-        load = self._loads[replica_id]
-        self._add_stored(
-            replica_id, load.stored_recent_tokens * (factor - 1), load.stored_recent_requests * (factor - 1)
-        )
-
-    def _add_stored(self, replica_id: ReplicaId, tokens: float, requests: float) -> None:
-        for load in (self._loads[replica_id], self.total):
-            load.stored_recent_tokens += tokens
-            load.stored_recent_requests += requests
-        self._order.put(self._key(replica_id))
+    def _sum_recent(self) -> None:
+        """Anew, and not by subtraction: what rounding leaves of a large amount would look like work."""
+        self.total.stored_recent_tokens = sum(load.stored_recent_tokens for load in self._loads.values())
+        self.total.stored_recent_requests = sum(load.stored_recent_requests for load in self._loads.values())
 
     def _key(self, replica_id: ReplicaId) -> LoadKey:
         load = self._loads[replica_id]

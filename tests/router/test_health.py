@@ -76,3 +76,33 @@ def test_every_exclusion_ends(events: list[tuple[float, str]]) -> None:
         else:
             book.heard(ONE, is_serving=event == "serving", now=now)
     assert book.exclusion(ONE, now=now + 11.001) is None
+
+
+events = st.lists(
+    st.tuples(st.sampled_from(["heard", "dying", "failed", "left"]), st.integers(0, 2), st.floats(0, 8)), max_size=40
+)
+
+
+@given(events)
+def test_who_is_excluded_is_never_stale(events: list[tuple[str, int, float]]) -> None:
+    """What is remembered between two decisions is what one would find by asking for each replica."""
+    book = HealthBook(silence_s=1, exclusion_s=10, retry_s=2)
+    ids = [ReplicaId(str(number)) for number in range(3)]
+    for replica_id in ids:
+        book.add_replica(replica_id)
+    now = 0.0
+    for event, number, step_s in events:
+        now += step_s
+        match event:
+            case "heard" | "dying":
+                book.heard(ids[number], is_serving=event == "heard", now=now)
+            case "failed":
+                book.connection_failed(ids[number], now=now)
+            case "left":
+                book.remove_replica(ids[number])
+                book.add_replica(ids[number])
+        for later_s in (0.0, 0.5, 1.5):
+            expected = {each: book.exclusion(each, now=now + later_s) for each in ids}
+            found = book.excluded(now=now + later_s)
+            assert found == {each: exclusion for each, exclusion in expected.items() if exclusion is not None}
+        now += 1.5

@@ -90,6 +90,25 @@ def test_one_conversation_shares_nothing_with_itself() -> None:
     assert holders.match(hashes_of([0, 1, 2, 3])).shared_blocks == 0
 
 
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (5, 1),  # half of what a replica has on average
+        (25, 3),  # widened at once to 3
+        (-6, 3),  # 24: 3 replicas are not too many for 2.4 times the mean
+        (-12, 2),  # 12: for 1.2 times the mean they are, by the factor of 1.5
+        (-11, 1),  # 1: cold again
+    ],
+)
+def test_a_crowded_prefix_is_for_more_replicas(work: float, expected: int) -> None:
+    """A replica has 10 on average. Work is added step by step, or has faded."""
+    steps = [5, 25, -6, -12, -11]
+    holders = make_holders(8)
+    for step in steps[: steps.index(work) + 1]:
+        holders.insert(ONE, hashes_of([0, 1]), placed=Placed(work=step, mean_work=10))
+    assert holders.match(hashes_of([0, 1])).steps[0].run.fan_out == expected
+
+
 def test_shrinking_a_replica_evicts_the_oldest() -> None:
     """A replica that reports less capacity is believed to hold less at once."""
     holders = make_holders(8)

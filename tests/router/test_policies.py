@@ -133,6 +133,74 @@ class TestPrefixAffinity:
         returning = router.choose(make_request("returning", 1, 2, 3, 10, 11, 12), now=0).decision
         assert (returning.reason, returning.replica_id) == (Reason.PREFIX, holder)
 
+    def test_a_conversation_starts_where_less_was_done_lately(self) -> None:
+        """Both are idle, and the owner of the key has just done 200 tokens: a twentieth of that outweighs the ring."""
+        for recent_weight, expected in ((0.0, Reason.RING), (0.05, Reason.SPILL)):
+            router = make_router(num_replicas=2)
+            options = replace(OPTIONS, recent_weight=recent_weight, load_margin_tokens=10_000)
+            router.policy = make_policy("prefix_affinity", options, Random(0))
+            owner = serve(router, "first", 5).replica_id
+            router.on_caches_reset()
+            book_waiting(router, owner, 200)
+            router.on_finished(make_request("waiting-200").request_id, now=0)
+            assert router.choose(make_request("again", 5), now=0).decision.reason is expected
+
+    def test_near_ties_go_by_the_ring(self) -> None:
+        """A replica whose cost is higher by less than the share of a mean request is as good as an idle one."""
+        for tie_share, expected in ((0.0, Reason.SPILL), (2.0, Reason.RING)):
+            router = make_router(num_replicas=2)
+            router.policy = make_policy("prefix_affinity", replace(OPTIONS, tie_share=tie_share), Random(0))
+            owner = serve(router, "first", 5).replica_id
+            router.on_caches_reset()
+            book_waiting(router, owner, 2)
+            assert router.choose(make_request("again", 5), now=0).decision.reason is expected
+
+    def test_the_rings_owner_is_trusted_as_far_as_it_proved_true(self) -> None:
+        """It held, unknown to us, what others had sent there: the next prompt waits for it, too."""
+        router = make_router(num_replicas=2)
+        request = make_request("first", *range(1, 11))
+        owner = router.choose(request, now=0).decision
+        assert owner.reason is Reason.RING
+        router.on_prefilled(request.request_id, prompt_tokens=41, cached_tokens=40, now=0)
+        router.on_finished(request.request_id, now=0)
+        assert router.cluster.ring_prior.share == pytest.approx(40 / 41)
+        router.on_caches_reset()
+        book_waiting(router, owner.replica_id, 60)
+        assert router.choose(make_request("again", *range(1, 11)), now=0).decision.replica_id == owner.replica_id
+
+    def test_a_prefix_narrows_to_the_first_on_the_ring(self) -> None:
+        """All four hold it, and hardly anybody wants it any more: all who start with it go to one of them."""
+        router = make_router(num_replicas=4, kv_capacity_tokens=10_000)
+        for replica in router.cluster.replicas:
+            for user in (901, 902):
+                blocks = make_request("", *range(1, 20), user + replica.rank * 10).block_hashes
+                router.cluster.holders.insert(replica.replica_id, blocks)
+        serve(router, "elsewhere", *range(2000, 2200))
+        chosen = {serve(router, str(user), *range(1, 20), user).replica_id for user in range(3000, 3004)}
+        assert len(chosen) == 1
+
+    def test_a_session_without_a_key_returns_to_its_place(self) -> None:
+        """Prompts that cannot be looked at, with a session's name, go where the session went, unless that is busy."""
+        router = make_router(num_replicas=4)
+        first = router.choose(make_request("1", num_prompt_tokens=100, session_id="ann"), now=0).decision.replica_id
+        router.on_finished(make_request("1").request_id, now=0)
+        for number in range(2, 10):
+            request = make_request(str(number), num_prompt_tokens=100, session_id="ann")
+            assert router.choose(request, now=0).decision.replica_id == first
+            router.on_finished(request.request_id, now=0)
+        book_waiting(router, first, 500)
+        request = make_request("busy", num_prompt_tokens=100, session_id="ann")
+        assert router.choose(request, now=0).decision.replica_id != first
+
+    def test_a_session_starts_at_its_place_on_the_ring(self) -> None:
+        """Two prompts that share nothing but the session's name."""
+        router = make_router(num_replicas=8)
+        one = router.choose(make_request("1", 1, 2, session_id="ann"), now=0).decision
+        router.on_finished(one.request_id, now=0)
+        other = router.choose(make_request("2", 8, 9, session_id="ann"), now=0).decision
+        assert one.replica_id == other.replica_id
+        assert one.reason is other.reason is Reason.RING
+
     def test_without_a_key_the_least_loaded_is_taken(self) -> None:
         """A body that cannot be tokenised is still balanced."""
         router = make_router(num_replicas=2)
