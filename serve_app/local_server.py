@@ -123,25 +123,34 @@ def failure_text(application: dict[str, Any]) -> str:
 
 
 def _wait_until_routed(run: Run, settings: Settings, stopped: threading.Event) -> None:
-    """HAProxy and the routers learn of new replicas a moment after Serve calls them running."""
-    body = {"model": settings.model_id, "prompt": "Hello", "max_tokens": 1}
+    """HAProxy and the routers learn of new replicas a moment after Serve calls them running.
+
+    HAProxy asks the routers in turn, so as many answers in a row as there are routers are wanted.
+    """
     deadline = time.monotonic() + settings.local.start_timeout_s
-    answer = "no answer"
+    num_routed = 0
     with httpx.Client(timeout=60) as client:
         while time.monotonic() < deadline:
-            try:
-                response = client.post(f"{run.url}/v1/completions", json=body)
-            except httpx.TransportError as error:
-                answer = type(error).__name__
-            else:
-                answer = f"{response.status_code}, {REASON_HEADER}: {response.headers.get(REASON_HEADER)}"
-                # Any answer by a replica will do: not every model completes prompts.
-                if not response.is_server_error and response.headers.get(REASON_HEADER, UNROUTED) != UNROUTED:
-                    return
-            if stopped.wait(POLL_S):
+            is_routed, answer = _try(client, f"{run.url}/v1/completions", settings.model_id)
+            num_routed = num_routed + 1 if is_routed else 0
+            if num_routed == settings.routers.replicas_per_node:
+                return
+            if not is_routed and stopped.wait(POLL_S):
                 raise _Stopped
     msg = f"no routed answer from {run.url}; the last one: {answer}"
     raise StartError(msg)
+
+
+def _try(client: httpx.Client, url: str, model: str) -> tuple[bool, str]:
+    """Whether a router placed a request, and what came back. Any answer by a replica will do: not every model
+    completes prompts.
+    """
+    try:
+        response = client.post(url, json={"model": model, "prompt": "Hello", "max_tokens": 1})
+    except httpx.TransportError as error:
+        return False, type(error).__name__
+    reason = response.headers.get(REASON_HEADER, UNROUTED)
+    return not response.is_server_error and reason != UNROUTED, f"{response.status_code}, {REASON_HEADER}: {reason}"
 
 
 def _shut_down(run: Run) -> None:
