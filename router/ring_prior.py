@@ -7,6 +7,11 @@ from the engines' own numbers, so that it is trusted as far as it turned out tru
 
 FORGET = 0.99
 """What earlier receipts count with each new one: the share is that of the last hundred or so."""
+TRUST = 10
+"""Times the share found: most prompts are new to all, and what goes to the owner now, the next turn finds there."""
+MAX_SHARE = 0.4
+"""The most that is taken to be cached. Both were chosen by replay of the Mooncake conversation trace through four routers
+that share their load and not their beliefs: 0.3 keeps 0.70 of the hit rate, 0.5 keeps 0.80 at a TTFT 4 % higher."""
 
 
 class RingPrior:
@@ -23,5 +28,5 @@ class RingPrior:
 
     @property
     def share(self) -> float:
-        """Of the next such prompt's unknown tokens, how many are probably cached at the owner, 0 to 1."""
-        return self._found_tokens / self._unknown_tokens if self._unknown_tokens else 0.0
+        """Of the next such prompt's unknown tokens, how many the owner gets credit for, 0 to `MAX_SHARE`."""
+        return min(MAX_SHARE, TRUST * self._found_tokens / self._unknown_tokens) if self._unknown_tokens else 0.0

@@ -8,6 +8,7 @@ import pytest
 
 from router import Reason, ReplicaId, Reservation, Router, RoutingDecision, UnknownPolicyError
 from router.policies import make_policy
+from router.ring_prior import MAX_SHARE
 from tests.builders import OPTIONS, make_replica, make_request, make_router
 
 
@@ -155,18 +156,20 @@ class TestPrefixAffinity:
             book_waiting(router, owner, 2)
             assert router.choose(make_request("again", 5), now=0).decision.reason is expected
 
-    def test_the_rings_owner_is_trusted_as_far_as_it_proved_true(self) -> None:
-        """It held, unknown to us, what others had sent there: the next prompt waits for it, too."""
+    @pytest.mark.parametrize(("cached_tokens", "is_trusted"), [(0, False), (40, True)])
+    def test_the_rings_owner_is_trusted_as_far_as_it_proved_true(self, cached_tokens: int, is_trusted: bool) -> None:
+        """Where it held, unknown to us, what others had sent there, the next prompt waits for it."""
         router = make_router(num_replicas=2)
         request = make_request("first", *range(1, 11))
         owner = router.choose(request, now=0).decision
         assert owner.reason is Reason.RING
-        router.on_prefilled(request.request_id, prompt_tokens=41, cached_tokens=40, now=0)
+        router.on_prefilled(request.request_id, prompt_tokens=41, cached_tokens=cached_tokens, now=0)
         router.on_finished(request.request_id, now=0)
-        assert router.cluster.ring_prior.share == pytest.approx(40 / 41)
+        assert router.cluster.ring_prior.share == (MAX_SHARE if is_trusted else 0)
         router.on_caches_reset()
-        book_waiting(router, owner.replica_id, 60)
-        assert router.choose(make_request("again", *range(1, 11)), now=0).decision.replica_id == owner.replica_id
+        book_waiting(router, owner.replica_id, 10)
+        again = router.choose(make_request("again", *range(1, 11)), now=0).decision
+        assert (again.replica_id == owner.replica_id) is is_trusted
 
     def test_a_prefix_narrows_to_the_first_on_the_ring(self) -> None:
         """All four hold it, and hardly anybody wants it any more: all who start with it go to one of them."""
