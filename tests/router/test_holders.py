@@ -109,6 +109,19 @@ def test_a_crowded_prefix_is_for_more_replicas(work: float, expected: int) -> No
     assert holders.match(hashes_of([0, 1])).steps[0].run.fan_out == expected
 
 
+def test_what_one_replica_evicts_another_keeps() -> None:
+    """Both hold three blocks; one loses the last of them, and the next two with the third prompt."""
+    holders = make_holders(4)
+    for replica_id in (ONE, TWO):
+        holders.insert(replica_id, hashes_of([1, 2, 3]))
+    holders.insert(ONE, hashes_of([7, 8]))
+    for expected in (2, 0):
+        match = holders.match(hashes_of([1, 2, 3]))
+        assert (match.blocks_at(ONE), match.blocks_at(TWO)) == (expected, 3)
+        holders.check_integrity()
+        holders.insert(ONE, hashes_of([7, 8, 9, 10]))
+
+
 def test_shrinking_a_replica_evicts_the_oldest() -> None:
     """A replica that reports less capacity is believed to hold less at once."""
     holders = make_holders(8)

@@ -5,8 +5,10 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from router import Reason, ReplicaId, Reservation, Router, RoutingDecision, UnknownPolicyError
+from router import Reason, Replica, ReplicaId, Reservation, Router, RoutingDecision, UnknownPolicyError
 from router.policies import make_policy
 from router.ring_prior import MAX_SHARE
 from tests.builders import OPTIONS, make_replica, make_request, make_router
@@ -203,6 +205,54 @@ class TestPrefixAffinity:
         other = router.choose(make_request("2", 8, 9, session_id="ann"), now=0).decision
         assert one.replica_id == other.replica_id
         assert one.reason is other.reason is Reason.RING
+
+    @given(
+        pending=st.lists(st.integers(0, 60), min_size=60, max_size=60),
+        system_holders=st.sets(st.integers(0, 59), min_size=2),
+        conversation_holders=st.sets(st.integers(0, 59), min_size=1, max_size=3),
+    )
+    @settings(max_examples=40)
+    def test_in_a_large_cluster_it_finds_the_cheapest_too(
+        self, pending: list[int], system_holders: set[int], conversation_holders: set[int]
+    ) -> None:
+        """Of 60 replicas, of which many hold a system prompt and a few a conversation, it looks at 27."""
+        router = make_router(num_replicas=60, kv_capacity_tokens=1000)
+        members, holders = router.cluster.members, router.cluster.holders
+        system, conversation = tuple(range(1, 9)), tuple(range(1, 17))
+        for rank in system_holders:
+            holders.insert(members[rank].replica_id, make_request("", *system, 500 + rank).block_hashes)
+        for rank in conversation_holders:
+            holders.insert(members[rank].replica_id, make_request("", *conversation).block_hashes)
+        for replica, pending_tokens in zip(members, pending, strict=True):
+            request = make_request(f"busy-{replica.rank}", num_prompt_tokens=pending_tokens)
+            reservation = Reservation(request, replica.replica_id, 0, is_computed=True, pending_tokens=pending_tokens)
+            router.on_reserved(reservation, now=0)
+        router.prepare(now=0)
+        request, cluster = make_request("next", *conversation, 99), router.cluster
+        weight_per_token = OPTIONS.weight_per_waiting * cluster.mean_waiting / cluster.mean_request_tokens
+
+        def cost(replica: Replica) -> float:
+            remaining_tokens = cluster.remaining_tokens(replica)
+            uncached_tokens = request.num_prompt_tokens - cluster.cached_tokens(replica, request)
+            weight = OPTIONS.weight_base + weight_per_token * (remaining_tokens + uncached_tokens)
+            return remaining_tokens + weight * uncached_tokens
+
+        chosen = router.policy.choose(request, cluster).replica
+        assert cost(chosen) == pytest.approx(min(map(cost, members)))
+
+    def test_where_all_looked_at_are_out_of_bound_the_one_with_least_recent_work_is_taken(self) -> None:
+        """39 idle ones have all just worked; the fortieth has something pending, and looks busiest."""
+        router = make_router(num_replicas=40)
+        *worked, busy = router.cluster.members
+        book_waiting(router, busy.replica_id, 1)
+        for number, replica in enumerate(worked):
+            request = make_request(f"done-{number}", num_prompt_tokens=100)
+            reservation = Reservation(request, replica.replica_id, 0, is_computed=True, pending_tokens=100)
+            router.on_reserved(reservation, now=0)
+            router.on_finished(request.request_id, now=0)
+        options = replace(OPTIONS, load_factor=1.0, load_margin_tokens=0)
+        router.policy = make_policy("prefix_affinity", options, Random(0))
+        assert router.choose(make_request("next", 1, 2), now=0).decision.replica_id == busy.replica_id
 
     def test_without_a_key_the_least_loaded_is_taken(self) -> None:
         """A body that cannot be tokenised is still balanced."""

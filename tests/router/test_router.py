@@ -266,6 +266,20 @@ def test_a_state_of_replicas_unknown_here_is_ignored() -> None:
     assert joining.export(peer.cluster.members[1].replica_id, now=0) is None
 
 
+def test_a_crowd_of_long_ago_is_forgotten() -> None:
+    """Its prefix was for all four replicas; two hours later, it is for one again."""
+    router = make_router(num_replicas=4)
+    prefix = make_request("", 1, 2, 3).block_hashes
+    for number in range(40):
+        router.choose(make_request(str(number), 1, 2, 3, 100 + number), now=0)
+    assert router.cluster.holders.match(prefix).steps[0].run.fan_out == 4
+    for number in range(40):
+        router.choose(make_request(f"later-{number}", 200 + number), now=7200)
+    router.choose(make_request("again", 1, 2, 3, 300), now=7200)
+    assert router.cluster.holders.match(prefix).steps[0].run.fan_out == 1
+    router.check_integrity()
+
+
 class RouterMachine(RuleBasedStateMachine):
     """Requests, receipts, peers, failures and policy changes in any order."""
 
