@@ -14,7 +14,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.loaded_router import LoadedRouter, Size
-from router import RouteRequest, hash_blocks, root_hash
+from router import RouteRequest, Shadow, hash_blocks, root_hash
+from router.policies import POLICY_NAMES, make_policy
+from serve_app.settings import RoutingSettings
 
 PROMPT_TOKENS = 16_000
 ROUNDS = 300
@@ -81,6 +83,18 @@ def test_on_finished(benchmark: BenchmarkFixture, loaded: LoadedRouter) -> None:
         loaded.prefill_chosen()
 
     measure(benchmark, loaded.finish_chosen, prepare=choose_and_prefill)
+
+
+@pytest.mark.parametrize("loaded", [Size(8, 16)], ids=name_of, indirect=True)
+@pytest.mark.parametrize("shadow", ["no shadow", *POLICY_NAMES])
+@pytest.mark.benchmark(group="choose with one shadow: a returning conversation of 16k tokens")
+def test_choose_shadowed(benchmark: BenchmarkFixture, loaded: LoadedRouter, shadow: str) -> None:
+    """What a shadow adds to a decision: its own choice, its regret, and what it learns."""
+    if shadow in POLICY_NAMES:
+        policy = make_policy(shadow, RoutingSettings().policy_options(), Random(SEED))
+        loaded.router.shadows = (Shadow(policy),)
+    measure_choose(benchmark, loaded, loaded.returning)
+    loaded.router.shadows = ()
 
 
 @pytest.mark.parametrize("prompt_tokens", [1_000, 4_000, 16_000, 64_000], ids=lambda tokens: f"{tokens:05}")

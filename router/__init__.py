@@ -8,6 +8,9 @@ from router.blocks import hash_blocks, root_hash
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
 from router.health import Exclusion
 from router.router import Routed, Router, RouterOptions
+from router.sessions import session_key
+from router.shadow import Shadow
+from router.shadow_totals import ShadowTotals
 from router.state import BookedRequest, HeldRun, ReplicaState
 from router.types import (
     BlockHash,
@@ -18,6 +21,9 @@ from router.types import (
     Reservation,
     RouteRequest,
     RoutingDecision,
+    SessionKey,
+    ShadowChoice,
+    ShadowFault,
 )
 
 __all__ = [
@@ -38,7 +44,13 @@ __all__ = [
     "RouterError",
     "RouterOptions",
     "RoutingDecision",
+    "SessionKey",
+    "Shadow",
+    "ShadowChoice",
+    "ShadowFault",
+    "ShadowTotals",
     "UnknownPolicyError",
     "hash_blocks",
     "root_hash",
+    "session_key",
 ]

@@ -8,6 +8,7 @@ from router.holders import Holders
 from router.load import LoadBook
 from router.load_table import ReplicaLoad
 from router.ring import Ring
+from router.ring_prior import RingPrior
 from router.types import BlockHash, Replica, ReplicaId, RouteRequest
 
 
@@ -19,6 +20,7 @@ class Cluster:
     holders: Holders
     ring: Ring
     block_size: int
+    ring_prior: RingPrior = field(default_factory=RingPrior)
     now: float = 0.0
     """When the decision is made."""
     members: tuple[Replica, ...] = ()

@@ -9,6 +9,7 @@ to it, from its end towards its start: leaves before stems, block by block, as v
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import count
+from math import ceil
 from typing import NamedTuple
 
 from router.prefix_tree import PrefixTree, Run, Step
@@ -18,6 +19,17 @@ from router.types import BlockHash, ReplicaId
 SHARED_FROM_NUM_ENDS = 4
 """So many prompts ending in one block are several requests with a common beginning and short questions; a
 conversation's own turns are seldom that short."""
+
+
+NARROW_FACTOR = 1.5
+"""A prefix for which work has grown is for more replicas at once; for fewer, once they could do so much more of it."""
+
+
+class Placed(NamedTuple):
+    """A prompt's work for the replica that got it, and what a replica has on average, both as `Fading` stores them."""
+
+    work: float
+    mean_work: float
 
 
 class PrefixMatch(NamedTuple):
@@ -55,42 +67,50 @@ class Holders:
         self._tree = PrefixTree()
         self._replica_to_uses: dict[ReplicaId, _Uses] = {}
         self._use_numbers = count(1)
+        self._last_match: tuple[Sequence[BlockHash], PrefixMatch] | None = None
 
     def add_replica(self, replica_id: ReplicaId, *, capacity_blocks: int) -> None:
         """Start believing in a replica, or resize it; a smaller capacity evicts the oldest."""
+        self._last_match = None
         uses = self._replica_to_uses.setdefault(replica_id, _Uses(replica_id, self._tree))
         uses.capacity_blocks = capacity_blocks
         uses.evict(uses.num_blocks - capacity_blocks)
 
     def remove_replica(self, replica_id: ReplicaId) -> None:
         """Forget everything about a replica."""
+        self._last_match = None
         uses = self._replica_to_uses.pop(replica_id)
         uses.evict(uses.num_blocks)
 
     def clear(self) -> None:
         """Forget every prefix, keep the replicas: their caches were reset."""
+        self._last_match = None
         for uses in self._replica_to_uses.values():
             uses.evict(uses.num_blocks)
 
     def match(self, block_hashes: Sequence[BlockHash]) -> PrefixMatch:
         """Who holds how much of this prompt. Does not count as a use."""
-        steps = self._tree.path(block_hashes)
-        return PrefixMatch(steps, _shared_blocks(steps))
+        if self._last_match is None or self._last_match[0] is not block_hashes:  # a decision asks several times
+            steps = self._tree.path(block_hashes)
+            self._last_match = block_hashes, PrefixMatch(steps, _shared_blocks(steps))
+        return self._last_match[1]
 
     def matched_blocks(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> int:
         """Length of the longest leading run of `block_hashes` held there, in blocks. Does not count as a use."""
         return self.match(block_hashes).blocks_at(replica_id)
 
-    def insert(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, num_ends: int = 0) -> None:
+    def insert(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, placed: Placed | None = None) -> None:
         """Believe that the replica holds these blocks and used them last; evicts what no longer fits.
 
-        `num_ends` more prompts are noted to end with these blocks.
+        `placed` is given once for a prompt, when it is sent there.
         """
+        self._last_match = None
         uses = self._replica_to_uses[replica_id]
         fitting = block_hashes[: uses.capacity_blocks]
         if fitting:
             runs = self._tree.grow(fitting)
-            runs[-1].num_ends += num_ends
+            if placed is not None:
+                _count(runs, placed)
             uses.use(runs, next(self._use_numbers))
             uses.evict(uses.num_blocks - uses.capacity_blocks)
 
@@ -98,6 +118,7 @@ class Holders:
         """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it."""
         uses = self._replica_to_uses[replica_id]
         held = min(self.matched_blocks(replica_id, block_hashes), uses.capacity_blocks)
+        self._last_match = None
         if held <= num_kept:
             return
         num_spared = len(self._tree.grow(block_hashes[:num_kept]))
@@ -109,6 +130,7 @@ class Holders:
 
     def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
         """Stop believing in the blocks that were used longest ago."""
+        self._last_match = None
         self._replica_to_uses[replica_id].evict(num_blocks)
 
     def export(self, replica_id: ReplicaId) -> tuple[HeldRun, ...]:
@@ -122,6 +144,7 @@ class Holders:
 
     def adopt(self, replica_id: ReplicaId, held: Iterable[HeldRun]) -> None:
         """Believe what a peer believes. What is held here already counts as used later than all of that."""
+        self._last_match = None
         uses = self._replica_to_uses[replica_id]
         prompts: list[tuple[BlockHash, ...]] = []
         for run in held:
@@ -132,6 +155,11 @@ class Holders:
                 runs[-1].num_ends = max(runs[-1].num_ends, run.num_ends)
                 uses.add_oldest(runs, next(self._use_numbers))
         uses.evict(uses.num_blocks - uses.capacity_blocks)
+
+    def scale_work(self, factor: float) -> None:
+        """Follow `Fading` into a new epoch."""
+        for run in self._tree.runs():
+            run.work *= factor
 
     def num_blocks(self, replica_id: ReplicaId) -> int:
         """Blocks believed to be held there."""
@@ -239,6 +267,16 @@ class _Uses:
         listed = list(map(id, self.runs()))
         assert len(listed) == len(set(listed)), "a run would be evicted twice"
         assert set(listed) == set(map(id, held)), "runs are held that would never be evicted"
+
+
+def _count(runs: Sequence[Run], placed: Placed) -> None:
+    """A new prompt of these runs. A prefix is for as many replicas as its work would fill to the mean."""
+    runs[-1].num_ends += 1
+    for run in runs:
+        run.work += placed.work
+        num_replicas = run.work / placed.mean_work if placed.mean_work else 0.0
+        narrowed = min(run.fan_out, ceil(NARROW_FACTOR * num_replicas))
+        run.fan_out = max(1, ceil(num_replicas), narrowed)
 
 
 def _shared_blocks(steps: Sequence[Step]) -> int:

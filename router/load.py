@@ -11,7 +11,7 @@ from itertools import takewhile
 
 from router.load_table import LoadTable, ReplicaLoad
 from router.progress import Progress
-from router.state import BookedRequest
+from router.state import BookedRequest, ProgressState
 from router.types import ReplicaId, RequestId, Reservation
 
 
@@ -103,9 +103,9 @@ class LoadBook:
         self._table.remove(replica_id)
         del self._desks[replica_id]
 
-    def fade(self, *, now: float) -> None:
-        """Let recent work fade up to now."""
-        self._table.fade(now=now)
+    def fade(self, *, now: float) -> float | None:
+        """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""
+        return self._table.fade(now=now)
 
     def reserve(self, reservation: Reservation, *, now: float) -> bool:
         """Book a request that was sent to a replica.
@@ -130,8 +130,21 @@ class LoadBook:
         desk.waiting[request_id] = claim
         self._request_to_expiry[request_id] = now + self._ttl_s
         self._table.change(replica_id, pending_tokens=reservation.pending_tokens, num_waiting=1)
-        self._table.add_recent(replica_id, tokens=reservation.pending_tokens + self._answer_tokens, requests=1)
+        self._table.add_recent(replica_id, tokens=self.work(reservation), requests=1)
         return True
+
+    def stored(self, amount: float) -> float:
+        """An amount of now, in the units of what is stored and fades."""
+        return self._table.stored(amount)
+
+    @property
+    def mean_stored_tokens(self) -> float:
+        """Recent work of a replica on average, in these units."""
+        return self.total.stored_recent_tokens / len(self._desks) if self._desks else 0.0
+
+    def work(self, reservation: Reservation) -> int:
+        """What a request is for its replica, in prefill tokens."""
+        return reservation.pending_tokens + self._answer_tokens
 
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
         """Remember more recent work of a replica than was booked here."""
@@ -220,6 +233,14 @@ class LoadBook:
             BookedRequest(claim.reservation, claim.pending_tokens, claim.prompt_tokens_left, claim.has_arrived)
             for claim in map(self._claims.__getitem__, self._desks[replica_id].requests)
         )
+
+    def export_progress(self, replica_id: ReplicaId, *, now: float) -> ProgressState:
+        """How a replica comes on, for a router that joins."""
+        return self._desks[replica_id].progress.export(now=now)
+
+    def adopt_progress(self, replica_id: ReplicaId, state: ProgressState, *, now: float) -> None:
+        """Take a replica's progress to be as a peer knows it."""
+        self._desks[replica_id].progress.adopt(state, now=now)
 
     def adopt(self, booked: BookedRequest, *, now: float) -> None:
         """Book a request as a peer has it; what is known or ended here already stays as it is."""

@@ -75,16 +75,20 @@ class LoadTable:
 
     def remove(self, replica_id: ReplicaId) -> None:
         """Drop a replica, at which nothing is outstanding."""
-        self._scale_recent(replica_id, 0)
         self._order.discard(replica_id)
         del self._loads[replica_id]
+        # Summed anew, not subtracted: what rounding leaves of a large amount would look like work.
+        loads = self._loads.values()
+        self.total.stored_recent_tokens = sum(load.stored_recent_tokens for load in loads)
+        self.total.stored_recent_requests = sum(load.stored_recent_requests for load in loads)
 
-    def fade(self, *, now: float) -> None:
-        """Let recent work fade up to now."""
+    def fade(self, *, now: float) -> float | None:
+        """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""
         factor = self._fading.advance(now=now)
         if factor is not None:
             for replica_id in self._loads:
                 self._scale_recent(replica_id, factor)
+        return factor
 
     def change(
         self, replica_id: ReplicaId, *, pending_tokens: int = 0, num_waiting: int = 0, num_running: int = 0
@@ -99,6 +103,10 @@ class LoadTable:
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
         """Add to the recent work of a replica, as of the last `fade`."""
         self._add_stored(replica_id, self._fading.stored(tokens), self._fading.stored(requests))
+
+    def stored(self, amount: float) -> float:
+        """An amount of now, in the units of what is stored and fades."""
+        return self._fading.stored(amount)
 
     def _scale_recent(self, replica_id: ReplicaId, factor: float) -> None:
         load = self._loads[replica_id]

@@ -16,7 +16,7 @@ from router.types import BlockHash, ReplicaId
 class Run:
     """Consecutive blocks with the same holders. Held at a replica only if its parent is."""
 
-    __slots__ = ("children", "hashes", "holder_to_use", "num_ends", "parent")
+    __slots__ = ("children", "fan_out", "hashes", "holder_to_use", "num_ends", "parent", "work")
 
     def __init__(self, hashes: "array[int]", parent: "Run | None") -> None:
         self.hashes = hashes
@@ -27,6 +27,10 @@ class Run:
         """Each holder's last use of this run, as a number that its uses of other runs share."""
         self.num_ends = 0
         """Prompts whose last full block is this run's last."""
+        self.work = 0.0
+        """Recent work of all prompts that begin with this run, as `Fading` stores it."""
+        self.fan_out = 1
+        """How many replicas that work is for."""
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -85,6 +89,7 @@ class PrefixTree:
         assert run.parent is not None
         upper = Run(run.hashes[:num_blocks], run.parent)
         upper.holder_to_use = dict(run.holder_to_use)
+        upper.work, upper.fan_out = run.work, run.fan_out
         run.parent.children[upper.hashes[0]] = upper
         run.hashes = run.hashes[num_blocks:]
         run.parent = upper

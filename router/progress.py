@@ -4,6 +4,8 @@ Engines tell of a prompt when all of it is computed, and a long prompt takes sec
 replica computes first come, first served, as fast as it computed what it told of before.
 """
 
+from router.state import ProgressState
+
 FORGET = 0.98
 """What earlier prefills count, each time another one is told of: the rate is that of the last fifty or so."""
 
@@ -26,6 +28,15 @@ class Progress:
         self._tokens = FORGET * self._tokens + tokens
         self._seconds = FORGET * self._seconds + elapsed_s
         self._since = now
+
+    def export(self, *, now: float) -> ProgressState:
+        """All that is known, for a router that joins."""
+        return ProgressState(self._tokens, self._seconds, 0.0 if self._since is None else now - self._since)
+
+    def adopt(self, state: ProgressState, *, now: float) -> None:
+        """Know what a peer knows, who has seen more."""
+        if state.seconds > self._seconds:
+            self._tokens, self._seconds, self._since = state.tokens, state.seconds, now - state.elapsed_s
 
     def tokens(self, *, now: float) -> float:
         """Computed since the start, by guess; 0 while no rate is known. May exceed what there is to compute."""

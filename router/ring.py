@@ -6,7 +6,7 @@ Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2018).
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
-from itertools import chain, islice
+from itertools import chain
 
 import xxhash
 
@@ -35,7 +35,8 @@ class Ring:
         """Every rank once, in clockwise order from `key`: the owner first, then who would take over."""
         start = bisect_left(self._point_hashes, key)
         seen: set[int] = set()
-        for rank in chain(islice(self._point_ranks, start, None), islice(self._point_ranks, start)):
+        for position in chain(range(start, len(self._point_ranks)), range(start)):
+            rank = self._point_ranks[position]
             if rank not in seen:
                 yield rank
                 seen.add(rank)

@@ -12,12 +12,13 @@ from router.blocks import cacheable_tokens
 from router.cluster import Cluster
 from router.errors import NoReplicasError
 from router.health import Exclusion, HealthBook
-from router.holders import Holders
+from router.holders import Holders, Placed
 from router.load import LoadBook
 from router.policies.policy import Policy
 from router.ring import Ring
+from router.shadow import Shadow
 from router.state import ReplicaState
-from router.types import Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
+from router.types import Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
 
 
 class Routed(NamedTuple):
@@ -61,6 +62,7 @@ class Router:
 
     def __init__(self, *, policy: Policy, block_size: int, options: RouterOptions) -> None:
         self.policy = policy
+        self.shadows: tuple[Shadow, ...] = ()  # may be replaced while running, too
         self.health = HealthBook(silence_s=options.silence_s, exclusion_s=options.exclusion_s, retry_s=options.retry_s)
         self._virtual_nodes = options.virtual_nodes
         self._excluded: Mapping[ReplicaId, Exclusion] | None = None  # as the choice was made with
@@ -110,7 +112,8 @@ class Router:
         chosen = self.policy.choose(request, cluster)
         match = cluster.holders.match(request.block_hashes)
         best_blocks = match.best_blocks(cluster.id_to_replica)
-        reservation = self._claim(request, chosen.replica)
+        reservation = self._claim(request, chosen.replica, is_by_ring=chosen.reason is Reason.RING)
+        shadows = tuple(each.answer(request, cluster, live=chosen.replica) for each in self.shadows)
         decision = RoutingDecision(
             request_id=request.request_id,
             replica_id=chosen.replica.replica_id,
@@ -119,6 +122,7 @@ class Router:
             num_prompt_tokens=request.num_prompt_tokens,
             believed_cached_tokens=request.num_prompt_tokens - reservation.pending_tokens,
             best_cached_tokens=cluster.reusable_tokens(request, best_blocks),
+            shadows=shadows,
         )
         self.on_reserved(reservation, now=now)
         return Routed(decision, reservation)
@@ -127,7 +131,7 @@ class Router:
         """Bring load and choice up to date, for a decision now."""
         self.expire(now=now)
         self.cluster.now = now
-        self.cluster.load.fade(now=now)
+        self._fade(now=now)
         excluded = self.health.excluded(now=now)
         if excluded is not self._excluded:
             self._excluded = excluded
@@ -135,9 +139,14 @@ class Router:
 
     def on_reserved(self, reservation: Reservation, *, now: float) -> None:
         """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing."""
-        if self.cluster.load.reserve(reservation, now=now):
-            self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, num_ends=1)
+        self._fade(now=now)
+        cluster = self.cluster
+        if cluster.load.reserve(reservation, now=now):
+            placed = Placed(cluster.load.stored(cluster.load.work(reservation)), cluster.load.mean_stored_tokens)
+            cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, placed=placed)
             self.policy.on_reserved(reservation)
+            for shadow in self.shadows:
+                shadow.on_reserved(reservation)
 
     def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float) -> None:
         """The request reached a replica; where that is not the one it was sent to, it is booked anew there."""
@@ -173,6 +182,9 @@ class Router:
         reservation = self.cluster.load.prefilled(request_id, prompt_tokens=prompt_tokens, now=now)
         if reservation is None:
             return
+        if reservation.is_by_ring:
+            found_tokens = max(0, cached_tokens - prompt_tokens + reservation.pending_tokens)
+            self.cluster.ring_prior.learn(unknown_tokens=reservation.pending_tokens, found_tokens=found_tokens)
         if reservation.is_computed:
             self._correct(reservation, cached_tokens)
         self._hold_computed(reservation)
@@ -199,7 +211,7 @@ class Router:
             self.on_finished(request_id, now=now)
         return len(expired)
 
-    def export(self, replica_id: ReplicaId) -> ReplicaState | None:
+    def export(self, replica_id: ReplicaId, *, now: float) -> ReplicaState | None:
         """All this router believes of a replica and has booked there, for one that joins; None if it is unknown."""
         load = self.cluster.load
         if replica_id not in load:
@@ -210,6 +222,7 @@ class Router:
             booked=load.export(replica_id),
             recent_tokens=load[replica_id].recent_tokens,
             recent_requests=load[replica_id].recent_requests,
+            progress=load.export_progress(replica_id, now=now),
         )
 
     def adopt(self, state: ReplicaState, *, now: float) -> None:
@@ -223,6 +236,7 @@ class Router:
         recent_requests = max(own.recent_requests, state.recent_requests)
         for booked in state.booked:
             load.adopt(booked, now=now)
+        load.adopt_progress(state.replica_id, state.progress, now=now)
         # Of the recent work, what was booked is a part.
         load.add_recent(
             state.replica_id,
@@ -230,7 +244,12 @@ class Router:
             requests=recent_requests - own.recent_requests,
         )
 
-    def _claim(self, request: RouteRequest, replica: Replica) -> Reservation:
+    def _fade(self, *, now: float) -> None:
+        factor = self.cluster.load.fade(now=now)
+        if factor is not None:
+            self.cluster.holders.scale_work(factor)
+
+    def _claim(self, request: RouteRequest, replica: Replica, *, is_by_ring: bool = False) -> Reservation:
         cluster = self.cluster
         num_held_blocks = cluster.holders.matched_blocks(replica.replica_id, request.block_hashes)
         return Reservation(
@@ -239,6 +258,7 @@ class Router:
             num_held_blocks=num_held_blocks,
             is_computed=cluster.load_of(replica).num_waiting == 0,
             pending_tokens=request.num_prompt_tokens - cluster.reusable_tokens(request, num_held_blocks),
+            is_by_ring=is_by_ring,
         )
 
     def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> None:

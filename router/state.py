@@ -29,6 +29,15 @@ class BookedRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ProgressState:
+    """How fast a replica computes, and since when it has been computing its present prompt."""
+
+    tokens: float
+    seconds: float
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaState:
     """One replica, as a router sees it."""
 
@@ -38,3 +47,4 @@ class ReplicaState:
     booked: tuple[BookedRequest, ...]
     recent_tokens: float
     recent_requests: float
+    progress: ProgressState

@@ -10,6 +10,9 @@ ReplicaId = NewType("ReplicaId", str)
 RequestId = NewType("RequestId", str)
 """An id of our own making. Clients may repeat theirs, so a client's id is never used here."""
 
+SessionKey = NewType("SessionKey", int)
+"""64-bit hash of the client's own name for its conversation."""
+
 BlockHash = NewType("BlockHash", int)
 """64-bit hash of a full block of tokens, chained with its parent's: equal hash means equal whole prefix."""
 
@@ -32,8 +35,8 @@ class RouteRequest:
     tenant: str
     num_prompt_tokens: int
     block_hashes: tuple[BlockHash, ...]
-    session_id: str = ""
-    """The client's own name for its conversation; empty if it gave none."""
+    session_key: SessionKey | None = None
+    """Of the client's conversation, a point on the ring; None if it gave no name. The name itself stays outside."""
 
 
 class Reason(StrEnum):
@@ -52,6 +55,26 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowChoice:
+    """What a policy that does not steer would have chosen."""
+
+    policy: str
+    replica_id: ReplicaId
+    regret_tokens: float
+    """Prefill tokens that the request would have had to wait for and compute there, less the same where it went, by
+    the router's own belief. Above zero, the live decision was better."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowFault:
+    """A policy that does not steer has failed, now or before."""
+
+    policy: str
+    error: Exception
+    """The first, with its traceback."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingDecision:
     """Where a request goes, and what was believed when it was sent there (all counts in tokens)."""
 
@@ -63,6 +86,8 @@ class RoutingDecision:
     believed_cached_tokens: int
     best_cached_tokens: int
     """The most that any replica was believed to hold: what routing could have reached."""
+    shadows: tuple[ShadowChoice | ShadowFault, ...] = ()
+    """One of each of the router's shadows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +102,5 @@ class Reservation:
     """Whether nothing was waiting there, so that what was believed held had been computed, not just promised."""
     pending_tokens: int
     """Prefill tokens that the replica has to compute for it, by the same belief."""
+    is_by_ring: bool = False
+    """Whether it went to the ring owner of its key, who is not known to hold more of it than others."""

@@ -2,8 +2,9 @@
 
 import signal
 import threading
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 import yaml
@@ -27,6 +28,7 @@ ConfigArgument = Annotated[Path, typer.Argument(help="A settings file; see confi
 DashboardOption = Annotated[
     str | None, typer.Option("--dashboard", help="Ray dashboard's URL; default: the cluster that `serve` started here.")
 ]
+ApplicationOption = Annotated[str | None, typer.Option(help="Serve application; default: the local one.")]
 PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """For commands with a command line of their own, which is loaded when it is needed."""
 
@@ -64,16 +66,25 @@ def stop() -> None:
 @app.command()
 def policy(
     name: Annotated[PolicyName, typer.Argument(help="The policy that shall steer from now on.")],
-    application: Annotated[str | None, typer.Option(help="Serve application; default: the local one.")] = None,
+    application: ApplicationOption = None,
     dashboard: DashboardOption = None,
 ) -> None:
     """Change the routing policy of a running application; no replica restarts."""
-    url, own_application = _target(dashboard)
-    try:
-        ServeApi(url).set_policy(application or own_application, name, router_deployment=ROUTER_DEPLOYMENT)
-    except ServeApiError as error:
-        _fail(str(error))
+    _change_routing({"policy": name}, application, dashboard)
     console.print(f"Routing by {name} within a second.")
+
+
+@app.command()
+def shadow(
+    names: Annotated[list[str] | None, typer.Argument(help=f"Some of {POLICIES}.")] = None,
+    application: ApplicationOption = None,
+    dashboard: DashboardOption = None,
+) -> None:
+    """Let other policies decide beside the live one, and count what they would have cost; without NAMES, none."""
+    shadows = list(dict.fromkeys(names or ()))
+    _check_policies("the policy", shadows)
+    _change_routing({"shadow_policies": shadows}, application, dashboard)
+    console.print(f"In the live policy's shadow within a second: {', '.join(shadows) or 'nobody'}.")
 
 
 @app.command()
@@ -90,9 +101,7 @@ def demo(
     """Compare policies on the running server: the same conversations through each in turn, caches reset between."""
     from serve_app.demo import main
 
-    for each in policies or ():
-        if each not in POLICY_NAMES:
-            _fail(f"--policy {each} does not exist: use {POLICIES}")
+    _check_policies("--policy", policies or ())
     run = _local_run()
     plan = main.Plan(
         texts=texts,
@@ -134,7 +143,7 @@ def calibrate(
 @app.command()
 def doctor(
     *,
-    application: Annotated[str | None, typer.Option(help="Serve application; default: the local one.")] = None,
+    application: ApplicationOption = None,
     url: Annotated[str | None, typer.Option(help="Where clients connect; needed with --dashboard.")] = None,
     dashboard: DashboardOption = None,
     ray_address: Annotated[str | None, typer.Option(help="Ray's address; `auto` on the cluster's own nodes.")] = None,
@@ -213,6 +222,20 @@ def _load(config: Path) -> Settings:
     try:
         return load_settings(config)
     except SettingsError as error:
+        _fail(str(error))
+
+
+def _check_policies(what: str, names: Iterable[str]) -> None:
+    for name in names:
+        if name not in POLICY_NAMES:
+            _fail(f"{what} {name} does not exist: use {POLICIES}")
+
+
+def _change_routing(changes: dict[str, Any], application: str | None, dashboard: str | None) -> None:
+    url, own_application = _target(dashboard)
+    try:
+        ServeApi(url).change_routing(application or own_application, changes, router_deployment=ROUTER_DEPLOYMENT)
+    except ServeApiError as error:
         _fail(str(error))
 
 

@@ -15,7 +15,7 @@ import orjson
 import ray
 from ray import serve
 from ray.serve._private.common import DeploymentTargetInfo, RunningReplicaInfo
-from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE, SERVE_SESSION_ID
 from ray.serve._private.long_poll import LongPollClient, LongPollNamespace
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
@@ -31,10 +31,8 @@ from router import (
     RequestId,
     Reservation,
     Router,
-    RouteRequest,
     RoutingDecision,
-    hash_blocks,
-    root_hash,
+    Shadow,
 )
 from router.policies import Policy, make_policy
 from serve_app import messages
@@ -43,7 +41,8 @@ from serve_app.delivery import Delivery, DeliveryError
 from serve_app.inbox import Inbox
 from serve_app.metrics import RouterMetrics
 from serve_app.replica_facts import ReplicaFacts
-from serve_app.request_body import Prompt, Unreadable, UnreadableError
+from serve_app.request_body import Prompt, Unreadable
+from serve_app.request_reader import Incoming, RequestReader
 from serve_app.router_snapshot import snapshot
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings import RouterSettings, RoutingSettings
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
-TRUNCATED_HEADER = "x-body-truncated"
 NO_REPLICAS = "no_replicas"
 ROUTING_ERROR = "routing_error"
 NOBODY = ReplicaId("none")
@@ -62,8 +60,6 @@ REPLICAS_TIMEOUT_S = 1.0
 """Serve names the running replicas at once, if there are any."""
 JOIN_TIMEOUT_S = 5.0
 """For a peer's state of one replica; a busy peer is not an absent one."""
-BYTES_PER_TOKEN = 4
-"""Guess for the load of a prompt that could not be tokenised; English text with a common vocabulary."""
 
 
 class IngressRouter:
@@ -77,7 +73,7 @@ class IngressRouter:
         self._router: Router | None = None
         self._inbox = Inbox()
         self._metrics = RouterMetrics()
-        self._prompts: PromptReader | None = None
+        self._reader = RequestReader(session_header=SERVE_SESSION_ID)
         context = serve.get_replica_context()
         self._router_id = context.replica_id.unique_id
         self._peers = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
@@ -133,7 +129,7 @@ class IngressRouter:
 
             return PromptReader(llm)
 
-        self._prompts = await asyncio.to_thread(load)
+        self._reader.prompts = await asyncio.to_thread(load)
 
     def check_health(self) -> None:
         """Serve's hook: a router that cannot tokenise for good is replaced."""
@@ -147,16 +143,18 @@ class IngressRouter:
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve's hook for a changed `user_config`: the routing settings apply from the next request on."""
         self._routing = RoutingSettings.model_validate(user_config)
+        self._metrics.shadows.start(self._routing.shadow_policies)
         if self._router is not None:
-            self._router.policy = self._make_policy()
-        logger.info("Routing by %s", self._routing.policy)
+            self._router.policy, self._router.shadows = self._make_policy(self._routing.policy), self._make_shadows()
+        logger.info("Routing by %s, in its shadow: %s", self._routing.policy, self._routing.shadow_policies)
 
     async def route(self, request: Request) -> Response:
         """Choose a replica for one client request. Never fails: what cannot be keyed is balanced by load."""
-        body = await request.body()
-        prompt = await self._read(body, is_truncated=TRUNCATED_HEADER in request.headers)
+        incoming = await self._reader.read(await request.body(), request.headers)
+        if isinstance(incoming.prompt, Unreadable):
+            self._metrics.on_unreadable(incoming.prompt)
         try:
-            note = self._decide(prompt, num_body_bytes=len(body))
+            note = self._decide(incoming)
         except Exception:
             # A fault of ours may cost this request its affinity, never its answer.
             logger.exception("Cannot decide")
@@ -180,7 +178,7 @@ class IngressRouter:
 
     async def share_state(self, replica_id: ReplicaId) -> bytes:
         """For a router that joins: what this one believes of a replica and has booked there."""
-        state = None if self._router is None else self._router.export(replica_id)
+        state = None if self._router is None else self._router.export(replica_id, now=time.monotonic())
         return messages.encode(self._router_id, 0, [] if state is None else [state])
 
     async def on_caches_reset(self) -> None:
@@ -195,53 +193,28 @@ class IngressRouter:
             "policy": self._routing.policy,
             "decisions": dict(self._metrics.reason_to_decisions),
             "unreadable": dict(self._metrics.reason_to_unreadable),
+            "shadows": self._metrics.shadows.snapshot(),
             "reservations_dropped": self._reservations.num_dropped,
             "refused": dict(self._inbox.reason_to_refused),
             "tasks": len(asyncio.all_tasks()),
             **snapshot(self._router, self._inbox, now=time.monotonic()),
         }
 
-    async def _read(self, body: bytes, *, is_truncated: bool) -> Prompt | Unreadable:
-        reason = Unreadable.TRUNCATED_BODY
-        if self._prompts is None:
-            reason = Unreadable.STARTING
-        elif not is_truncated:
-            try:
-                return await self._prompts.read(body)
-            except UnreadableError as error:
-                reason = error.reason
-        self._metrics.on_unreadable(reason)
-        return reason
-
-    def _decide(self, prompt: Prompt | Unreadable, *, num_body_bytes: int) -> RoutingNote:
+    def _decide(self, incoming: Incoming) -> RoutingNote:
         if self._router is None:
             return self._unplaced(NO_REPLICAS)
-        request = self._describe(self._router, prompt, num_body_bytes)
+        request = incoming.describe(_new_id(), block_size=self._router.cluster.block_size)
         try:
             routed = self._router.choose(request, now=time.monotonic())
         except NoReplicasError:
             return self._unplaced(NO_REPLICAS)
         self._reservations.post(routed.reservation)
-        return _note(routed.decision, prompt)
+        self._metrics.shadows.on_decision(routed.decision)
+        return _note(routed.decision, incoming.prompt)
 
     def _unplaced(self, reason: str) -> RoutingNote:
         """No replica: Serve's fallback proxy will find one."""
         return RoutingNote(_new_id(), NOBODY, self._routing.policy, reason, None, None)
-
-    def _describe(self, router: Router, prompt: Prompt | Unreadable, num_body_bytes: int) -> RouteRequest:
-        if isinstance(prompt, Unreadable):
-            num_tokens = num_body_bytes // BYTES_PER_TOKEN
-            if self._prompts is not None:
-                num_tokens = min(num_tokens, self._prompts.max_model_len)
-            return RouteRequest(_new_id(), model="", tenant="", num_prompt_tokens=num_tokens, block_hashes=())
-        root = root_hash(model=prompt.model, adapter="", tenant="", cache_salt=prompt.cache_salt)
-        return RouteRequest(
-            _new_id(),
-            model=prompt.model,
-            tenant="",
-            num_prompt_tokens=len(prompt.token_ids),
-            block_hashes=hash_blocks(prompt.token_ids, block_size=router.cluster.block_size, root=root),
-        )
 
     def _on_targets(self, targets: DeploymentTargetInfo) -> None:
         """Serve's long poll: the running replicas changed."""
@@ -265,14 +238,16 @@ class IngressRouter:
         logger.info("Routing to %d replicas", len(known))
 
     def _make_router(self, block_size: int) -> Router:
-        return Router(
-            policy=self._make_policy(),
-            block_size=block_size,
-            options=self._settings.router_options(),
-        )
+        policy = self._make_policy(self._routing.policy)
+        router = Router(policy=policy, block_size=block_size, options=self._settings.router_options())
+        router.shadows = self._make_shadows()
+        return router
 
-    def _make_policy(self) -> Policy:
-        return make_policy(self._routing.policy, self._routing.policy_options(), random.Random())  # noqa: S311
+    def _make_policy(self, name: str) -> Policy:
+        return make_policy(name, self._routing.policy_options(), random.Random())  # noqa: S311
+
+    def _make_shadows(self) -> tuple[Shadow, ...]:
+        return tuple(Shadow(self._make_policy(name)) for name in self._routing.shadow_policies)
 
 
 def _new_id() -> RequestId:

@@ -1,17 +1,25 @@
 """What a router counts, exported through Ray's metrics (Prometheus, the Ray dashboard)."""
 
-from collections import Counter
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
 
 from ray.util import metrics
 
+from router import RoutingDecision, ShadowFault, ShadowTotals
 from serve_app.request_body import Unreadable
 from serve_app.routing_note import RoutingNote
+
+logger = logging.getLogger("ray.serve")
 
 
 class RouterMetrics:
     """Counts decisions by policy and reason, and unreadable prompts by reason; both label sets are closed."""
 
     def __init__(self) -> None:
+        self.shadows = ShadowMetrics()
         self.reason_to_decisions: Counter[str] = Counter()
         self.reason_to_unreadable: Counter[str] = Counter()
         self._decisions = metrics.Counter(
@@ -32,3 +40,50 @@ class RouterMetrics:
         """A prompt has no key."""
         self.reason_to_unreadable[reason.value] += 1
         self._unreadable.inc(tags={"reason": reason.value})
+
+
+_SHADOW_COUNTERS = {
+    "decisions": "Decisions to which the shadow has an answer.",
+    "agreements": "Of these, those where it chose the same replica.",
+    "regret_tokens": "Prefill tokens that its choices would have cost more, where the live decision was better.",
+    "gain_tokens": "Prefill tokens that its choices would have spared, where the shadow's was better.",
+    "failures": "Decisions without an answer, because the shadow had failed.",
+}
+"""The fields of `ShadowTotals`."""
+
+
+class ShadowMetrics:
+    """Sums up the shadows' answers, by their policy and the live one; both label sets are closed."""
+
+    def __init__(self) -> None:
+        self._shadow_to_totals: defaultdict[str, ShadowTotals] = defaultdict(ShadowTotals)
+        self._counters = {
+            name: metrics.Counter(f"warmroute_shadow_{name}", description=description, tag_keys=("policy", "shadow"))
+            for name, description in _SHADOW_COUNTERS.items()
+        }
+
+    def start(self, shadows: Iterable[str]) -> None:
+        """Others from now on, or the same anew. The snapshot begins again; what was exported stays."""
+        self._shadow_to_totals.clear()
+        for shadow in shadows:
+            self._shadow_to_totals[shadow] = ShadowTotals()
+
+    def on_decision(self, decision: RoutingDecision) -> None:
+        """What the shadows say to it."""
+        for answer in decision.shadows:
+            totals = self._shadow_to_totals[answer.policy]
+            if isinstance(answer, ShadowFault) and not totals.failures:
+                logger.error("The shadow policy %s failed and is out", answer.policy, exc_info=answer.error)
+            totals.add(answer, decision)
+            added = ShadowTotals()
+            added.add(answer, decision)
+            self._export(asdict(added), {"policy": decision.policy, "shadow": answer.policy})
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """The sums since the routing settings were last applied, by shadow."""
+        return {shadow: asdict(totals) for shadow, totals in self._shadow_to_totals.items()}
+
+    def _export(self, added: dict[str, float], tags: dict[str, str]) -> None:
+        for name, amount in added.items():
+            if amount > 0:  # Ray refuses zero
+                self._counters[name].inc(amount, tags=tags)

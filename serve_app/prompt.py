@@ -25,7 +25,7 @@ from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
 
 from serve_app import llm_options
-from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic, parse_body
+from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic
 
 logger = logging.getLogger("ray.serve")
 
@@ -62,14 +62,13 @@ class PromptReader:
         )
         self.max_model_len: int = self._model_config.max_model_len
 
-    async def read(self, body: bytes) -> Prompt:
-        """The prompt of an OpenAI or Anthropic request body.
+    async def read(self, fields: dict[str, Any]) -> Prompt:
+        """The prompt of an OpenAI or Anthropic request, given as its body's fields.
 
         Raises:
             UnreadableError: there is none, or more than one.
 
         """
-        fields = parse_body(body)
         try:
             token_ids = await self._tokenize(fields)
         except (ValidationError, ValueError, TypeError, VLLMClientError, jinja2.TemplateError) as error:

@@ -63,6 +63,19 @@ def parse_body(body: bytes) -> dict[str, Any]:
     return fields
 
 
+def session_id_of(fields: dict[str, Any]) -> str:
+    """The client's own name for its conversation; empty without one.
+
+    A value of another type is for vLLM to refuse. Anthropic's `metadata.user_id` names a person, who may have many.
+    """
+    names = (fields.get(field) for field in _SESSION_FIELDS)
+    return next((name for name in names if isinstance(name, str) and name), "")
+
+
+_SESSION_FIELDS = ("session_id", "prompt_cache_key")
+"""vLLM's own, "stable session identity shared by related requests", and OpenAI's, which several may share."""
+
+
 def is_anthropic(fields: dict[str, Any]) -> bool:
     """Whether a body with `messages` is for the Messages API; the router is not told the path.
 

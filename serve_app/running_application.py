@@ -81,7 +81,7 @@ class RunningApplication:
 
     def set_policy(self, policy: str) -> None:
         """Change the policy, and wait until every router has it."""
-        self._api.set_policy(self._name, policy, router_deployment=ROUTER_DEPLOYMENT)
+        self._api.change_routing(self._name, {"policy": policy}, router_deployment=ROUTER_DEPLOYMENT)
         self._wait(lambda: all(router["policy"] == policy for router in self.routers()), f"routing by {policy}")
 
     def reset_caches(self) -> None:

@@ -1,6 +1,7 @@
 """Ray Serve's REST API, as far as Warmroute needs it: read the state, submit a config."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ class ServeApi:
         """Submit the cluster's whole config; returns at once, the work goes on in the cluster."""
         self._call("PUT", json=config)
 
-    def set_policy(self, name: str, policy: str, *, router_deployment: str) -> None:
-        """Change one application's policy, leaving everything else as it was submitted."""
+    def change_routing(self, name: str, changes: Mapping[str, Any], *, router_deployment: str) -> None:
+        """Change some of one application's routing settings, leaving everything else as it was submitted."""
         applications = {
             app_name: details["deployed_app_config"]
             for app_name, details in self.details().get("applications", {}).items()
@@ -51,7 +52,7 @@ class ServeApi:
             raise ServeApiError(msg)
         for deployment in applications[name]["deployments"]:
             if deployment["name"] == router_deployment:
-                deployment["user_config"]["policy"] = policy
+                deployment["user_config"].update(changes)
         self.deploy({"applications": list(applications.values())})
 
     def _call(self, method: str, **options: Any) -> httpx.Response:  # noqa: ANN401

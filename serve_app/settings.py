@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from router import RouterOptions
 from router.policies import PrefixAffinityOptions
@@ -37,20 +37,33 @@ class RoutingSettings(_Frozen):
 
     policy: PolicyName = "prefix_affinity"
     """The policy that steers. The others are baselines to compare with."""
+    shadow_policies: list[PolicyName] = []
+    """Policies that decide beside it without steering, so that their regret is counted (docs/shadow.md)."""
     weight_base: float = Field(4.0, ge=0)
     """Cost of a prefill token computed for a request, in tokens of waiting, when nobody waits."""
     weight_per_waiting: float = Field(2.0, ge=0)
     """Added for each waiting request a replica, where catching up takes as long as a mean request does."""
     decode_tokens: int = Field(16, ge=0)
     """How much a request being decoded delays a prefill there, in prefill tokens."""
+    recent_weight: float = Field(0.02, ge=0)
+    """How much recent work at a replica counts as cost where a conversation starts, which will go on there."""
+    tie_share: float = Field(0.15, ge=0)
+    """Costs that differ by less than this share of a mean request's work are equal, and the ring decides."""
     load_factor: float = Field(1.25, ge=1)
     """No conversation starts on a replica whose recent work exceeds this multiple of the mean ..."""
     load_margin_tokens: int = Field(8192, ge=0)
     """... and is also this many prefill tokens above it."""
 
+    @field_validator("shadow_policies")
+    @classmethod
+    def _each_once(cls, names: list[PolicyName]) -> list[PolicyName]:
+        if len(set(names)) < len(names):
+            raise ValueError("names a policy twice; name each once")
+        return names
+
     def policy_options(self) -> PrefixAffinityOptions:
         """The cost rule's numbers, as the core takes them."""
-        return PrefixAffinityOptions(**self.model_dump(exclude={"policy"}))
+        return PrefixAffinityOptions(**self.model_dump(exclude={"policy", "shadow_policies"}))
 
 
 class RouterSettings(_Frozen):

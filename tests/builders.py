@@ -2,13 +2,29 @@
 
 from random import Random
 
-from router import Replica, ReplicaId, RequestId, Router, RouteRequest, RouterOptions, hash_blocks, root_hash
+from router import (
+    Replica,
+    ReplicaId,
+    RequestId,
+    Router,
+    RouteRequest,
+    RouterOptions,
+    hash_blocks,
+    root_hash,
+    session_key,
+)
 from router.policies import Policy, PrefixAffinityOptions, make_policy
 
 BLOCK_SIZE = 4
 ROOT = root_hash(model="m", adapter="", tenant="t", cache_salt="")
 OPTIONS = PrefixAffinityOptions(
-    weight_base=2.0, weight_per_waiting=2.0, decode_tokens=1, load_factor=1.25, load_margin_tokens=64
+    weight_base=2.0,
+    weight_per_waiting=2.0,
+    decode_tokens=1,
+    recent_weight=0.0,
+    tie_share=0.0,
+    load_factor=1.25,
+    load_margin_tokens=64,
 )
 
 
@@ -24,7 +40,7 @@ def make_request(
     token_ids = [block for block in blocks for _ in range(BLOCK_SIZE)]
     num_tokens = len(token_ids) + 1 if num_prompt_tokens is None else num_prompt_tokens
     hashes = hash_blocks(token_ids, block_size=BLOCK_SIZE, root=ROOT)
-    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, hashes, session_id)
+    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, hashes, session_key(session_id))
 
 
 def make_router(

@@ -30,6 +30,8 @@ RAY_FREE = (
     "ledger",
     "messages",
     "receipts",
+    "request_body",
+    "request_reader",
     "router_snapshot",
     "routing_note",
     "serve_config",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from loadtests.replay.books import BookSample
 from loadtests.replay.receipts import Prefilled
 from loadtests.replay.results import CacheSample, RequestRecord, Run
-from router import ReplicaId, RequestId
+from router import ReplicaId, RequestId, RoutingDecision, ShadowTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Findings:
         self.num_finished = 0
         self._num_asked = 0
         self._num_agreed = 0
+        self._shadow_to_totals: dict[str, ShadowTotals] = {}
         self._end_s = 0.0
         self._number_to_record: dict[int, RequestRecord] = {}
 
@@ -38,6 +39,11 @@ class Findings:
         """What other routers would have chosen, and what was."""
         self._num_asked += len(answers)
         self._num_agreed += answers.count(chosen)
+
+    def shadowed(self, decision: RoutingDecision) -> None:
+        """What the shadows of the router that decided say to it."""
+        for answer in decision.shadows:
+            self._shadow_to_totals.setdefault(answer.policy, ShadowTotals()).add(answer, decision)
 
     def prefilled(self, replica_id: ReplicaId, receipt: Prefilled, *, now: float) -> None:
         """A first token. Where an earlier attempt had one too, before it broke off, this one counts."""
@@ -68,6 +74,7 @@ class Findings:
             num_finished=self.num_finished,
             num_asked=self._num_asked,
             num_agreed=self._num_agreed,
+            shadow_to_totals=self._shadow_to_totals,
             num_sent=len(self.sent),
             end_s=self._end_s,
             replica_to_computed_tokens=dict(replica_to_computed_tokens),

@@ -8,7 +8,7 @@ from statistics import fmean, quantiles
 
 from loadtests.replay.books import BookSample
 from loadtests.statistics import percentile
-from router import ReplicaId, RequestId
+from router import ReplicaId, RequestId, ShadowTotals
 
 TTFT_LIMIT_S = 2.0
 """A first token that comes later is no good answer, unless another limit is given."""
@@ -70,6 +70,8 @@ class Run:
     """Per router that was running in the end."""
     deciding_s: float = field(compare=False)
     """Time that decisions took, by the clock that was given: the one thing that is not virtual."""
+    shadow_to_totals: dict[str, ShadowTotals] = field(default_factory=dict)
+    """Of all routers, by the shadow's policy."""
 
     @property
     def agreement(self) -> float:

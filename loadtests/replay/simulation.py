@@ -18,7 +18,8 @@ from loadtests.replay.results import Run
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from loadtests.replay.transport import Channel, Fault, Transport
-from router import Replica, ReplicaId, RequestId, Reservation, RouteRequest
+from router import Replica, ReplicaId, RequestId, Reservation, RouteRequest, Shadow
+from router.policies import Policy
 from serve_app.settings import ReplicaSettings, RouterSettings, RoutingSettings
 
 
@@ -153,19 +154,13 @@ class Simulation:
         request = self._scenario.requests[number]
         request_id = RequestId(f"request-{next(self._request_ids)}")
         router = self._routers[next(self._turns)]
-        asked = RouteRequest(
-            request_id,
-            model="",
-            tenant=request.tenant,
-            num_prompt_tokens=request.num_prompt_tokens,
-            block_hashes=request.block_hashes,
-            session_id=request.session_id,
-        )
+        asked = request.asked(request_id)
         answers = [self._would_choose(other, asked) for other in self._asked(router)]
         started_s = self._clock()
         decision, reservation = router.router.choose(asked, now=self._agenda.now_s)
         self._found.deciding_s += self._clock() - started_s
         self._found.asked(answers, decision.replica_id)
+        self._found.shadowed(decision)
         self._found.sent[request_id] = Sent(number, arrival_s, router.name)
         self._books.sent(request_id, now=self._agenda.now_s)
         self._tell_others(router, reservation)
@@ -224,19 +219,25 @@ class Simulation:
 
     def _start_router(self, index: int) -> RouterProcess:
         name = f"router-{index}"
-        rng = Random(f"{name} {next(self._generations)} {self._scenario.seed}")
         scenario = self._scenario
-        policy = make_policy(
-            scenario.policy or scenario.routing.policy,
-            scenario.routing.policy_options(),
-            rng,
-            block_size=scenario.block_size,
-            engine_of=self._fleet.engine_of,
-        )
+        seed = f"{name} {next(self._generations)} {scenario.seed}"
+        policy = self._make_policy(scenario.policy or scenario.routing.policy, seed)
         router = make_router(
             self._fleet.members, policy=policy, block_size=scenario.block_size, routers=scenario.routers
         )
+        router.shadows = tuple(
+            Shadow(self._make_policy(each, f"shadow {seed}")) for each in scenario.routing.shadow_policies
+        )
         return RouterProcess(name, router)
+
+    def _make_policy(self, name: str, seed: str) -> Policy:
+        return make_policy(
+            name,
+            self._scenario.routing.policy_options(),
+            Random(seed),
+            block_size=self._scenario.block_size,
+            engine_of=self._fleet.engine_of,
+        )
 
     def _restart(self, restart: Restart) -> None:
         """What is on its way to the old one is lost.
@@ -251,7 +252,7 @@ class Simulation:
 
     def _adopt(self, joining: RouterProcess, peer: RouterProcess) -> None:
         for member in self._fleet.members:
-            state = peer.router.export(member.replica_id)
+            state = peer.router.export(member.replica_id, now=self._agenda.now_s)
             if state is not None:
                 joining.router.adopt(state, now=self._agenda.now_s)
 

@@ -20,7 +20,7 @@ import xxhash
 import zstandard
 
 from loadtests.replay.sessions import predecessors
-from router import BlockHash
+from router import BlockHash, RequestId, RouteRequest, session_key
 
 BLOCK_SIZE_TOKENS = 512
 
@@ -59,6 +59,17 @@ class TraceRequest:
     tenant: str = ""
     predecessor: int | None = None
     """Position in the trace of the request that this one continues; an earlier one."""
+
+    def asked(self, request_id: RequestId) -> RouteRequest:
+        """The same, as a router gets to see it."""
+        return RouteRequest(
+            request_id,
+            model="",
+            tenant=self.tenant,
+            num_prompt_tokens=self.num_prompt_tokens,
+            block_hashes=self.block_hashes,
+            session_key=session_key(self.session_id),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +130,7 @@ def _sessions(rows: Sequence[dict[str, Any]]) -> Iterator[TraceRequest]:
             start_ms = row["timestamp"] if number == 0 else start_ms
             arrival_s = float("nan") if start_ms is None else (row["timestamp"] - start_ms) / 1000
             request = _request(row, TraceKind.SESSIONS, arrival_s=arrival_s)
-            yield replace(request, session_id=session_id, predecessor=position - 1 if number else None)
+            yield replace(request, session_id=str(session_id), predecessor=position - 1 if number else None)
             position += 1
 
 

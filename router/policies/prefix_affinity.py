@@ -20,8 +20,10 @@ that saw it first.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 from router.cluster import Cluster
 from router.holders import PrefixMatch
@@ -31,9 +33,15 @@ from router.ring import bound
 from router.types import BlockHash, Reason, Replica, ReplicaId, RouteRequest
 
 NUM_SUCCESSORS = 3
-NUM_HOLDERS = 8
+NUM_HOLDERS = 16
 NUM_LEAST_LOADED = 8
-"""How many candidates of each kind are looked at: the decision's cost must not grow with the cluster."""
+"""How many candidates of each kind are looked at: a decision's cost must not grow with the cluster."""
+SESSION_SHARE = 0.5
+"""Of a prompt that cannot be looked at, how much is taken to be cached where its session went before."""
+MAX_SCANNED = 32
+"""So many are tried, of which some may be out of bound."""
+MAX_FAN_OUT = 32
+"""A prefix for more replicas than these is for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,11 @@ class PrefixAffinityOptions:
     """Added for each waiting request a replica, where catching up takes as long as a mean request does."""
     decode_tokens: int
     """How much a request being decoded there delays a prefill, in tokens."""
+    recent_weight: float
+    """How much recent work at a replica counts as cost where a conversation starts, which will go on there."""
+    tie_share: float
+    """Costs that differ by less than this share of a mean request's work are equal, and the ring decides: what other
+    routers decide at this moment is not known yet, and so not all of them take the one that looks least busy."""
     load_factor: float
     """No conversation starts where recent work exceeds this multiple of the mean ..."""
     load_margin_tokens: int
@@ -67,25 +80,46 @@ class PrefixAffinity(Unlearning):
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
         """The cheapest candidate; equal cost goes to the first in ring order."""
         if not request.block_hashes:
-            return Choice(self._fallback.least_loaded(cluster), Reason.NO_KEY)
+            return self._without_key(request, cluster)
         match = cluster.holders.match(request.block_hashes)
         best_blocks = match.best_blocks(cluster.id_to_replica)
         is_start = best_blocks <= match.shared_blocks
         key = _key(request, match, cluster)
         successors = cluster.successors(key, NUM_SUCCESSORS)
-        candidates = _candidates(match, cluster, successors, self._limit_tokens(cluster) if is_start else math.inf)
-        weight_per_token = self._weight_per_token(cluster)
-
-        def cost(replica: Replica) -> tuple[float, int]:
-            remaining_tokens = cluster.remaining_tokens(replica)
-            cached_tokens = cluster.reusable_tokens(request, match.blocks_at(replica.replica_id))
-            uncached_tokens = request.num_prompt_tokens - cached_tokens
-            weight = self._options.weight_base + weight_per_token * (remaining_tokens + uncached_tokens)
-            decode_tokens = self._options.decode_tokens * cluster.load_of(replica).num_running
-            return remaining_tokens + weight * uncached_tokens + decode_tokens, cluster.ring.distance(key, replica.rank)
-
-        chosen = min(candidates, key=cost)
+        cheapest = _Cheapest(
+            request,
+            cluster,
+            match,
+            rule=self._rule(cluster),
+            key=key,
+            start=self._start(match, successors[0], cluster) if is_start else None,
+        )
+        cheapest.look_at_holders()
+        cheapest.look_at(successors, NUM_HOLDERS + NUM_SUCCESSORS)
+        cheapest.look_at(
+            cluster.in_choice(cluster.load.least_loaded_first), NUM_HOLDERS + NUM_SUCCESSORS + NUM_LEAST_LOADED
+        )
+        chosen = cheapest.found()
         return Choice(chosen, _reason(chosen, successors[0], match, best_blocks, cluster))
+
+    def _without_key(self, request: RouteRequest, cluster: Cluster) -> Choice:
+        """By load; a session goes where it went before, for what may be cached there, unless that replica is busy."""
+        chosen = self._fallback.least_loaded(cluster)
+        if request.session_key is not None:
+            owner = cluster.successors(BlockHash(request.session_key), 1)[0]
+            saved_tokens = self._options.weight_base * SESSION_SHARE * request.num_prompt_tokens
+            if cluster.remaining_tokens(owner) <= cluster.remaining_tokens(chosen) + saved_tokens:
+                chosen = owner
+        return Choice(chosen, Reason.NO_KEY)
+
+    def _start(self, match: PrefixMatch, owner: Replica, cluster: Cluster) -> "_Start":
+        return _Start(
+            limit_tokens=self._limit_tokens(cluster),
+            recent_weight=self._options.recent_weight,
+            favoured=_favoured(match, cluster),
+            owner=owner,
+            owner_share=cluster.ring_prior.share,
+        )
 
     def _limit_tokens(self, cluster: Cluster) -> float:
         return bound(
@@ -94,40 +128,153 @@ class PrefixAffinity(Unlearning):
             margin_tokens=self._options.load_margin_tokens,
         )
 
-    def _weight_per_token(self, cluster: Cluster) -> float:
+    def _rule(self, cluster: Cluster) -> "_CostRule":
         mean_tokens = cluster.mean_request_tokens
-        return self._options.weight_per_waiting * cluster.mean_waiting / mean_tokens if mean_tokens else 0.0
+        per_waiting = self._options.weight_per_waiting * cluster.mean_waiting
+        return _CostRule(
+            self._options.weight_base,
+            per_waiting / mean_tokens if mean_tokens else 0.0,
+            self._options.decode_tokens,
+            self._options.tie_share * mean_tokens,
+        )
+
+
+class _CostRule(NamedTuple):
+    """The cost of a prompt at a replica, in prefill tokens, with this moment's weight."""
+
+    weight_base: float
+    weight_per_token: float
+    decode_tokens: int
+    tie_tokens: float
+
+    def cost(self, *, remaining_tokens: float, uncached_tokens: float, num_running: int) -> float:
+        weight = self.weight_base + self.weight_per_token * (remaining_tokens + uncached_tokens)
+        return remaining_tokens + weight * uncached_tokens + self.decode_tokens * num_running
+
+    def least_cost(self, uncached_tokens: int) -> float:
+        """Of any replica where so many tokens are not cached."""
+        return self.weight_base * uncached_tokens
+
+
+class _Start(NamedTuple):
+    """What counts besides where a conversation starts."""
+
+    limit_tokens: float
+    """Of recent work; who has more is no candidate."""
+    recent_weight: float
+    favoured: Collection[ReplicaId] | None
+    """Whose copy of the shared prefix counts; None for everybody's."""
+    owner: Replica
+    """Of the key, on the ring."""
+    owner_share: float
+    """Of what nothing is known of, how much the owner probably holds."""
+
+
+class _Cheapest:
+    """Looks at candidates one after the other, and remembers the cheapest."""
+
+    def __init__(
+        self,
+        request: RouteRequest,
+        cluster: Cluster,
+        match: PrefixMatch,
+        *,
+        rule: _CostRule,
+        key: BlockHash,
+        start: _Start | None,
+    ) -> None:
+        self._request = request
+        self._cluster = cluster
+        self._match = match
+        self._rule = rule
+        self._key = key
+        self._start = start
+        self._limit_tokens = math.inf if start is None else start.limit_tokens
+        self._seen: dict[ReplicaId, float] = {}
+        self._best_cost = math.inf
+
+    def look_at(self, replicas: Iterable[Replica], num: int) -> None:
+        """Consider the first of these that are within the bound, until so many have been considered."""
+        for replica in islice(replicas, MAX_SCANNED):
+            if len(self._seen) >= num:
+                return
+            if replica.replica_id not in self._seen and self._recent_tokens(replica) <= self._limit_tokens:
+                cost = self._seen[replica.replica_id] = self._cost(replica)
+                self._best_cost = min(self._best_cost, cost)
+
+    def look_at_holders(self) -> None:
+        """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
+        for step in reversed(self._match.steps):
+            can_be_cheaper = self._rule.least_cost(self._uncached_tokens(step.end)) <= self._best_cost
+            if len(self._seen) >= NUM_HOLDERS or not can_be_cheaper:
+                return
+            holders = _least_loaded(step.run.holder_to_use, self._cluster)
+            self.look_at(self._cluster.in_choice(holders), NUM_HOLDERS)
+
+    def found(self) -> Replica:
+        """The cheapest of all, and of equal ones the first on the ring; where the bound left nobody, the least busy."""
+        if not self._seen:
+            return min(self._cluster.replicas, key=self._recent_tokens)
+        equal = (each for each, cost in self._seen.items() if cost <= self._best_cost + self._rule.tie_tokens)
+        return min(self._cluster.in_choice(equal), key=self._distance)
+
+    def _cost(self, replica: Replica) -> float:
+        uncached_tokens: float = self._uncached_tokens(self._credited_blocks(replica.replica_id))
+        recent_tokens = 0.0
+        if self._start is not None:
+            recent_tokens = self._start.recent_weight * self._recent_tokens(replica)
+            if replica == self._start.owner:
+                uncached_tokens *= 1 - self._start.owner_share
+        return recent_tokens + self._rule.cost(
+            remaining_tokens=self._cluster.remaining_tokens(replica),
+            uncached_tokens=uncached_tokens,
+            num_running=self._cluster.load_of(replica).num_running,
+        )
+
+    def _credited_blocks(self, replica_id: ReplicaId) -> int:
+        if self._start is None or self._start.favoured is None or replica_id in self._start.favoured:
+            return self._match.blocks_at(replica_id)
+        return 0
+
+    def _uncached_tokens(self, num_blocks: int) -> int:
+        return self._request.num_prompt_tokens - self._cluster.reusable_tokens(self._request, num_blocks)
+
+    def _recent_tokens(self, replica: Replica) -> float:
+        return self._cluster.load_of(replica).recent_tokens
+
+    def _distance(self, replica: Replica) -> int:
+        return self._cluster.ring.distance(self._key, replica.rank)
+
+
+def _least_loaded(holders: Collection[ReplicaId], cluster: Cluster) -> Iterable[ReplicaId]:
+    """Holders of a run, the least loaded first where that matters."""
+    if len(holders) <= NUM_HOLDERS:
+        return holders
+    if len(holders) ** 2 <= NUM_HOLDERS * len(cluster.members):  # few: to look for them costs more than to sort them
+        return sorted(holders, key=lambda each: cluster.load[each].pending_tokens)
+    return (each for each in cluster.load.least_loaded_first if each in holders)
 
 
 def _key(request: RouteRequest, match: PrefixMatch, cluster: Cluster) -> BlockHash:
-    """The block after what other prompts begin with too, or all replicas hold: that much says nothing of a place."""
+    """The session, or the block after what other prompts begin with or all replicas hold, as that says nothing."""
+    if request.session_key is not None:
+        return BlockHash(request.session_key)
     num_common_blocks = max(match.shared_blocks, match.blocks_at_all(len(cluster.members)))
     return request.block_hashes[min(num_common_blocks, len(request.block_hashes) - 1)]
 
 
-def _candidates(
-    match: PrefixMatch, cluster: Cluster, successors: Sequence[Replica], limit_tokens: float
-) -> Collection[Replica]:
-    """Whoever can be cheapest: who holds the most, the key's successors on the ring, and the least loaded."""
-    found: dict[ReplicaId, Replica] = {}
+def _favoured(match: PrefixMatch, cluster: Cluster) -> Collection[ReplicaId] | None:
+    """Of the holders of a shared prefix, those that it is for: the first on the ring. None where it is for all.
 
-    def add(replicas: Iterable[Replica], num: int) -> None:
-        for replica in replicas:
-            if cluster.load_of(replica).recent_tokens <= limit_tokens:
-                found[replica.replica_id] = replica
-                num -= 1
-                if not num:
-                    return
-
-    add(successors, NUM_SUCCESSORS)
-    for step in match.steps:
-        holders: Collection[ReplicaId] = step.run.holder_to_use
-        if len(holders) <= NUM_HOLDERS:
-            add(cluster.in_choice(holders), NUM_HOLDERS)
-        else:  # so many that the least loaded of them are found soon
-            add(cluster.in_choice(each for each in cluster.load.least_loaded_first if each in holders), NUM_HOLDERS)
-    add(cluster.in_choice(cluster.load.least_loaded_first), NUM_LEAST_LOADED)
-    return found.values() or cluster.replicas
+    A prefix that was wanted by many is held by many, and stays there as long as all of them get some of what is left.
+    """
+    run = next((step.run for step in match.steps if step.end == match.shared_blocks), None)
+    if run is None or len(run.holder_to_use) <= run.fan_out or run.fan_out > MAX_FAN_OUT:
+        return None
+    key = BlockHash(run.hashes[-1])
+    holders = list(cluster.in_choice(run.holder_to_use))
+    holders.sort(key=lambda replica: cluster.ring.distance(key, replica.rank))
+    return {replica.replica_id for replica in holders[: run.fan_out]}
 
 
 def _reason(chosen: Replica, owner: Replica, match: PrefixMatch, best_blocks: int, cluster: Cluster) -> Reason:

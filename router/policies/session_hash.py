@@ -12,7 +12,7 @@ VIRTUAL_NODES = 100
 
 
 class SessionHash(Unlearning):
-    """The owner of the session's id, whatever its load; without a session, of the request's id, which is random.
+    """The owner of the session's key, whatever its load; without a session, of the request's id, which is random.
 
     The hash is xxh3 where Ray's is MurmurHash3. Ray goes on clockwise where a replica rejects a request; here, where
     it is out of the choice.
@@ -25,5 +25,7 @@ class SessionHash(Unlearning):
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
         """The owner."""
-        key = xxhash.xxh3_64_intdigest((request.session_id or request.request_id).encode())
+        key: int | None = request.session_key
+        if key is None:
+            key = xxhash.xxh3_64_intdigest(request.request_id.encode())
         return Choice(self._ring.in_order(key, cluster)[0], Reason.RING)

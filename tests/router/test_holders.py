@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import BlockHash, ReplicaId
-from router.holders import Holders
+from router.holders import Holders, Placed
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
 # Prefixes in a tree: a path of small numbers is a prompt, and a block's hash is its path.
@@ -77,7 +77,7 @@ def test_a_block_in_which_many_prompts_end_is_shared() -> None:
     """One system prompt, and questions too short to fill a block: the hashes are the same, the requests are not."""
     holders = make_holders(8)
     for num_prompts in range(1, 6):
-        holders.insert(ONE, hashes_of([0, 1]), num_ends=1)
+        holders.insert(ONE, hashes_of([0, 1]), placed=Placed(work=1, mean_work=1))
         assert holders.match(hashes_of([0, 1])).shared_blocks == (2 if num_prompts >= 4 else 0)
         assert holders.match(hashes_of([0, 1, 2])).shared_blocks == (2 if num_prompts >= 4 else 0)
 

@@ -103,7 +103,7 @@ def test_belief_is_not_corrected_by_a_request_that_overtook_its_prefix() -> None
 def take_over(peer: Router, joining: Router, *, now: float) -> None:
     """All that the peer knows."""
     for replica in peer.cluster.members:
-        state = peer.export(replica.replica_id)
+        state = peer.export(replica.replica_id, now=now)
         assert state is not None
         joining.adopt(state, now=now)
 
@@ -260,10 +260,10 @@ def test_a_state_of_replicas_unknown_here_is_ignored() -> None:
         peer.choose(make_request(str(number), number), now=0)
     take_over(peer, joining, now=0)
     joining.check_integrity()
-    known = peer.export(joining.cluster.members[0].replica_id)
+    known = peer.export(joining.cluster.members[0].replica_id, now=0)
     assert known is not None
     assert joining.cluster.load.num_reservations == len(known.booked) < 6
-    assert joining.export(peer.cluster.members[1].replica_id) is None
+    assert joining.export(peer.cluster.members[1].replica_id, now=0) is None
 
 
 class RouterMachine(RuleBasedStateMachine):

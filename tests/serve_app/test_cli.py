@@ -1,12 +1,16 @@
 """The command line: every failure is a sentence."""
 
+import copy
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from serve_app.cli import app
+from serve_app.serve_config import ROUTER_DEPLOYMENT
 
 runner = CliRunner()
 
@@ -25,7 +29,7 @@ def test_stop_without_a_run_says_so() -> None:
     assert "Nothing to stop" in result.output
 
 
-@pytest.mark.parametrize("command", [["policy", "round_robin"], ["demo"], ["calibrate"]])
+@pytest.mark.parametrize("command", [["policy", "round_robin"], ["shadow", "chwbl"], ["demo"], ["calibrate"]])
 def test_commands_for_a_running_server_tell_how_to_start_one(command: list[str]) -> None:
     """Instead of a missing file."""
     result = runner.invoke(app, command)
@@ -47,8 +51,8 @@ def test_the_note_of_another_version_is_a_sentence(empty_folder: Path, command: 
 
 
 def test_an_unknown_policy_lists_the_known() -> None:
-    """On both commands that take one."""
-    for command in (["policy", "fastest"], ["demo", "--policy", "fastest"]):
+    """On every command that takes one."""
+    for command in (["policy", "fastest"], ["shadow", "chwbl", "fastest"], ["demo", "--policy", "fastest"]):
         result = runner.invoke(app, command)
         assert result.exit_code != 0
         assert "round_robin" in result.output
@@ -76,3 +80,35 @@ def test_a_dashboard_that_does_not_answer_is_named() -> None:
     result = runner.invoke(app, ["policy", "round_robin", "--dashboard", "http://127.0.0.1:9"])
     assert result.exit_code == 1
     assert "no answer from the Ray dashboard at http://127.0.0.1:9" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed", "said"),
+    [
+        (["policy", "random"], {"policy": "random"}, "Routing by random within a second."),
+        (["shadow", "chwbl", "random", "chwbl"], {"shadow_policies": ["chwbl", "random"]}, "second: chwbl, random."),
+        (["shadow"], {"shadow_policies": []}, "second: nobody."),
+    ],
+)
+def test_routing_is_changed_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], changed: dict[str, object], said: str
+) -> None:
+    """The cluster's config is submitted again, with these settings of this application's routers."""
+    user_config = {"policy": "chwbl", "shadow_policies": ["least_loaded"], "weight_base": 4}
+    deployments = [{"name": "LLMServer", "user_config": {"a": 1}}, {"name": ROUTER_DEPLOYMENT}]
+    other = {"name": "other", "deployments": [{"name": ROUTER_DEPLOYMENT, "user_config": dict(user_config)}]}
+    ours = {"name": "warmroute", "deployments": [deployments[0], {**deployments[1], "user_config": user_config}]}
+    expected = copy.deepcopy({"applications": [other, ours]})
+    expected["applications"][1]["deployments"][1]["user_config"] |= changed
+    submitted: list[object] = []
+
+    def request(method: str, url: str, **options: Any) -> httpx.Response:
+        if method == "PUT":
+            submitted.append(options["json"])
+        applications = {each["name"]: {"deployed_app_config": each} for each in (other, ours)}
+        return httpx.Response(200, json={"applications": applications}, request=httpx.Request(method, url))
+
+    monkeypatch.setattr(httpx, "request", request)
+    result = runner.invoke(app, [*arguments, "--dashboard", "http://dashboard"])
+    assert said in result.output
+    assert submitted == [expected]

@@ -114,7 +114,7 @@ def test_peers_reservations_and_states_are_booked() -> None:
     peer, joining, inbox = make_router(num_replicas=1), make_router(num_replicas=1), Inbox()
     _, reservation = peer.choose(make_request("a", 1, 2), now=0)
     _, later = peer.choose(make_request("b", 1, 2), now=0)
-    state = peer.export(peer.cluster.members[0].replica_id)
+    state = peer.export(peer.cluster.members[0].replica_id, now=0)
     for _ in range(2):
         inbox.on_reservations(messages.encode("peer", 1, [reservation]), joining, now=0)
         inbox.on_states(messages.encode("peer", 0, [state]), joining, now=0)

@@ -39,14 +39,36 @@ def test_receipts_arrive_as_they_were_sent(items: list[Receipt], number: int) ->
     assert (batch.sender, batch.number, list(batch.items)) == ("replica", number, items)
 
 
-@given(st.lists(st.integers(0, 9), max_size=6), st.integers(0, 2**40))
-def test_reservations_arrive_as_they_were_sent(prompt: list[int], pending_tokens: int) -> None:
-    """64-bit hashes included."""
+@given(st.lists(st.integers(0, 9), max_size=6), st.integers(0, 2**40), st.text())
+def test_reservations_arrive_as_they_were_sent(prompt: list[int], pending_tokens: int, session_id: str) -> None:
+    """64-bit hashes included, and of a session nothing but its key."""
+    request = make_request("a", *prompt, session_id=session_id)
     reservation = Reservation(
-        make_request("a", *prompt), ReplicaId("r"), num_held_blocks=1, is_computed=True, pending_tokens=pending_tokens
+        request, ReplicaId("r"), num_held_blocks=1, is_computed=True, pending_tokens=pending_tokens
     )
     (received,) = Reader[Reservation](Reservation).read(messages.encode("router", 1, [reservation])).items
     assert received == reservation
+
+
+def test_a_reservation_of_a_router_without_session_keys_is_read() -> None:
+    """Before them, requests had a `session_id`, always empty; during an upgrade both kinds of routers run."""
+    request = make_request("a", 1)
+    old = {
+        "request": {
+            "request_id": "a",
+            "model": "m",
+            "tenant": "t",
+            "num_prompt_tokens": 5,
+            "block_hashes": request.block_hashes,
+            "session_id": "",
+        },
+        "replica_id": "r",
+        "num_held_blocks": 0,
+        "is_computed": True,
+        "pending_tokens": 5,
+    }
+    (received,) = Reader[Reservation](Reservation).read(messages.encode("router", 1, [old])).items
+    assert received.request == request
 
 
 def test_a_routers_state_arrives_as_it_was_sent() -> None:
@@ -56,7 +78,7 @@ def test_a_routers_state_arrives_as_it_was_sent() -> None:
     router = make_router(num_replicas=1)
     for number in range(3):
         router.choose(make_request(str(number), 1, number), now=0)
-    state = router.export(router.cluster.members[0].replica_id)
+    state = router.export(router.cluster.members[0].replica_id, now=0)
     (received,) = Reader[ReplicaState](ReplicaState).read(messages.encode("router", 0, [state])).items
     assert received == state
 

@@ -5,6 +5,7 @@ of these fails after an upgrade, the sentence says what is gone and which of our
 """
 
 import importlib
+import importlib.resources
 import inspect
 from collections.abc import Callable
 from functools import reduce
@@ -43,6 +44,7 @@ NAMES = [
     ("ray.serve._private.common", "ReplicaID.to_full_id_str", "ingress_router.py, replica.py"),
     ("ray.serve._private.constants", "SERVE_CONTROLLER_NAME", "ingress_router.py"),
     ("ray.serve._private.constants", "SERVE_NAMESPACE", "ingress_router.py"),
+    ("ray.serve._private.constants", "SERVE_SESSION_ID", "ingress_router.py"),
     ("ray.serve._private.long_poll", "LongPollClient", "ingress_router.py"),
     ("ray.serve._private.long_poll", "LongPollNamespace.DEPLOYMENT_TARGETS", "ingress_router.py"),
     ("ray.serve.context", "ReplicaContext.rank", "replica.py"),
@@ -230,6 +232,13 @@ def test_haproxy_still_retries_and_stops_as_configured() -> None:
     template = find("ray.serve._private.haproxy_templates", "HAPROXY_CONFIG_TEMPLATE", "environment.py")
     for directive in ("retry-on {{ config.retry_on }}", "hard-stop-after {{ config.hard_stop_after_s }}s"):
         assert directive in template, f"Ray's HAProxy template has no {directive!r} any more: see docs/failures.md"
+
+
+def test_haproxy_still_hands_over_what_the_reader_looks_for() -> None:
+    """The session's header under the name that SERVE_SESSION_ID has, and the one that says that the body is cut."""
+    template = importlib.resources.files("ray.serve._private").joinpath("ingress_request_router.lua.tmpl").read_text()
+    for line in ('session_header = SESSION_HEADER .. ": " .. session_id', 'truncation_header = "X-Body-Truncated: "'):
+        assert line in template, f"Ray's router script has no {line!r} any more; serve_app/request_reader.py needs it"
 
 
 def test_haproxy_still_strips_our_header_from_clients() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve_app.request_body import Unreadable, UnreadableError, is_anthropic, parse_body
+from serve_app.request_body import Unreadable, UnreadableError, is_anthropic, parse_body, session_id_of
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,15 @@ def test_what_is_not_an_object_is_named(body: bytes, reason: Unreadable) -> None
 def test_the_messages_api_is_told_by_its_own_fields(fields: dict[str, object], expected: bool) -> None:
     """Whatever a client may send."""
     assert is_anthropic(fields) is expected
+
+
+@pytest.mark.parametrize("value", [7, 1.5, True, None, "", [], ["key"], {}, {"key": "key"}])
+def test_a_session_of_a_wrong_type_is_none(value: object) -> None:
+    """Refusing it is vLLM's business; the other field still counts."""
+    assert session_id_of({"prompt_cache_key": value}) == ""
+    assert session_id_of({"session_id": value, "prompt_cache_key": "key"}) == "key"
+
+
+def test_a_persons_id_is_no_session() -> None:
+    """Anthropic's clients send one for all conversations of a user, OpenAI's too."""
+    assert session_id_of({"metadata": {"user_id": "ann"}, "user": "ann", "safety_identifier": "ann"}) == ""

@@ -9,7 +9,10 @@ from serve_app.llm_options import with_absolute_model_path
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.settings import RoutingSettings, Settings, SettingsError
 
-SETTINGS = Settings(llm={"model_loading_config": {"model_id": "m"}}, routing=RoutingSettings(policy="least_loaded"))
+SETTINGS = Settings(
+    llm={"model_loading_config": {"model_id": "m"}},
+    routing=RoutingSettings(policy="least_loaded", shadow_policies=["chwbl"]),
+)
 
 
 def test_routing_travels_as_user_config_and_nowhere_else() -> None:
@@ -18,6 +21,7 @@ def test_routing_travels_as_user_config_and_nowhere_else() -> None:
     (router,) = application["deployments"]
     assert router["name"] == ROUTER_DEPLOYMENT
     assert router["user_config"]["policy"] == "least_loaded"
+    assert router["user_config"]["shadow_policies"] == ["chwbl"]
     assert set(application["args"]) == {"llm", "replicas", "routers"}
 
 

@@ -43,6 +43,18 @@ def test_both_machines_have_a_config() -> None:
             "{llm: {}, routing: {load_factor: 0.5}}",
             "routing.load_factor = 0.5: Input should be greater than or equal to",
         ),
+        (
+            "{llm: {}, routing: {shadow_policies: [chwbl, fast]}}",
+            "routing.shadow_policies.1 = 'fast': Input should be 'prefix_affinity', 'round_rob",
+        ),
+        (
+            "{llm: {}, routing: {shadow_policies: [chwbl, random, chwbl]}}",
+            "routing.shadow_policies = ['chwbl', 'random', 'chwbl']: Value error, names a policy twice; name each once",
+        ),
+        (
+            "{llm: {}, routing: {shadow_policies: chwbl}}",
+            "routing.shadow_policies = 'chwbl': Input should be a valid li",
+        ),
         ("{llm: {}, http: {port: 99999}}", "http.port = 99999: Input should be less than or equal to 65535"),
         ("{}", "llm is missing and has no default"),
         ("{llm: {}, name: Up Case}", "name = 'Up Case': String should match pattern"),
@@ -94,6 +106,6 @@ def test_policy_names_match_the_core() -> None:
 
 def test_routing_settings_are_the_options_of_the_cost_rule() -> None:
     """Every number reaches the core under its own name."""
-    options = RoutingSettings(weight_base=3, load_margin_tokens=7).policy_options()
+    options = RoutingSettings(weight_base=3, load_margin_tokens=7, shadow_policies=["chwbl"]).policy_options()
     assert isinstance(options, PrefixAffinityOptions)
     assert (options.weight_base, options.load_margin_tokens) == (3, 7)

@@ -78,4 +78,4 @@ def make_small_router(num_replicas: int = 1) -> Router:
 
 def make_route_request(request_id: str, request: TraceRequest) -> RouteRequest:
     """The same, as the router sees it."""
-    return RouteRequest(RequestId(request_id), "", "", request.num_prompt_tokens, request.block_hashes)
+    return request.asked(RequestId(request_id))

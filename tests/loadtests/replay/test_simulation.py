@@ -9,6 +9,7 @@ from loadtests.replay.results import hit_rate
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.simulation import Restart, Scenario, Simulation
 from loadtests.replay.transport import Channel, Fault, delayed, dropped, duplicated, reordered
+from router import ShadowTotals
 from serve_app.settings import PolicyName, RouterSettings, RoutingSettings
 from tests.loadtests.replay.builders import make_scenario
 
@@ -146,3 +147,18 @@ def test_other_routers_are_asked_only_if_wanted() -> None:
     asked, silent = (Simulation(replace(make_scenario(), is_asking=each)).run() for each in (True, False))
     assert (asked.num_asked, silent.num_asked) == (48, 0)
     assert asked.records == silent.records
+
+
+def test_shadows_are_summed_up_and_change_nothing() -> None:
+    """Of both routers together: each shadow has an answer to each of the 48 decisions, and chance would have cost."""
+    scenario = make_scenario()
+    shadowed = replace(
+        scenario, routing=scenario.routing.model_copy(update={"shadow_policies": ["prefix_affinity", "random"]})
+    )
+    run, alone = Simulation(shadowed).run(), Simulation(scenario).run()
+    assert replace(run, shadow_to_totals={}) == alone
+    own, other = run.shadow_to_totals["prefix_affinity"], run.shadow_to_totals["random"]
+    assert own == ShadowTotals(decisions=48, agreements=48)
+    assert (other.decisions, other.failures) == (48, 0)
+    assert other.agreements < 48
+    assert other.regret_tokens > other.gain_tokens

@@ -1,0 +1,164 @@
+"""The adapter around the core, with stand-ins for Serve: no cluster, no vLLM."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from router import Reservation, session_key
+from serve_app.delivery import DeliveryError
+from serve_app.replica_facts import ReplicaFacts
+from serve_app.request_body import Prompt, Unreadable, UnreadableError
+from serve_app.routing_note import NOTE_HEADER, RoutingNote
+
+ID = SimpleNamespace(unique_id="router-1")
+CONTEXT = SimpleNamespace(replica_id=ID, deployment="IngressRouter", app_name="app")
+
+
+@dataclass(eq=False)
+class RunningReplica:
+    """As Serve lists it."""
+
+    name: str
+    rank: int
+    routing_stats: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def replica_id(self) -> Any:
+        """Its id."""
+        return SimpleNamespace(to_full_id_str=lambda: self.name)
+
+    @property
+    def replica_metadata(self) -> dict[str, Any]:
+        """What it published."""
+        return ReplicaFacts(self.rank, block_size=4, kv_capacity_tokens=400).as_metadata()
+
+
+class LongPoll:
+    """Tells of three replicas at once."""
+
+    def __init__(self, _actor: object, listeners: dict[object, Callable[[Any], None]], **_: object) -> None:
+        for listener in listeners.values():
+            listener(SimpleNamespace(running_replicas=[RunningReplica(f"replica-{rank}", rank) for rank in range(3)]))
+
+
+class Words:
+    """A word is a token."""
+
+    max_model_len = 1000
+
+    async def read(self, fields: dict[str, Any]) -> Prompt:
+        """The prompt's words."""
+        if not isinstance(fields["prompt"], str):
+            raise UnreadableError(Unreadable.REJECTED)
+        return Prompt([len(word) for word in fields["prompt"].split()], model="m", cache_salt="")
+
+
+class Started:
+    """A router as Serve makes it, and what it told the others."""
+
+    def __init__(self) -> None:
+        self.reservations: list[Reservation] = []
+        self.router: Any = None
+
+    async def start(self) -> None:
+        """Serve awaits constructors."""
+        from serve_app.ingress_router import IngressRouter
+
+        self.router = IngressRouter.__new__(IngressRouter)
+        await self.router.__init__(SimpleNamespace(deployment_id="LLM"), llm={}, routers={})
+        await self.router._loading
+
+    async def ask(self, body: object, **headers: str) -> RoutingNote:
+        """HAProxy's question; what the replica will be told."""
+        transport = httpx.ASGITransport(app=self.router.__serve_build_asgi_app__())
+        async with httpx.AsyncClient(transport=transport, base_url="http://router") as client:
+            answer = (await client.post("/internal/route", json=body, headers=headers)).json()
+        note = RoutingNote.decode(answer["request_headers"][NOTE_HEADER])
+        assert note.replica_id == answer["replica_id"]
+        await self.router._reservations.flush()
+        return note
+
+    async def send(self, batch: Sequence[Reservation]) -> None:
+        """To the other routers."""
+        self.reservations += batch
+
+
+@pytest.fixture
+async def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """One that can tokenise."""
+    from serve_app import ingress_router
+
+    async def load(router: Any, _llm: object) -> None:
+        router._reader.prompts = Words()
+
+    async def ask_nobody(*_: object, **__: object) -> list[Any]:
+        raise DeliveryError("nobody else is there")
+
+    result = Started()
+    monkeypatch.setattr(ingress_router.serve, "get_replica_context", lambda: CONTEXT)
+    monkeypatch.setattr(ingress_router.serve, "get_deployment_handle", lambda *_, **__: None)
+    monkeypatch.setattr(ingress_router.ray, "get_actor", lambda *_, **__: None)
+    monkeypatch.setattr(ingress_router, "LongPollClient", LongPoll)
+    monkeypatch.setattr(ingress_router, "broadcast_to_routers", lambda *_, **__: result.send)
+    monkeypatch.setattr(ingress_router, "ask_routers", ask_nobody)
+    monkeypatch.setattr(ingress_router.IngressRouter, "_load_prompts", load)
+    await result.start()
+    return result
+
+
+async def test_a_request_is_placed_and_booked(started: Started) -> None:
+    """Its key and its session reach the core and the other routers; the session's name stays here."""
+    note = await started.ask({"prompt": "a b c d e f g h i"}, **{"x-session-id": "ann"})
+    assert (note.prompt_tokens, note.believed_cached_tokens) == (9, 0)
+    (reservation,) = started.reservations
+    assert reservation.request.request_id == note.request_id
+    assert len(reservation.request.block_hashes) == 2
+    assert reservation.request.session_key == session_key("ann")
+    assert "ann" not in repr(reservation)
+
+
+async def test_a_session_stays_where_it_is(started: Started) -> None:
+    """By a policy that goes by nothing else: keyed or not, named in the header or the body."""
+    started.router.reconfigure({"policy": "session_hash"})
+    header = {"x-session-id": "ann"}
+    notes = [
+        await started.ask({"prompt": "a b c d e f g h i"}, **header),
+        await started.ask({"prompt": "another"}, **header),
+        await started.ask({"prompt": 7, "prompt_cache_key": "ann"}, **header),
+        await started.ask(["no object"], **header),
+        await started.ask({"prompt": "cut off"}, **header, **{"x-body-truncated": "7/9"}),
+        await started.ask({"prompt": "another", "prompt_cache_key": "ann"}),
+    ]
+    assert len({note.replica_id for note in notes}) == 1
+    others = [await started.ask({"prompt": "x"}, **{"x-session-id": str(number)}) for number in range(20)]
+    assert len({note.replica_id for note in others}) == 3
+
+
+async def test_shadows_come_and_go_with_the_settings(started: Started) -> None:
+    """Nobody at first, then two, whose sums the snapshot has, then one that starts anew."""
+    assert (await started.router.snapshot())["shadows"] == {}
+    started.router.reconfigure({"shadow_policies": ["round_robin", "prefix_affinity"]})
+    for number in range(6):
+        await started.ask({"prompt": "a b c d e " + "x" * number})
+    shadows = (await started.router.snapshot())["shadows"]
+    assert list(shadows) == ["round_robin", "prefix_affinity"]
+    assert {shadow["decisions"] for shadow in shadows.values()} == {6}
+    assert shadows["round_robin"]["agreements"] < 6
+    started.router.reconfigure({"shadow_policies": ["round_robin"]})
+    assert (await started.router.snapshot())["shadows"]["round_robin"]["decisions"] == 0
+
+
+async def test_a_shadow_that_fails_costs_no_request_anything(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted instead."""
+    from router.policies.round_robin import RoundRobin
+
+    monkeypatch.setattr(RoundRobin, "choose", lambda *_: 1 / 0)
+    started.router.reconfigure({"shadow_policies": ["round_robin"]})
+    notes = await asyncio.gather(*(started.ask({"prompt": "a b c d e"}) for _ in range(3)))
+    assert {note.reason for note in notes} <= {"ring", "prefix", "spill"}
+    assert (await started.router.snapshot())["shadows"]["round_robin"]["failures"] == 3

@@ -1,0 +1,133 @@
+"""From what HAProxy hands over to what the core decides on."""
+
+from typing import Any
+
+import orjson
+import pytest
+from starlette.datastructures import Headers
+
+from router import RequestId, RouteRequest, hash_blocks, root_hash, session_key
+from serve_app.request_body import Prompt, Unreadable, UnreadableError
+from serve_app.request_reader import TRUNCATED_HEADER, RequestReader
+
+BLOCK_SIZE = 4
+TOKEN_IDS = list(range(10))
+
+
+class FakePrompts:
+    """Tokenises what it was told to, or refuses."""
+
+    max_model_len = 50
+
+    def __init__(self, refusal: Unreadable | None = None) -> None:
+        self._refusal = refusal
+
+    async def read(self, fields: dict[str, Any]) -> Prompt:
+        """Ten tokens."""
+        if self._refusal is not None:
+            raise UnreadableError(self._refusal)
+        return Prompt(TOKEN_IDS, model=fields["model"], cache_salt="")
+
+
+async def described(
+    body: object,
+    *,
+    session: str | None = None,
+    prompts: FakePrompts | None = None,
+    is_truncated: bool = False,
+    header: str = "X-Session-Id",
+) -> tuple[Unreadable | None, RouteRequest]:
+    """Why the prompt is unreadable, and what the core gets."""
+    reader = RequestReader(session_header=header)
+    reader.prompts = prompts
+    headers = {} if session is None else {"x-session-id": session}
+    if is_truncated:
+        headers[TRUNCATED_HEADER] = "10/20"
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    incoming = await reader.read(content, Headers(headers))
+    reason = incoming.prompt if isinstance(incoming.prompt, Unreadable) else None
+    return reason, incoming.describe(RequestId("id"), block_size=BLOCK_SIZE)
+
+
+async def test_a_prompt_becomes_block_hashes() -> None:
+    """Of its two full blocks, under the model's root."""
+    reason, request = await described({"model": "m"}, prompts=FakePrompts())
+    root = root_hash(model="m", adapter="", tenant="", cache_salt="")
+    assert reason is None
+    assert request == RouteRequest(
+        RequestId("id"), "m", "", 10, hash_blocks(TOKEN_IDS, block_size=BLOCK_SIZE, root=root), None
+    )
+
+
+@pytest.mark.parametrize(("num_bytes", "expected"), [(3, 0), (100, 25), (1000, 50)])
+async def test_an_unread_prompt_is_guessed_by_its_bytes(num_bytes: int, expected: int) -> None:
+    """Four a token, and no more than the model takes, once that is known."""
+    _, request = await described(b"x" * num_bytes, prompts=FakePrompts())
+    assert (request.num_prompt_tokens, request.block_hashes) == (expected, ())
+    _, before = await described(b"x" * num_bytes)
+    assert before.num_prompt_tokens == num_bytes // 4
+
+
+@pytest.mark.parametrize(
+    ("session", "body", "expected"),
+    [
+        (None, {}, ""),
+        ("ann", {}, "ann"),
+        (None, {"prompt_cache_key": "key"}, "key"),
+        (None, {"session_id": "own", "prompt_cache_key": "key"}, "own"),
+        ("ann", {"session_id": "own", "prompt_cache_key": "key"}, "ann"),
+        ("", {"prompt_cache_key": "key"}, "key"),
+    ],
+)
+async def test_the_header_names_the_session_before_the_body(
+    session: str | None, body: dict[str, object], expected: str
+) -> None:
+    """And an empty header names none."""
+    _, request = await described({"model": "m", **body}, session=session, prompts=FakePrompts())
+    assert request.session_key == session_key(expected)
+
+
+@pytest.mark.parametrize("name", ["x-correlation-id", ""])
+async def test_only_the_configured_header_counts(name: str) -> None:
+    """RAY_SERVE_SESSION_ID_HEADER_KEY may name another, or none."""
+    _, request = await described({"model": "m"}, session="ann", prompts=FakePrompts(), header=name)
+    assert request.session_key is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "body", "prompts"),
+    [
+        (Unreadable.EMPTY_BODY, b"", FakePrompts()),
+        (Unreadable.NOT_JSON, b'{"prompt_cache_key": "key"', FakePrompts()),
+        (Unreadable.NOT_JSON, b'["key"]', FakePrompts()),
+    ],
+)
+async def test_what_is_not_an_object_has_the_headers_session_only(
+    reason: Unreadable, body: bytes, prompts: FakePrompts
+) -> None:
+    """Whatever may be in it."""
+    found, request = await described(body, session="ann", prompts=prompts)
+    assert (found, request.session_key) == (reason, session_key("ann"))
+    assert (await described(body, prompts=prompts))[1].session_key is None
+
+
+@pytest.mark.parametrize("reason", [Unreadable.SEVERAL_PROMPTS, Unreadable.STORED_STATE, Unreadable.REJECTED])
+async def test_an_unreadable_prompt_keeps_its_session(reason: Unreadable) -> None:
+    """From the header or the body: a stored response is continued where the session is, if anywhere."""
+    for session, body in (("ann", {}), (None, {"prompt_cache_key": "ann"})):
+        found, request = await described(body, session=session, prompts=FakePrompts(reason))
+        assert (found, request.block_hashes, request.session_key) == (reason, (), session_key("ann"))
+
+
+async def test_a_truncated_body_is_not_looked_into() -> None:
+    """The header's session is all there is, even if what arrived happens to be JSON."""
+    body = {"model": "m", "prompt_cache_key": "key"}
+    found, request = await described(body, session="ann", prompts=FakePrompts(), is_truncated=True)
+    assert (found, request.session_key) == (Unreadable.TRUNCATED_BODY, session_key("ann"))
+    assert (await described(body, prompts=FakePrompts(), is_truncated=True))[1].session_key is None
+
+
+async def test_a_router_that_cannot_tokenise_yet_knows_sessions() -> None:
+    """It has just been started, alone."""
+    found, request = await described({"model": "m", "prompt_cache_key": "key"})
+    assert (found, request.session_key) == (Unreadable.STARTING, session_key("key"))
