@@ -1,8 +1,7 @@
 """All of it together: requests reach the routers in turn, as HAProxy hands them out, and messages travel."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, cycle
 from random import Random
@@ -16,23 +15,12 @@ from loadtests.replay.fleet import Change, Fleet, MembershipChange
 from loadtests.replay.processes import RouterProcess, make_router
 from loadtests.replay.receipts import Batch, Finished, Prefilled
 from loadtests.replay.results import Run
+from loadtests.replay.sharing import Sharing
 from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from loadtests.replay.transport import Channel, Fault, Transport
 from router import Replica, ReplicaId, RequestId, Reservation, RouteRequest, Shadow
 from router.policies import Policy
 from serve_app.settings import ReplicaSettings, RouterSettings, RoutingSettings
-
-
-class Sharing(StrEnum):
-    """What routers get to know of each other's requests."""
-
-    ALL = "all"
-    LOAD_ONLY = "load only"
-    """Reservations come without their blocks, so that each believes in what it routed itself only."""
-    NO_RESERVATIONS = "no reservations"
-    """Receipts of all requests, but reservations of their own only."""
-    NOTHING = "nothing"
-    """Nor receipts of requests that others routed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +177,12 @@ class Simulation:
         return process.router.policy.choose(request, process.router.cluster).replica.replica_id
 
     def _tell_others(self, router: RouterProcess, reservation: Reservation) -> None:
-        match self._scenario.sharing:
-            case Sharing.LOAD_ONLY:
-                reservation = replace(reservation, request=replace(reservation.request, block_hashes=()))
-            case Sharing.NO_RESERVATIONS | Sharing.NOTHING:
-                return
+        told = self._scenario.sharing.as_told(reservation)
+        if told is None:
+            return
         for other in self._routers:
             if other is not router:
-                self._carry(Channel.RESERVATIONS, router.name, other, partial(self._reserve, other, reservation))
+                self._carry(Channel.RESERVATIONS, router.name, other, partial(self._reserve, other, told))
 
     def _reserve(self, process: RouterProcess, reservation: Reservation) -> None:
         process.router.on_reserved(reservation, now=self._agenda.now_s)

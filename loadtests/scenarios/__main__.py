@@ -24,7 +24,9 @@ class Experiment(StrEnum):
     RING_MOVES = "ring_moves"
     MEMBERSHIP = "membership"
     ROUTERS = "routers"
-    WORKLOADS = "workloads"
+    LOADS = "loads"
+    AGENTS = "agents"
+    UNSHARED = "unshared"
 
 
 def _ring_moves(setup: Setup) -> Iterator[ring_moves.RingMovesRow]:
@@ -36,15 +38,11 @@ EXPERIMENT_TO_RUN: dict[Experiment, Callable[[Setup], Iterator[Any]]] = {
     Experiment.RING_MOVES: _ring_moves,
     Experiment.MEMBERSHIP: membership.run,
     Experiment.ROUTERS: routers.run,
-    Experiment.WORKLOADS: workloads.run,
+    Experiment.LOADS: workloads.run_loads,
+    Experiment.AGENTS: workloads.run_agents,
+    Experiment.UNSHARED: workloads.run_unshared,
 }
-EXPERIMENT_TO_REPLICAS = {
-    Experiment.HOT_PREFIX: 8,
-    Experiment.RING_MOVES: 16,
-    Experiment.MEMBERSHIP: 16,
-    Experiment.ROUTERS: 8,
-    Experiment.WORKLOADS: 8,
-}
+MEMBERSHIP_REPLICAS, OTHER_REPLICAS = 16, 8
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -55,7 +53,7 @@ def main(
     *,
     trace: Annotated[Path, typer.Option(help="JSON lines in Mooncake's format, plain or .zst.")] = DEFAULT_TRACE,
     load: Annotated[float, typer.Option(min=0.01, help="Where the experiment does not try several.")] = 0.8,
-    replicas: Annotated[int | None, typer.Option(min=2, help="Default: the experiment's own.")] = None,
+    replicas: Annotated[int | None, typer.Option(min=2, help="Default: 8, or 16 where they come and go.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each case, with seeds from 1 on.")] = 2,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the tables there too.")] = None,
 ) -> None:
@@ -65,7 +63,8 @@ def main(
         console.width = 240
     tables = []
     for experiment in experiments or list(Experiment):
-        num_replicas = replicas or EXPERIMENT_TO_REPLICAS[experiment]
+        is_membership = experiment in (Experiment.RING_MOVES, Experiment.MEMBERSHIP)
+        num_replicas = replicas or (MEMBERSHIP_REPLICAS if is_membership else OTHER_REPLICAS)
         setup = Setup(trace, load, num_replicas, range(1, seeds + 1), is_spread_evenly=False)
         title = f"{experiment}: {setup}"
         with console.status(title):

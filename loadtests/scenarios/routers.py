@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from math import nan
 
 from loadtests.replay.results import summarize
-from loadtests.replay.simulation import Scenario, Sharing
+from loadtests.replay.sharing import Sharing
+from loadtests.replay.simulation import Scenario
 from loadtests.report import mean_row
 from loadtests.several_routers.setup import Setup, simulate
 

@@ -22,6 +22,8 @@ POLICIES = (OURS, "llmd_scraped", "sglang_cache_aware", "ray_prefix", "chwbl", "
 LOADS = (0.4, 0.6, 0.8, 1.0, 1.1, 1.2)
 SESSION_LOADS = (2.0, 6.0)
 """Agents' prompts hit to nine tenths, so that replicas are busy only at several times their speed without hits."""
+AGENTS = (("tau_airline", 2, 8, 60_000), ("lmcache_miniswe", 4, 4, 200_000))
+"""Trace, copies of each session, replicas, KV tokens of each: caches that hold a part of what is being talked about."""
 AHEAD_RATIO = 1.02
 """Another is ahead if it is better by so much."""
 NUM_JOBS = 2
@@ -56,28 +58,30 @@ class WorkloadRow:
     """Where it is ahead of ours by more than 2 %."""
 
 
-def run(setup: Setup) -> Iterator[WorkloadRow]:
-    """A row for each workload, load and policy."""
-    with TemporaryDirectory() as directory:
-        unshared = Path(directory) / "unshared.jsonl"
-        write_unshared(setup.trace, unshared)
-        for situation in situations(setup, unshared):
-            yield from compare(situation, seeds=tuple(setup.seeds))
-
-
-def situations(setup: Setup, unshared: Path) -> Iterator[Situation]:
-    """The conversations in both loops, agents' sessions from files beside them, and what shares nothing."""
-    for name, is_closed_loop in (("conversations", False), ("conversations, closed loop", True)):
+def run_loads(setup: Setup) -> Iterator[WorkloadRow]:
+    """The trace's conversations in both loops, from little load to too much."""
+    for name, is_closed_loop in (("open loop", False), ("closed loop", True)):
         workload = _workload(setup.trace, is_closed_loop=is_closed_loop)
-        yield Situation(name, workload, LOADS, setup.num_replicas, kv_tokens=500_000)
-    yield Situation("nothing shared", _workload(unshared), (setup.load,), setup.num_replicas, kv_tokens=500_000)
-    for name, num_copies, num_replicas, kv_tokens in (
-        ("tau_airline", 2, 8, 60_000),
-        ("lmcache_miniswe", 4, 4, 200_000),
-    ):
+        yield from compare(
+            Situation(name, workload, LOADS, setup.num_replicas, kv_tokens=500_000), seeds=tuple(setup.seeds)
+        )
+
+
+def run_unshared(setup: Setup) -> Iterator[WorkloadRow]:
+    """The trace's arrivals and lengths, and nothing that a cache could help with."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "unshared.jsonl"
+        write_unshared(setup.trace, path)
+        situation = Situation("nothing shared", _workload(path), (setup.load,), setup.num_replicas, kv_tokens=500_000)
+        yield from compare(situation, seeds=tuple(setup.seeds))
+
+
+def run_agents(setup: Setup) -> Iterator[WorkloadRow]:
+    """Agents' sessions from the files beside the trace, closed-loop."""
+    for name, num_copies, num_replicas, kv_tokens in AGENTS:
         path = setup.trace.with_name(f"derived_blocks_{name}.jsonl.zst")
         workload = _workload(path, num_copies=num_copies)
-        yield Situation(f"{name}, closed loop", workload, SESSION_LOADS, num_replicas, kv_tokens)
+        yield from compare(Situation(name, workload, SESSION_LOADS, num_replicas, kv_tokens), seeds=tuple(setup.seeds))
 
 
 def compare(situation: Situation, *, seeds: tuple[int, ...], num_jobs: int = NUM_JOBS) -> Iterator[WorkloadRow]:

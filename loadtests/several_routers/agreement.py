@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from loadtests.replay.results import Run, summarize
-from loadtests.replay.simulation import Scenario, Sharing
+from loadtests.replay.sharing import Sharing
+from loadtests.replay.simulation import Scenario
 from loadtests.report import mean_row
 from loadtests.several_routers.setup import Setup, simulate
 

@@ -5,7 +5,9 @@ from itertools import count
 
 import pytest
 
-from loadtests.replay.simulation import Restart, Scenario, Sharing, Simulation
+from loadtests.replay.results import hit_rate
+from loadtests.replay.sharing import Sharing
+from loadtests.replay.simulation import Restart, Scenario, Simulation
 from loadtests.replay.transport import Channel, Fault, delayed, dropped, duplicated, reordered
 from router import ShadowTotals
 from serve_app.settings import PolicyName, RouterSettings, RoutingSettings
@@ -55,6 +57,17 @@ def test_routers_that_do_not_share_reservations_disagree() -> None:
     assert no_reservations.agreement < 0.9
     assert nothing.records == no_reservations.records
     assert any(sample.num_wrong for sample in no_reservations.samples)
+
+
+def test_routers_that_share_their_load_alone_do_not_know_of_each_others_prefixes() -> None:
+    """What is booked is right all the time, but a conversation that comes to another router starts anew."""
+    load_only, everything = (
+        Simulation(replace(make_scenario(), sharing=sharing)).run() for sharing in (Sharing.LOAD_ONLY, Sharing.ALL)
+    )
+    assert not any(sample.num_wrong for sample in load_only.samples)
+    assert set(load_only.router_to_reservations_left.values()) == {0}
+    assert load_only.agreement < 0.9
+    assert hit_rate(load_only.records) < hit_rate(everything.records)
 
 
 def test_a_router_that_adopts_its_peers_state_decides_as_before() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from loadtests.replay.trace import read_trace
+from loadtests.replay.workload import Workload
 from loadtests.scenarios.unshared import write_unshared
-from loadtests.scenarios.workloads import OURS, POLICIES, Situation, compare, situations
-from loadtests.several_routers.setup import Setup
+from loadtests.scenarios.workloads import AHEAD_RATIO, OURS, POLICIES, Situation, compare
 from tests.loadtests.replay.traces import write_conversations
 
 
@@ -16,11 +16,6 @@ from tests.loadtests.replay.traces import write_conversations
 def trace(tmp_path: Path) -> Path:
     """Conversations of four turns, 48 requests."""
     return write_conversations(tmp_path / "trace.jsonl")
-
-
-def make_setup(trace: Path) -> Setup:
-    """Three replicas, one seed."""
-    return Setup(trace, 0.5, 3, (1,), is_spread_evenly=False)
 
 
 def test_nothing_is_shared_and_all_else_stays(trace: Path, tmp_path: Path) -> None:
@@ -36,22 +31,29 @@ def test_nothing_is_shared_and_all_else_stays(trace: Path, tmp_path: Path) -> No
     assert {each.predecessor for each in others} == {None}
 
 
-def test_every_situation_is_named_once(trace: Path, tmp_path: Path) -> None:
-    """The sweeps have the setup's replicas; agents come from files beside the trace."""
-    found = list(situations(make_setup(trace), tmp_path / "unshared.jsonl"))
-    assert len({each.name for each in found}) == len(found) == 5
-    assert [each.workload.is_closed_loop for each in found[:2]] == [False, True]
-    assert found[-1].workload.trace == tmp_path / "derived_blocks_lmcache_miniswe.jsonl.zst"
+def make_situation(trace: Path, *, is_closed_loop: bool) -> Situation:
+    """Three small replicas at one load."""
+    workload = Workload(
+        trace, is_closed_loop=is_closed_loop, is_spread_evenly=False, think_s=1.0, num_copies=1, tenants=()
+    )
+    return Situation("small", workload, (0.5,), num_replicas=3, kv_tokens=50_000)
 
 
-def test_our_policy_is_held_against_each(trace: Path, tmp_path: Path) -> None:
+def test_where_nothing_is_shared_nobody_hits(trace: Path, tmp_path: Path) -> None:
+    """A row for each policy."""
+    path = tmp_path / "unshared.jsonl"
+    write_unshared(trace, path)
+    rows = list(compare(make_situation(path, is_closed_loop=False), seeds=(1,), num_jobs=1))
+    assert [(row.workload, row.load, row.policy) for row in rows] == [("small", 0.5, each) for each in POLICIES]
+    assert {row.hit_rate for row in rows} == {0}
+
+
+def test_our_policy_is_held_against_each(trace: Path) -> None:
     """And against itself, which it cannot lose to; whoever is ahead by more than 2 % is named so."""
-    situation = next(iter(situations(make_setup(trace), tmp_path)))
-    situation = Situation("small", situation.workload, (0.5,), num_replicas=3, kv_tokens=50_000)
-    rows = list(compare(situation, seeds=(1, 2), num_jobs=1))
+    rows = list(compare(make_situation(trace, is_closed_loop=True), seeds=(1, 2), num_jobs=1))
     assert [row.policy for row in rows] == list(POLICIES)
     assert (rows[0].policy, rows[0].ttft_ratio, rows[0].served_ratio, rows[0].ahead) == (OURS, 1, 1, "")
     for row in rows:
-        assert row.ttft_ratio == pytest.approx(rows[0].mean_ttft_s / row.mean_ttft_s)
-        assert ("TTFT" in row.ahead) == (row.ttft_ratio > 1.02)
-        assert ("served" in row.ahead) == (row.served_ratio < 1 / 1.02)
+        assert row.ttft_ratio == pytest.approx(rows[0].mean_ttft_s / row.mean_ttft_s, abs=1e-9)
+        assert ("TTFT" in row.ahead) == (row.ttft_ratio > AHEAD_RATIO)
+        assert ("served" in row.ahead) == (row.served_ratio < 1 / AHEAD_RATIO)
