@@ -1,8 +1,9 @@
 """Over how many replicas the requests of one prefix are spread, as time goes on."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
-from math import inf
+from math import inf, nan
 
 from loadtests.replay.results import RequestRecord
 from router import ReplicaId
@@ -39,6 +40,12 @@ class FanOut:
         """The same of the next ones from that one on."""
         start = bisect_left(self._positions, position)
         return len(set(self._served_by[start : start + NUM_SEEN]))
+
+    def main_share(self, position: int) -> float:
+        """Of the next ones from that one on, the share that went to one replica."""
+        start = bisect_left(self._positions, position)
+        served_by = self._served_by[start : start + NUM_SEEN]
+        return max(Counter(served_by).values()) / len(served_by) if served_by else nan
 
     def most(self, start: int, end: int) -> int:
         """Before any of the positions from `start` to `end`."""

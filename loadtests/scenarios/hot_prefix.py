@@ -48,6 +48,8 @@ class HotPrefixRow:
     at_most: float
     settled: float
     """Replicas that serve the hot requests that follow the 500 requests after the peak."""
+    settled_main_share: float
+    """Of these, how many went to one replica."""
     requests_until_one: float
     """Of all kinds, from the peak's end until one replica gets 50 hot ones in a row; infinite for never."""
 
@@ -91,6 +93,7 @@ def _row(load_counts: str, policy: str, scenario: Scenario, traffic: HotTraffic)
         at_end=float(fan_out.before(end)),
         at_most=float(fan_out.most(start, end)),
         settled=float(fan_out.after(end + SETTLED_AFTER)),
+        settled_main_share=fan_out.main_share(end + SETTLED_AFTER),
         requests_until_one=fan_out.num_until_one(end),
     )
 

@@ -1,6 +1,6 @@
 """Over how many replicas a prefix is spread, on worked examples."""
 
-from math import inf
+from math import inf, isnan
 
 from loadtests.scenarios.fan_out import NUM_SEEN, FanOut
 from tests.loadtests.scenarios.records import make_record
@@ -18,6 +18,12 @@ def test_only_the_requests_with_the_prefix_count() -> None:
     fan_out = make_fan_out(0, 1, 1, 2)
     assert [fan_out.before(fan_out.position(time_s)) for time_s in (0, 0.5, 2.5, 5, 9)] == [0, 1, 2, 2, 3]
     assert [fan_out.after(fan_out.position(time_s)) for time_s in (0, 0.5, 2.5, 5, 9)] == [3, 2, 2, 1, 0]
+
+
+def test_the_main_share_is_of_the_replica_with_the_most() -> None:
+    """Three of the next four; of nothing it is not a number."""
+    assert make_fan_out(7, 1, 1, 2, 1).main_share(2) == 0.75
+    assert isnan(make_fan_out(1).main_share(9))
 
 
 def test_what_is_long_past_is_forgotten() -> None:
