@@ -33,9 +33,10 @@ from router.ring import bound
 from router.types import BlockHash, Reason, Replica, ReplicaId, RouteRequest
 
 NUM_SUCCESSORS = 3
-NUM_HOLDERS = 16
-NUM_LEAST_LOADED = 8
-"""How many candidates of each kind are looked at: a decision's cost must not grow with the cluster."""
+MAX_HOLDERS = 16
+MAX_CANDIDATES = 27
+"""Looked at, so that a decision's cost does not grow with the cluster: holders, then the key's successors on the ring,
+then the least loaded."""
 SESSION_SHARE = 0.5
 """Of a prompt that cannot be looked at, how much is taken to be cached where its session went before."""
 MAX_SCANNED = 32
@@ -95,10 +96,8 @@ class PrefixAffinity(Unlearning):
             start=self._start(match, successors[0], cluster) if is_start else None,
         )
         cheapest.look_at_holders()
-        cheapest.look_at(successors, NUM_HOLDERS + NUM_SUCCESSORS)
-        cheapest.look_at(
-            cluster.in_choice(cluster.load.least_loaded_first), NUM_HOLDERS + NUM_SUCCESSORS + NUM_LEAST_LOADED
-        )
+        cheapest.look_at(successors, MAX_CANDIDATES)
+        cheapest.look_at(cluster.in_choice(cluster.load.least_loaded_first), MAX_CANDIDATES)
         chosen = cheapest.found()
         return Choice(chosen, _reason(chosen, successors[0], match, best_blocks, cluster))
 
@@ -193,10 +192,10 @@ class _Cheapest:
         self._seen: dict[ReplicaId, float] = {}
         self._best_cost = math.inf
 
-    def look_at(self, replicas: Iterable[Replica], num: int) -> None:
-        """Consider the first of these that are within the bound, until so many have been considered."""
+    def look_at(self, replicas: Iterable[Replica], num_in_all: int) -> None:
+        """Consider the first of these that are within the bound, until so many were considered since the start."""
         for replica in islice(replicas, MAX_SCANNED):
-            if len(self._seen) >= num:
+            if len(self._seen) >= num_in_all:
                 return
             if replica.replica_id not in self._seen and self._recent_tokens(replica) <= self._limit_tokens:
                 cost = self._seen[replica.replica_id] = self._cost(replica)
@@ -206,10 +205,10 @@ class _Cheapest:
         """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
         for step in reversed(self._match.steps):
             can_be_cheaper = self._rule.least_cost(self._uncached_tokens(step.end)) <= self._best_cost
-            if len(self._seen) >= NUM_HOLDERS or not can_be_cheaper:
+            if len(self._seen) >= MAX_HOLDERS or not can_be_cheaper:
                 return
             holders = _least_loaded(step.run.holder_to_use, self._cluster)
-            self.look_at(self._cluster.in_choice(holders), NUM_HOLDERS)
+            self.look_at(self._cluster.in_choice(holders), MAX_HOLDERS)
 
     def found(self) -> Replica:
         """The cheapest of all, and of equal ones the first on the ring; where the bound left nobody, the least busy."""
@@ -248,9 +247,9 @@ class _Cheapest:
 
 def _least_loaded(holders: Collection[ReplicaId], cluster: Cluster) -> Iterable[ReplicaId]:
     """Holders of a run, the least loaded first where that matters."""
-    if len(holders) <= NUM_HOLDERS:
+    if len(holders) <= MAX_HOLDERS:
         return holders
-    if len(holders) ** 2 <= NUM_HOLDERS * len(cluster.members):  # few: to look for them costs more than to sort them
+    if len(holders) ** 2 <= MAX_HOLDERS * len(cluster.members):  # few: to look for them costs more than to sort them
         return sorted(holders, key=lambda each: cluster.load[each].pending_tokens)
     return (each for each in cluster.load.least_loaded_first if each in holders)
 
