@@ -1,6 +1,6 @@
 """The state that a policy decides on: replicas, their load, what they are believed to hold, and the ring."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from router.blocks import cacheable_tokens
@@ -82,11 +82,7 @@ class Cluster:
         """Prompt tokens that so many of its leading blocks spare."""
         return cacheable_tokens(request.num_prompt_tokens, num_blocks=num_blocks, block_size=self.block_size)
 
-    def successors(self, key: BlockHash, num: int) -> Sequence[Replica]:
-        """The first replicas in the choice on the ring, clockwise from the key."""
-        successors: list[Replica] = []
+    def in_ring_order(self, key: BlockHash) -> Iterator[Replica]:
+        """Those in the choice, clockwise from the key; found one by one."""
         for rank in self.ring.successors(key):  # of every member: those out of the choice are passed over
-            successors += self.rank_to_replicas.get(rank, ())
-            if len(successors) >= num:
-                break
-        return successors
+            yield from self.rank_to_replicas.get(rank, ())

@@ -21,7 +21,7 @@ class PureAffinity(Unlearning):
         """The holder, or the owner."""
         match = cluster.holders.match(request.block_hashes)
         num_shared = match.shared_blocks
-        in_order = cluster.successors(_key(request, num_shared), len(cluster.replicas))
+        in_order = list(cluster.in_ring_order(_key(request, num_shared)))
 
         def held_blocks(replica: Replica) -> int:
             return max(match.blocks_at(replica.replica_id), num_shared)

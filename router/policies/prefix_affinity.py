@@ -32,11 +32,10 @@ from router.policies.policy import Choice, Unlearning
 from router.ring import bound
 from router.types import BlockHash, Reason, Replica, ReplicaId, RouteRequest
 
+NUM_HOLDERS = 16
 NUM_SUCCESSORS = 3
-MAX_HOLDERS = 16
-MAX_CANDIDATES = 27
-"""Looked at, so that a decision's cost does not grow with the cluster: holders, then the key's successors on the ring,
-then the least loaded."""
+NUM_LEAST_LOADED = 8
+"""How many candidates of each kind are looked at, so that a decision's cost does not grow with the cluster."""
 SESSION_SHARE = 0.5
 """Of a prompt that cannot be looked at, how much is taken to be cached where its session went before."""
 MAX_SCANNED = 32
@@ -86,7 +85,7 @@ class PrefixAffinity(Unlearning):
         best_blocks = match.best_blocks(cluster.id_to_replica)
         is_start = best_blocks <= match.shared_blocks
         key = _key(request, match, cluster)
-        successors = cluster.successors(key, NUM_SUCCESSORS)
+        successors = list(islice(cluster.in_ring_order(key), NUM_SUCCESSORS))
         cheapest = _Cheapest(
             request,
             cluster,
@@ -96,8 +95,8 @@ class PrefixAffinity(Unlearning):
             start=self._start(match, successors[0], cluster) if is_start else None,
         )
         cheapest.look_at_holders()
-        cheapest.look_at(successors, MAX_CANDIDATES)
-        cheapest.look_at(cluster.in_choice(cluster.load.least_loaded_first), MAX_CANDIDATES)
+        cheapest.look_at(successors, NUM_SUCCESSORS)
+        cheapest.look_at(cluster.in_choice(cluster.load.least_loaded_first), NUM_LEAST_LOADED)
         chosen = cheapest.found()
         return Choice(chosen, _reason(chosen, successors[0], match, best_blocks, cluster))
 
@@ -105,7 +104,7 @@ class PrefixAffinity(Unlearning):
         """By load; a session goes where it went before, for what may be cached there, unless that replica is busy."""
         chosen = self._fallback.least_loaded(cluster)
         if request.session_key is not None:
-            owner = cluster.successors(BlockHash(request.session_key), 1)[0]
+            owner = next(cluster.in_ring_order(BlockHash(request.session_key)))
             saved_tokens = self._options.weight_base * SESSION_SHARE * request.num_prompt_tokens
             if cluster.remaining_tokens(owner) <= cluster.remaining_tokens(chosen) + saved_tokens:
                 chosen = owner
@@ -192,10 +191,11 @@ class _Cheapest:
         self._seen: dict[ReplicaId, float] = {}
         self._best_cost = math.inf
 
-    def look_at(self, replicas: Iterable[Replica], num_in_all: int) -> None:
-        """Consider the first of these that are within the bound, until so many were considered since the start."""
+    def look_at(self, replicas: Iterable[Replica], num: int) -> None:
+        """Consider the first of these that are within the bound and were not considered before, so many at most."""
+        num_in_all = len(self._seen) + num
         for replica in islice(replicas, MAX_SCANNED):
-            if len(self._seen) >= num_in_all:
+            if len(self._seen) == num_in_all:
                 return
             if replica.replica_id not in self._seen and self._recent_tokens(replica) <= self._limit_tokens:
                 cost = self._seen[replica.replica_id] = self._cost(replica)
@@ -205,10 +205,10 @@ class _Cheapest:
         """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
         for step in reversed(self._match.steps):
             can_be_cheaper = self._rule.least_cost(self._uncached_tokens(step.end)) <= self._best_cost
-            if len(self._seen) >= MAX_HOLDERS or not can_be_cheaper:
+            if len(self._seen) >= NUM_HOLDERS or not can_be_cheaper:
                 return
             holders = _least_loaded(step.run.holder_to_use, self._cluster)
-            self.look_at(self._cluster.in_choice(holders), MAX_HOLDERS)
+            self.look_at(self._cluster.in_choice(holders), NUM_HOLDERS - len(self._seen))
 
     def found(self) -> Replica:
         """The cheapest of all, and of equal ones the first on the ring; where the bound left nobody, the least busy."""
@@ -247,9 +247,9 @@ class _Cheapest:
 
 def _least_loaded(holders: Collection[ReplicaId], cluster: Cluster) -> Iterable[ReplicaId]:
     """Holders of a run, the least loaded first where that matters."""
-    if len(holders) <= MAX_HOLDERS:
+    if len(holders) <= NUM_HOLDERS:
         return holders
-    if len(holders) ** 2 <= MAX_HOLDERS * len(cluster.members):  # few: to look for them costs more than to sort them
+    if len(holders) ** 2 <= NUM_HOLDERS * len(cluster.members):  # few: to look for them costs more than to sort them
         return sorted(holders, key=lambda each: cluster.load[each].pending_tokens)
     return (each for each in cluster.load.least_loaded_first if each in holders)
 
@@ -270,10 +270,12 @@ def _favoured(match: PrefixMatch, cluster: Cluster) -> Collection[ReplicaId] | N
     run = next((step.run for step in match.steps if step.end == match.shared_blocks), None)
     if run is None or len(run.holder_to_use) <= run.fan_out or run.fan_out > MAX_FAN_OUT:
         return None
-    key = BlockHash(run.hashes[-1])
-    holders = list(cluster.in_choice(run.holder_to_use))
-    holders.sort(key=lambda replica: cluster.ring.distance(key, replica.rank))
-    return {replica.replica_id for replica in holders[: run.fan_out]}
+    key, holders = BlockHash(run.hashes[-1]), run.holder_to_use
+    if len(holders) ** 2 <= run.fan_out * len(cluster.members):  # few: to look for them costs more than to sort them
+        in_order = iter(sorted(cluster.in_choice(holders), key=lambda each: cluster.ring.distance(key, each.rank)))
+    else:
+        in_order = (each for each in cluster.in_ring_order(key) if each.replica_id in holders)
+    return {replica.replica_id for replica in islice(in_order, run.fan_out)}
 
 
 def _reason(chosen: Replica, owner: Replica, match: PrefixMatch, best_blocks: int, cluster: Cluster) -> Reason:

@@ -200,7 +200,7 @@ def test_a_replica_out_of_the_choice_gets_nothing_and_keeps_its_arcs() -> None:
     def owners(now: float) -> list[ReplicaId]:
         router.prepare(now=now)
         cluster = router.cluster
-        return [cluster.successors(each.block_hashes[0], 1)[0].replica_id for each in requests]
+        return [next(cluster.in_ring_order(each.block_hashes[0])).replica_id for each in requests]
 
     before = owners(0)
     dead = router.cluster.members[1]
