@@ -229,6 +229,7 @@ class Router:
         """Believe and book what a peer does, beside what is known here. Unknown replicas are ignored."""
         if state.replica_id not in self.cluster.load:
             return
+        self._fade(now=now)
         self.cluster.holders.adopt(state.replica_id, state.held)
         load = self.cluster.load
         own = load[state.replica_id]

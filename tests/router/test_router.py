@@ -280,6 +280,17 @@ def test_a_crowd_of_long_ago_is_forgotten() -> None:
     router.check_integrity()
 
 
+def test_a_crowd_of_long_ago_is_forgotten_whatever_comes_next() -> None:
+    """Also when the first thing in two hours is a peer's state, with a request booked."""
+    router, peer = make_router(num_replicas=1), make_router(num_replicas=1)
+    for number in range(40):
+        router.choose(make_request(str(number), 1, 2, 3, 100 + number), now=0)
+    peer.choose(make_request("peer's", 7), now=7200)
+    take_over(peer, router, now=7200)
+    (step, *_) = router.cluster.holders.match(make_request("", 1, 2, 3).block_hashes).steps
+    assert step.run.work < 1e-6
+
+
 class RouterMachine(RuleBasedStateMachine):
     """Requests, receipts, peers, failures and policy changes in any order."""
 
