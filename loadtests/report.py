@@ -1,11 +1,17 @@
 """Rows of numbers to a table and to JSON. A column's name and format follow from the field's name."""
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar
 
+import typer
+from rich.console import Console
 from rich.table import Table
+
+from loadtests.replay.trace import TraceError
 
 Row = TypeVar("Row")
 """A dataclass; fields that are not floats are its labels."""
@@ -40,6 +46,32 @@ def as_table(title: str, rows: Sequence[Any]) -> Table:
 def as_json(title: str, rows: Sequence[Any]) -> dict[str, Any]:
     """The same, in full precision."""
     return {"title": title, "rows": [dataclasses.asdict(row) for row in rows]}
+
+
+def print_tables(
+    titled_runs: Iterable[tuple[str, Callable[[], Iterable[Any]]]], *, width: int, json_file: Path | None
+) -> None:
+    """Run one after the other, print the rows of each as a table, and write all of them to a file, if one is named.
+
+    Raises:
+        typer.Exit: a trace cannot be used; it was said why.
+
+    """
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = width
+    tables = []
+    for title, run in titled_runs:
+        with console.status(title):
+            try:
+                rows = list(run())
+            except TraceError as error:
+                Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red")
+                raise typer.Exit(1) from error
+        console.print(as_table(title, rows))
+        tables.append(as_json(title, rows))
+    if json_file is not None:
+        json_file.write_text(json.dumps(tables, indent=1))
 
 
 def _cell(name: str, value: object) -> str:

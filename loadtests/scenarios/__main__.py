@@ -1,16 +1,14 @@
 """`python -m loadtests.scenarios`. Thin: parse, run, print."""
 
-import json
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from loadtests import report
-from loadtests.replay.trace import TraceError
 from loadtests.scenarios import hot_prefix, membership, ring_moves, routers, workloads
 from loadtests.several_routers.__main__ import DEFAULT_TRACE
 from loadtests.several_routers.setup import Setup
@@ -58,25 +56,13 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the tables there too.")] = None,
 ) -> None:
     """Put the production router and its rivals into situations, in virtual time, in front of simulated engines."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 240
-    tables = []
+    titled_runs = []
     for experiment in experiments or list(Experiment):
         is_membership = experiment in (Experiment.RING_MOVES, Experiment.MEMBERSHIP)
         num_replicas = replicas or (MEMBERSHIP_REPLICAS if is_membership else OTHER_REPLICAS)
         setup = Setup(trace, load, num_replicas, range(1, seeds + 1), is_spread_evenly=False)
-        title = f"{experiment}: {setup}"
-        with console.status(title):
-            try:
-                rows = list(EXPERIMENT_TO_RUN[experiment](setup))
-            except TraceError as error:
-                Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red")
-                raise typer.Exit(1) from error
-        console.print(report.as_table(title, rows))
-        tables.append(report.as_json(title, rows))
-    if json_file is not None:
-        json_file.write_text(json.dumps(tables, indent=1))
+        titled_runs.append((f"{experiment}: {setup}", partial(EXPERIMENT_TO_RUN[experiment], setup)))
+    report.print_tables(titled_runs, width=240, json_file=json_file)
 
 
 if __name__ == "__main__":

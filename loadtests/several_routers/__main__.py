@@ -1,16 +1,14 @@
 """`python -m loadtests.several_routers`. Thin: parse, run, print."""
 
-import json
 from collections.abc import Callable, Iterable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from loadtests import report
-from loadtests.replay.trace import TraceError
 from loadtests.several_routers import agreement, faults, restart
 from loadtests.several_routers.setup import Setup
 
@@ -46,24 +44,12 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the tables there too.")] = None,
 ) -> None:
     """Replay a trace in virtual time through several production routers in front of simulated engines."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 200
-    tables = []
+    titled_runs = []
     for experiment in experiments or list(Experiment):
         for each_load in load:
             setup = Setup(trace, each_load, replicas, range(1, seeds + 1), is_spread_evenly=spread_evenly)
-            title = f"{experiment}: {setup}"
-            with console.status(title):
-                try:
-                    rows = list(EXPERIMENT_TO_RUN[experiment](setup))
-                except TraceError as error:
-                    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", style="red")
-                    raise typer.Exit(1) from error
-            console.print(report.as_table(title, rows))
-            tables.append(report.as_json(title, rows))
-    if json_file is not None:
-        json_file.write_text(json.dumps(tables, indent=1))
+            titled_runs.append((f"{experiment}: {setup}", partial(EXPERIMENT_TO_RUN[experiment], setup)))
+    report.print_tables(titled_runs, width=200, json_file=json_file)
 
 
 if __name__ == "__main__":
