@@ -26,6 +26,7 @@ RAY_FREE = (
     "engine_watch",
     "environment",
     "explain",
+    "funnel_report",
     "inbox",
     "ledger",
     "messages",
