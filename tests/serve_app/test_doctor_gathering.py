@@ -270,7 +270,7 @@ class TestRouterAnswers:
         core.choose(make_request("a", 1, 2), now=0)
         parts = {"router": "r1", "policy": "prefix_affinity", "refused": {}}
         result = as_answers(
-            [{**parts, **snapshot(core, Inbox([].append), now=0)}, {**parts, **snapshot(None, Inbox(), now=0)}]
+            [{**parts, **snapshot(core, Inbox([].append), now=0)}, {**parts, **snapshot(None, Inbox([].append), now=0)}]
         )
         assert isinstance(result, RouterAnswers)
         ready, empty = result.views
