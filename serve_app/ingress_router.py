@@ -127,7 +127,7 @@ class IngressRouter:
         def load() -> "PromptReader":
             from serve_app.prompt import PromptReader  # imports vLLM, which takes seconds
 
-            return PromptReader(llm)
+            return PromptReader(llm, max_memo_bytes=round(self._settings.token_memo_mib * 2**20))
 
         self._reader.prompts = await asyncio.to_thread(load)
 
@@ -194,6 +194,7 @@ class IngressRouter:
             "decisions": dict(self._metrics.reason_to_decisions),
             "unreadable": dict(self._metrics.reason_to_unreadable),
             "shadows": self._metrics.shadows.snapshot(),
+            "token_memo": self._reader.memo_snapshot(),
             "funnel": self._metrics.funnel.snapshot(),
             "reservations_dropped": self._reservations.num_dropped,
             "refused": dict(self._inbox.reason_to_refused),

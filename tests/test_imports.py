@@ -37,6 +37,8 @@ RAY_FREE = (
     "routing_note",
     "serve_config",
     "settings",
+    "token_boundaries",
+    "token_memo",
 )
 PRIVATE_ADAPTERS = {"app", "ingress_router", "llm_options", "prompt", "replica"}
 
