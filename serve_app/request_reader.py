@@ -6,18 +6,29 @@ from typing import Any, Protocol
 
 from router import RequestId, RouteRequest, SessionKey, hash_blocks, root_hash, session_key
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, parse_body, session_id_of
-from serve_app.token_memo import TokenMemo
 
 TRUNCATED_HEADER = "x-body-truncated"
 BYTES_PER_TOKEN = 4
 """Guess for the load of a prompt that could not be tokenised; English text with a common vocabulary."""
 
 
+class Memo(Protocol):
+    """See `serve_app.prompt_memo`."""
+
+    def snapshot(self) -> dict[str, int | bool]:
+        """Counts only."""
+        ...
+
+
 class Prompts(Protocol):
     """Renders and tokenises; see `serve_app.prompt`."""
 
     max_model_len: int
-    memo: TokenMemo | None
+
+    @property
+    def memo(self) -> Memo | None:
+        """By which prompts are read that begin as earlier ones did."""
+        ...
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt, or `UnreadableError`."""

@@ -11,6 +11,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import Lock
+from typing import NamedTuple
 
 import xxhash
 
@@ -22,6 +23,31 @@ MIN_PIECE_BYTES = 256
 """Shorter stretches between boundaries belong to one piece: each costs a look-up, and some bytes beside its ids."""
 PIECE_OVERHEAD_BYTES = 240
 """Of a piece, beside its ids: key, array and dictionary entry, as measured by tracemalloc."""
+
+
+class Begun(NamedTuple):
+    """A text, and what is known of it."""
+
+    text: str
+    content: bytes
+    boundaries: Sequence[int]
+    """Where special tokens begin, in bytes."""
+    cuts: Sequence[int]
+    """Those of them where pieces end."""
+    keys: Sequence[bytes]
+    """For each cut."""
+    known: Sequence["array[int]"]
+    """The ids of the first pieces."""
+
+    @property
+    def known_bytes(self) -> int:
+        """How much of the text they are."""
+        return self.cuts[len(self.known) - 1] if self.known else 0
+
+    @property
+    def new_bytes(self) -> int:
+        """How much is to be tokenised."""
+        return len(self.content) - self.known_bytes
 
 
 class TokenMemo:
@@ -57,32 +83,33 @@ class TokenMemo:
 
     def encode(self, text: str) -> "array[int]":
         """The ids of all of the text."""
-        if not self.is_exact:
-            return array("I", self._encode(text))
-        self._num_texts += 1
-        ids = self._compose(text)
-        return ids if self._num_texts % CHECK_EVERY else self._check(text, ids)
+        return self.complete(self.begin(text))
 
-    def _compose(self, text: str) -> "array[int]":
+    def begin(self, text: str) -> Begun:
+        """Look up what is known; cheap."""
         content = text.encode()
-        boundaries = [match.start() for match in self._boundary.finditer(content)]
+        boundaries = [match.start() for match in self._boundary.finditer(content)] if self.is_exact else []
         cuts = list(_cuts(boundaries))
         keys = list(_keys(content, cuts))
-        known = self._known(keys)
-        start = cuts[len(known) - 1] if known else 0
-        rest = self._encode(content[start:].decode())
-        pieces = self._split(rest, [position for position in boundaries if position >= start], cuts[len(known) :])
+        return Begun(text, content, boundaries, cuts, keys, self._known(keys))
+
+    def complete(self, begun: Begun) -> "array[int]":
+        """Tokenise what is new, and remember it."""
+        start, num_known = begun.known_bytes, len(begun.known)
+        rest = self._encode(begun.content[start:].decode())
+        pieces = self._split(rest, [each for each in begun.boundaries if each >= start], begun.cuts[num_known:])
         if pieces is None:
             self.num_unaligned += 1
         else:
-            self._keep(keys, len(known), pieces)
+            self._keep(begun.keys, num_known, pieces)
         ids = array("I")
-        for piece in known:
+        for piece in begun.known:
             ids += piece
         self.num_known_tokens += len(ids)
         self.num_encoded_tokens += len(rest)
         ids.extend(rest)
-        return ids
+        self._num_texts += 1
+        return ids if self._num_texts % CHECK_EVERY else self._check(begun.text, ids)
 
     def _check(self, text: str, composed: "array[int]") -> "array[int]":
         """The ids as they are, whatever was composed."""

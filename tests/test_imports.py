@@ -21,6 +21,7 @@ MOUNTED = {"cli": {"loadtests"}}
 which production imports, may know them."""
 RAY_FREE = (
     "admission",
+    "chat_memo",
     "cli",
     "delivery",
     "engine_watch",
@@ -40,7 +41,7 @@ RAY_FREE = (
     "token_boundaries",
     "token_memo",
 )
-PRIVATE_ADAPTERS = {"app", "ingress_router", "llm_options", "prompt", "replica"}
+PRIVATE_ADAPTERS = {"app", "ingress_router", "llm_options", "prompt", "prompt_memo", "replica"}
 
 
 def sources(package: str) -> list[Path]:

@@ -1,0 +1,183 @@
+"""The text of a chat request, without having it validated and parsed as a whole again.
+
+vLLM validates a request, turns each message into what its chat template reads, and renders all of that. Messages are
+turned one by one, and what else the template reads comes from the request's other fields. So what was seen to come of
+such fields, and of messages of such a shape, is taken to come of the same again; whatever was not seen before takes
+vLLM's own way, and is learned from.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
+
+import orjson
+import xxhash
+
+Message = Mapping[str, Any]
+Render = Callable[[Sequence[Message]], str]
+"""From a conversation as the template reads it to its text."""
+
+MAX_FORMS = 256
+"""Sets of other fields, such as lists of tools, that are remembered."""
+IRRELEVANT_FIELDS = frozenset(
+    {
+        "frequency_penalty",
+        "ignore_eos",
+        "logit_bias",
+        "logprobs",
+        "max_completion_tokens",
+        "max_tokens",
+        "metadata",
+        "min_p",
+        "min_tokens",
+        "model",
+        "n",
+        "presence_penalty",
+        "prompt_cache_key",
+        "repetition_penalty",
+        "safety_identifier",
+        "seed",
+        "service_tier",
+        "session_id",
+        "stop",
+        "store",
+        "stream",
+        "stream_options",
+        "temperature",
+        "top_k",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "cache_salt",
+    }
+)
+"""Of a chat request, those that no prompt's tokens depend on."""
+RELEVANT_FIELDS = frozenset(
+    {"chat_template_kwargs", "parallel_tool_calls", "reasoning_effort", "response_format", "tool_choice", "tools"}
+)
+"""Those that may say what the template reads. A request with any other field is for vLLM alone to render."""
+_ROLES = frozenset({"system", "user", "assistant", "tool"})
+
+
+class Form:
+    """What chat requests of the same other fields have in common.
+
+    Args:
+        parse: turns one message as vLLM does.
+        render: makes the text of what came of all messages.
+
+    """
+
+    def __init__(self, *, parse: Callable[[Message], Message], render: Render) -> None:
+        self._parse = parse
+        self._render = render
+        self._shape_to_turn: dict[Hashable, Callable[[Message], Message]] = {}
+
+    def learn(self, message: Message, turned: Message) -> None:
+        """VLLM made this of the message."""
+        shape = _shape(message)
+        if shape is None or shape in self._shape_to_turn:
+            return
+        ways = (turn for turn in (_as_it_is, _in_parts, self._parse) if turn(message) == turned)
+        turn = next(ways, None)
+        if turn is not None:
+            self._shape_to_turn[shape] = turn
+
+    def text(self, messages: Sequence[Message]) -> str | None:
+        """Of a conversation; None where some message is of a new shape."""
+        conversation = []
+        for message in messages:
+            turn = self._shape_to_turn.get(_shape(message))
+            if turn is None:
+                return None
+            conversation.append(turn(message))
+        return self._render(conversation)
+
+
+class ChatMemo:
+    """Used on one event loop only."""
+
+    def __init__(self) -> None:
+        self._key_to_form: OrderedDict[bytes, Form] = OrderedDict()
+        self.is_exact = True
+        """False once something that was learned proved wrong. From then on nothing is known."""
+
+    def text(self, fields: Mapping[str, Any]) -> str | None:
+        """The request's text; None where that is for vLLM to find out."""
+        form = self._form(fields)
+        return None if form is None or not fields["messages"] else form.text(fields["messages"])
+
+    def learn(
+        self, fields: Mapping[str, Any], conversation: Sequence[Message], make_form: Callable[[], Form | None]
+    ) -> None:
+        """VLLM gave the template this conversation. The form is made for the first request with such other fields."""
+        key, messages = _key(fields), fields.get("messages")
+        if key is None or not self.is_exact or messages is None or len(messages) != len(conversation):
+            return
+        form = self._key_to_form.get(key) or make_form()
+        if form is None:
+            return
+        for message, turned in zip(messages, conversation, strict=True):
+            form.learn(message, turned)
+        self._key_to_form[key] = form
+        while len(self._key_to_form) > MAX_FORMS:
+            self._key_to_form.popitem(last=False)
+
+    def forget(self) -> None:
+        """What was learned is wrong."""
+        self.is_exact = False
+        self._key_to_form.clear()
+
+    def _form(self, fields: Mapping[str, Any]) -> Form | None:
+        key = _key(fields)
+        if key is None or key not in self._key_to_form:
+            return None
+        self._key_to_form.move_to_end(key)
+        return self._key_to_form[key]
+
+
+def _key(fields: Mapping[str, Any]) -> bytes | None:
+    """Of what the template reads beside messages; None where that cannot be told."""
+    others = {name: value for name, value in fields.items() if name not in IRRELEVANT_FIELDS and name != "messages"}
+    if not isinstance(fields.get("messages"), list) or not others.keys() <= RELEVANT_FIELDS:
+        return None
+    return xxhash.xxh3_128_digest(orjson.dumps(others, option=orjson.OPT_SORT_KEYS))
+
+
+def _shape(message: Any) -> Hashable | None:  # noqa: ANN401  whatever JSON holds
+    """What messages have in common that are turned in one way; None for those that are not simple."""
+    if not isinstance(message, dict) or message.get("role") not in _ROLES:
+        return None
+    content, calls = message.get("content"), message.get("tool_calls")
+    if not (isinstance(content, str) or (content is None and calls)):
+        return None
+    if calls is not None and not (isinstance(calls, list) and calls and all(map(_is_call, calls))):
+        return None
+    texts = [message[name] for name in ("name", "tool_call_id") if name in message]
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    if not message.keys() <= {"role", "content", "tool_calls", "name", "tool_call_id"}:
+        return None
+    return message["role"], frozenset(message), content is None, content == ""
+
+
+def _is_call(call: Any) -> bool:  # noqa: ANN401  whatever JSON holds
+    """Whether this is a tool call of the usual form."""
+    if not isinstance(call, dict) or call.keys() != {"id", "type", "function"} or call["type"] != "function":
+        return False
+    function = call["function"]
+    return (
+        isinstance(call["id"], str)
+        and isinstance(function, dict)
+        and function.keys() == {"name", "arguments"}
+        and all(isinstance(text, str) for text in function.values())
+    )
+
+
+def _as_it_is(message: Message) -> Message:
+    return message
+
+
+def _in_parts(message: Message) -> Message:
+    """As templates of vLLM's content format `openai` read it."""
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}

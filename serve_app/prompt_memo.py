@@ -1,0 +1,216 @@
+"""What vLLM's renderer is spared for prompts that begin as earlier ones did: tokenising, and most of its own work.
+
+Adapter: private names of vLLM and transformers are listed in tests/serve_app/test_private_names.py.
+"""
+
+import asyncio
+import logging
+from array import array
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, NamedTuple
+
+import orjson
+from transformers.utils.chat_template_utils import _compile_jinja_template
+from vllm.entrypoints.chat_utils import parse_chat_messages
+from vllm.renderers.hf import (
+    HfRenderer,
+    resolve_chat_template,
+    resolve_chat_template_content_format,
+    resolve_chat_template_kwargs,
+)
+from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.renderers.params import TokenizeParams
+from vllm.utils.async_utils import make_async
+
+from serve_app import token_boundaries
+from serve_app.chat_memo import ChatMemo, Form, Message, Render
+from serve_app.token_memo import TokenMemo
+
+logger = logging.getLogger("ray.serve")
+
+INLINE_BYTES = 1024
+"""So much new text is tokenised on the event loop: that takes no longer than handing it to a thread."""
+CHECK_EVERY = 500
+"""So many chats that vLLM need not render, one is rendered by it all the same, and compared."""
+
+Read = Callable[[dict[str, Any]], Awaitable[Sequence[int]]]
+
+
+class Rendered(NamedTuple):
+    """What a chat template was given, and what it made of that."""
+
+    conversation: Sequence[Message]
+    arguments: Mapping[str, Any]
+    text: str
+
+
+_notes: ContextVar[list[Rendered] | None] = ContextVar("warmroute_rendered", default=None)
+"""Where vLLM's renderings for this request are noted."""
+
+
+def make_prompt_memo(
+    online_renderer: OnlineRenderer,
+    model_config: Any,  # noqa: ANN401  vLLM's
+    chat_template: str | None,
+    *,
+    max_bytes: int,
+) -> "PromptMemo | None":
+    """None where there shall be none, or texts of this model cannot be cut: then each is tokenised as a whole."""
+    renderer = online_renderer.renderer
+    if max_bytes == 0 or type(renderer) is not HfRenderer or renderer.mm_processor is not None:
+        return None  # images change token ids after all of this
+    tokenizer = renderer.get_tokenizer()
+    template = f"{chat_template or ''}{tokenizer.chat_template or ''}"
+    boundary_to_id = token_boundaries.find_boundaries(tokenizer.added_tokens_decoder, template)
+    if not boundary_to_id:
+        logger.info("The chat template writes no token at which texts can be cut: prompts are tokenised as a whole")
+        return None
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    tokens = TokenMemo(encode, boundary_to_id=boundary_to_id, max_bytes=max_bytes)
+    if not all(list(tokens.encode(text)) == encode(text) for text in 2 * token_boundaries.samples(boundary_to_id)):
+        logger.info("This tokenizer's ids cannot be composed: prompts are tokenised as a whole")
+        return None
+    tokens.clear()
+    return PromptMemo(online_renderer, model_config, tokens)
+
+
+class PromptMemo:
+    """Takes its place between vLLM's renderer and tokenizer, and before both where a chat can be told without them.
+
+    Used on one event loop only.
+    """
+
+    def __init__(self, online_renderer: OnlineRenderer, model_config: Any, tokens: TokenMemo) -> None:  # noqa: ANN401
+        self.tokens = tokens
+        self.chats = ChatMemo()
+        self._renderer = online_renderer.renderer
+        self._content_format = online_renderer.chat_template_content_format
+        self._model_config = model_config
+        self._tokenizer = self._renderer.get_tokenizer()
+        self._num_chats = 0
+        self._watch_templates()
+        self._answer_for_tokenizer()
+
+    async def read_chat(self, fields: dict[str, Any], read: Read) -> Sequence[int]:
+        """The token ids of a chat; `read` asks vLLM for them."""
+        text = self.chats.text(fields)
+        if text is not None and not self._is_check_due():
+            token_ids = await self._encode(text)
+            if len(token_ids) <= self._model_config.max_model_len - _answer_tokens(fields):
+                return token_ids
+        notes: list[Rendered] = []
+        token = _notes.set(notes)
+        try:
+            read_ids = await read(orjson.loads(orjson.dumps(fields)))  # vLLM writes into what it validates
+        finally:
+            _notes.reset(token)
+        for rendered in notes:
+            if text not in {None, rendered.text}:
+                self.chats.forget()
+                logger.error("The memo of chats made another text than vLLM: it is not used any more")
+            self.chats.learn(fields, rendered.conversation, partial(self._form, rendered))
+        return read_ids
+
+    def snapshot(self) -> dict[str, int | bool]:
+        """For operators. Counts only."""
+        return {**self.tokens.snapshot(), "is_exact": self.tokens.is_exact and self.chats.is_exact}
+
+    def _is_check_due(self) -> bool:
+        self._num_chats += 1
+        return self._num_chats % CHECK_EVERY == 0
+
+    async def _encode(self, text: str) -> Sequence[int]:
+        begun = self.tokens.begin(text)
+        if begun.new_bytes <= INLINE_BYTES:
+            return self.tokens.complete(begun)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._renderer._executor, self.tokens.complete, begun)  # noqa: SLF001
+
+    def _watch_templates(self) -> None:
+        renderer = self._renderer
+        original = renderer._apply_chat_template_async  # noqa: SLF001
+
+        async def apply(model_config: Any, tokenizer: Any, conversation: Any, **arguments: Any) -> Any:  # noqa: ANN401
+            rendered = await original(model_config, tokenizer, conversation, **arguments)
+            notes = _notes.get()
+            if notes is not None and isinstance(rendered, str):
+                notes.append(Rendered(conversation, arguments, rendered))
+            return rendered
+
+        renderer._apply_chat_template_async = apply  # noqa: SLF001
+
+    def _answer_for_tokenizer(self) -> None:
+        renderer, tokens, leading_ids = self._renderer, self.tokens, self._leading_ids()
+
+        def tokenize(prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
+            options = params.get_encode_kwargs()
+            leading = leading_ids if options["add_special_tokens"] else array("I")
+            if leading is None or params.return_token_offsets or params.pad_prompt_tokens is not None:
+                return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
+            token_ids = leading + tokens.encode(prompt["prompt"])
+            if options["truncation"] and len(token_ids) > options["max_length"]:
+                return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
+            return {**prompt, "prompt_token_ids": token_ids}
+
+        renderer._tokenize_prompt_async = make_async(tokenize, executor=renderer._executor)  # noqa: SLF001
+
+    def _leading_ids(self) -> "array[int] | None":
+        """What the tokenizer puts before a text where special tokens are wanted; None where it puts more than that."""
+        ids: list[int] = self._tokenizer("text", add_special_tokens=False)["input_ids"]
+        with_special: list[int] = self._tokenizer("text", add_special_tokens=True)["input_ids"]
+        num_leading = len(with_special) - len(ids)
+        return array("I", with_special[:num_leading]) if with_special[num_leading:] == ids else None
+
+    def _form(self, rendered: Rendered) -> Form | None:
+        """By which other chats with such arguments can be rendered; None if not even this one can."""
+        render = self._render(rendered.arguments)
+        if render(rendered.conversation) != rendered.text:
+            return None
+        content_format = resolve_chat_template_content_format(
+            chat_template=rendered.arguments.get("chat_template"),
+            tools=rendered.arguments.get("tools"),
+            given_format=self._content_format,
+            tokenizer=self._tokenizer,
+            model_config=self._model_config,
+        )
+
+        def parse(message: Message) -> Message:
+            own = orjson.loads(orjson.dumps(message))  # vLLM writes into tool calls
+            conversation, _, _ = parse_chat_messages([own], self._model_config, content_format=content_format)
+            return conversation[0] if len(conversation) == 1 else {}
+
+        return Form(parse=parse, render=render)
+
+    def _render(self, arguments: Mapping[str, Any]) -> Render:
+        """As vLLM and transformers do it, for conversations of nothing but JSON."""
+        tools = arguments.get("tools")
+        template = resolve_chat_template(
+            self._tokenizer, arguments.get("chat_template"), tools, model_config=self._model_config
+        )
+        others = {name: value for name, value in arguments.items() if name not in _OWN_ARGUMENTS}
+        resolved = resolve_chat_template_kwargs(self._tokenizer, str(template), others)
+        compiled = _compile_jinja_template(template)
+        variables = {"tools": None, "documents": None, "add_generation_prompt": False}
+        variables |= {**self._tokenizer.special_tokens_map, **resolved, "tools": tools}
+
+        def render(conversation: Sequence[Message]) -> str:
+            text: str = compiled.render(messages=conversation, **variables)
+            return text
+
+        return render
+
+
+_OWN_ARGUMENTS = frozenset({"chat_template", "continue_final_message", "return_dict", "tokenize", "tools"})
+"""Of `apply_chat_template`, which its template does not read."""
+
+
+def _answer_tokens(fields: Mapping[str, Any]) -> int:
+    """How many the client wants; 0 where it does not say."""
+    wanted = fields.get("max_completion_tokens") or fields.get("max_tokens") or 0
+    return wanted if isinstance(wanted, int) else 0
