@@ -37,6 +37,7 @@ from router import (
 from router.policies import Policy, make_policy
 from serve_app import messages
 from serve_app.broadcast import ask_routers, broadcast_to_routers
+from serve_app.counters import EXPORT_S
 from serve_app.delivery import Delivery, DeliveryError
 from serve_app.inbox import Inbox
 from serve_app.metrics import RouterMetrics
@@ -96,6 +97,7 @@ class IngressRouter:
         )
         self._loading = asyncio.create_task(self._load_prompts(llm))
         self._joining: asyncio.Task[bool] | None = None
+        self._exporting = asyncio.create_task(self._export_metrics())
         if not await self._is_alone():
             await self._loading
 
@@ -131,10 +133,16 @@ class IngressRouter:
 
         self._reader.prompts = await asyncio.to_thread(load)
 
+    async def _export_metrics(self) -> None:
+        while True:
+            await asyncio.sleep(EXPORT_S)
+            self._metrics.export()
+
     def check_health(self) -> None:
-        """Serve's hook: a router that cannot tokenise for good is replaced."""
-        if self._loading.done():
-            self._loading.result()
+        """Serve's hook: a router that cannot tokenise, or count, for good is replaced."""
+        for task in (self._loading, self._exporting):
+            if task.done():
+                task.result()
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """HAProxy's only question."""

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from ray.util import metrics
-
 from router import CacheRecord, Funnel, RoutingDecision, ShadowFault, ShadowTotals
+from serve_app.counters import Counters
 from serve_app.funnel_report import STAGES, as_snapshot
 from serve_app.request_body import Unreadable
 from serve_app.routing_note import RoutingNote
@@ -17,31 +16,34 @@ logger = logging.getLogger("ray.serve")
 
 
 class RouterMetrics:
-    """Counts decisions by policy and reason, and unreadable prompts by reason; both label sets are closed."""
+    """Counts decisions by policy and reason, and unreadable prompts by reason; all label sets are closed."""
 
     def __init__(self) -> None:
-        self.shadows = ShadowMetrics()
-        self.funnel = FunnelMetrics()
+        self._counters = Counters()
+        self.shadows = ShadowMetrics(self._counters)
+        self.funnel = FunnelMetrics(self._counters)
         self.reason_to_decisions: Counter[str] = Counter()
         self.reason_to_unreadable: Counter[str] = Counter()
-        self._decisions = metrics.Counter(
-            "warmroute_decisions", description="Routing decisions of this router.", tag_keys=("policy", "reason")
-        )
-        self._unreadable = metrics.Counter(
+        self._counters.declare("warmroute_decisions", "Routing decisions of this router.", labels=("policy", "reason"))
+        self._counters.declare(
             "warmroute_unreadable_prompts",
-            description="Requests whose prompt could not be tokenised; they go to the least loaded replica.",
-            tag_keys=("reason",),
+            "Requests whose prompt could not be tokenised; they go to the least loaded replica.",
+            labels=("reason",),
         )
 
     def on_decision(self, note: RoutingNote) -> None:
         """A request was placed."""
         self.reason_to_decisions[note.reason] += 1
-        self._decisions.inc(tags={"policy": note.policy, "reason": note.reason})
+        self._counters.add("warmroute_decisions", 1, {"policy": note.policy, "reason": note.reason})
 
     def on_unreadable(self, reason: Unreadable) -> None:
         """A prompt has no key."""
         self.reason_to_unreadable[reason.value] += 1
-        self._unreadable.inc(tags={"reason": reason.value})
+        self._counters.add("warmroute_unreadable_prompts", 1, {"reason": reason.value})
+
+    def export(self) -> None:
+        """To be called once in a while."""
+        self._counters.export()
 
 
 _SHADOW_COUNTERS = {
@@ -55,14 +57,13 @@ _SHADOW_COUNTERS = {
 
 
 class ShadowMetrics:
-    """Sums up the shadows' answers, by their policy and the live one; both label sets are closed."""
+    """Sums up the shadows' answers, by their policy and the live one."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self._shadow_to_totals: defaultdict[str, ShadowTotals] = defaultdict(ShadowTotals)
-        self._counters = {
-            name: metrics.Counter(f"warmroute_shadow_{name}", description=description, tag_keys=("policy", "shadow"))
-            for name, description in _SHADOW_COUNTERS.items()
-        }
+        for name, description in _SHADOW_COUNTERS.items():
+            counters.declare(f"warmroute_shadow_{name}", description, labels=("policy", "shadow"))
 
     def start(self, shadows: Iterable[str]) -> None:
         """Others from now on, or the same anew. The snapshot begins again; what was exported stays."""
@@ -79,49 +80,41 @@ class ShadowMetrics:
             totals.add(answer, decision)
             added = ShadowTotals()
             added.add(answer, decision)
-            self._export(asdict(added), {"policy": decision.policy, "shadow": answer.policy})
+            for name, amount in asdict(added).items():
+                labels = {"policy": decision.policy, "shadow": answer.policy}
+                self._counters.add(f"warmroute_shadow_{name}", amount, labels)
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """The sums since the routing settings were last applied, by shadow."""
         return {shadow: asdict(totals) for shadow, totals in self._shadow_to_totals.items()}
 
-    def _export(self, added: dict[str, float], tags: dict[str, str]) -> None:
-        for name, amount in added.items():
-            if amount > 0:  # Ray refuses zero
-                self._counters[name].inc(amount, tags=tags)
-
 
 class FunnelMetrics:
-    """Sums up where prompt tokens went, of the prompts that were decided here; both label sets are closed."""
+    """Sums up where prompt tokens went, of the prompts that were decided here."""
 
-    def __init__(self) -> None:
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
         self._funnel = Funnel()
-        self._tokens = metrics.Counter(
+        counters.declare(
             "warmroute_prompt_tokens",
-            description=(
-                "Prompt tokens by stage: offered by clients, reachable on the replica that held most, selected by the "
-                "choice of a replica, reused by its engine."
-            ),
-            tag_keys=("stage",),
+            "Prompt tokens by stage: offered by clients, reachable on the replica that held most, selected by the "
+            "choice of a replica, reused by its engine.",
+            labels=("stage",),
         )
-        self._lost = metrics.Counter(
+        counters.declare(
             "warmroute_lost_tokens",
-            description="Prompt tokens that were not reused, each by one cause: offered = reused + lost.",
-            tag_keys=("cause",),
+            "Prompt tokens that were not reused, each by one cause: offered = reused + lost.",
+            labels=("cause",),
         )
 
     def on_record(self, record: CacheRecord) -> None:
         """A prompt got its first token."""
         self._funnel.add(record)
         for stage in STAGES:
-            self._export(self._tokens, getattr(record, stage), {"stage": stage})
+            self._counters.add("warmroute_prompt_tokens", getattr(record, stage), {"stage": stage})
         for cause, tokens in record.lost.items():
-            self._export(self._lost, tokens, {"cause": cause.value})
+            self._counters.add("warmroute_lost_tokens", tokens, {"cause": cause.value})
 
     def snapshot(self) -> dict[str, Any]:
         """The sums since the router started."""
         return as_snapshot(self._funnel)
-
-    def _export(self, counter: metrics.Counter, tokens: int, tags: dict[str, str]) -> None:
-        if tokens > 0:  # Ray refuses zero
-            counter.inc(tokens, tags=tags)

@@ -4,6 +4,7 @@ Adapter: private names of vLLM and transformers are listed in tests/serve_app/te
 """
 
 import asyncio
+import copy
 import logging
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from vllm.utils.async_utils import make_async
 
 from serve_app import token_boundaries
 from serve_app.chat_memo import ChatMemo, Form, Message, Render
-from serve_app.token_memo import TokenMemo
+from serve_app.token_memo import Encode, TokenMemo
 
 logger = logging.getLogger("ray.serve")
 
@@ -68,16 +69,39 @@ def make_prompt_memo(
         logger.info("The chat template writes no token at which texts can be cut: prompts are tokenised as a whole")
         return None
 
-    def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    tokens = TokenMemo(encode, boundary_to_id=boundary_to_id, max_bytes=max_bytes)
-    if not all(list(tokens.encode(text)) == encode(text) for text in 2 * token_boundaries.samples(boundary_to_id)):
+    tokens = TokenMemo(
+        _fast(tokenizer), reference=_plain(tokenizer), boundary_to_id=boundary_to_id, max_bytes=max_bytes
+    )
+    if not all(tokens.is_right(text) for text in 2 * token_boundaries.samples(boundary_to_id)):
         logger.info("This tokenizer's ids cannot be composed: prompts are tokenised as a whole")
         return None
     tokens.clear()
     return PromptMemo(online_renderer, model_config, tokens)
+
+
+def _plain(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
+    """The tokenizer as vLLM uses it."""
+
+    def encode(text: str) -> Sequence[int]:
+        ids: Sequence[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    return encode
+
+
+def _fast(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
+    """The same without what transformers does around it, and without offsets: a third faster, and it frees the GIL."""
+    if not tokenizer.is_fast:
+        return _plain(tokenizer)
+    backend = copy.deepcopy(tokenizer.backend_tokenizer)
+    backend.no_truncation()
+    backend.no_padding()
+
+    def encode(text: str) -> Sequence[int]:
+        ids: Sequence[int] = backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        return ids
+
+    return encode
 
 
 class PromptMemo:

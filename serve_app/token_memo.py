@@ -25,6 +25,9 @@ PIECE_OVERHEAD_BYTES = 240
 """Of a piece, beside its ids: key, array and dictionary entry, as measured by tracemalloc."""
 
 
+Encode = Callable[[str], Sequence[int]]
+
+
 class Begun(NamedTuple):
     """A text, and what is known of it."""
 
@@ -55,15 +58,15 @@ class TokenMemo:
 
     Args:
         encode: tokenises a text without adding special tokens.
+        reference: the same, to be compared with.
         boundary_to_id: special tokens, one at least, before which a text can be cut; see `serve_app.token_boundaries`.
         max_bytes: of all pieces together.
 
     """
 
-    def __init__(
-        self, encode: Callable[[str], Sequence[int]], *, boundary_to_id: Mapping[str, int], max_bytes: int
-    ) -> None:
+    def __init__(self, encode: Encode, *, reference: Encode, boundary_to_id: Mapping[str, int], max_bytes: int) -> None:
         self._encode = encode
+        self._reference = reference
         self._num_texts = 0
         self._boundary_ids = frozenset(boundary_to_id.values())
         longest_first = sorted(map(str.encode, boundary_to_id), key=len, reverse=True)
@@ -113,12 +116,16 @@ class TokenMemo:
 
     def _check(self, text: str, composed: "array[int]") -> "array[int]":
         """The ids as they are, whatever was composed."""
-        ids = array("I", self._encode(text))
+        ids = array("I", self._reference(text))
         if ids != composed:
             self.is_exact = False
             self.clear()
             logger.error("The memo gave other token ids than the tokenizer: it is not used any more")
         return ids
+
+    def is_right(self, text: str) -> bool:
+        """Whether the ids are those of the reference."""
+        return self.encode(text) == array("I", self._reference(text))
 
     def snapshot(self) -> dict[str, int | bool]:
         """For operators. Counts only."""
