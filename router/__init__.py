@@ -4,6 +4,7 @@ Rules of this package: standard library and xxhash only. No I/O, no clock, no Ra
 Time and randomness are passed in; one event loop owns a `Router`, so nothing here locks.
 """
 
+from router.block_hasher import BlockHasher
 from router.blocks import hash_blocks, root_hash
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
 from router.funnel import CacheRecord, Funnel, Loss
@@ -29,6 +30,7 @@ from router.types import (
 
 __all__ = [
     "BlockHash",
+    "BlockHasher",
     "BookedRequest",
     "CacheRecord",
     "Exclusion",

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from router import (
+    BlockHasher,
     NoReplicasError,
     Reason,
     Replica,
@@ -72,6 +73,8 @@ class IngressRouter:
         self._settings = RouterSettings.model_validate(routers)
         self._routing = RoutingSettings()
         self._router: Router | None = None
+        self._hasher: BlockHasher
+        """Set with the router, whose block size it has."""
         self._metrics = RouterMetrics()
         self._inbox = Inbox(self._metrics.funnel.on_record)
         self._reader = RequestReader(session_header=SERVE_SESSION_ID)
@@ -213,7 +216,7 @@ class IngressRouter:
     def _decide(self, incoming: Incoming) -> RoutingNote:
         if self._router is None:
             return self._unplaced(NO_REPLICAS)
-        request = incoming.describe(_new_id(), block_size=self._router.cluster.block_size)
+        request = incoming.describe(_new_id(), self._hasher)
         try:
             routed = self._router.choose(request, now=time.monotonic())
         except NoReplicasError:
@@ -251,6 +254,7 @@ class IngressRouter:
         policy = self._make_policy(self._routing.policy)
         router = Router(policy=policy, block_size=block_size, options=self._settings.router_options())
         router.shadows = self._make_shadows()
+        self._hasher = BlockHasher(block_size=block_size)
         return router
 
     def _make_policy(self, name: str) -> Policy:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from router import RequestId, RouteRequest, SessionKey, hash_blocks, root_hash, session_key
+from router import BlockHasher, RequestId, RouteRequest, SessionKey, root_hash, session_key
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, parse_body, session_id_of
 
 TRUNCATED_HEADER = "x-body-truncated"
@@ -44,7 +44,7 @@ class Incoming:
     num_unread_tokens: int
     """Guess at the length of a prompt that could not be read."""
 
-    def describe(self, request_id: RequestId, *, block_size: int) -> RouteRequest:
+    def describe(self, request_id: RequestId, hasher: BlockHasher) -> RouteRequest:
         """As the core takes it."""
         prompt = self.prompt
         if isinstance(prompt, Unreadable):
@@ -55,7 +55,7 @@ class Incoming:
             model=prompt.model,
             tenant="",
             num_prompt_tokens=len(prompt.token_ids),
-            block_hashes=hash_blocks(prompt.token_ids, block_size=block_size, root=root),
+            block_hashes=hasher.hash(prompt.token_ids, root=root),
             session_key=self.session_key,
         )
 

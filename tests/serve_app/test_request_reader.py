@@ -6,7 +6,7 @@ import orjson
 import pytest
 from starlette.datastructures import Headers
 
-from router import RequestId, RouteRequest, hash_blocks, root_hash, session_key
+from router import BlockHasher, RequestId, RouteRequest, hash_blocks, root_hash, session_key
 from serve_app.request_body import Prompt, Unreadable, UnreadableError
 from serve_app.request_reader import TRUNCATED_HEADER, RequestReader
 
@@ -47,7 +47,7 @@ async def described(
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     incoming = await reader.read(content, Headers(headers))
     reason = incoming.prompt if isinstance(incoming.prompt, Unreadable) else None
-    return reason, incoming.describe(RequestId("id"), block_size=BLOCK_SIZE)
+    return reason, incoming.describe(RequestId("id"), BlockHasher(block_size=BLOCK_SIZE))
 
 
 async def test_a_prompt_becomes_block_hashes() -> None:
