@@ -1,4 +1,6 @@
-"""The simulator's cache beside vLLM's own block pool, with several requests under way at a time."""
+"""The simulator's cache beside vLLM's own block pool, with several requests under way at a time; and a router that
+hears the KV events of both.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,14 +17,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from loadtests.replay.kv_events import BlocksRemoved, BlocksStored, KvEvent
 from loadtests.replay.prefix_cache import Block, PrefixCache
 from router import BlockHash, hash_blocks
+from tests.builders import make_replica, make_router
 from tests.loadtests.vllm_cache import VllmCache
 
 BLOCK_SIZE = 2
 MAX_UNDER_WAY = 3
 MAX_TOKENS = 8
 ROOT = BlockHash(1)
+VLLMS, OURS = make_replica(0).replica_id, make_replica(1).replica_id
 
 
 @dataclass
@@ -46,8 +51,12 @@ class TwoCaches(RuleBasedStateMachine):
     @initialize(num_blocks=st.integers(MAX_UNDER_WAY * MAX_TOKENS // BLOCK_SIZE + 1, 20))
     def start(self, num_blocks: int) -> None:
         """Never so many requests that vLLM would have to wait for memory."""
-        self.vllm = VllmCache(num_blocks=num_blocks, block_size=BLOCK_SIZE)
-        self.ours = PrefixCache(capacity_blocks=num_blocks - 1)
+        self.vllm = VllmCache(num_blocks=num_blocks, block_size=BLOCK_SIZE, is_telling=True)
+        self.our_events: list[KvEvent] = []
+        self.ours = PrefixCache(capacity_blocks=num_blocks - 1, events=self.our_events)
+        self.router = make_router(num_replicas=2)
+        for replica_id in (VLLMS, OURS):
+            self.router.on_blocks_cleared(replica_id)
         self.under_way: list[UnderWay] = []
         self.num_begun = 0
         self.vllms_to_our_hash: dict[bytes, BlockHash] = {}
@@ -94,7 +103,8 @@ class TwoCaches(RuleBasedStateMachine):
         hashes = hash_blocks(request.tokens[: request.num_computed], block_size=BLOCK_SIZE, root=ROOT)
         self.vllms_to_our_hash.update(zip(request.vllms.block_hashes, hashes, strict=False))
         self._show_partial()
-        request.blocks += self.ours.store(hashes[len(request.blocks) :])
+        last = request.blocks[-1] if request.blocks else None
+        request.blocks += self.ours.store(hashes[len(request.blocks) :], parent=last)
 
     def _show_partial(self) -> None:
         self.ours.set_partial_blocks(sum(request.num_partial for request in self.under_way))
@@ -105,9 +115,38 @@ class TwoCaches(RuleBasedStateMachine):
         if hasattr(self, "vllm"):
             held = {self.vllms_to_our_hash[block_hash] for block_hash in self.vllm.block_hashes()}
             assert held == self.ours.block_hashes()
+            self._tell_router()
+            self.router.check_integrity()
+            for replica_id in (VLLMS, OURS):
+                assert self.router.cluster.holders.is_exact(replica_id)
+                assert self.router.cluster.holders.num_blocks(replica_id) == len(held)
+            for request in self.under_way:
+                hashes = hash_blocks(request.tokens, block_size=BLOCK_SIZE, root=ROOT)
+                match = self.router.cluster.holders.match(hashes)
+                assert match.blocks_at(VLLMS) == match.blocks_at(OURS) == self.ours.num_held(hashes)
+
+    def _tell_router(self) -> None:
+        """What an adapter does."""
+        from vllm.v1.core.kv_cache_utils import maybe_convert_block_hash
+
+        to_ours = {maybe_convert_block_hash(theirs): ours for theirs, ours in self.vllms_to_our_hash.items()}
+        for event in self.vllm.take_events():
+            block_hashes = [to_ours[each] for each in event.block_hashes]
+            if hasattr(event, "parent_block_hash"):
+                parent = event.parent_block_hash
+                self.router.on_blocks_stored(VLLMS, None if parent is None else to_ours[parent], block_hashes)
+            else:
+                self.router.on_blocks_removed(VLLMS, block_hashes)
+        for each in self.our_events:
+            match each:
+                case BlocksStored():
+                    self.router.on_blocks_stored(OURS, each.parent, each.block_hashes)
+                case BlocksRemoved():
+                    self.router.on_blocks_removed(OURS, each.block_hashes)
+        self.our_events.clear()
 
 
 @pytest.mark.usefixtures("vllm")
 def test_the_simulators_cache_is_vllms() -> None:
-    """Whatever requests do at a time: the same is reused, and the same is held."""
+    """Whatever requests do at a time: the same is reused, the same is held, and a router that hears of it knows."""
     run_state_machine_as_test(TwoCaches, settings=settings(max_examples=60, stateful_step_count=40))
