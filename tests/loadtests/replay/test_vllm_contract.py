@@ -3,6 +3,7 @@ hears the KV events of both.
 """
 
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 import pytest
@@ -79,12 +80,18 @@ class TwoCaches(RuleBasedStateMachine):
     def go_on(self, data: st.DataObject) -> None:
         """Some more of a prompt, or a token of the answer."""
         request = data.draw(st.sampled_from(self.under_way))
-        num_left = len(request.tokens) - request.num_computed
-        if num_left == 0 and len(request.tokens) < MAX_TOKENS:
-            request.tokens.append(data.draw(st.integers(0, 1)))
-            request.vllms.append_output_token_ids(request.tokens[-1])
-            num_left = 1
-        num_tokens = data.draw(st.integers(min(1, num_left), num_left))
+        num_left = self.num_left(request, data.draw(st.integers(0, 1)))
+        self.advance(request, data.draw(st.integers(min(1, num_left), num_left)))
+
+    def num_left(self, request: UnderWay, next_token: int) -> int:
+        """Tokens that can be computed: of the prompt or, after it, the answer's next one."""
+        if request.num_computed == len(request.tokens) < MAX_TOKENS:
+            request.tokens.append(next_token)
+            request.vllms.append_output_token_ids(next_token)
+        return len(request.tokens) - request.num_computed
+
+    def advance(self, request: UnderWay, num_tokens: int) -> None:
+        """Compute so many tokens of a request."""
         assert self.vllm.compute(request.vllms, num_tokens)
         self._compute(request, num_tokens)
 
@@ -92,7 +99,10 @@ class TwoCaches(RuleBasedStateMachine):
     @rule(data=st.data())
     def end(self, data: st.DataObject) -> None:
         """Also in the midst of the prompt."""
-        request = data.draw(st.sampled_from(self.under_way))
+        self.finish(data.draw(st.sampled_from(self.under_way)))
+
+    def finish(self, request: UnderWay) -> None:
+        """A request is over."""
         self.under_way.remove(request)
         self.vllm.end(request.vllms)
         self._show_partial()
@@ -150,3 +160,20 @@ class TwoCaches(RuleBasedStateMachine):
 def test_the_simulators_cache_is_vllms() -> None:
     """Whatever requests do at a time: the same is reused, the same is held, and a router that hears of it knows."""
     run_state_machine_as_test(TwoCaches, settings=settings(max_examples=60, stateful_step_count=40))
+
+
+@pytest.mark.usefixtures("vllm")
+def test_a_router_follows_vllms_events_through_many_evictions() -> None:
+    """The same at length, in so little memory that every request evicts, and blocks are computed twice at a time."""
+    rng, caches = Random(1), TwoCaches()
+    caches.start(MAX_UNDER_WAY * MAX_TOKENS // BLOCK_SIZE + 1)
+    for _ in range(800):
+        if len(caches.under_way) < MAX_UNDER_WAY:
+            caches.begin([rng.randrange(2) for _ in range(rng.randint(1, MAX_TOKENS))])
+        request = rng.choice(caches.under_way)
+        num_left = caches.num_left(request, rng.randrange(2))
+        if num_left and rng.random() < 0.8:
+            caches.advance(request, rng.randint(1, num_left))
+        else:
+            caches.finish(request)
+        caches.they_hold_the_same()
