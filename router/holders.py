@@ -1,20 +1,20 @@
-"""Who is believed to hold which prefix: for each replica an LRU of prompts, over one tree of prefixes.
+"""Who is believed to hold which prefix, over one tree of prefixes.
 
-Whoever uses a prompt uses all of its blocks, so an LRU of blocks need not list blocks: it is a queue of uses, each with
-its prompt's last run. A run belongs to the last use that passed over it. Eviction takes the oldest use and what belongs
-to it, from its end towards its start: leaves before stems, block by block, as vLLM's free-block queue does
-(`KVCacheManager.free` returns a request's blocks in reverse order).
+Of most replicas this is belief: for each a queue of uses (`uses.py`), filled by decisions, corrected by receipts and
+bounded by its KV capacity. Where an engine tells of every block that it stores and evicts, the replica is *exact*: it
+holds what the engine said (`kv_contents.py`), and what was sent there and is outstanding, which is as good as held for
+whoever is queued behind it.
 """
 
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import count
+from collections.abc import Collection, Iterable, Sequence
 from math import ceil
 from typing import NamedTuple
 
-from router.prefix_tree import PrefixTree, Run, Step
+from router.kv_contents import KvContents
+from router.prefix_tree import PrefixTree, Run, Step, agreement
 from router.state import HeldRun
 from router.types import BlockHash, ReplicaId
+from router.uses import Uses
 
 SHARED_FROM_NUM_ENDS = 4
 """So many prompts ending in one block are several requests with a common beginning and short questions; a
@@ -23,6 +23,11 @@ conversation's own turns are seldom that short."""
 
 NARROW_FACTOR = 1.5
 """A prefix for which work has grown is for more replicas at once; for fewer, once they could do so much more of it."""
+
+
+MAX_COPIES_FACTOR = 2
+"""An engine that tells of so many times the blocks that it reported to have is not understood. Twice, not once, because
+it tells of a block when it is scheduled, and what it reported may be rounded or of another tier."""
 
 
 class Placed(NamedTuple):
@@ -66,32 +71,34 @@ class PrefixMatch(NamedTuple):
 
 
 class Holders:
-    """Beliefs, not facts: filled by decisions, corrected by receipts, bounded by each replica's KV capacity."""
+    """Beliefs, not facts, except of replicas that are exact."""
 
     def __init__(self) -> None:
         self._tree = PrefixTree()
-        self._replica_to_uses: dict[ReplicaId, _Uses] = {}
-        self._use_numbers = count(1)
+        self._replica_to_uses: dict[ReplicaId, Uses] = {}
+        self._replica_to_contents: dict[ReplicaId, KvContents] = {}  # of those that are exact
         self._last_match: tuple[Sequence[BlockHash], PrefixMatch] | None = None
 
     def add_replica(self, replica_id: ReplicaId, *, capacity_blocks: int) -> None:
         """Start believing in a replica, or resize it; a smaller capacity evicts the oldest."""
         self._last_match = None
-        uses = self._replica_to_uses.setdefault(replica_id, _Uses(replica_id, self._tree))
+        uses = self._replica_to_uses.setdefault(replica_id, Uses(replica_id, self._tree))
         uses.capacity_blocks = capacity_blocks
-        uses.evict(uses.num_blocks - capacity_blocks)
+        uses.fit()
 
     def remove_replica(self, replica_id: ReplicaId) -> None:
         """Forget everything about a replica."""
         self._last_match = None
+        self._replica_to_contents.pop(replica_id, None)
         uses = self._replica_to_uses.pop(replica_id)
         uses.evict(uses.num_blocks)
 
     def clear(self) -> None:
-        """Forget every prefix, keep the replicas: their caches were reset."""
+        """Forget every prefix, keep the replicas: their caches were reset. Of an exact one, its engine will tell."""
         self._last_match = None
-        for uses in self._replica_to_uses.values():
-            uses.evict(uses.num_blocks)
+        for replica_id, uses in self._replica_to_uses.items():
+            if replica_id not in self._replica_to_contents:
+                uses.evict(uses.num_blocks)
 
     def match(self, block_hashes: Sequence[BlockHash]) -> PrefixMatch:
         """Who holds how much of this prompt. Does not count as a use."""
@@ -116,13 +123,13 @@ class Holders:
             runs = self._tree.grow(fitting)
             if placed is not None:
                 _count(runs, placed)
-            uses.use(runs, next(self._use_numbers))
-            uses.evict(uses.num_blocks - uses.capacity_blocks)
+            uses.use(runs)
+            uses.fit()
 
     def discard_after(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, num_kept: int) -> None:
         """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it."""
         uses = self._replica_to_uses[replica_id]
-        held = min(self.matched_blocks(replica_id, block_hashes), uses.capacity_blocks)
+        held = self.matched_blocks(replica_id, block_hashes)
         self._last_match = None
         if held <= num_kept:
             return
@@ -131,7 +138,7 @@ class Holders:
         while len(runs) > num_spared and not uses.has_child(runs[-1]):
             uses.release(runs.pop())
         if runs:  # what stays was used a moment ago
-            uses.use(runs, next(self._use_numbers))
+            uses.use(runs)
 
     def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
         """Stop believing in the blocks that were used longest ago."""
@@ -158,8 +165,65 @@ class Holders:
             if fitting:
                 runs = self._tree.grow(fitting)
                 runs[-1].num_ends = max(runs[-1].num_ends, run.num_ends)
-                uses.add_oldest(runs, next(self._use_numbers))
-        uses.evict(uses.num_blocks - uses.capacity_blocks)
+                uses.add_oldest(runs)
+        uses.fit()
+
+    def is_exact(self, replica_id: ReplicaId) -> bool:
+        """Whether what is held there is known from its engine."""
+        return replica_id in self._replica_to_contents
+
+    def begin_exact(self, replica_id: ReplicaId, promised: Iterable[Sequence[BlockHash]]) -> None:
+        """The engine has nothing now, and will tell of everything from here on.
+
+        `promised` are here and below the prompts that are outstanding at the replica.
+        """
+        self._last_match = None
+        uses = self._replica_to_uses[replica_id]
+        uses.evict(uses.num_blocks)
+        uses.is_bounded = False
+        contents = self._replica_to_contents[replica_id] = KvContents(uses, self._tree)
+        contents.hold(promised)
+
+    def end_exact(self, replica_id: ReplicaId) -> None:
+        """From now on the replica is believed in like others. What it was known to hold it may still hold."""
+        if self._replica_to_contents.pop(replica_id, None) is not None:
+            self._last_match = None
+            uses = self._replica_to_uses[replica_id]
+            uses.is_bounded = True
+            uses.fit()
+
+    def store(self, replica_id: ReplicaId, parent: BlockHash | None, block_hashes: Sequence[BlockHash]) -> None:
+        """An engine stored these blocks, each on top of the one before. Means nothing unless the replica is exact.
+
+        More blocks than could be in its memory cannot be true, so they end its being exact.
+        """
+        contents = self._replica_to_contents.get(replica_id)
+        if contents is None or not block_hashes:
+            return
+        self._last_match = None
+        contents.store(parent, block_hashes)
+        if contents.num_copies > MAX_COPIES_FACTOR * self._replica_to_uses[replica_id].capacity_blocks:
+            self.end_exact(replica_id)
+
+    def remove(
+        self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], promised: Iterable[Sequence[BlockHash]]
+    ) -> None:
+        """An engine evicted these blocks. Means nothing unless the replica is exact."""
+        contents = self._replica_to_contents.get(replica_id)
+        if contents is not None:
+            self._last_match = None
+            contents.remove(block_hashes, list(promised))
+
+    def keep_stored(
+        self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], promised: Iterable[Sequence[BlockHash]]
+    ) -> None:
+        """A prompt is not outstanding at an exact replica any more: of it, only what the engine has is held, and what
+        others promise.
+        """
+        if block_hashes:
+            num_stored = self._replica_to_contents[replica_id].num_stored(block_hashes)
+            num_promised = max((agreement(other, block_hashes, 0) for other in promised if other), default=0)
+            self.discard_after(replica_id, block_hashes, num_kept=max(num_stored, num_promised))
 
     def scale_work(self, factor: float) -> None:
         """Follow `Fading` into a new epoch."""
@@ -175,109 +239,21 @@ class Holders:
         self._tree.check_integrity()
         for uses in self._replica_to_uses.values():
             uses.check_integrity()
+        for contents in self._replica_to_contents.values():
+            contents.check_integrity()
 
-
-class _Use(NamedTuple):
-    number: int
-    last_run: Run
-
-
-class _Uses:
-    """One replica's uses, oldest first. Those whose runs all belong to later uses by now are passed over."""
-
-    def __init__(self, replica_id: ReplicaId, tree: PrefixTree) -> None:
-        self._replica_id = replica_id
-        self._tree = tree
-        self._queue: deque[_Use] = deque()
-        self._compact_at = 64
-        self.capacity_blocks = 0
-        self.num_blocks = 0
-
-    def use(self, runs: Sequence[Run], number: int) -> None:
-        """A prompt of these runs was used now."""
-        for run in runs:
-            if self._replica_id not in run.holder_to_use:
-                self.num_blocks += len(run)
-            run.holder_to_use[self._replica_id] = number
-        self._queue.append(_Use(number, runs[-1]))
-        self._compact()
-
-    def add_oldest(self, runs: Sequence[Run], number: int) -> None:
-        """A prompt was used before all others; what of it later ones used stays theirs."""
-        new = [run for run in runs if self._replica_id not in run.holder_to_use]
-        for run in new:
-            run.holder_to_use[self._replica_id] = number
-            self.num_blocks += len(run)
-        if new:
-            self._queue.appendleft(_Use(number, new[-1]))
-
-    def evict(self, num_blocks: int) -> None:
-        """Release the blocks that were used longest ago."""
-        num_left = min(num_blocks, self.num_blocks)
-        while num_left > 0:
-            number, run = self._queue.popleft()
-            while num_left > 0 and run.holder_to_use.get(self._replica_id) == number:
-                if len(run) > num_left:
-                    run = self._shorten(run, num_left)
-                    num_left = 0
-                else:
-                    num_left -= len(run)
-                    run = self.release(run)
-            if run.holder_to_use.get(self._replica_id) == number:
-                self._queue.appendleft(_Use(number, run))
-
-    def release(self, run: Run) -> Run:
-        """Hold the run no more; returns its parent."""
-        assert run.parent is not None
-        self.num_blocks -= len(run)
-        self._tree.release(run, self._replica_id)
-        return run.parent
-
-    def has_child(self, run: Run) -> bool:
-        """Whether something held builds on the run."""
-        return any(self._replica_id in child.holder_to_use for child in run.children.values())
-
-    def runs(self) -> Iterator[Run]:
-        """What is held, in the order in which it would be evicted."""
-        for number, last_run in self._queue:
-            run = last_run
-            while run.holder_to_use.get(self._replica_id) == number:
-                yield run
-                assert run.parent is not None
-                run = run.parent
-
-    def _shorten(self, run: Run, num_blocks: int) -> Run:
-        """Release the last blocks of a run; returns the run that is left."""
-        if len(run.holder_to_use) > 1:  # others hold all of it
-            upper = self._tree.split(run, len(run) - num_blocks)
-            self.release(run)
-            return upper
-        del run.hashes[-num_blocks:]
-        run.num_ends = 0
-        self.num_blocks -= num_blocks
-        return run
-
-    def _compact(self) -> None:
-        """Drop uses to which nothing belongs any more, once they are the larger part."""
-        if len(self._queue) < self._compact_at:
-            return
-        kept = [use for use in self._queue if use.last_run.holder_to_use.get(self._replica_id) == use.number]
-        self._queue = deque(kept)
-        self._compact_at = max(64, 2 * len(kept))
-
-    def check_integrity(self) -> None:
-        held = [run for run in self._tree.runs() if self._replica_id in run.holder_to_use]
-        assert self.num_blocks == sum(map(len, held)), f"{self.num_blocks} blocks counted, {sum(map(len, held))} held"
-        assert self.num_blocks <= self.capacity_blocks, f"{self.num_blocks} blocks, capacity {self.capacity_blocks}"
-        listed = list(map(id, self.runs()))
-        assert len(listed) == len(set(listed)), "a run would be evicted twice"
-        assert set(listed) == set(map(id, held)), "runs are held that would never be evicted"
+    def check_exact(self, replica_id: ReplicaId, promised: Iterable[Sequence[BlockHash]]) -> None:
+        """Assert that an exact replica holds nothing but what is stored or promised."""
+        known = set(self._replica_to_contents[replica_id].stored()).union(*promised)
+        held = {each for run in self._replica_to_uses[replica_id].runs() for each in run.hashes}
+        assert held <= known, f"{len(held - known)} blocks are held, and neither stored nor promised"
 
 
 def _count(runs: Sequence[Run], placed: Placed) -> None:
     """A new prompt of these runs. A prefix is for as many replicas as its work would fill to the mean."""
     runs[-1].num_ends += 1
     for run in runs:
+        run.is_prompt = True
         run.work += placed.work
         num_replicas = run.work / placed.mean_work if placed.mean_work else 0.0
         narrowed = min(run.fan_out, ceil(NARROW_FACTOR * num_replicas))
@@ -286,11 +262,19 @@ def _count(runs: Sequence[Run], placed: Placed) -> None:
 
 def _shared_blocks(steps: Sequence[Step]) -> int:
     """Down to where, seen from the prompt's own end, other prompts first part from it or end in great number."""
-    has_own_child = False  # the next run on the prompt's own path is one of the children
+    own_child = None
     for step in reversed(steps):
         if not step.is_whole:
-            return step.end  # another prompt goes on from here
-        if len(step.run.children) > has_own_child or step.run.num_ends >= SHARED_FROM_NUM_ENDS:
+            if step.run.is_prompt:
+                return step.end  # another prompt goes on from here
+        elif step.run.num_ends >= SHARED_FROM_NUM_ENDS or _has_other_prompt(step.run, own_child):
             return step.end
-        has_own_child = True
+        own_child = step.run
     return 0
+
+
+def _has_other_prompt(run: Run, own_child: Run | None) -> bool:
+    """Whether a prompt goes on from a run otherwise than by this child."""
+    return len(run.children) > (own_child is not None) and any(
+        child.is_prompt and child is not own_child for child in run.children.values()
+    )

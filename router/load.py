@@ -5,14 +5,14 @@ comes.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
 from router.load_table import LoadTable, ReplicaLoad
 from router.progress import Progress
 from router.state import BookedRequest, ProgressState
-from router.types import ReplicaId, RequestId, Reservation
+from router.types import BlockHash, ReplicaId, RequestId, Reservation
 
 
 @dataclass(slots=True)
@@ -162,6 +162,10 @@ class LoadBook:
         """The reservation of an outstanding request; None if it is not booked."""
         claim = self._claims.get(request_id)
         return None if claim is None else claim.reservation
+
+    def prompts(self, replica_id: ReplicaId) -> Iterator[Sequence[BlockHash]]:
+        """The blocks of every prompt outstanding at a replica."""
+        return (self._claims[each].reservation.request.block_hashes for each in self._desks[replica_id].requests)
 
     def withdraw(self, request_id: RequestId) -> Reservation | None:
         """Take a reservation back, because its request is elsewhere; it may be booked again.

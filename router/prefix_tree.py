@@ -10,13 +10,13 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from router.types import BlockHash, ReplicaId
+from router.types import ReplicaId
 
 
 class Run:
     """Consecutive blocks with the same holders. Held at a replica only if its parent is."""
 
-    __slots__ = ("children", "fan_out", "hashes", "holder_to_use", "num_ends", "parent", "work")
+    __slots__ = ("children", "fan_out", "hashes", "holder_to_use", "is_prompt", "num_ends", "parent", "work")
 
     def __init__(self, hashes: "array[int]", parent: "Run | None") -> None:
         self.hashes = hashes
@@ -31,6 +31,8 @@ class Run:
         """Recent work of all prompts that begin with this run, as `Fading` stores it."""
         self.fan_out = 1
         """How many replicas that work is for."""
+        self.is_prompt = True
+        """Whether a prompt begins with this run. If not, an engine told of it: an answer, as a rule."""
 
     def __len__(self) -> int:
         return len(self.hashes)
@@ -52,7 +54,7 @@ class PrefixTree:
     def __init__(self) -> None:
         self._root = Run(array("Q"), None)
 
-    def path(self, block_hashes: Sequence[BlockHash]) -> list[Step]:
+    def path(self, block_hashes: Sequence[int]) -> list[Step]:
         """The runs that begin like the prompt, from its start on. Only the last one may be there in part."""
         steps = []
         run, end, num_blocks = self._root, 0, len(block_hashes)
@@ -61,14 +63,14 @@ class PrefixTree:
             if child is None:
                 break
             start, run = end, child
-            end += _agreement(run.hashes, block_hashes, start)
+            end += agreement(run.hashes, block_hashes, start)
             is_whole = end - start == len(run)
             steps.append(Step(run, end, is_whole))
             if not is_whole:
                 break
         return steps
 
-    def grow(self, block_hashes: Sequence[BlockHash]) -> list[Run]:
+    def grow(self, block_hashes: Sequence[int]) -> list[Run]:
         """The runs that are exactly this prompt, made where they are missing; the new one has no holder yet."""
         steps = self.path(block_hashes)
         runs = [step.run for step in steps]
@@ -89,7 +91,7 @@ class PrefixTree:
         assert run.parent is not None
         upper = Run(run.hashes[:num_blocks], run.parent)
         upper.holder_to_use = dict(run.holder_to_use)
-        upper.work, upper.fan_out = run.work, run.fan_out
+        upper.work, upper.fan_out, upper.is_prompt = run.work, run.fan_out, run.is_prompt
         run.parent.children[upper.hashes[0]] = upper
         run.hashes = run.hashes[num_blocks:]
         run.parent = upper
@@ -103,6 +105,18 @@ class PrefixTree:
             assert not run.children, "a run that nobody holds has children"
             assert run.parent is not None
             del run.parent.children[run.hashes[0]]
+            del run.hashes[:]  # whoever still refers to it does so for its parent
+
+    def prefix(self, run: Run, num_blocks: int) -> "array[int]":
+        """All blocks from the prompts' start to the first `num_blocks` of this run."""
+        stretches = [run.hashes[:num_blocks]]
+        while run.parent is not None:
+            run = run.parent
+            stretches.append(run.hashes)
+        prefix = array("Q")
+        for stretch in reversed(stretches):
+            prefix.extend(stretch)
+        return prefix
 
     def is_root(self, run: Run) -> bool:
         """Whether this is the start of all prompts, which has no blocks and no holders."""
@@ -129,7 +143,7 @@ class PrefixTree:
                 assert not missing, f"{missing} hold a run and not its parent"
 
 
-def _agreement(hashes: "array[int]", block_hashes: Sequence[BlockHash], start: int) -> int:
+def agreement(hashes: Sequence[int], block_hashes: Sequence[int], start: int) -> int:
     """How many of a run's blocks the prompt has from `start` on. Equal hash means equal prefix: search by halves."""
     low, high = 0, min(len(hashes), len(block_hashes) - start)
     if hashes[high - 1] == block_hashes[start + high - 1]:

@@ -4,7 +4,7 @@ Driven from outside: `set_replicas`, `choose`, then what the replicas and the ot
 Ray Serve, the simulator and the tests all drive this same object.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from router.ring import Ring
 from router.seen import Seen
 from router.shadow import Shadow
 from router.state import ReplicaState
-from router.types import Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
+from router.types import BlockHash, Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
 
 
 class Routed(NamedTuple):
@@ -162,7 +162,9 @@ class Router:
             return
         if reservation.replica_id != replica_id:
             self.health.connection_failed(reservation.replica_id, now=now)
-            self._discard_uncomputed(self.cluster.load.withdraw(request_id))
+            uncomputed = self.cluster.load.withdraw(request_id)
+            if not self._keep_stored(reservation):
+                self._discard_uncomputed(uncomputed)
             if not self._book_at(replica_id, reservation.request, now=now):
                 self._known.pop(request_id, None)
         self.cluster.load.arrived(request_id, now=now)
@@ -206,15 +208,53 @@ class Router:
         self._known.pop(request_id, None)
         reservation = self.cluster.load.reservation(request_id)
         uncomputed = self.cluster.load.finished(request_id, now=now)
+        if self._keep_stored(reservation):
+            return
         self._discard_uncomputed(uncomputed)
         if uncomputed is None:
             self._hold_computed(reservation)
 
     def on_caches_reset(self) -> None:
-        """Every engine dropped its cached prefixes."""
+        """Every engine dropped its cached prefixes. One whose replica is exact tells so itself, if it could."""
         for replica in self.cluster.members:
             self._seen.on_gone(self.cluster.holders.export(replica.replica_id))
         self.cluster.holders.clear()
+
+    def on_blocks_stored(
+        self, replica_id: ReplicaId, parent: BlockHash | None, block_hashes: Sequence[BlockHash]
+    ) -> None:
+        """KV event: an engine has a chain of full blocks on top of `parent`, or from the start if that is None.
+
+        KV events change nothing unless the replica is exact, so that they need not be held back for one that is not. A
+        block may be stored several times; it is there until it was removed as often. One whose parent is not there
+        cannot be reused, and is held from when the parent is.
+        """
+        self.cluster.holders.store(replica_id, parent, block_hashes)
+
+    def on_blocks_removed(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> None:
+        """KV event: an engine evicted blocks; those of one message together are cheaper than one by one.
+
+        Unknown ones are ignored. What builds on an evicted block is not held either, until the block is back.
+        """
+        if self.cluster.holders.is_exact(replica_id):
+            self.cluster.holders.remove(replica_id, block_hashes, self.cluster.load.prompts(replica_id))
+
+    def on_blocks_cleared(self, replica_id: ReplicaId) -> None:
+        """KV event, or a stream's beginning: an engine has no blocks now, and all its events will be told from here on.
+
+        The replica is exact from now on: nothing is believed of it but what its engine stored and did not remove, and
+        what was sent there and is not over. A snapshot is this and then the blocks.
+        """
+        if replica_id in self.cluster.load:
+            self._seen.on_gone(self.cluster.holders.export(replica_id))
+            self.cluster.holders.begin_exact(replica_id, self.cluster.load.prompts(replica_id))
+
+    def on_events_lost(self, replica_id: ReplicaId) -> None:
+        """An engine's events are missing, or come no more. Until it is cleared, its replica is believed in by receipts.
+
+        What it was known to hold is where that belief starts.
+        """
+        self.cluster.holders.end_exact(replica_id)
 
     def expire(self, *, now: float) -> int:
         """Give up on reservations without a sign of life for too long; returns how many."""
@@ -242,13 +282,17 @@ class Router:
         if state.replica_id not in self.cluster.load:
             return
         self._fade(now=now)
-        self.cluster.holders.adopt(state.replica_id, state.held)
-        load = self.cluster.load
+        load, holders = self.cluster.load, self.cluster.holders
+        is_exact = holders.is_exact(state.replica_id)
+        if not is_exact:
+            holders.adopt(state.replica_id, state.held)
         own = load[state.replica_id]
         recent_tokens = max(own.recent_tokens, state.recent_tokens)
         recent_requests = max(own.recent_requests, state.recent_requests)
         for booked in state.booked:
             load.adopt(booked, now=now)
+            if is_exact:
+                self._hold_computed(load.reservation(booked.reservation.request.request_id))
         load.adopt_progress(state.replica_id, state.progress, now=now)
         # Of the recent work, what was booked is a part.
         load.add_recent(
@@ -307,7 +351,7 @@ class Router:
         if reservation.is_by_ring:
             found_tokens = max(0, cached_tokens - prompt_tokens + reservation.pending_tokens)
             self.cluster.ring_prior.learn(unknown_tokens=reservation.pending_tokens, found_tokens=found_tokens)
-        if reservation.is_computed:
+        if reservation.is_computed and not self.cluster.holders.is_exact(reservation.replica_id):
             self._correct(reservation, cached_tokens)
         self._hold_computed(reservation)
         self._seen.on_computed(reservation.request.block_hashes)
@@ -323,6 +367,20 @@ class Router:
             self.cluster.holders.discard_after(
                 reservation.replica_id, reservation.request.block_hashes, num_kept=reservation.num_held_blocks
             )
+
+    def _keep_stored(self, reservation: Reservation | None) -> bool:
+        """Of a request that is over or elsewhere, an exact replica holds what its engine stored of it.
+
+        Returns False if the replica is not exact.
+        """
+        if reservation is None or not self.cluster.holders.is_exact(reservation.replica_id):
+            return False
+        self.cluster.holders.keep_stored(
+            reservation.replica_id,
+            reservation.request.block_hashes,
+            self.cluster.load.prompts(reservation.replica_id),
+        )
+        return True
 
     def _correct(self, reservation: Reservation, cached_tokens: int) -> None:
         """Where the engine reused less than we believed, it evicts earlier than we do; catch up with it.
@@ -344,3 +402,6 @@ class Router:
         self.cluster.holders.check_integrity()
         self._seen.check_integrity()
         assert all(load.reservation(each) is not None for each in self._known), "known of requests that are over"
+        for replica in self.cluster.members:
+            if self.cluster.holders.is_exact(replica.replica_id):
+                self.cluster.holders.check_exact(replica.replica_id, load.prompts(replica.replica_id))

@@ -51,6 +51,13 @@ def replay(  # noqa: PLR0913  one for each option
     change: Annotated[
         list[str] | None, typer.Option(help="join, leave or crash of a rank, as crash:3@120; may be repeated.")
     ] = None,
+    kv_events: Annotated[
+        bool,
+        typer.Option("--kv-events", help="Engines tell of every block they store and evict; routers know, not guess."),
+    ] = False,
+    told_kv_tokens: Annotated[
+        int | None, typer.Option(callback=at_least(1), help="KV cache that routers are told of, if not the true one.")
+    ] = None,
     jobs: Annotated[int, typer.Option(callback=at_least(1), help="Processes.")] = NUM_CORES,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every number there.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
@@ -78,6 +85,8 @@ def replay(  # noqa: PLR0913  one for each option
             ttft_limit_s=ttft_limit,
             engine=EngineOptions(kv_capacity_tokens=kv_tokens),
             changes=tuple(map(read_change, change or ())),
+            is_telling=kv_events,
+            told_kv_tokens=told_kv_tokens,
         )
         with progress(num_runs(experiment)) as on_done:
             comparison = compare(experiment, num_jobs=jobs, on_done=on_done)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import count
 
+from loadtests.replay.kv_events import KvEvent
 from loadtests.replay.prefix_cache import Block, PrefixCache
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
@@ -51,6 +52,10 @@ class _Prompt:
     """Those that are full."""
 
     @property
+    def last_block(self) -> Block | None:
+        return self.blocks[-1] if self.blocks else None
+
+    @property
     def tokens_left(self) -> int:
         return self.request.num_prompt_tokens - self.computed_tokens
 
@@ -67,7 +72,8 @@ class Engine:
         self._options = options
         self._block_size = block_size
         # vLLM keeps a block for itself: `BlockPool.null_block`.
-        self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size - 1)
+        self._kv_events: list[KvEvent] = []
+        self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size - 1, events=self._kv_events)
         self._partial_tokens = 0  # computed ones that fill no block yet, of all running requests
         self._host = PrefixCache(capacity_blocks=options.host_capacity_tokens // block_size)
         self._prompts: deque[_Prompt] = deque()
@@ -115,6 +121,12 @@ class Engine:
         self._in_step_tokens = self._in_step_loaded_tokens = 0
         return (*self._first_tokens(), *self._last_tokens())
 
+    def take_kv_events(self) -> tuple[KvEvent, ...]:
+        """What was stored and evicted since the last time."""
+        events = tuple(self._kv_events)
+        self._kv_events.clear()
+        return events
+
     def pending_tokens(self) -> int:
         """Prompt tokens not yet computed; of a request that was not begun, those that are not cached now."""
         return self._in_step_tokens + sum(
@@ -158,7 +170,7 @@ class Engine:
             num_held = min(self.cache.num_held(block_hashes), prompt.cached_tokens // self._block_size)
             prompt.blocks = self.cache.reuse(block_hashes[:num_held])
             loaded = block_hashes[num_held : prompt.cached_tokens // self._block_size]
-            prompt.blocks += self.cache.store(loaded)
+            prompt.blocks += self.cache.store(loaded, parent=prompt.last_block)
             self._in_step_loaded_tokens += len(loaded) * self._block_size
         chunk_tokens = min(budget_tokens, prompt.tokens_left)
         prompt.computed_tokens += chunk_tokens
@@ -178,7 +190,7 @@ class Engine:
         """Compute so many tokens, which complete these blocks."""
         self._partial_tokens += num_tokens - len(block_hashes) * self._block_size
         self._show_partial()
-        prompt.blocks += self.cache.store(block_hashes)
+        prompt.blocks += self.cache.store(block_hashes, parent=prompt.last_block)
 
     def _finish(self, prompt: _Prompt) -> None:
         num_answer_blocks = prompt.final_tokens // self._block_size - len(prompt.blocks)

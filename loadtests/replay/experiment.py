@@ -38,6 +38,10 @@ class Experiment:
     ttft_limit_s: float
     engine: EngineOptions = field(default_factory=EngineOptions)
     changes: tuple[MembershipChange, ...] = ()
+    is_telling: bool = False
+    """Whether engines send KV events."""
+    told_kv_tokens: int | None = None
+    """The KV capacity that routers are told; None for the true one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +146,8 @@ def run_case(experiment: Experiment, case: Case) -> Outcome:
         engine=experiment.engine,
         delay_s=experiment.delay_s,
         changes=experiment.changes,
+        is_telling=experiment.is_telling,
+        told_kv_tokens=experiment.told_kv_tokens,
         is_closed_loop=asked.is_closed_loop,
         is_asking=False,
         sample_s=None,

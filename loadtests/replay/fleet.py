@@ -43,6 +43,8 @@ class Fleet:
         agenda: where their steps and heartbeats are planned.
         heartbeat_s: how often each says what it has.
         send: takes what they say.
+        is_telling: whether they send KV events too.
+        told_kv_tokens: the KV capacity that routers are told each has; None for the true one.
 
     """
 
@@ -54,12 +56,16 @@ class Fleet:
         agenda: Agenda,
         heartbeat_s: float,
         send: Callable[[Batch], None],
+        is_telling: bool = False,
+        told_kv_tokens: int | None = None,
     ) -> None:
         self._options = options
         self._block_size = block_size
         self._agenda = agenda
         self._heartbeat_s = heartbeat_s
         self._send = send
+        self._is_telling = is_telling
+        self._told_kv_tokens = told_kv_tokens or options.reusable_tokens
         self._numbers = count()
         self._everyone: dict[ReplicaId, ReplicaProcess] = {}
         self._running: dict[ReplicaId, ReplicaProcess] = {}
@@ -71,10 +77,14 @@ class Fleet:
         """A new replica, with an id of its own; the first ones are numbered as they join."""
         replica_id = ReplicaId(f"replica-{next(self._numbers)}")
         process = ReplicaProcess(
-            replica_id, Engine(self._options, block_size=self._block_size), self._agenda, self._send
+            replica_id,
+            Engine(self._options, block_size=self._block_size),
+            self._agenda,
+            self._send,
+            is_telling=self._is_telling,
         )
         self._everyone[replica_id] = self._running[replica_id] = process
-        self.members += (Replica(replica_id, rank, self._options.reusable_tokens),)
+        self.members += (Replica(replica_id, rank, self._told_kv_tokens),)
         self._agenda.after(first_beat_s, partial(self._beat, process))
 
     def leave(self, rank: int, *, known_after_s: float) -> None:

@@ -7,6 +7,7 @@ A contract test runs it beside vLLM's own.
 from collections import OrderedDict
 from collections.abc import KeysView, Sequence
 
+from loadtests.replay.kv_events import BlocksRemoved, BlocksStored, KvEvent
 from router import BlockHash
 
 
@@ -30,14 +31,20 @@ class PrefixCache:
 
     No request is refused: where more is in use than fits, nothing else is held. Evicted is what was released first,
     of one request the deepest first; thus leaves go before stems.
+
+    Args:
+        capacity_blocks: of memory.
+        events: where it is told what was stored and evicted, if anybody wants to know.
+
     """
 
-    def __init__(self, *, capacity_blocks: int) -> None:
+    def __init__(self, *, capacity_blocks: int, events: list[KvEvent] | None = None) -> None:
         self._capacity_blocks = capacity_blocks
         self._hash_to_blocks: dict[BlockHash, list[Block]] = {}  # oldest first
         self._evictable: OrderedDict[Block, None] = OrderedDict()  # next first
         self._num_blocks = 0
         self._num_partial_blocks = 0
+        self._events = events
 
     def __len__(self) -> int:
         return len(self._hash_to_blocks)
@@ -62,13 +69,15 @@ class PrefixCache:
             block.num_users += 1
         return blocks
 
-    def store(self, block_hashes: Sequence[BlockHash]) -> list[Block]:
-        """Use blocks of one's own for what was computed; evicts what no longer fits."""
+    def store(self, block_hashes: Sequence[BlockHash], *, parent: Block | None = None) -> list[Block]:
+        """Use blocks of one's own for what was computed on top of `parent`; evicts what no longer fits."""
         blocks = [Block(block_hash) for block_hash in block_hashes]
         for block in blocks:
             self._hash_to_blocks.setdefault(block.block_hash, []).append(block)
         self._num_blocks += len(blocks)
         self._evict()
+        if self._events is not None and blocks:
+            self._events.append(BlocksStored(None if parent is None else parent.block_hash, tuple(block_hashes)))
         return blocks
 
     def set_partial_blocks(self, num_blocks: int) -> None:
@@ -92,6 +101,7 @@ class PrefixCache:
         self.release(blocks)
 
     def _evict(self) -> None:
+        evicted = []
         while self._evictable and self._num_blocks + self._num_partial_blocks > self._capacity_blocks:
             block, _ = self._evictable.popitem(last=False)
             same = self._hash_to_blocks[block.block_hash]
@@ -99,3 +109,6 @@ class PrefixCache:
             if not same:
                 del self._hash_to_blocks[block.block_hash]
             self._num_blocks -= 1
+            evicted.append(block.block_hash)
+        if self._events is not None and evicted:
+            self._events.append(BlocksRemoved(tuple(evicted)))

@@ -8,6 +8,7 @@ from operator import add
 
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine
+from loadtests.replay.kv_events import KvEventBatch, KvEventReader
 from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled, Receipt
 from loadtests.replay.trace import TraceRequest
 from router import CacheRecord, Replica, ReplicaId, RequestId, Router
@@ -43,15 +44,26 @@ class ReplicaProcess:
         engine: its own.
         agenda: where its steps are planned.
         send: takes each batch; it is as good as the truth, because it is called when things happen.
+        is_telling: whether KV events are sent too.
 
     """
 
-    def __init__(self, replica_id: ReplicaId, engine: Engine, agenda: Agenda, send: Callable[[Batch], None]) -> None:
+    def __init__(
+        self,
+        replica_id: ReplicaId,
+        engine: Engine,
+        agenda: Agenda,
+        send: Callable[[Batch], None],
+        *,
+        is_telling: bool = False,
+    ) -> None:
         self.replica_id = replica_id
         self.engine = engine
         self._agenda = agenda
         self._send = send
+        self._is_telling = is_telling
         self._numbers = count(1)
+        self._kv_numbers = count(1)
         self._outstanding: dict[RequestId, int] = {}  # prompt tokens that had a first output; in order of arrival
         self._stretch: _Stretch | None = None
 
@@ -95,6 +107,10 @@ class ReplicaProcess:
             return  # it was cut short, or the replica crashed
         self.engine.skip_steps(stretch.num_steps - 1)
         outputs = self.engine.finish_step()
+        kv_events = self.engine.take_kv_events()
+        if kv_events and self._is_telling:  # before the outputs, as vLLM does
+            told = KvEventBatch(next(self._kv_numbers), kv_events)
+            self._send(Batch(self.replica_id, next(self._numbers), kv_events=told))
         if outputs:
             for each in outputs:
                 if isinstance(each, Finished):
@@ -123,6 +139,7 @@ class RouterProcess:
         self.router = router
         self._on_record = on_record
         self._replica_to_number: dict[ReplicaId, int] = {}
+        self._replica_to_reader: dict[ReplicaId, KvEventReader] = {}
 
     def on_batch(self, batch: Batch, *, now: float) -> None:
         """From a replica. Receipts hold whenever they come; an overtaken list of requests does not."""
@@ -134,6 +151,9 @@ class RouterProcess:
                     self._on_prefilled(receipt, now=now)
                 case Finished():
                     self.router.on_finished(receipt.request_id, now=now)
+        if batch.kv_events is not None:
+            reader = self._replica_to_reader.setdefault(batch.replica_id, KvEventReader(batch.replica_id, self.router))
+            reader.read(batch.kv_events)
         self.router.on_heard(batch.replica_id, is_serving=True, now=now)
         newest = self._replica_to_number.get(batch.replica_id, 0)
         if batch.outstanding is not None and batch.number >= newest:

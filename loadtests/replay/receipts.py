@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from loadtests.replay.kv_events import KvEventBatch
 from router import ReplicaId, RequestId
 
 
@@ -42,3 +43,4 @@ class Batch:
     receipts: tuple[Receipt, ...] = ()
     outstanding: Mapping[RequestId, int] | None = None
     """In a heartbeat: every request that is here, with its prompt tokens that had a first output."""
+    kv_events: KvEventBatch | None = None

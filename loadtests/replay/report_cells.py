@@ -23,9 +23,11 @@ def headline(comparison: Comparison) -> str:
     experiment, bounds = comparison.experiment, comparison.bounds[0]
     routers = "1 router" if experiment.num_routers == 1 else f"{experiment.num_routers} routers"
     loop = ", closed loop" if bounds.is_closed_loop else ""
+    told = "" if experiment.told_kv_tokens is None else f" (routers are told {experiment.told_kv_tokens:,})"
+    events = ", KV events" if experiment.is_telling else ""
     return (
         f"{experiment.workload.trace.name}, {bounds.num_requests:,} requests{loop}: {experiment.num_replicas} replicas "
-        f"of {experiment.engine.kv_capacity_tokens:,} KV tokens, {routers}, messages "
+        f"of {experiment.engine.kv_capacity_tokens:,} KV tokens{told}, {routers}{events}, messages "
         f"{experiment.delay_s * 1000:g} ms late, seeds {', '.join(map(str, experiment.seeds))}"
     )
 

@@ -1,7 +1,7 @@
 """All of it together: requests reach the routers in turn, as HAProxy hands them out, and messages travel."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, cycle
 from random import Random
@@ -46,6 +46,10 @@ class Scenario:
     replicas: ReplicaSettings = field(default_factory=ReplicaSettings)
     engine: EngineOptions = field(default_factory=EngineOptions)
     sharing: Sharing = Sharing.ALL
+    is_telling: bool = False
+    """Whether engines tell of every block that they store and evict, so that routers need not believe."""
+    told_kv_tokens: int | None = None
+    """The KV capacity that routers are told each replica has; None for the true one."""
     delay_s: float = 0.005
     """How long a message travels."""
     faults: tuple[Fault, ...] = ()
@@ -95,6 +99,8 @@ class Simulation:
             agenda=self._agenda,
             heartbeat_s=scenario.replicas.heartbeat_s,
             send=self._on_batch,
+            is_telling=scenario.is_telling,
+            told_kv_tokens=scenario.told_kv_tokens,
         )
         self._found = Findings()
         self._followers: dict[int, list[int]] = {}
@@ -215,7 +221,7 @@ class Simulation:
 
     def _only_own(self, batch: Batch, router: RouterProcess) -> Batch:
         own = tuple(each for each in batch.receipts if self._found.sent[each.request_id].router_name == router.name)
-        return Batch(batch.replica_id, batch.number, own, batch.outstanding)
+        return replace(batch, receipts=own)
 
     def _start_router(self, index: int) -> RouterProcess:
         name = f"router-{index}"

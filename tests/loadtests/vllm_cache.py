@@ -11,10 +11,11 @@ class VllmCache:
     Args:
         num_blocks: with vLLM's null block.
         block_size: in tokens.
+        is_telling: whether it keeps KV events, to be taken.
 
     """
 
-    def __init__(self, *, num_blocks: int, block_size: int) -> None:
+    def __init__(self, *, num_blocks: int, block_size: int, is_telling: bool = False) -> None:
         import torch
         from vllm.utils.hashing import sha256
         from vllm.v1.core.kv_cache_manager import KVCacheManager
@@ -29,6 +30,7 @@ class VllmCache:
             max_model_len=num_blocks * block_size,
             scheduler_block_size=block_size,
             hash_block_size=block_size,
+            enable_kv_cache_events=is_telling,
         )
 
     def begin(self, name: str, prompt: tuple[int, ...]) -> Any:
@@ -58,6 +60,10 @@ class VllmCache:
         from vllm.v1.core.kv_cache_utils import get_block_hash
 
         return {get_block_hash(key) for key in self._manager.block_pool.cached_block_hash_to_block._cache}
+
+    def take_events(self) -> list[Any]:
+        """Its KV events since the last time."""
+        return self._manager.take_events()
 
     def ask(self, question: Question, answer: tuple[int, ...]) -> Served:
         """A whole request while nothing else is served."""

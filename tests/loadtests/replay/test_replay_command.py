@@ -69,6 +69,20 @@ def test_a_run_is_a_function_of_its_options(tmp_path: Path, conversations: Path)
     assert first["outcomes"] == second["outcomes"]
 
 
+def test_engines_that_tell_need_no_true_capacity(tmp_path: Path, conversations: Path) -> None:
+    """With KV events, routers that are told of a good half of the memory decide as ever; without, they do not."""
+
+    def hit_rates(*options: str) -> float:
+        output, content = run(tmp_path, str(conversations), "--policy", "prefix_affinity", "--sweep", "1", *options)
+        assert ("KV events" in output) == ("--kv-events" in options)
+        assert ("routers are told 11,000" in output) == ("11000" in options)
+        return sum(each["summary"]["hit_rate"] for each in content["outcomes"])
+
+    told = ("--told-kv-tokens", "11000")
+    assert hit_rates("--kv-events", *told) == hit_rates("--kv-events")
+    assert hit_rates(*told) != hit_rates()
+
+
 def test_loads_are_swept(tmp_path: Path, conversations: Path) -> None:
     """The main load stays the first; a higher one waits longer."""
     _, content = run(tmp_path, str(conversations), "--policy", "least_loaded", "--sweep", "0.1,2")

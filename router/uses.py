@@ -1,0 +1,142 @@
+"""What one replica used when, so that what was used longest ago can be taken to be evicted first.
+
+Whoever uses a prompt uses all of its blocks, so an LRU of blocks need not list blocks: it is a queue of uses, each with
+its prompt's last run. A run belongs to the last use that passed over it. Eviction takes the oldest use and what belongs
+to it, from its end towards its start: leaves before stems, block by block, as vLLM's free-block queue does
+(`KVCacheManager.free` returns a request's blocks in reverse order).
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import NamedTuple
+
+from router.prefix_tree import PrefixTree, Run
+from router.types import ReplicaId
+
+
+class _Use(NamedTuple):
+    number: int
+    last_run: Run
+
+
+class Uses:
+    """One replica's uses, oldest first. Those whose runs all belong to later uses by now are passed over."""
+
+    def __init__(self, replica_id: ReplicaId, tree: PrefixTree) -> None:
+        self.replica_id = replica_id
+        self._tree = tree
+        self._numbers = count(1)
+        self._queue: deque[_Use] = deque()
+        self._compact_at = 64
+        self.capacity_blocks = 0
+        self.num_blocks = 0
+        self.is_bounded = True
+        """Whether what exceeds the capacity is taken to be evicted. Not where the engine tells what it evicts."""
+
+    def use(self, runs: Sequence[Run]) -> None:
+        """A prompt of these runs was used now."""
+        number = next(self._numbers)
+        for run in runs:
+            if self.replica_id not in run.holder_to_use:
+                self.num_blocks += len(run)
+            run.holder_to_use[self.replica_id] = number
+        self._queue.append(_Use(number, runs[-1]))
+        self._compact()
+
+    def add_oldest(self, runs: Sequence[Run]) -> None:
+        """A prompt was used before all others; what of it later ones used stays theirs."""
+        number = next(self._numbers)
+        new = [run for run in runs if self.replica_id not in run.holder_to_use]
+        for run in new:
+            run.holder_to_use[self.replica_id] = number
+            self.num_blocks += len(run)
+        if new:
+            self._queue.appendleft(_Use(number, new[-1]))
+
+    def fit(self) -> None:
+        """Release what exceeds the capacity."""
+        if self.is_bounded:
+            self.evict(self.num_blocks - self.capacity_blocks)
+
+    def evict(self, num_blocks: int) -> None:
+        """Release the blocks that were used longest ago."""
+        num_left = min(num_blocks, self.num_blocks)
+        while num_left > 0:
+            number, run = self._queue.popleft()
+            while num_left > 0 and run.holder_to_use.get(self.replica_id) == number:
+                if len(run) > num_left:
+                    run = self._shorten(run, num_left)
+                    num_left = 0
+                else:
+                    num_left -= len(run)
+                    run = self.release(run)
+            if run.holder_to_use.get(self.replica_id) == number:
+                self._queue.appendleft(_Use(number, run))
+
+    def release(self, run: Run) -> Run:
+        """Hold the run no more; returns its parent."""
+        assert run.parent is not None
+        self.num_blocks -= len(run)
+        self._tree.release(run, self.replica_id)
+        return run.parent
+
+    def cut(self, run: Run, num_kept: int) -> None:
+        """Hold the first `num_kept` blocks of a run only; what is left of the same use would be evicted next."""
+        number = run.holder_to_use[self.replica_id]
+        left = self._shorten(run, len(run) - num_kept) if num_kept else self.release(run)
+        if left is not run and left.holder_to_use.get(self.replica_id) == number:
+            self._queue.appendleft(_Use(number, left))
+            self._compact()
+
+    def lengthen(self, run: Run, block_hashes: Sequence[int]) -> None:
+        """Hold more blocks at the end of a run that nobody else holds, and on which nothing builds."""
+        run.hashes.extend(block_hashes)
+        self.num_blocks += len(block_hashes)
+
+    def children(self, run: Run) -> list[Run]:
+        """What is held and builds on the run."""
+        return [child for child in run.children.values() if self.replica_id in child.holder_to_use]
+
+    def has_child(self, run: Run) -> bool:
+        """Whether something held builds on the run."""
+        return any(self.replica_id in child.holder_to_use for child in run.children.values())
+
+    def runs(self) -> Iterator[Run]:
+        """What is held, in the order in which it would be evicted."""
+        for number, last_run in self._queue:
+            run = last_run
+            while run.holder_to_use.get(self.replica_id) == number:
+                yield run
+                assert run.parent is not None
+                run = run.parent
+
+    def _shorten(self, run: Run, num_blocks: int) -> Run:
+        """Release the last blocks of a run; returns the run that is left."""
+        if len(run.holder_to_use) > 1:  # others hold all of it
+            upper = self._tree.split(run, len(run) - num_blocks)
+            self.release(run)
+            return upper
+        del run.hashes[-num_blocks:]
+        run.num_ends = 0
+        self.num_blocks -= num_blocks
+        return run
+
+    def _compact(self) -> None:
+        """Drop uses to which nothing belongs any more, once they are the larger part."""
+        if len(self._queue) < self._compact_at:
+            return
+        kept = [use for use in self._queue if use.last_run.holder_to_use.get(self.replica_id) == use.number]
+        self._queue = deque(kept)
+        self._compact_at = max(64, 2 * len(kept))
+
+    def check_integrity(self) -> None:
+        """Assert what must hold after every step."""
+        held = [run for run in self._tree.runs() if self.replica_id in run.holder_to_use]
+        assert self.num_blocks == sum(map(len, held)), f"{self.num_blocks} blocks counted, {sum(map(len, held))} held"
+        assert not self.is_bounded or self.num_blocks <= self.capacity_blocks, (
+            f"{self.num_blocks} blocks, capacity {self.capacity_blocks}"
+        )
+        listed = list(map(id, self.runs()))
+        assert len(listed) == len(set(listed)), "a run would be evicted twice"
+        assert set(listed) == set(map(id, held)), "runs are held that would never be evicted"

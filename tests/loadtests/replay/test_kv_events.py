@@ -1,0 +1,114 @@
+"""Engines that tell what they have."""
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from loadtests.replay.agenda import Agenda
+from loadtests.replay.kv_events import BlocksRemoved, BlocksStored, KvEvent, KvEventBatch, KvEventReader
+from loadtests.replay.prefix_cache import PrefixCache
+from loadtests.replay.processes import ReplicaProcess, RouterProcess
+from loadtests.replay.receipts import Batch, Prefilled
+from loadtests.replay.simulation import Simulation
+from loadtests.replay.transport import Channel, Fault, dropped
+from router import BlockHash, Replica, ReplicaId, RequestId
+from tests.loadtests.replay.builders import (
+    OPTIONS,
+    make_conversations,
+    make_engine,
+    make_route_request,
+    make_scenario,
+    make_small_router,
+    make_trace_request,
+)
+
+REPLICA = ReplicaId("replica-0")
+A, B, C = (BlockHash(number) for number in range(3))
+
+
+def test_a_cache_tells_what_it_stores_and_evicts() -> None:
+    """Room for two: evicted is the last block of what was released, told before what takes its place."""
+    events: list[KvEvent] = []
+    cache = PrefixCache(capacity_blocks=2, events=events)
+    blocks = cache.store([A])
+    blocks += cache.store([B], parent=blocks[-1])
+    cache.release(blocks)
+    cache.store([C])
+    assert events == [
+        BlocksStored(None, (A,)),
+        BlocksStored(A, (B,)),
+        BlocksRemoved((B,)),
+        BlocksStored(None, (C,)),
+    ]
+
+
+def test_a_reader_is_exact_until_a_batch_is_missing() -> None:
+    """One that is repeated changes nothing; one that is skipped ends it, and later ones mean nothing."""
+    router = make_small_router()
+    reader = KvEventReader(REPLICA, router)
+    for number, block, num_held in ((1, A, 1), (1, B, 1), (2, C, 2), (4, B, 2), (5, B, 2)):
+        reader.read(KvEventBatch(number, (BlocksStored(None, (block,)),)))
+        assert router.cluster.holders.num_blocks(REPLICA) == num_held
+        assert router.cluster.holders.is_exact(REPLICA) == (number < 4)
+
+
+def test_a_reader_that_comes_late_knows_nothing() -> None:
+    """The first batches are gone."""
+    router = make_small_router()
+    KvEventReader(REPLICA, router).read(KvEventBatch(2, (BlocksStored(None, (A,)),)))
+    assert not router.cluster.holders.is_exact(REPLICA)
+
+
+def believed_and_cached(*, is_telling: bool) -> list[tuple[int, int]]:
+    """One request after the other, at an engine with a tenth of the memory that its router is told of."""
+    agenda, router = Agenda(), make_small_router()
+    router.set_replicas([Replica(REPLICA, 0, 10 * OPTIONS.kv_capacity_tokens)])
+    process = RouterProcess("router", router)
+    cached: list[int] = []
+
+    def note(batch: Batch) -> None:
+        cached.extend(each.cached_tokens for each in batch.receipts if isinstance(each, Prefilled))
+        process.on_batch(batch, now=agenda.now_s)
+        router.check_integrity()
+
+    replica = ReplicaProcess(REPLICA, make_engine(), agenda, note, is_telling=is_telling)
+    believed = []
+    rng = Random(1)
+    for number in range(200):
+        blocks = [10 * depth + rng.randrange(2) if depth else 0 for depth in range(rng.randint(1, 8))]
+        chain = [sum(block << 8 * index for index, block in enumerate(blocks[: end + 1])) for end in range(len(blocks))]
+        request = make_trace_request(*chain, extra_tokens=rng.randint(0, 1), output_tokens=rng.randint(1, 40))
+        believed.append(
+            router.choose(make_route_request(str(number), request), now=agenda.now_s).decision.believed_cached_tokens
+        )
+        replica.submit(RequestId(str(number)), request)
+        agenda.run_until(agenda.now_s + 10)
+    return list(zip(believed, cached, strict=True))
+
+
+def test_with_events_what_is_believed_is_what_the_engine_reuses() -> None:
+    """To the token, though the router thinks that the cache is ten times as large; without them, it is not."""
+    exact = believed_and_cached(is_telling=True)
+    assert all(believed == cached for believed, cached in exact)
+    assert len({cached for _, cached in exact}) > 4
+    assert any(believed != cached for believed, cached in believed_and_cached(is_telling=False))
+
+
+@pytest.mark.parametrize("is_telling", [True, False])
+def test_events_make_up_for_a_capacity_that_is_not_true(*, is_telling: bool) -> None:
+    """Told of two thirds of the memory, routers that only believe decide otherwise; those that are told do not."""
+    scenario = replace(make_scenario(), requests=make_conversations(24), is_telling=is_telling)
+    true, untrue = (
+        Simulation(replace(scenario, told_kv_tokens=told)).run() for told in (None, OPTIONS.kv_capacity_tokens * 2 // 3)
+    )
+    assert (untrue.records == true.records) == is_telling
+    assert set(untrue.router_to_reservations_left.values()) == {0}
+
+
+def test_lost_events_cost_no_request() -> None:
+    """From the gap on there are receipts."""
+    fault = Fault(dropped, frozenset({Channel.RECEIPTS}), 8, 18)
+    run = Simulation(replace(make_scenario(), is_telling=True, faults=(fault,))).run()
+    assert run.num_finished == 48
+    assert run.router_to_reservations_left == {"router-0": 0, "router-1": 0}
