@@ -116,11 +116,12 @@ class Holders:
 
         `placed` is given once for a prompt, when it is sent there.
         """
-        self._last_match = None
         uses = self._replica_to_uses[replica_id]
         fitting = block_hashes[: uses.capacity_blocks]
         if fitting:
-            runs = self._tree.grow(fitting)
+            steps = self.match(fitting).steps  # which a decision has asked for a moment ago
+            self._last_match = None
+            runs = self._tree.grow(fitting, steps)
             if placed is not None:
                 _count(runs, placed)
             uses.use(runs)

@@ -70,9 +70,12 @@ class PrefixTree:
                 break
         return steps
 
-    def grow(self, block_hashes: Sequence[int]) -> list[Run]:
-        """The runs that are exactly this prompt, made where they are missing; the new one has no holder yet."""
-        steps = self.path(block_hashes)
+    def grow(self, block_hashes: Sequence[int], steps: Sequence[Step] | None = None) -> list[Run]:
+        """The runs that are exactly this prompt, made where they are missing; the new one has no holder yet.
+
+        `steps` are its `path`, if that is known already.
+        """
+        steps = self.path(block_hashes) if steps is None else steps
         runs = [step.run for step in steps]
         end = 0
         if steps:
