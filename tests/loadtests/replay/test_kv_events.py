@@ -64,7 +64,7 @@ def believed_and_cached(*, is_telling: bool) -> list[tuple[int, int]]:
     """One request after the other, at an engine with a tenth of the memory that its router is told of."""
     agenda, router = Agenda(), make_small_router()
     router.set_replicas([Replica(REPLICA, 0, 10 * OPTIONS.kv_capacity_tokens)])
-    process = RouterProcess("router", router)
+    process = RouterProcess("router", router, [].append)
     cached: list[int] = []
 
     def note(batch: Batch) -> None:
