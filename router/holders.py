@@ -111,6 +111,11 @@ class Holders:
         """Length of the longest leading run of `block_hashes` held there, in blocks. Does not count as a use."""
         return self.match(block_hashes).blocks_at(replica_id)
 
+    def fan_out(self, block_hashes: Sequence[BlockHash]) -> int:
+        """For how many replicas this prefix is by its recent work; 0 if nobody holds all of it."""
+        steps = self.match(block_hashes).steps
+        return steps[-1].run.fan_out if steps and steps[-1].end == len(block_hashes) else 0
+
     def insert(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, placed: Placed | None = None) -> None:
         """Believe that the replica holds these blocks and used them last; evicts what no longer fits.
 

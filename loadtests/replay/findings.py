@@ -27,6 +27,7 @@ class Findings:
         self.sent: dict[RequestId, Sent] = {}
         self.samples: list[BookSample] = []
         self.cache_samples: list[CacheSample] = []
+        self.fan_outs: list[tuple[float, int]] = []
         self.deciding_s = 0.0
         self.num_finished = 0
         self._num_asked = 0
@@ -81,6 +82,7 @@ class Findings:
             num_agreed=self._num_agreed,
             shadow_to_totals=self._shadow_to_totals,
             funnel=self._funnel,
+            fan_outs=tuple(self.fan_outs),
             num_sent=len(self.sent),
             end_s=self._end_s,
             replica_to_computed_tokens=dict(replica_to_computed_tokens),

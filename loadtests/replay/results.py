@@ -74,6 +74,8 @@ class Run:
     """Of all routers, by the shadow's policy."""
     funnel: Funnel = field(default_factory=Funnel)
     """What all routers say became of the prompts that they placed."""
+    fan_outs: tuple[tuple[float, int], ...] = ()
+    """For each request with the watched prefix: when it was placed, and for how many replicas the prefix is meant."""
 
     @property
     def agreement(self) -> float:

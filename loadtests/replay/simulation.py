@@ -18,7 +18,7 @@ from loadtests.replay.results import Run
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from loadtests.replay.transport import Channel, Fault, Transport
-from router import Replica, ReplicaId, RequestId, Reservation, RouteRequest, Shadow
+from router import BlockHash, Replica, ReplicaId, RequestId, Reservation, RouteRequest, Shadow
 from router.policies import Policy
 from serve_app.settings import ReplicaSettings, RouterSettings, RoutingSettings
 
@@ -66,6 +66,8 @@ class Scenario:
     cache_sample_s: float | None = None
     """How often it is counted how many replicas hold each block."""
     block_size: int = BLOCK_SIZE_TOKENS
+    watched_prefix: tuple[BlockHash, ...] = ()
+    """For how many replicas the routers mean it to be is noted with each request that begins with it."""
     policy: str = ""
     """Of `loadtests.peers`; empty for the one that the routing settings name."""
 
@@ -167,6 +169,9 @@ class Simulation:
         self._found.deciding_s += self._clock() - started_s
         self._found.asked(answers, decision.replica_id)
         self._found.shadowed(decision)
+        prefix = self._scenario.watched_prefix
+        if prefix and request.block_hashes[: len(prefix)] == prefix:
+            self._found.fan_outs.append((self._agenda.now_s, router.router.cluster.holders.fan_out(prefix)))
         self._found.sent[request_id] = Sent(number, arrival_s, router.name)
         self._books.sent(request_id, now=self._agenda.now_s)
         self._tell_others(router, reservation)

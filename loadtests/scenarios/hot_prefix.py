@@ -10,11 +10,11 @@ from math import nan
 from random import Random
 
 from loadtests.replay.engine import EngineOptions
-from loadtests.replay.results import hit_rate, mean_ttft_s
+from loadtests.replay.results import Run, hit_rate, mean_ttft_s
 from loadtests.replay.simulation import Scenario
 from loadtests.report import mean_row
 from loadtests.scenarios.fan_out import FanOut
-from loadtests.scenarios.hot_traffic import HotTraffic, heat
+from loadtests.scenarios.hot_traffic import PREFIX, HotTraffic, heat
 from loadtests.several_routers.setup import Setup, simulate
 from loadtests.statistics import percentile
 
@@ -52,6 +52,10 @@ class HotPrefixRow:
     """Of these, how many went to one replica."""
     requests_until_one: float
     """Of all kinds, from the peak's end until one replica gets 50 hot ones in a row; infinite for never."""
+    meant_at_most: float
+    """For how many replicas the router meant the prefix to be, in the peak; of no meaning to other policies."""
+    requests_until_meant_for_one: float
+    """Of all kinds, from the peak's end until it meant it for one, and for no more of them after that."""
 
 
 def run(setup: Setup) -> Iterator[HotPrefixRow]:
@@ -74,9 +78,21 @@ def _traffic(scenario: Scenario, *, load: float, is_prefix_counted: bool) -> Hot
 
 
 def _row(load_counts: str, policy: str, scenario: Scenario, traffic: HotTraffic) -> HotPrefixRow:
-    result = simulate(scenario, requests=traffic.requests, policy=policy, num_routers=1, is_asking=False, sample_s=None)
+    result = simulate(
+        scenario,
+        requests=traffic.requests,
+        policy=policy,
+        num_routers=1,
+        is_asking=False,
+        sample_s=None,
+        watched_prefix=PREFIX,
+    )
     in_peak = result.arrived_within(traffic.peak_start_s, traffic.peak_end_s)
     fan_out = FanOut(result.records, traffic.hot_arrivals_s)
+
+    def in_peak_s(time_s: float) -> bool:
+        return traffic.peak_start_s <= time_s < traffic.peak_end_s
+
     start, end = fan_out.position(traffic.peak_start_s), fan_out.position(traffic.peak_end_s)
     return HotPrefixRow(
         load_counts=load_counts,
@@ -95,7 +111,14 @@ def _row(load_counts: str, policy: str, scenario: Scenario, traffic: HotTraffic)
         settled=float(fan_out.after(end + SETTLED_AFTER)),
         settled_main_share=fan_out.main_share(end + SETTLED_AFTER),
         requests_until_one=fan_out.num_until_one(end),
+        meant_at_most=float(max(meant for time_s, meant in result.fan_outs if in_peak_s(time_s))),
+        requests_until_meant_for_one=_until_meant_for_one(result, fan_out, end),
     )
+
+
+def _until_meant_for_one(result: Run, fan_out: FanOut, end: int) -> float:
+    last_wider_s = max((time_s for time_s, meant in result.fan_outs if meant > 1), default=0.0)
+    return float(max(0, fan_out.position(last_wider_s) + 1 - end))
 
 
 def _compared(rows: Sequence[HotPrefixRow]) -> Iterator[HotPrefixRow]:
