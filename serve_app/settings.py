@@ -53,6 +53,9 @@ class RoutingSettings(_Frozen):
     """No conversation starts on a replica whose recent work exceeds this multiple of the mean ..."""
     load_margin_tokens: int = Field(8192, ge=0)
     """... and is also this many prefill tokens above it."""
+    giant_share: float = Field(0.2, gt=0)
+    """Prompts of which more than this share of a replica's KV capacity is not cached anywhere are kept together on some
+    of the replicas; above 1, none are."""
 
     @field_validator("shadow_policies")
     @classmethod

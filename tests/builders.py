@@ -25,6 +25,7 @@ OPTIONS = PrefixAffinityOptions(
     tie_share=0.0,
     load_factor=1.25,
     load_margin_tokens=64,
+    giant_share=10.0,
 )
 
 

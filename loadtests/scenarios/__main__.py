@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from loadtests import report
-from loadtests.scenarios import hot_prefix, membership, ring_moves, routers, workloads
+from loadtests.scenarios import giants, hot_prefix, membership, ring_moves, routers, workloads
 from loadtests.several_routers.__main__ import DEFAULT_TRACE
 from loadtests.several_routers.setup import Setup
 from serve_app.settings import RouterSettings
@@ -19,6 +19,7 @@ class Experiment(StrEnum):
     """What can be run."""
 
     HOT_PREFIX = "hot_prefix"
+    GIANTS = "giants"
     RING_MOVES = "ring_moves"
     MEMBERSHIP = "membership"
     ROUTERS = "routers"
@@ -33,6 +34,7 @@ def _ring_moves(setup: Setup) -> Iterator[ring_moves.RingMovesRow]:
 
 EXPERIMENT_TO_RUN: dict[Experiment, Callable[[Setup], Iterator[Any]]] = {
     Experiment.HOT_PREFIX: hot_prefix.run,
+    Experiment.GIANTS: giants.run,
     Experiment.RING_MOVES: _ring_moves,
     Experiment.MEMBERSHIP: membership.run,
     Experiment.ROUTERS: routers.run,

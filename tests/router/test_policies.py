@@ -184,6 +184,53 @@ class TestPrefixAffinity:
         chosen = {serve(router, str(user), *range(1, 20), user).replica_id for user in range(3000, 3004)}
         assert len(chosen) == 1
 
+    @pytest.mark.parametrize(
+        ("num_blocks", "is_kept"),
+        [
+            (99, False),  # 397 tokens are less than a tenth of 4,000 ...
+            (100, True),  # ... and 401 are more
+        ],
+    )
+    def test_giants_are_kept_together(self, num_blocks: int, *, is_kept: bool) -> None:
+        """On three of eight replicas; whatever is smaller spreads over all."""
+        router = make_giants_router()
+        chosen = {serve(router, str(user), *range(user, user + num_blocks)).replica_id for user in giants(40)}
+        assert len(chosen) == (3 if is_kept else 8)
+
+    @pytest.mark.parametrize(
+        ("waiting_tokens", "is_home"),
+        [
+            # Cost at home: waiting + 2 * 401, elsewhere: 3 * 401.
+            (400, True),
+            (402, False),
+        ],
+    )
+    def test_a_giant_waits_for_as_long_as_it_computes_itself(self, waiting_tokens: int, *, is_home: bool) -> None:
+        """With more tokens before it at each of the giants' replicas, it goes elsewhere."""
+        router = make_giants_router()
+        home = {serve(router, str(user), *range(user, user + 100)).replica_id for user in giants(40)}
+        for number, replica_id in enumerate(sorted(home)):
+            request = make_request(f"waiting-{number}", num_prompt_tokens=waiting_tokens)
+            reservation = Reservation(request, replica_id, 0, is_computed=True, pending_tokens=waiting_tokens)
+            router.on_reserved(reservation, now=0)
+        decision = router.choose(make_request("giant", *range(100)), now=0).decision
+        assert (decision.replica_id in home) is is_home
+
+    def test_a_giant_that_is_held_returns_as_others_do(self) -> None:
+        """Little of it is left to compute, so it is none any more."""
+        router = make_giants_router()
+        holder = router.cluster.members[0].replica_id
+        for replica in router.cluster.members:
+            router.cluster.holders.insert(replica.replica_id, make_request("", replica.rank).block_hashes)
+            router.cluster.holders.insert(holder, make_request("", *range(100, 300)).block_hashes)
+        assert serve(router, "again", *range(100, 300), 7).replica_id == holder
+
+    def test_where_all_prompts_are_long_there_are_no_giants(self) -> None:
+        """Each is more than a tenth of a cache, and none much more than the mean."""
+        router = make_giants_router(mean_tokens=200)
+        chosen = {serve(router, str(user), *range(user, user + 100)).replica_id for user in giants(40)}
+        assert len(chosen) == 8
+
     def test_a_session_without_a_key_returns_to_its_place(self) -> None:
         """Prompts that cannot be looked at, with a session's name, go where the session went, unless that is busy."""
         router = make_router(num_replicas=4)
@@ -272,6 +319,24 @@ class TestPrefixAffinity:
             assert rank_before == rank_after
             before.on_finished(make_request(str(key)).request_id, now=0)
             after.on_finished(make_request(str(key)).request_id, now=0)
+
+
+def make_giants_router(*, mean_tokens: int = 10) -> Router:
+    """Eight replicas of 4,000 tokens, and so many requests before that giants do not change the mean much."""
+    router = make_router(num_replicas=8, kv_capacity_tokens=4000)
+    router.policy = make_policy("prefix_affinity", replace(OPTIONS, giant_share=0.1), Random(0))
+    for number in range(8000):
+        request = make_request(f"before-{number}", num_prompt_tokens=mean_tokens)
+        replica_id = router.cluster.members[number % 8].replica_id
+        reservation = Reservation(request, replica_id, 0, is_computed=True, pending_tokens=mean_tokens)
+        router.on_reserved(reservation, now=0)
+        router.on_finished(request.request_id, now=0)
+    return router
+
+
+def giants(num: int) -> range:
+    """The first blocks of so many prompts that share nothing."""
+    return range(1000, 1000 + num * 1000, 1000)
 
 
 def serve(router: Router, request_id: str, *blocks: int) -> RoutingDecision:

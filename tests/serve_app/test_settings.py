@@ -33,7 +33,7 @@ def test_both_machines_have_a_config() -> None:
         ),
         (
             "{llm: {}, routing: {polcy: x}}",
-            "routing.polcy is not a setting; allowed here: decode_tokens, load_factor,",
+            "routing.polcy is not a setting; allowed here: decode_tokens, giant_share,",
         ),
         (
             "{llm: {}, routing: {policy: fast}}",

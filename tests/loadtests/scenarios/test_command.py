@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from loadtests.scenarios.__main__ import app
+from loadtests.scenarios.giants import POLICIES
 from tests.loadtests.replay.traces import write_conversations
 
 
@@ -36,6 +37,18 @@ def test_hot_prefix(trace: Path) -> None:
     assert policy_to_row["pure_affinity"]["at_end"] == 1
     assert policy_to_row["least_loaded"]["at_half"] == 3
     assert policy_to_row["least_loaded"]["requests_until_one"] == inf
+
+
+def test_giants(trace: Path) -> None:
+    """Others than giants are held against themselves without any; our policy against each, itself included."""
+    output, rows = run(trace, "giants", "--replicas", "3", "--seeds", "2")
+    assert "giants: trace.jsonl with stamps spread at random, load 0.8, 3 replicas, seeds 1, 2" in output
+    assert [row["giants_share"] for row in rows] == ["0.1"] * 5 + ["0.2"] * 5
+    assert [row["policy"] for row in rows[:5]] == list(POLICIES)
+    assert (rows[0]["ours_ratio"], rows[0]["ours_margin"]) == (1, 0)
+    for row in rows:
+        assert row["mean_ttft_s"] < row["all_ttft_s"] < row["giants_ttft_s"]
+        assert 0 <= row["behind_rate"] < 1
 
 
 def test_ring_moves(trace: Path) -> None:
