@@ -28,11 +28,10 @@ class Findings:
         self.samples: list[BookSample] = []
         self.cache_samples: list[CacheSample] = []
         self.deciding_s = 0.0
-        self.num_finished = 0
+        self.finished_s: list[float] = []
         self._num_asked = 0
         self._num_agreed = 0
         self._shadow_to_totals: dict[str, ShadowTotals] = {}
-        self._end_s = 0.0
         self._number_to_record: dict[int, RequestRecord] = {}
 
     def asked(self, answers: Sequence[ReplicaId], chosen: ReplicaId) -> None:
@@ -60,23 +59,26 @@ class Findings:
 
     def finished(self, *, now: float) -> None:
         """The last token of a request."""
-        self.num_finished += 1
-        self._end_s = now
+        self.finished_s.append(now)
 
     def as_run(
-        self, *, replica_to_computed_tokens: Mapping[ReplicaId, int], router_to_reservations_left: Mapping[str, int]
+        self,
+        *,
+        last_start_s: float,
+        replica_to_computed_tokens: Mapping[ReplicaId, int],
+        router_to_reservations_left: Mapping[str, int],
     ) -> Run:
         """All of it, and the counts that were kept elsewhere."""
         return Run(
             records=tuple(self._number_to_record.values()),
             samples=tuple(self.samples),
             cache_samples=tuple(self.cache_samples),
-            num_finished=self.num_finished,
+            finished_s=tuple(self.finished_s),
             num_asked=self._num_asked,
             num_agreed=self._num_agreed,
             shadow_to_totals=self._shadow_to_totals,
             num_sent=len(self.sent),
-            end_s=self._end_s,
+            last_start_s=last_start_s,
             replica_to_computed_tokens=dict(replica_to_computed_tokens),
             router_to_reservations_left=dict(router_to_reservations_left),
             deciding_s=self.deciding_s,
