@@ -24,6 +24,8 @@ NUM_RETURNING = 32
 REQUESTS_UNDER_WAY = 4
 REQUESTS_WAITING = 2
 """Of those under way at each replica; the others are being decoded."""
+PREFILL_TOKENS_PER_S = 10_000
+"""Of each replica, as in our design's simulator."""
 STEP_S = 0.001
 
 
@@ -89,6 +91,17 @@ class LoadedRouter:
         """The engines report that they reused what was believed."""
         for decision in self._chosen:
             self._prefill(decision.request_id, decision.num_prompt_tokens, decision.believed_cached_tokens)
+
+    def go_by(self) -> None:
+        """Time, until about now another request would come; one ends for each that came, a while after it.
+
+        Without that, who was chosen last would look idle again at once, and have done more than anybody else.
+        """
+        self.now += self._prompt_blocks * self.size.block_size / (self.size.num_replicas * PREFILL_TOKENS_PER_S)
+        while len(self._chosen) > self.size.num_replicas * REQUESTS_WAITING:
+            decision = self._chosen.pop(0)
+            self._prefill(decision.request_id, decision.num_prompt_tokens, decision.believed_cached_tokens)
+            self.router.on_finished(decision.request_id, now=self.now)
 
     def finish_chosen(self) -> None:
         """The answers end, so that as much is under way as before."""

@@ -136,8 +136,7 @@ def measure_choose(benchmark: BenchmarkFixture, loaded: LoadedRouter, make_reque
     """Each round decides on a request of its own, while those before it go by."""
 
     def settle() -> tuple[tuple[RouteRequest], dict[str, object]]:
-        loaded.prefill_chosen()
-        loaded.finish_chosen()
+        loaded.go_by()
         return (make_request(),), {}
 
     benchmark.pedantic(loaded.choose, setup=settle, rounds=ROUNDS, warmup_rounds=WARMUP_ROUNDS)

@@ -6,6 +6,7 @@ Time and randomness are passed in; one event loop owns a `Router`, so nothing he
 
 from router.blocks import hash_blocks, root_hash
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
+from router.funnel import CacheRecord, Funnel, Loss
 from router.health import Exclusion
 from router.router import Routed, Router, RouterOptions
 from router.sessions import session_key
@@ -29,8 +30,11 @@ from router.types import (
 __all__ = [
     "BlockHash",
     "BookedRequest",
+    "CacheRecord",
     "Exclusion",
+    "Funnel",
     "HeldRun",
+    "Loss",
     "NoReplicasError",
     "Reason",
     "Replica",

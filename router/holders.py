@@ -40,6 +40,11 @@ class PrefixMatch(NamedTuple):
     shared_blocks: int
     """Leading blocks that begin other prompts as well, which then go on differently or end."""
 
+    @property
+    def held_blocks(self) -> int:
+        """The most that anybody holds."""
+        return self.steps[-1].end if self.steps else 0
+
     def blocks_at(self, replica_id: ReplicaId) -> int:
         """Leading blocks held at a replica."""
         for step in reversed(self.steps):

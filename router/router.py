@@ -11,11 +11,13 @@ from typing import NamedTuple
 from router.blocks import cacheable_tokens
 from router.cluster import Cluster
 from router.errors import NoReplicasError
+from router.funnel import CacheRecord, Known, make_record
 from router.health import Exclusion, HealthBook
-from router.holders import Holders, Placed
+from router.holders import Holders, Placed, PrefixMatch
 from router.load import LoadBook
 from router.policies.policy import Policy
 from router.ring import Ring
+from router.seen import Seen
 from router.shadow import Shadow
 from router.state import ReplicaState
 from router.types import Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
@@ -66,6 +68,8 @@ class Router:
         self.health = HealthBook(silence_s=options.silence_s, exclusion_s=options.exclusion_s, retry_s=options.retry_s)
         self._virtual_nodes = options.virtual_nodes
         self._excluded: Mapping[ReplicaId, Exclusion] | None = None  # as the choice was made with
+        self._seen = Seen()
+        self._known: dict[RequestId, Known] = {}  # of the outstanding requests that were decided here
         self.cluster = Cluster(
             load=LoadBook(
                 half_life_s=options.half_life_s,
@@ -85,9 +89,7 @@ class Router:
         kept_ids = {replica.replica_id for replica in new}
         for replica in cluster.members:
             if replica.replica_id not in kept_ids:
-                self.health.remove_replica(replica.replica_id)
-                cluster.load.remove_replica(replica.replica_id)
-                cluster.holders.remove_replica(replica.replica_id)
+                self._remove(replica.replica_id)
         for replica in new:
             self.health.add_replica(replica.replica_id)
             cluster.load.add_replica(replica.replica_id)
@@ -97,6 +99,7 @@ class Router:
         cluster.ring = Ring({replica.rank for replica in new}, virtual_nodes=self._virtual_nodes)
         cluster.set_choice(())
         self._excluded = None
+        self._seen.grow_to(sum(replica.kv_capacity_tokens // cluster.block_size for replica in new))
 
     def choose(self, request: RouteRequest, *, now: float) -> Routed:
         """Place a request and book it.
@@ -124,7 +127,9 @@ class Router:
             best_cached_tokens=cluster.reusable_tokens(request, best_blocks),
             shadows=shadows,
         )
-        self.on_reserved(reservation, now=now)
+        known = self._know(request, match, best_blocks)
+        if self.on_reserved(reservation, now=now):
+            self._known[request.request_id] = known
         return Routed(decision, reservation)
 
     def prepare(self, *, now: float) -> None:
@@ -137,16 +142,18 @@ class Router:
             self._excluded = excluded
             self.cluster.set_choice(excluded)
 
-    def on_reserved(self, reservation: Reservation, *, now: float) -> None:
-        """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing."""
+    def on_reserved(self, reservation: Reservation, *, now: float) -> bool:
+        """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing, and return False."""
         self._fade(now=now)
         cluster = self.cluster
-        if cluster.load.reserve(reservation, now=now):
-            placed = Placed(cluster.load.stored(cluster.load.work(reservation)), cluster.load.mean_stored_tokens)
-            cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, placed=placed)
-            self.policy.on_reserved(reservation)
-            for shadow in self.shadows:
-                shadow.on_reserved(reservation)
+        if not cluster.load.reserve(reservation, now=now):
+            return False
+        placed = Placed(cluster.load.stored(cluster.load.work(reservation)), cluster.load.mean_stored_tokens)
+        cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, placed=placed)
+        self.policy.on_reserved(reservation)
+        for shadow in self.shadows:
+            shadow.on_reserved(reservation)
+        return True
 
     def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float) -> None:
         """The request reached a replica; where that is not the one it was sent to, it is booked anew there."""
@@ -156,7 +163,8 @@ class Router:
         if reservation.replica_id != replica_id:
             self.health.connection_failed(reservation.replica_id, now=now)
             self._discard_uncomputed(self.cluster.load.withdraw(request_id))
-            self._book_at(replica_id, reservation.request, now=now)
+            if not self._book_at(replica_id, reservation.request, now=now):
+                self._known.pop(request_id, None)
         self.cluster.load.arrived(request_id, now=now)
 
     def on_outstanding(
@@ -177,23 +185,25 @@ class Router:
         """A replica spoke, and said whether it can serve."""
         self.health.heard(replica_id, is_serving=is_serving, now=now)
 
-    def on_prefilled(self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int, now: float) -> None:
-        """A first token: the engine has `prompt_tokens` for this request, of which it reused `cached_tokens`."""
+    def on_prefilled(
+        self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int, now: float
+    ) -> CacheRecord | None:
+        """A first token: the engine has `prompt_tokens` for this request, of which it reused `cached_tokens`.
+
+        Returns the prompt's record, if the request was decided here.
+        """
+        record = self._record(request_id, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
         reservation = self.cluster.load.prefilled(request_id, prompt_tokens=prompt_tokens, now=now)
-        if reservation is None:
-            return
-        if reservation.is_by_ring:
-            found_tokens = max(0, cached_tokens - prompt_tokens + reservation.pending_tokens)
-            self.cluster.ring_prior.learn(unknown_tokens=reservation.pending_tokens, found_tokens=found_tokens)
-        if reservation.is_computed:
-            self._correct(reservation, cached_tokens)
-        self._hold_computed(reservation)
+        if reservation is not None:
+            self._learn(reservation, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
+        return record
 
     def on_finished(self, request_id: RequestId, *, now: float) -> None:
         """The request ended, also by error or disconnect. Without a first token, its prefix was never held.
 
         Otherwise its blocks were in use until now, and can be evicted from now on, as the last that were used.
         """
+        self._known.pop(request_id, None)
         reservation = self.cluster.load.reservation(request_id)
         uncomputed = self.cluster.load.finished(request_id, now=now)
         self._discard_uncomputed(uncomputed)
@@ -202,6 +212,8 @@ class Router:
 
     def on_caches_reset(self) -> None:
         """Every engine dropped its cached prefixes."""
+        for replica in self.cluster.members:
+            self._seen.on_gone(self.cluster.holders.export(replica.replica_id))
         self.cluster.holders.clear()
 
     def expire(self, *, now: float) -> int:
@@ -250,6 +262,30 @@ class Router:
         if factor is not None:
             self.cluster.holders.scale_work(factor)
 
+    def _remove(self, replica_id: ReplicaId) -> None:
+        cluster = self.cluster
+        self._seen.on_gone(cluster.holders.export(replica_id))
+        self.health.remove_replica(replica_id)
+        cluster.load.remove_replica(replica_id)
+        cluster.holders.remove_replica(replica_id)
+        self._known = {each: known for each, known in self._known.items() if cluster.load.reservation(each) is not None}
+
+    def _know(self, request: RouteRequest, match: PrefixMatch, best_blocks: int) -> Known:
+        memory = self._seen.match(request.block_hashes)
+        return Known(best_blocks, max(match.held_blocks, memory.gone_blocks), memory.seen_blocks)
+
+    def _record(self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int) -> CacheRecord | None:
+        known, reservation = self._known.get(request_id), self.cluster.load.reservation(request_id)
+        if known is None or reservation is None:
+            return None
+        return make_record(
+            reservation,
+            known,
+            prompt_tokens=prompt_tokens,
+            cached_tokens=cached_tokens,
+            block_size=self.cluster.block_size,
+        )
+
     def _claim(self, request: RouteRequest, replica: Replica, *, is_by_ring: bool = False) -> Reservation:
         cluster = self.cluster
         num_held_blocks = cluster.holders.matched_blocks(replica.replica_id, request.block_hashes)
@@ -262,10 +298,19 @@ class Router:
             is_by_ring=is_by_ring,
         )
 
-    def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> None:
-        for replica in self.cluster.members:
-            if replica.replica_id == replica_id:
-                self.on_reserved(self._claim(request, replica), now=now)
+    def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> bool:
+        replica = next((each for each in self.cluster.members if each.replica_id == replica_id), None)
+        return replica is not None and self.on_reserved(self._claim(request, replica), now=now)
+
+    def _learn(self, reservation: Reservation, *, prompt_tokens: int, cached_tokens: int) -> None:
+        """From a completed prefill."""
+        if reservation.is_by_ring:
+            found_tokens = max(0, cached_tokens - prompt_tokens + reservation.pending_tokens)
+            self.cluster.ring_prior.learn(unknown_tokens=reservation.pending_tokens, found_tokens=found_tokens)
+        if reservation.is_computed:
+            self._correct(reservation, cached_tokens)
+        self._hold_computed(reservation)
+        self._seen.on_computed(reservation.request.block_hashes)
 
     def _hold_computed(self, reservation: Reservation | None) -> None:
         """What a completed prefill left is the last that was used there."""
@@ -294,5 +339,8 @@ class Router:
 
     def check_integrity(self) -> None:
         """Assert what must hold after every step."""
-        self.cluster.load.check_integrity()
+        load = self.cluster.load
+        load.check_integrity()
         self.cluster.holders.check_integrity()
+        self._seen.check_integrity()
+        assert all(load.reservation(each) is not None for each in self._known), "known of requests that are over"

@@ -88,6 +88,23 @@ def shadow(
 
 
 @app.command()
+def funnel() -> None:
+    """Print where prompt tokens went since the routers of the running server started: reused, or lost to what."""
+    from serve_app import funnel_report
+    from serve_app.running_application import ApplicationError, RunningApplication
+
+    run = _local_run()
+    try:
+        with RunningApplication(
+            run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
+        ) as running:
+            total = funnel_report.add_up(router["funnel"] for router in running.routers())
+    except (ApplicationError, ServeApiError) as error:
+        _fail(str(error))
+    console.print(funnel_report.table(total))
+
+
+@app.command()
 def demo(
     texts: Annotated[Path | None, typer.Option(help="Conversations, OpenAI messages as JSON Lines (.zst too).")] = None,
     tools: Annotated[Path | None, typer.Option(help="Tool definitions for all of them, a JSON array.")] = None,

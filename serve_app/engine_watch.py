@@ -4,6 +4,7 @@ vLLM's `OutputProcessor` sees each prompt's first output with the tokens that th
 also where the client gets everything at once, and each of `n` choices and of a list of prompts by itself.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -64,12 +65,17 @@ class _Prompt:
 
 
 class EngineWatch:
-    """Stands in front of four methods of vLLM's output processor; an error of ours never reaches it."""
+    """Stands in front of some methods of vLLM's output processor; an error of ours never reaches it.
+
+    Used on the replica's event loop only.
+    """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._engine_id_to_prompt: dict[str, _Prompt] = {}
         self._has_requests: Callable[[], bool] = lambda: False
+        self.streams_told = asyncio.Event()
+        """Set when vLLM has given the engine's death to every stream, to be passed on to its client."""
 
     def attach(self, output_processor: Any) -> None:  # noqa: ANN401  vLLM's, or a test's
         """Watch this output processor from now on."""
@@ -79,6 +85,15 @@ class EngineWatch:
         _before(output_processor, "propagate_error", self._on_error)
         _before(output_processor, "add_request", self._on_added)
         _after(output_processor, "abort_requests", self._on_aborted)
+
+    def watch_processes(self, engine_manager: Any) -> None:  # noqa: ANN401  vLLM's, or a test's
+        """Know at once when a process of the engine ends: vLLM tidies up before it says so, which can take seconds.
+
+        Where engines are Ray actors, or this very process, there is nothing to watch.
+        """
+        loop = asyncio.get_running_loop()
+        for sentinel in engine_manager.sentinels() if hasattr(engine_manager, "sentinels") else ():
+            loop.add_reader(sentinel, self._on_process_end, loop, sentinel)
 
     @property
     def num_unanswered(self) -> int:
@@ -127,7 +142,12 @@ class EngineWatch:
                 hit_tokens=stats.prefix_cache_stats.hits,
             )
 
+    def _on_process_end(self, loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
+        loop.remove_reader(sentinel)
+        self._ledger.engine_died()
+
     def _on_error(self, _error: Exception) -> None:
+        self.streams_told.set()
         self._ledger.engine_died()
 
 

@@ -2,9 +2,9 @@
 
 import logging
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
-from router import ReplicaId, ReplicaState, Reservation, Router
+from router import CacheRecord, ReplicaId, ReplicaState, Reservation, Router
 from serve_app.messages import Batch, Item, Reader, RefusedError
 from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status
 
@@ -15,9 +15,15 @@ MAX_REASONS = 16
 
 
 class Inbox:
-    """Keeps of what it received only what repairs the rest: each replica's last status and batch number."""
+    """Keeps of what it received only what repairs the rest: each replica's last status and batch number.
 
-    def __init__(self) -> None:
+    Args:
+        on_record: takes the record of each prompt that the router decided.
+
+    """
+
+    def __init__(self, on_record: Callable[[CacheRecord], None]) -> None:
+        self._on_record = on_record
         self._receipts: Reader[Receipt] = Reader(Receipt)
         self._reservations: Reader[Reservation] = Reader(Reservation)
         self._states: Reader[ReplicaState] = Reader(ReplicaState)
@@ -45,12 +51,7 @@ class Inbox:
                 case Arrived():
                     router.on_arrived(receipt.request_id, replica_id, now=now)
                 case Prefilled():
-                    router.on_prefilled(
-                        receipt.request_id,
-                        prompt_tokens=receipt.prompt_tokens,
-                        cached_tokens=receipt.cached_tokens,
-                        now=now,
-                    )
+                    self._on_prefilled(receipt, router, now=now)
                 case Finished():
                     router.on_finished(receipt.request_id, now=now)
                 case Status() if not is_overtaken:  # its list of requests would be older than what we know
@@ -70,6 +71,13 @@ class Inbox:
         batch = self._read(self._states, payload)
         for state in batch.items if batch is not None else ():
             router.adopt(state, now=now)
+
+    def _on_prefilled(self, receipt: Prefilled, router: Router, *, now: float) -> None:
+        record = router.on_prefilled(
+            receipt.request_id, prompt_tokens=receipt.prompt_tokens, cached_tokens=receipt.cached_tokens, now=now
+        )
+        if record is not None:
+            self._on_record(record)
 
     def _read(self, reader: Reader[Item], payload: bytes) -> Batch[Item] | None:
         try:

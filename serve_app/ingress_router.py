@@ -71,8 +71,8 @@ class IngressRouter:
         self._settings = RouterSettings.model_validate(routers)
         self._routing = RoutingSettings()
         self._router: Router | None = None
-        self._inbox = Inbox()
         self._metrics = RouterMetrics()
+        self._inbox = Inbox(self._metrics.funnel.on_record)
         self._reader = RequestReader(session_header=SERVE_SESSION_ID)
         context = serve.get_replica_context()
         self._router_id = context.replica_id.unique_id
@@ -127,7 +127,7 @@ class IngressRouter:
         def load() -> "PromptReader":
             from serve_app.prompt import PromptReader  # imports vLLM, which takes seconds
 
-            return PromptReader(llm)
+            return PromptReader(llm, max_memo_bytes=round(self._settings.token_memo_mib * 2**20))
 
         self._reader.prompts = await asyncio.to_thread(load)
 
@@ -194,6 +194,8 @@ class IngressRouter:
             "decisions": dict(self._metrics.reason_to_decisions),
             "unreadable": dict(self._metrics.reason_to_unreadable),
             "shadows": self._metrics.shadows.snapshot(),
+            "token_memo": self._reader.memo_snapshot(),
+            "funnel": self._metrics.funnel.snapshot(),
             "reservations_dropped": self._reservations.num_dropped,
             "refused": dict(self._inbox.reason_to_refused),
             "tasks": len(asyncio.all_tasks()),

@@ -8,7 +8,8 @@ from typing import Any
 
 from ray.util import metrics
 
-from router import RoutingDecision, ShadowFault, ShadowTotals
+from router import CacheRecord, Funnel, RoutingDecision, ShadowFault, ShadowTotals
+from serve_app.funnel_report import STAGES, as_snapshot
 from serve_app.request_body import Unreadable
 from serve_app.routing_note import RoutingNote
 
@@ -20,6 +21,7 @@ class RouterMetrics:
 
     def __init__(self) -> None:
         self.shadows = ShadowMetrics()
+        self.funnel = FunnelMetrics()
         self.reason_to_decisions: Counter[str] = Counter()
         self.reason_to_unreadable: Counter[str] = Counter()
         self._decisions = metrics.Counter(
@@ -87,3 +89,39 @@ class ShadowMetrics:
         for name, amount in added.items():
             if amount > 0:  # Ray refuses zero
                 self._counters[name].inc(amount, tags=tags)
+
+
+class FunnelMetrics:
+    """Sums up where prompt tokens went, of the prompts that were decided here; both label sets are closed."""
+
+    def __init__(self) -> None:
+        self._funnel = Funnel()
+        self._tokens = metrics.Counter(
+            "warmroute_prompt_tokens",
+            description=(
+                "Prompt tokens by stage: offered by clients, reachable on the replica that held most, selected by the "
+                "choice of a replica, reused by its engine."
+            ),
+            tag_keys=("stage",),
+        )
+        self._lost = metrics.Counter(
+            "warmroute_lost_tokens",
+            description="Prompt tokens that were not reused, each by one cause: offered = reused + lost.",
+            tag_keys=("cause",),
+        )
+
+    def on_record(self, record: CacheRecord) -> None:
+        """A prompt got its first token."""
+        self._funnel.add(record)
+        for stage in STAGES:
+            self._export(self._tokens, getattr(record, stage), {"stage": stage})
+        for cause, tokens in record.lost.items():
+            self._export(self._lost, tokens, {"cause": cause.value})
+
+    def snapshot(self) -> dict[str, Any]:
+        """The sums since the router started."""
+        return as_snapshot(self._funnel)
+
+    def _export(self, counter: metrics.Counter, tokens: int, tags: dict[str, str]) -> None:
+        if tokens > 0:  # Ray refuses zero
+            counter.inc(tokens, tags=tags)

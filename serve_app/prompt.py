@@ -4,6 +4,7 @@ Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_privat
 """
 
 import logging
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,11 +22,15 @@ from vllm.entrypoints.openai.responses.utils import construct_input_messages, co
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.exceptions import VLLMClientError
 from vllm.renderers import renderer_from_config
+from vllm.renderers.hf import HfRenderer
 from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
+from vllm.renderers.params import TokenizeParams
+from vllm.utils.async_utils import make_async
 
-from serve_app import llm_options
+from serve_app import llm_options, token_boundaries
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic
+from serve_app.token_memo import TokenMemo
 
 logger = logging.getLogger("ray.serve")
 
@@ -35,9 +40,14 @@ class PromptReader:
 
     vLLM compares the text's length with the model's limit before it tokenises, so an over-long
     prompt costs no tokenisation here either.
+
+    Args:
+        llm: the settings' part of that name.
+        max_memo_bytes: of the memo of token ids; 0 for none.
+
     """
 
-    def __init__(self, llm: dict[str, Any]) -> None:
+    def __init__(self, llm: dict[str, Any], *, max_memo_bytes: int) -> None:
         llm_config = llm_options.parse(llm)
         engine_config = llm_config.get_engine_config()
         _, vllm_config = _get_vllm_engine_config(llm_config, device_type="cpu")
@@ -61,6 +71,59 @@ class PromptReader:
             self._chat_template
         )
         self.max_model_len: int = self._model_config.max_model_len
+        self.memo = self._make_memo(max_memo_bytes) if max_memo_bytes else None
+        if self.memo is not None:
+            self._use(self.memo)
+
+    def _make_memo(self, max_bytes: int) -> TokenMemo | None:
+        """None where texts of this model cannot be cut: then each is tokenised as a whole."""
+        renderer = self._renderer.renderer
+        if type(renderer) is not HfRenderer or renderer.mm_processor is not None:
+            return None  # another way to token ids, or one that changes them afterwards
+        tokenizer = renderer.get_tokenizer()
+        template = f"{self._chat_template or ''}{tokenizer.chat_template or ''}"
+        boundary_to_id = token_boundaries.find_boundaries(tokenizer.added_tokens_decoder, template)
+        if not boundary_to_id:
+            logger.info("No token of the chat template is one at which texts can be cut: prompts are tokenised whole")
+            return None
+
+        memo = TokenMemo(self._encode, boundary_to_id=boundary_to_id, max_bytes=max_bytes)
+        for text in 2 * token_boundaries.samples(boundary_to_id):
+            if list(memo.encode(text)) != self._encode(text):
+                logger.info("This tokenizer's ids cannot be composed: prompts are tokenised whole")
+                return None
+        memo.clear()
+        return memo
+
+    def _encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        tokenizer = self._renderer.renderer.get_tokenizer()
+        ids: list[int] = tokenizer(text, add_special_tokens=add_special_tokens)["input_ids"]
+        return ids
+
+    def _leading_ids(self) -> "array[int] | None":
+        """What the tokenizer puts before a text where special tokens are wanted; None where it puts more than that."""
+        ids, with_special = self._encode("text"), self._encode("text", add_special_tokens=True)
+        num_leading = len(with_special) - len(ids)
+        return array("I", with_special[:num_leading]) if with_special[num_leading:] == ids else None
+
+    def _use(self, memo: TokenMemo) -> None:
+        """Where vLLM tokenises a text, take its ids from the memo."""
+        renderer = self._renderer.renderer
+        leading_ids = self._leading_ids()
+
+        def tokenize(prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
+            if params.return_token_offsets or params.pad_prompt_tokens is not None:
+                return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
+            options = params.get_encode_kwargs()
+            leading = leading_ids if options["add_special_tokens"] else array("I")
+            if leading is None:
+                return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
+            token_ids = leading + memo.encode(prompt["prompt"])
+            if options["truncation"] and len(token_ids) > options["max_length"]:
+                return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
+            return {**prompt, "prompt_token_ids": token_ids}
+
+        renderer._tokenize_prompt_async = make_async(tokenize, executor=renderer._executor)  # noqa: SLF001
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt of an OpenAI or Anthropic request, given as its body's fields.

@@ -4,6 +4,7 @@ Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_privat
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import time
@@ -29,8 +30,10 @@ from serve_app.settings import ReplicaSettings, RouterSettings
 
 logger = logging.getLogger("ray.serve")
 
+STREAMS_TOLD_S = 10.0
+"""After the engine's death, how long vLLM may take to notice."""
 LAST_WORDS_S = 1.0
-"""Between the engine's death and the replica's."""
+"""Then, until the replica's own."""
 WARM_UP_TIMEOUT_S = 600
 WARM_UP_PROMPT_CHARS = (16, 512, 4096)
 
@@ -54,7 +57,10 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             # Nothing to download: spare each replica a worker process that imports vLLM to find that out.
             self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await super().start()
-        EngineWatch(self._ledger).attach(self.engine._engine_client.output_processor)  # noqa: SLF001
+        engine_client = self.engine._engine_client  # noqa: SLF001
+        self._watch = EngineWatch(self._ledger)
+        self._watch.attach(engine_client.output_processor)
+        self._watch.watch_processes(engine_client.engine_core.resources.engine_manager)
         self._heartbeat = asyncio.create_task(self._beat())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -101,6 +107,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             self._ledger.report_status()
             await asyncio.sleep(self._replicas.heartbeat_s)
         logger.error("The engine died; this replica ends, for Serve to start another")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._watch.streams_told.wait(), STREAMS_TOLD_S)
         await asyncio.sleep(LAST_WORDS_S)
         os._exit(1)
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from router import RequestId, RouteRequest, SessionKey, hash_blocks, root_hash, session_key
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, parse_body, session_id_of
+from serve_app.token_memo import TokenMemo
 
 TRUNCATED_HEADER = "x-body-truncated"
 BYTES_PER_TOKEN = 4
@@ -16,6 +17,7 @@ class Prompts(Protocol):
     """Renders and tokenises; see `serve_app.prompt`."""
 
     max_model_len: int
+    memo: TokenMemo | None
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt, or `UnreadableError`."""
@@ -76,6 +78,11 @@ class RequestReader:
         if self.prompts is None:
             raise UnreadableError(Unreadable.STARTING)
         return await self.prompts.read(fields)
+
+    def memo_snapshot(self) -> dict[str, int | bool] | None:
+        """How much is tokenised anew; None where there is no memo, or none yet."""
+        memo = None if self.prompts is None else self.prompts.memo
+        return None if memo is None else memo.snapshot()
 
     def _guess_tokens(self, body: bytes) -> int:
         num_tokens = len(body) // BYTES_PER_TOKEN

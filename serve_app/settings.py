@@ -73,6 +73,9 @@ class RouterSettings(_Frozen):
     """Router processes on each proxy node; two, so that one may die."""
     max_keyed_body_mib: float = Field(2.0, gt=0)
     """A larger request body is placed by load alone; HAProxy holds so much of each in memory."""
+    token_memo_mib: float = Field(256.0, ge=0)
+    """Memory of each router process for token ids of texts it has seen, so that only what is new is tokenised; 0 for
+    none."""
     virtual_nodes: int = Field(128, ge=1)
     """Points of each replica's rank on the consistent-hash ring."""
     answer_tokens: int = Field(256, ge=0)

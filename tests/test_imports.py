@@ -26,6 +26,7 @@ RAY_FREE = (
     "engine_watch",
     "environment",
     "explain",
+    "funnel_report",
     "inbox",
     "ledger",
     "messages",
@@ -36,6 +37,8 @@ RAY_FREE = (
     "routing_note",
     "serve_config",
     "settings",
+    "token_boundaries",
+    "token_memo",
 )
 PRIVATE_ADAPTERS = {"app", "ingress_router", "llm_options", "prompt", "replica"}
 

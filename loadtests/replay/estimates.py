@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from loadtests.replay import intervals
 from loadtests.replay.experiment import Comparison, Outcome
 from loadtests.replay.intervals import Estimate
+from router import Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class PolicyEstimates:
     metric_to_mean: dict[str, Estimate]
     metric_to_ratio: dict[str, Estimate]
     """To the first policy's, of the metrics that are compared."""
+    cause_to_share: dict[str, Estimate]
+    """Of all prompt tokens, those lost to each cause that took any in any run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class BoundEstimates:
 def estimates(comparison: Comparison) -> Iterator[PolicyEstimates]:
     """In order of the loads, then of the policies."""
     experiment = comparison.experiment
+    causes = [cause for cause in Loss if any(cause in outcome.funnel.lost for outcome in comparison.outcomes)]
     for load in experiment.loads:
         first = comparison.of(experiment.policies[0], load)
         for policy in experiment.policies:
@@ -73,6 +77,7 @@ def estimates(comparison: Comparison) -> Iterator[PolicyEstimates]:
                     for metric in METRICS
                     if metric.has_ratio
                 },
+                {cause.value: intervals.mean([_share(each, cause) for each in own]) for cause in causes},
             )
 
 
@@ -85,6 +90,10 @@ def bound_estimates(comparison: Comparison) -> Iterator[BoundEstimates]:
             intervals.mean([each.pooled_hit_rate for each in bounds]),
             intervals.mean([each.infinite_hit_rate for each in bounds]),
         )
+
+
+def _share(outcome: Outcome, cause: Loss) -> float:
+    return outcome.funnel.lost.get(cause, 0) / outcome.funnel.offered
 
 
 def _values(outcomes: Sequence[Outcome], metric: Metric) -> list[float]:

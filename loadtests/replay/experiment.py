@@ -13,6 +13,7 @@ from loadtests.replay.parallel import run_all
 from loadtests.replay.results import Summary, Window, in_windows, summarize, ttft_quantiles_s
 from loadtests.replay.simulation import Scenario, Simulation
 from loadtests.replay.workload import Asked, Workload, make_requests
+from router import Funnel
 
 NUM_WINDOWS = 40
 """How many windows, for the work over time, the trace's span is cut into; a run may have more."""
@@ -57,6 +58,7 @@ class Outcome:
     ttft_quantiles_s: tuple[float, ...]
     """The least, the 99 percentiles, the most."""
     windows: tuple[Window, ...]
+    funnel: Funnel
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,7 @@ def run_case(experiment: Experiment, case: Case) -> Outcome:
         summarize(run, num_replicas=num_replicas, ttft_limit_s=experiment.ttft_limit_s, window_s=window_s),
         ttft_quantiles_s(run.records),
         in_windows(run.records, num_replicas=num_replicas, window_s=window_s),
+        run.funnel,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from loadtests.replay.books import BookSample
 from loadtests.replay.receipts import Prefilled
 from loadtests.replay.results import CacheSample, RequestRecord, Run
-from router import ReplicaId, RequestId, RoutingDecision, ShadowTotals
+from router import CacheRecord, Funnel, ReplicaId, RequestId, RoutingDecision, ShadowTotals
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Findings:
         self._num_asked = 0
         self._num_agreed = 0
         self._shadow_to_totals: dict[str, ShadowTotals] = {}
+        self._funnel = Funnel()
         self._number_to_record: dict[int, RequestRecord] = {}
 
     def asked(self, answers: Sequence[ReplicaId], chosen: ReplicaId) -> None:
@@ -43,6 +44,10 @@ class Findings:
         """What the shadows of the router that decided say to it."""
         for answer in decision.shadows:
             self._shadow_to_totals.setdefault(answer.policy, ShadowTotals()).add(answer, decision)
+
+    def recorded(self, record: CacheRecord) -> None:
+        """What a router says became of a prompt that it placed."""
+        self._funnel.add(record)
 
     def prefilled(self, replica_id: ReplicaId, receipt: Prefilled, *, now: float) -> None:
         """A first token. Where an earlier attempt had one too, before it broke off, this one counts."""
@@ -77,6 +82,7 @@ class Findings:
             num_asked=self._num_asked,
             num_agreed=self._num_agreed,
             shadow_to_totals=self._shadow_to_totals,
+            funnel=self._funnel,
             num_sent=len(self.sent),
             last_start_s=last_start_s,
             replica_to_computed_tokens=dict(replica_to_computed_tokens),

@@ -10,7 +10,7 @@ from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine
 from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled, Receipt
 from loadtests.replay.trace import TraceRequest
-from router import Replica, ReplicaId, RequestId, Router
+from router import CacheRecord, Replica, ReplicaId, RequestId, Router
 from router.policies import Policy
 from serve_app.settings import RouterSettings
 
@@ -109,11 +109,19 @@ class ReplicaProcess:
 
 
 class RouterProcess:
-    """A router, and what it does with the messages of the others."""
+    """A router, and what it does with the messages of the others.
 
-    def __init__(self, name: str, router: Router) -> None:
+    Args:
+        name: its sender's name.
+        router: its own.
+        on_record: takes the record of each prompt that it decided.
+
+    """
+
+    def __init__(self, name: str, router: Router, on_record: Callable[[CacheRecord], None]) -> None:
         self.name = name
         self.router = router
+        self._on_record = on_record
         self._replica_to_number: dict[ReplicaId, int] = {}
 
     def on_batch(self, batch: Batch, *, now: float) -> None:
@@ -123,12 +131,7 @@ class RouterProcess:
                 case Arrived():
                     self.router.on_arrived(receipt.request_id, batch.replica_id, now=now)
                 case Prefilled():
-                    self.router.on_prefilled(
-                        receipt.request_id,
-                        prompt_tokens=receipt.prompt_tokens,
-                        cached_tokens=receipt.cached_tokens,
-                        now=now,
-                    )
+                    self._on_prefilled(receipt, now=now)
                 case Finished():
                     self.router.on_finished(receipt.request_id, now=now)
         self.router.on_heard(batch.replica_id, is_serving=True, now=now)
@@ -136,6 +139,13 @@ class RouterProcess:
         if batch.outstanding is not None and batch.number >= newest:
             self.router.on_outstanding(batch.replica_id, batch.outstanding, now=now)
         self._replica_to_number[batch.replica_id] = max(batch.number, newest)
+
+    def _on_prefilled(self, receipt: Prefilled, *, now: float) -> None:
+        record = self.router.on_prefilled(
+            receipt.request_id, prompt_tokens=receipt.prompt_tokens, cached_tokens=receipt.cached_tokens, now=now
+        )
+        if record is not None:
+            self._on_record(record)
 
 
 def make_router(replicas: Iterable[Replica], *, policy: Policy, block_size: int, routers: RouterSettings) -> Router:

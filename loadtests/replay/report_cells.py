@@ -38,6 +38,7 @@ def comparison_cells(comparison: Comparison) -> Iterator[Cells]:
     yield _cells(f"Good: first token within {limit_s:g} s", rows, _numbers)
     if others:
         yield _cells(f"Times {first}", [row for row in rows if row.policy != first], _ratios)
+    yield _cells("Prompt tokens: share reused, and shares lost by cause", rows, _fates)
 
 
 def bounds_text(comparison: Comparison) -> str:
@@ -72,6 +73,11 @@ def _cells(
 
 def _numbers(row: PolicyEstimates) -> dict[str, str]:
     return {each.title: estimate_text(row.metric_to_mean[each.name], each.format) for each in METRICS}
+
+
+def _fates(row: PolicyEstimates) -> dict[str, str]:
+    shares = {"reused": row.metric_to_mean["hit_rate"], **row.cause_to_share}
+    return {name.replace("_", " "): estimate_text(share, ".4f") for name, share in shares.items()}
 
 
 def _ratios(row: PolicyEstimates) -> dict[str, str]:

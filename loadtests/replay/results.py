@@ -8,7 +8,7 @@ from statistics import fmean, quantiles
 
 from loadtests.replay.books import BookSample
 from loadtests.statistics import percentile
-from router import ReplicaId, RequestId, ShadowTotals
+from router import Funnel, ReplicaId, RequestId, ShadowTotals
 
 TTFT_LIMIT_S = 2.0
 """A first token that comes later is no good answer, unless another limit is given."""
@@ -73,6 +73,8 @@ class Run:
     """Time that decisions took, by the clock that was given: the one thing that is not virtual."""
     shadow_to_totals: dict[str, ShadowTotals] = field(default_factory=dict)
     """Of all routers, by the shadow's policy."""
+    funnel: Funnel = field(default_factory=Funnel)
+    """What all routers say became of the prompts that they placed."""
 
     @property
     def num_finished(self) -> int:

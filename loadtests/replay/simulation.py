@@ -96,6 +96,7 @@ class Simulation:
             heartbeat_s=scenario.replicas.heartbeat_s,
             send=self._on_batch,
         )
+        self._found = Findings()
         self._followers: dict[int, list[int]] = {}
         self._last_start_s = 0.0
         self._plan_arrivals()
@@ -107,7 +108,6 @@ class Simulation:
         self._books = Books(settle_s=2 * scenario.delay_s)
         self._plan_samples()
         self._request_ids = count()
-        self._found = Findings()
 
     def run(self) -> Run:
         """Everything from the first arrival until the last reservation would have expired."""
@@ -235,7 +235,7 @@ class Simulation:
         router.shadows = tuple(
             Shadow(self._make_policy(each, f"shadow {seed}")) for each in scenario.routing.shadow_policies
         )
-        return RouterProcess(name, router)
+        return RouterProcess(name, router, self._found.recorded)
 
     def _make_policy(self, name: str, seed: str) -> Policy:
         return make_policy(

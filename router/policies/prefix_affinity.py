@@ -203,7 +203,11 @@ class _Cheapest:
 
     def look_at_holders(self) -> None:
         """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
+        num_known = 0
         for step in reversed(self._match.steps):
+            if len(step.run.holder_to_use) == num_known:
+                continue  # who holds a run holds the ones before it: these are the same ones
+            num_known = len(step.run.holder_to_use)
             can_be_cheaper = self._rule.least_cost(self._uncached_tokens(step.end)) <= self._best_cost
             if len(self._seen) >= NUM_HOLDERS or not can_be_cheaper:
                 return

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
+from router import Loss
+from serve_app.funnel_report import add_up
 from serve_app.local_cluster import Run
 from serve_app.running_application import RunningApplication
 from tests.e2e.conftest import ROOT
@@ -88,3 +90,38 @@ def test_mixed_requests_leave_nothing_behind_and_add_up_to_vllms_own_counters(fo
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "ended as they should not: 0" in result.stdout
+
+
+def test_the_funnel_accounts_for_every_prompt_token(
+    client: httpx.Client, run: Run, application: RunningApplication
+) -> None:
+    """Two turns of one conversation: what the answers say was cached is what the routers, together, count as reused."""
+    application.wait_until_idle()
+    before = add_up(router["funnel"] for router in application.routers())
+    messages = [{"role": "user", "content": "Tell me of the weather in the north. " * 40}]
+    usages = []
+    for _ in range(2):
+        body = {"model": run.model, "messages": messages, "max_tokens": 8}
+        answer = client.post("/v1/chat/completions", json=body).json()
+        usages.append(answer["usage"])
+        messages += [answer["choices"][0]["message"], {"role": "user", "content": "And in the south?"}]
+    application.wait_until_idle()
+    after = add_up(router["funnel"] for router in application.routers())
+    after.check_integrity()
+    assert after.prompts - before.prompts == 2
+    assert after.offered - before.offered == sum(usage["prompt_tokens"] for usage in usages)
+    reused = sum((usage["prompt_tokens_details"] or {}).get("cached_tokens") or 0 for usage in usages)
+    assert after.reused - before.reused == reused > 0
+    assert after.lost.get(Loss.MISMATCH, 0) == before.lost.get(Loss.MISMATCH, 0)
+
+
+def test_the_funnel_is_printed(folder: Path) -> None:
+    """By a command beside the running server."""
+    command = [sys.executable, "-m", "serve_app.cli", "funnel"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "reused" in result.stdout
+    assert "100.0%" in result.stdout

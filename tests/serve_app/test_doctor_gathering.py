@@ -269,7 +269,9 @@ class TestRouterAnswers:
         core = make_router(num_replicas=2)
         core.choose(make_request("a", 1, 2), now=0)
         parts = {"router": "r1", "policy": "prefix_affinity", "refused": {}}
-        result = as_answers([{**parts, **snapshot(core, Inbox(), now=0)}, {**parts, **snapshot(None, Inbox(), now=0)}])
+        result = as_answers(
+            [{**parts, **snapshot(core, Inbox([].append), now=0)}, {**parts, **snapshot(None, Inbox([].append), now=0)}]
+        )
         assert isinstance(result, RouterAnswers)
         ready, empty = result.views
         assert sorted(replica.rank for replica in ready.replicas.values()) == [0, 1]

@@ -1,5 +1,8 @@
 """The engine's own numbers, read at vLLM's real output processor."""
 
+import asyncio
+import multiprocessing
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -214,3 +217,28 @@ def test_a_fault_of_ours_stays_ours(processor: Processor, caplog: pytest.LogCapt
     processor.add_request(SimpleNamespace(request_id="a"), None)
     assert processor.seen == ["add a"]
     assert "Cannot account" in caplog.text
+
+
+async def test_the_end_of_an_engines_process_is_known_before_vllm_says_so(processor: Processor) -> None:
+    """The routers hear of it at once; the streams are told when vLLM has tidied up."""
+    routers_told = asyncio.Event()
+    ledger = Ledger(lambda _: routers_told.set(), clock=lambda: 0.0)
+    watch = EngineWatch(ledger)
+    watch.attach(processor)
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    process.start()
+    watch.watch_processes(SimpleNamespace(sentinels=lambda: [process.sentinel]))
+    process.kill()
+    await asyncio.wait_for(routers_told.wait(), 30)
+    process.join()
+    assert not ledger.is_serving
+    assert not watch.streams_told.is_set()
+    processor.propagate_error(RuntimeError("engine died"))
+    assert watch.streams_told.is_set()
+
+
+async def test_an_engine_without_processes_is_not_watched(watch: EngineWatch, ledger: Ledger) -> None:
+    """Ray actors, or none of its own."""
+    for engine_manager in (SimpleNamespace(), None):
+        watch.watch_processes(engine_manager)
+    assert ledger.is_serving

@@ -50,7 +50,7 @@ def load_of(router: Router) -> tuple[int, int, int]:
 
 def test_receipts_move_a_request_from_waiting_to_running_to_over(router: Router) -> None:
     """As the replica sees it."""
-    inbox = Inbox()
+    inbox = Inbox([].append)
     assert load_of(router) == (9, 1, 0)
     inbox.on_receipts(batch(router, 1, Arrived(RequestId("a"))), router, now=0)
     inbox.on_receipts(batch(router, 2, Prefilled(RequestId("a"), 9, 0)), router, now=0)
@@ -61,7 +61,7 @@ def test_receipts_move_a_request_from_waiting_to_running_to_over(router: Router)
 
 def test_a_lost_end_is_made_up_for_by_the_next_heartbeat(router: Router) -> None:
     """Its batch was dropped."""
-    inbox = Inbox()
+    inbox = Inbox([].append)
     inbox.on_receipts(batch(router, 1, Arrived(RequestId("a"))), router, now=0)
     inbox.on_receipts(batch(router, 3, status()), router, now=0)
     assert load_of(router) == (0, 0, 0)
@@ -69,7 +69,7 @@ def test_a_lost_end_is_made_up_for_by_the_next_heartbeat(router: Router) -> None
 
 def test_an_overtaken_heartbeat_does_not_end_what_came_after_it(router: Router) -> None:
     """It was written before the request arrived."""
-    inbox = Inbox()
+    inbox = Inbox([].append)
     inbox.on_receipts(batch(router, 2, Arrived(RequestId("a"))), router, now=0)
     inbox.on_receipts(batch(router, 1, status()), router, now=0)
     assert load_of(router) == (9, 1, 0)
@@ -77,7 +77,7 @@ def test_an_overtaken_heartbeat_does_not_end_what_came_after_it(router: Router) 
 
 def test_a_replica_that_cannot_serve_is_out_until_it_can(router: Router) -> None:
     """Also when later batches carry no status."""
-    inbox = Inbox()
+    inbox = Inbox([].append)
     replica_id = router.cluster.members[0].replica_id
     inbox.on_receipts(batch(router, 1, status(is_serving=False)), router, now=0)
     inbox.on_receipts(batch(router, 2, Arrived(RequestId("a"))), router, now=0)
@@ -88,7 +88,7 @@ def test_a_replica_that_cannot_serve_is_out_until_it_can(router: Router) -> None
 
 def test_what_is_refused_is_counted_and_logged_once(router: Router, caplog: pytest.LogCaptureFixture) -> None:
     """By its reason; changes nothing else."""
-    inbox = Inbox()
+    inbox = Inbox([].append)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             inbox.on_receipts(b"\xc1", router, now=0)
@@ -101,7 +101,7 @@ def test_what_is_refused_is_counted_and_logged_once(router: Router, caplog: pyte
 
 def test_reasons_are_bounded(router: Router) -> None:
     """Whatever a sender writes."""
-    inbox = Inbox()
+    inbox = Inbox([].append)
     for number in range(100):
         payload = messages.msgspec.msgpack.encode({"sender": "r", "number": 1, "protocol": number + 2, "items": []})
         inbox.on_receipts(payload, router, now=0)
@@ -111,7 +111,7 @@ def test_reasons_are_bounded(router: Router) -> None:
 
 def test_peers_reservations_and_states_are_booked() -> None:
     """Once, however often they come."""
-    peer, joining, inbox = make_router(num_replicas=1), make_router(num_replicas=1), Inbox()
+    peer, joining, inbox = make_router(num_replicas=1), make_router(num_replicas=1), Inbox([].append)
     _, reservation = peer.choose(make_request("a", 1, 2), now=0)
     _, later = peer.choose(make_request("b", 1, 2), now=0)
     state = peer.export(peer.cluster.members[0].replica_id, now=0)
@@ -124,7 +124,7 @@ def test_peers_reservations_and_states_are_booked() -> None:
 
 def test_what_replicas_said_is_forgotten_with_them(router: Router) -> None:
     """Ids never come again, so nothing may stay."""
-    inbox = Inbox()
+    inbox = Inbox([].append)
     inbox.on_receipts(batch(router, 1, status()), router, now=0)
     inbox.keep_only([])
     assert inbox.replica_to_status == {}
@@ -135,7 +135,7 @@ def test_what_replicas_said_is_forgotten_with_them(router: Router) -> None:
 @given(seed=st.integers(0, 2**32), loss=st.floats(0, 1), num_requests=st.integers(1, 20))
 def test_no_loss_repetition_or_disorder_leaves_a_trace(seed: int, loss: float, num_requests: int) -> None:
     """The law of the account: one heartbeat that gets through when all should have arrived, and nothing is booked."""
-    rng, router, inbox = Random(seed), make_router(num_replicas=3, ttl_s=60), Inbox()
+    rng, router, inbox = Random(seed), make_router(num_replicas=3, ttl_s=60), Inbox([].append)
     routed = [router.choose(make_request(str(n), n % 5, n), now=0).decision for n in range(num_requests)]
     batches = []
     for number, decision in enumerate(routed):
@@ -160,7 +160,7 @@ def test_no_loss_repetition_or_disorder_leaves_a_trace(seed: int, loss: float, n
 
 def test_the_snapshot_has_load_health_and_the_engines_numbers(router: Router) -> None:
     """For operators, tests and the doctor."""
-    inbox = Inbox()
+    inbox = Inbox([].append)
     (replica,) = router.cluster.members
     before = snapshot(router, inbox, now=0)["replicas"][replica.replica_id]
     assert (before["heard_s_ago"], before["engine"], before["excluded"]) == (None, None, None)

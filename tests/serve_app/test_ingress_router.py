@@ -50,6 +50,7 @@ class Words:
     """A word is a token."""
 
     max_model_len = 1000
+    memo = None
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt's words."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from router import ReplicaId, RequestId, RoutingDecision, ShadowChoice, ShadowFault, ShadowTotals
+from router import CacheRecord, Loss, ReplicaId, RequestId, RoutingDecision, ShadowChoice, ShadowFault, ShadowTotals
 from router.types import Reason
 
 if TYPE_CHECKING:
@@ -110,3 +110,29 @@ def test_without_shadows_nothing_happens(shadows: "ShadowMetrics", exported: Exp
     shadows.start([])
     shadows.on_decision(decision())
     assert (shadows.snapshot(), exported) == ({}, {})
+
+
+def test_where_prompt_tokens_went_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By stage and cause; what is zero is left out, as Ray refuses it."""
+    from ray.util import metrics
+
+    from serve_app.metrics import FunnelMetrics
+
+    counts: dict[tuple[str, str], float] = defaultdict(float)
+
+    def inc(counter: Any, value: float = 1.0, tags: dict[str, str] | None = None) -> None:
+        assert value > 0
+        assert tags is not None
+        counts[counter.info["name"], next(iter(tags.values()))] += value
+
+    monkeypatch.setattr(metrics.Counter, "inc", inc)
+    funnel = FunnelMetrics()
+    for _ in range(2):
+        funnel.on_record(CacheRecord(RequestId("a"), HERE, "m", "t", 10, 4, 0, 0, {Loss.SPILLED: 4, Loss.NEW: 6}))
+    assert counts == {
+        ("warmroute_prompt_tokens", "offered"): 20,
+        ("warmroute_prompt_tokens", "reachable"): 8,
+        ("warmroute_lost_tokens", "spilled"): 8,
+        ("warmroute_lost_tokens", "new"): 12,
+    }
+    assert funnel.snapshot()["lost"] == {"spilled": 8, "new": 12}

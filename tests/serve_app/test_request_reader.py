@@ -18,6 +18,7 @@ class FakePrompts:
     """Tokenises what it was told to, or refuses."""
 
     max_model_len = 50
+    memo = None
 
     def __init__(self, refusal: Unreadable | None = None) -> None:
         self._refusal = refusal

@@ -14,7 +14,7 @@ A, B = RequestId("a"), RequestId("b")
 
 def make_process(*request_ids: RequestId) -> RouterProcess:
     """A router that sent some requests to its only replica."""
-    process = RouterProcess("router-0", make_small_router())
+    process = RouterProcess("router-0", make_small_router(), [].append)
     for request_id in request_ids:
         process.router.choose(make_route_request(request_id, make_trace_request(1)), now=0)
     return process

@@ -42,11 +42,16 @@ def test_policies_are_compared_over_seeds(tmp_path: Path, conversations: Path) -
         in output
     )
     assert "Times round_robin" in output
+    assert "shares lost by cause" in output
     assert "of one pooled LRU of 40,000 tokens" in output
-    assert len(re.findall(r"prefix_affinity.*±", output)) == 2
+    assert len(re.findall(r"prefix_affinity.*±", output)) == 3
     assert [(each["case"]["policy"], each["case"]["seed"]) for each in content["outcomes"]] == [
         (policy, seed) for seed in (1, 2, 3) for policy in ("round_robin", "prefix_affinity")
     ]
+    shares = [
+        {cause: share["value"] for cause, share in each["cause_to_share"].items()} for each in content["estimates"]
+    ]
+    assert shares[0]["spilled"] > 2 * shares[1]["spilled"]
     ours = content["estimates"][1]
     assert ours["metric_to_ratio"]["hit_rate"]["value"] > 1
     assert ours["metric_to_mean"]["hit_rate"]["value"] <= content["bound_estimates"][0]["infinite"]["value"]

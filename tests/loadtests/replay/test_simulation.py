@@ -5,11 +5,12 @@ from itertools import count
 
 import pytest
 
+from loadtests.replay.fleet import Change, MembershipChange
 from loadtests.replay.results import hit_rate
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.simulation import Restart, Scenario, Simulation
 from loadtests.replay.transport import Channel, Fault, delayed, dropped, duplicated, reordered
-from router import ShadowTotals
+from router import Loss, ShadowTotals
 from serve_app.settings import PolicyName, RouterSettings, RoutingSettings
 from tests.loadtests.replay.builders import make_scenario
 
@@ -147,6 +148,29 @@ def test_other_routers_are_asked_only_if_wanted() -> None:
     asked, silent = (Simulation(replace(make_scenario(), is_asking=each)).run() for each in (True, False))
     assert (asked.num_asked, silent.num_asked) == (48, 0)
     assert asked.records == silent.records
+
+
+@pytest.mark.parametrize("sharing", [Sharing.ALL, Sharing.NOTHING])
+def test_the_routers_funnels_are_the_truth(sharing: Sharing) -> None:
+    """Every prompt is counted by one of them; what was reused is what the engines say, and the rest has its causes."""
+    run = Simulation(replace(make_scenario(num_routers=3), sharing=sharing)).run()
+    funnel = run.funnel
+    funnel.check_integrity()
+    assert funnel.prompts == len(run.records) == 48
+    assert funnel.offered == sum(record.prompt_tokens for record in run.records)
+    assert funnel.reused == sum(record.cached_tokens for record in run.records)
+    assert sum(funnel.lost.values()) == sum(record.computed_tokens for record in run.records)
+    assert Loss.NO_KEY not in funnel.lost
+
+
+def test_the_funnel_tells_what_was_lost_with_a_replica() -> None:
+    """Of two, one crashes and comes back empty."""
+    scenario = make_scenario()
+    changes = (MembershipChange(12, Change.CRASH, 0), MembershipChange(14, Change.JOIN, 0))
+    before, after = (Simulation(each).run().funnel for each in (scenario, replace(scenario, changes=changes)))
+    after.check_integrity()
+    assert Loss.GONE not in before.lost
+    assert after.lost[Loss.GONE] > 0
 
 
 def test_shadows_are_summed_up_and_change_nothing() -> None:

@@ -1,0 +1,65 @@
+"""The routers' funnels as one table: where prompt tokens went. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from router import Funnel, Loss
+
+STAGES = ("offered", "reachable", "selected", "reused")
+"""Fields of `Funnel` and of its records, each a part of the one before."""
+MEANINGS: dict[Loss, str] = {
+    Loss.PARTIAL_BLOCK: "the prompt's end, which fills no block",
+    Loss.NEW: "no replica ever held it, as far as is remembered",
+    Loss.EVICTED: "it was held, and had to make room",
+    Loss.GONE: "its holder left, is out of the choice, or was emptied",
+    Loss.SPILLED: "another replica holds it",
+    Loss.UNCOMPUTED: "another prompt was to compute it there, not in time",
+    Loss.MISMATCH: "engine and router disagree on the prompt's length",
+    Loss.NO_KEY: "the router could not read the prompt",
+}
+
+
+def as_snapshot(funnel: Funnel) -> dict[str, Any]:
+    """Plain data; tokens but for the number of prompts."""
+    sums = {name: getattr(funnel, name) for name in ("prompts", *STAGES)}
+    return {**sums, "lost": {cause.value: tokens for cause, tokens in funnel.lost.items()}}
+
+
+def add_up(snapshots: Iterable[Mapping[str, Any]]) -> Funnel:
+    """The sum of several routers' funnels, of which each counts the prompts that it placed."""
+    total = Funnel()
+    for snapshot in snapshots:
+        for name in ("prompts", *STAGES):
+            setattr(total, name, getattr(total, name) + snapshot[name])
+        for cause, tokens in snapshot["lost"].items():
+            total.lost[Loss(cause)] = total.lost.get(Loss(cause), 0) + tokens
+    return total
+
+
+def table(funnel: Funnel) -> Table:
+    """Stages and causes, in tokens and as shares of what was offered."""
+    result = Table(title=f"Prompt tokens of {funnel.prompts:,} prompts", title_justify="left")
+    result.add_column("")
+    result.add_column("tokens", justify="right", no_wrap=True)
+    result.add_column("share", justify="right", no_wrap=True)
+    result.add_column("")
+    stage_to_meaning = {
+        "offered": "by clients",
+        "reachable": "on the replica that held most",
+        "selected": "on the replica that was chosen",
+        "reused": "by its engine's own count",
+    }
+    for stage in STAGES:
+        tokens = getattr(funnel, stage)
+        is_last = stage == STAGES[-1]
+        result.add_row(stage, *_amount(tokens, funnel), stage_to_meaning[stage], end_section=is_last)
+    for cause, meaning in MEANINGS.items():
+        if cause in funnel.lost:
+            result.add_row(f"lost: {cause.value}", *_amount(funnel.lost[cause], funnel), meaning)
+    return result
+
+
+def _amount(tokens: int, funnel: Funnel) -> tuple[str, str]:
+    return f"{tokens:,}", f"{tokens / funnel.offered:.1%}" if funnel.offered else "-"
