@@ -236,6 +236,10 @@ class Holders:
         for run in self._tree.runs():
             run.work *= factor
 
+    def capacity_blocks(self, replica_id: ReplicaId) -> int:
+        """Blocks that fit there."""
+        return self._replica_to_uses[replica_id].capacity_blocks
+
     def num_blocks(self, replica_id: ReplicaId) -> int:
         """Blocks believed to be held there."""
         return self._replica_to_uses[replica_id].num_blocks

@@ -22,6 +22,9 @@ from router.shadow import Shadow
 from router.state import ReplicaState
 from router.types import BlockHash, Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
 
+CROWDED_SHARE = 0.5
+"""Of a KV cache: where requests under way need more, what they use crowds out what ended before them."""
+
 
 class Routed(NamedTuple):
     """A decision, and the reservation by which the other routers learn of it."""
@@ -203,7 +206,8 @@ class Router:
     def on_finished(self, request_id: RequestId, *, now: float) -> None:
         """The request ended, also by error or disconnect. Without a first token, its prefix was never held.
 
-        Otherwise its blocks were in use until now, and can be evicted from now on, as the last that were used.
+        Otherwise its blocks were in use until now, and can be evicted from now on: as the last that were used, but
+        before those still in use, so that they count no younger than they were where these need most of the cache.
         """
         self._known.pop(request_id, None)
         reservation = self.cluster.load.reservation(request_id)
@@ -211,7 +215,7 @@ class Router:
         if self._keep_stored(reservation):
             return
         self._discard_uncomputed(uncomputed)
-        if uncomputed is None:
+        if uncomputed is None and not self._is_crowded(reservation):
             self._hold_computed(reservation)
 
     def on_caches_reset(self) -> None:
@@ -360,6 +364,13 @@ class Router:
         """What a completed prefill left is the last that was used there."""
         if reservation is not None:
             self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
+
+    def _is_crowded(self, reservation: Reservation | None) -> bool:
+        """Whether the requests under way at its replica need most of the KV cache."""
+        if reservation is None:
+            return False
+        capacity_tokens = self.cluster.holders.capacity_blocks(reservation.replica_id) * self.cluster.block_size
+        return self.cluster.load[reservation.replica_id].prompt_tokens > CROWDED_SHARE * capacity_tokens
 
     def _discard_uncomputed(self, reservation: Reservation | None) -> None:
         """What a reservation promised and was never computed is not held."""

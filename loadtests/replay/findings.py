@@ -29,12 +29,11 @@ class Findings:
         self.cache_samples: list[CacheSample] = []
         self.fan_outs: list[tuple[float, int]] = []
         self.deciding_s = 0.0
-        self.num_finished = 0
+        self.finished_s: list[float] = []
         self._num_asked = 0
         self._num_agreed = 0
         self._shadow_to_totals: dict[str, ShadowTotals] = {}
         self._funnel = Funnel()
-        self._end_s = 0.0
         self._number_to_record: dict[int, RequestRecord] = {}
 
     def asked(self, answers: Sequence[ReplicaId], chosen: ReplicaId) -> None:
@@ -66,25 +65,28 @@ class Findings:
 
     def finished(self, *, now: float) -> None:
         """The last token of a request."""
-        self.num_finished += 1
-        self._end_s = now
+        self.finished_s.append(now)
 
     def as_run(
-        self, *, replica_to_computed_tokens: Mapping[ReplicaId, int], router_to_reservations_left: Mapping[str, int]
+        self,
+        *,
+        last_start_s: float,
+        replica_to_computed_tokens: Mapping[ReplicaId, int],
+        router_to_reservations_left: Mapping[str, int],
     ) -> Run:
         """All of it, and the counts that were kept elsewhere."""
         return Run(
             records=tuple(self._number_to_record.values()),
             samples=tuple(self.samples),
             cache_samples=tuple(self.cache_samples),
-            num_finished=self.num_finished,
+            finished_s=tuple(self.finished_s),
             num_asked=self._num_asked,
             num_agreed=self._num_agreed,
             shadow_to_totals=self._shadow_to_totals,
             funnel=self._funnel,
             fan_outs=tuple(self.fan_outs),
             num_sent=len(self.sent),
-            end_s=self._end_s,
+            last_start_s=last_start_s,
             replica_to_computed_tokens=dict(replica_to_computed_tokens),
             router_to_reservations_left=dict(router_to_reservations_left),
             deciding_s=self.deciding_s,

@@ -15,7 +15,7 @@ WORDS = (
     ("TTFT", "Seconds from a request's arrival to its first token."),
     (
         "good/s, served/s",
-        "Requests a second, with a first token within the limit and all, until the last answer ended.",
+        "Requests a second, with a first token in time and all, until the last comes that waits for no answer.",
     ),
     ("imbalance", "Computed tokens of the replica with the most over the mean; over all, and summed over windows."),
     ("copies", "How many replicas hold a block that any holds, by tokens."),

@@ -57,14 +57,15 @@ class Run:
     samples: tuple[BookSample, ...]
     """Of all routers, in order of time."""
     cache_samples: tuple[CacheSample, ...]
-    num_finished: int
+    finished_s: tuple[float, ...]
+    """When the last token of each request came, in order."""
     num_asked: int
     """How often another router was asked what it would have chosen."""
     num_agreed: int
     num_sent: int
     """Attempts; more than requests where replicas crashed."""
-    end_s: float
-    """When the last request finished."""
+    last_start_s: float
+    """When the last request came that waited for no answer: in a closed loop, the last session's first."""
     replica_to_computed_tokens: dict[ReplicaId, int]
     router_to_reservations_left: dict[str, int]
     """Per router that was running in the end."""
@@ -76,6 +77,11 @@ class Run:
     """What all routers say became of the prompts that they placed."""
     fan_outs: tuple[tuple[float, int], ...] = ()
     """For each request with the watched prefix: when it was placed, and for how many replicas the prefix is meant."""
+
+    @property
+    def num_finished(self) -> int:
+        """Requests that got all of their answer."""
+        return len(self.finished_s)
 
     @property
     def agreement(self) -> float:
@@ -99,9 +105,12 @@ class Summary:
     p95_ttft_s: float
     p99_ttft_s: float
     goodput_rps: float
-    """Requests a second whose first token came within the limit, from the first arrival to the last answer's end."""
+    """Requests a second whose first token came within the limit, from the first arrival until `Run.last_start_s`: a
+    time that is the same for all policies. What comes after is no measure of them: the longest session decides how
+    long that takes, and most replicas are idle meanwhile.
+    """
     served_rps: float
-    """All requests a second, in the same time."""
+    """Requests a second that got their last token in the same time."""
     prompt_imbalance: float
     """Prompt tokens of the replica with the most over the mean of all."""
     computed_imbalance: float
@@ -131,7 +140,7 @@ def summarize(
     """Summary of at least one request; replicas are as many as it started with."""
     records = run.records
     ttfts_s = [record.ttft_s for record in records]
-    lasted_s = run.end_s - min(record.arrival_s for record in records)
+    offered_s = run.last_start_s - min(record.arrival_s for record in records)
     windows = in_windows(records, num_replicas=num_replicas, window_s=window_s)
     return Summary(
         hit_rate=hit_rate(records),
@@ -140,8 +149,10 @@ def summarize(
         p90_ttft_s=percentile(ttfts_s, 90),
         p95_ttft_s=percentile(ttfts_s, 95),
         p99_ttft_s=percentile(ttfts_s, 99),
-        goodput_rps=_ratio(sum(ttft_s <= ttft_limit_s for ttft_s in ttfts_s), lasted_s),
-        served_rps=_ratio(run.num_finished, lasted_s),
+        goodput_rps=_ratio(
+            sum(each.ttft_s <= ttft_limit_s and each.first_token_s <= run.last_start_s for each in records), offered_s
+        ),
+        served_rps=_ratio(sum(finished_s <= run.last_start_s for finished_s in run.finished_s), offered_s),
         prompt_imbalance=_imbalance(((each.replica_id, each.prompt_tokens) for each in records), num_replicas),
         computed_imbalance=_imbalance(((each.replica_id, each.computed_tokens) for each in records), num_replicas),
         window_imbalance=_ratio(

@@ -106,6 +106,7 @@ class Simulation:
         )
         self._found = Findings()
         self._followers: dict[int, list[int]] = {}
+        self._last_start_s = 0.0
         self._plan_arrivals()
         self._plan_replicas()
         self._redispatch_rng = Random(f"redispatch {scenario.seed}")
@@ -118,24 +119,30 @@ class Simulation:
 
     def run(self) -> Run:
         """Everything from the first arrival until the last reservation would have expired."""
-        while self._found.num_finished < len(self._scenario.requests):
+        while not self._is_over:
             self._agenda.step()
         self._agenda.run_until(self._agenda.now_s + self._scenario.routers.reservation_ttl_s)
         for process in self._routers:
             process.router.expire(now=self._agenda.now_s)
             process.router.check_integrity()
         return self._found.as_run(
+            last_start_s=self._last_start_s,
             replica_to_computed_tokens=self._fleet.computed_tokens(),
             router_to_reservations_left={
                 process.name: process.router.cluster.load.num_reservations for process in self._routers
             },
         )
 
+    @property
+    def _is_over(self) -> bool:
+        return len(self._found.finished_s) == len(self._scenario.requests)
+
     def _plan_arrivals(self) -> None:
         for number, request in enumerate(self._scenario.requests):
             if self._scenario.is_closed_loop and request.predecessor is not None:
                 self._followers.setdefault(request.predecessor, []).append(number)
             else:
+                self._last_start_s = max(self._last_start_s, request.arrival_s)
                 self._agenda.at(request.arrival_s, partial(self._arrive, number))
 
     def _plan_replicas(self) -> None:
@@ -295,5 +302,5 @@ class Simulation:
             )
 
     def _sample_caches(self) -> None:
-        if self._found.num_finished < len(self._scenario.requests):
+        if not self._is_over:
             self._found.cache_samples.append(self._fleet.sample_caches())

@@ -55,11 +55,11 @@ def test_exact_times_give_the_exact_constants() -> None:
 
 @given(st.integers())
 def test_noisy_times_give_about_the_constants(seed: int) -> None:
-    """Half a percent up or down, each."""
+    """Half a percent up or down, each: of the long times, which weigh most, that is more than of their mean."""
     rng = Random(seed)
     fit = fit_constants(prefill(lambda: rng.uniform(0.995, 1.005)), decode(lambda: rng.uniform(0.995, 1.005)))
     assert_constants(fit, rel=0.03)
-    assert 0 < fit.prefill.error < 0.005
+    assert 0 < fit.prefill.error < 0.0075
 
 
 def test_sequences_that_cost_nothing_cost_nothing() -> None:

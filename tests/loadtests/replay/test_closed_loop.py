@@ -51,3 +51,10 @@ def test_requests_that_follow_nobody_come_as_in_the_trace() -> None:
     """Closed loop changes nothing for them."""
     scenario = make_scenario()
     assert Simulation(replace(scenario, is_closed_loop=True)).run() == Simulation(scenario).run()
+
+
+def test_a_run_knows_when_the_last_session_began() -> None:
+    """Whatever the answers take: at 3 s, or at 0 where the other turns wait."""
+    runs = [Simulation(replace(make_turns(), is_closed_loop=closed)).run() for closed in (False, True)]
+    assert [run.last_start_s for run in runs] == [3, 0]
+    assert [run.num_finished for run in runs] == [3, 3]

@@ -26,8 +26,9 @@ def record(
 
 
 def make_run(*records: RequestRecord, cache_samples: tuple[CacheSample, ...] = (), deciding_s: float = 0) -> Run:
-    """That ended after 10 s."""
-    return Run(records, (), cache_samples, len(records), 0, 0, len(records), 10, {}, {}, deciding_s)
+    """Answers are one token long, and the last session began after 10 s."""
+    finished_s = tuple(each.first_token_s for each in records)
+    return Run(records, (), cache_samples, finished_s, 0, 0, len(records), 10, {}, {}, deciding_s)
 
 
 def test_a_summary_by_hand() -> None:
@@ -43,8 +44,17 @@ def test_a_summary_by_hand() -> None:
 
 
 def test_requests_a_second_count_from_the_first_arrival() -> None:
-    """To the end of the last answer: here 2 s."""
+    """To the last that waits for no answer: here 2 s."""
     assert summarize(make_run(record("a", 1, 1, 0, arrival_s=8)), num_replicas=1).served_rps == 0.5
+
+
+def test_requests_a_second_are_those_of_the_time_in_which_sessions_begin() -> None:
+    """10 s here. One long session after that makes no policy slow, and what is late by then was not served in time."""
+    records = [record("a", 2, 1, 0), record("a", 5, 1, 0, arrival_s=4), record("a", 1, 1, 0, arrival_s=9.5)]
+    afterwards = record("a", 1, 1, 0, arrival_s=1000)
+    for run in (make_run(*records), make_run(*records, afterwards)):
+        summary = summarize(run, num_replicas=1, ttft_limit_s=2)
+        assert (summary.goodput_rps, summary.served_rps) == (0.1, 0.2)
 
 
 def test_what_was_measured_besides() -> None:
