@@ -13,7 +13,7 @@ from typing import NamedTuple
 from router.kv_contents import KvContents
 from router.prefix_tree import PrefixTree, Run, Step, agreement
 from router.state import HeldRun
-from router.types import BlockHash, ReplicaId
+from router.types import BlockHash, ReplicaId, RequestId
 from router.uses import Uses
 
 SHARED_FROM_NUM_ENDS = 4
@@ -116,10 +116,18 @@ class Holders:
         steps = self.match(block_hashes).steps
         return steps[-1].run.fan_out if steps and steps[-1].end == len(block_hashes) else 0
 
-    def insert(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, placed: Placed | None = None) -> None:
+    def insert(
+        self,
+        replica_id: ReplicaId,
+        block_hashes: Sequence[BlockHash],
+        *,
+        used_by: RequestId | None = None,
+        placed: Placed | None = None,
+    ) -> None:
         """Believe that the replica holds these blocks and used them last; evicts what no longer fits.
 
-        `placed` is given once for a prompt, when it is sent there.
+        They are in use until `end_use`, if it is said by which request. `placed` is given once for a prompt, when it is
+        sent there.
         """
         uses = self._replica_to_uses[replica_id]
         fitting = block_hashes[: uses.capacity_blocks]
@@ -129,8 +137,12 @@ class Holders:
             runs = self._tree.grow(fitting, steps)
             if placed is not None:
                 _count(runs, placed)
-            uses.use(runs)
+            uses.use(runs, used_by)
             uses.fit()
+
+    def end_use(self, replica_id: ReplicaId, request_id: RequestId) -> None:
+        """The request is over there; what it used can be evicted."""
+        self._replica_to_uses[replica_id].end(request_id)
 
     def discard_after(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, num_kept: int) -> None:
         """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it."""
@@ -235,10 +247,6 @@ class Holders:
         """Follow `Fading` into a new epoch."""
         for run in self._tree.runs():
             run.work *= factor
-
-    def capacity_blocks(self, replica_id: ReplicaId) -> int:
-        """Blocks that fit there."""
-        return self._replica_to_uses[replica_id].capacity_blocks
 
     def num_blocks(self, replica_id: ReplicaId) -> int:
         """Blocks believed to be held there."""

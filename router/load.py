@@ -129,12 +129,7 @@ class LoadBook:
         desk.requests[request_id] = None
         desk.waiting[request_id] = claim
         self._request_to_expiry[request_id] = now + self._ttl_s
-        self._table.change(
-            replica_id,
-            pending_tokens=reservation.pending_tokens,
-            num_waiting=1,
-            prompt_tokens=reservation.request.num_prompt_tokens,
-        )
+        self._table.change(replica_id, pending_tokens=reservation.pending_tokens, num_waiting=1)
         self._table.add_recent(replica_id, tokens=self.work(reservation), requests=1)
         return True
 
@@ -290,11 +285,7 @@ class LoadBook:
         del desk.requests[request_id]
         is_waiting = desk.waiting.pop(request_id, None) is not None
         self._table.change(
-            replica_id,
-            pending_tokens=-claim.pending_tokens,
-            num_waiting=-is_waiting,
-            num_running=-(not is_waiting),
-            prompt_tokens=-claim.reservation.request.num_prompt_tokens,
+            replica_id, pending_tokens=-claim.pending_tokens, num_waiting=-is_waiting, num_running=-(not is_waiting)
         )
         return claim.reservation if is_waiting else None
 
@@ -321,7 +312,6 @@ class LoadBook:
             assert load.pending_tokens == sum(claim.pending_tokens for claim in claims), (replica_id, load)
             assert load.num_waiting == num_waiting, (replica_id, load)
             assert load.num_running == len(claims) - num_waiting, (replica_id, load)
-            assert load.prompt_tokens == sum(claim.reservation.request.num_prompt_tokens for claim in claims), load
         self._table.check_integrity()
         assert list(self._finished.values()) == sorted(self._finished.values()), "ended requests are not in order"
         assert self._claims.keys() == self._request_to_expiry.keys()

@@ -24,8 +24,6 @@ class ReplicaLoad:
     """Requests without a first token."""
     num_running: int = 0
     """Requests that are being decoded."""
-    prompt_tokens: int = 0
-    """Of all these requests, cached or not: what they need of the KV cache."""
     stored_recent_tokens: float = 0.0
     stored_recent_requests: float = 0.0
 
@@ -93,20 +91,13 @@ class LoadTable:
         return factor
 
     def change(
-        self,
-        replica_id: ReplicaId,
-        *,
-        pending_tokens: int = 0,
-        num_waiting: int = 0,
-        num_running: int = 0,
-        prompt_tokens: int = 0,
+        self, replica_id: ReplicaId, *, pending_tokens: int = 0, num_waiting: int = 0, num_running: int = 0
     ) -> None:
         """Add to what is outstanding at a replica."""
         for load in (self._loads[replica_id], self.total):
             load.pending_tokens += pending_tokens
             load.num_waiting += num_waiting
             load.num_running += num_running
-            load.prompt_tokens += prompt_tokens
         self._order.put(self._key(replica_id))
 
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
@@ -133,13 +124,6 @@ class LoadTable:
         """Assert that total and order are those of the loads."""
         self._order.check_integrity()
         assert list(self._order) == sorted(self._loads, key=self._key)
-        for name in (
-            "pending_tokens",
-            "num_waiting",
-            "num_running",
-            "prompt_tokens",
-            "recent_tokens",
-            "recent_requests",
-        ):
+        for name in ("pending_tokens", "num_waiting", "num_running", "recent_tokens", "recent_requests"):
             summed = sum(getattr(load, name) for load in self._loads.values())
             assert isclose(getattr(self.total, name), summed, rel_tol=1e-6, abs_tol=1e-6), name

@@ -89,6 +89,16 @@ class PrefixTree:
             runs.append(run)
         return runs
 
+    def path_to(self, run: Run) -> list[Run]:
+        """The run and all before it, the first one first."""
+        runs = []
+        while not self.is_root(run):
+            runs.append(run)
+            assert run.parent is not None
+            run = run.parent
+        runs.reverse()
+        return runs
+
     def split(self, run: Run, num_blocks: int) -> Run:
         """Make the first `num_blocks` of a run one of their own, which is returned; the run keeps the rest."""
         assert run.parent is not None

@@ -22,9 +22,6 @@ from router.shadow import Shadow
 from router.state import ReplicaState
 from router.types import BlockHash, Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
 
-CROWDED_SHARE = 0.5
-"""Of a KV cache: where requests under way need more, what they use crowds out what ended before them."""
-
 
 class Routed(NamedTuple):
     """A decision, and the reservation by which the other routers learn of it."""
@@ -152,7 +149,12 @@ class Router:
         if not cluster.load.reserve(reservation, now=now):
             return False
         placed = Placed(cluster.load.stored(cluster.load.work(reservation)), cluster.load.mean_stored_tokens)
-        cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes, placed=placed)
+        cluster.holders.insert(
+            reservation.replica_id,
+            reservation.request.block_hashes,
+            used_by=reservation.request.request_id,
+            placed=placed,
+        )
         self.policy.on_reserved(reservation)
         for shadow in self.shadows:
             shadow.on_reserved(reservation)
@@ -166,6 +168,7 @@ class Router:
         if reservation.replica_id != replica_id:
             self.health.connection_failed(reservation.replica_id, now=now)
             uncomputed = self.cluster.load.withdraw(request_id)
+            self.cluster.holders.end_use(reservation.replica_id, request_id)
             if not self._keep_stored(reservation):
                 self._discard_uncomputed(uncomputed)
             if not self._book_at(replica_id, reservation.request, now=now):
@@ -206,17 +209,20 @@ class Router:
     def on_finished(self, request_id: RequestId, *, now: float) -> None:
         """The request ended, also by error or disconnect. Without a first token, its prefix was never held.
 
-        Otherwise its blocks were in use until now, and can be evicted from now on: as the last that were used, but
-        before those still in use, so that they count no younger than they were where these need most of the cache.
+        Otherwise its blocks were in use until now, and can be evicted from now on, as the last that were used.
         """
         self._known.pop(request_id, None)
         reservation = self.cluster.load.reservation(request_id)
         uncomputed = self.cluster.load.finished(request_id, now=now)
+        if reservation is None:
+            return
+        self.cluster.holders.end_use(reservation.replica_id, request_id)
         if self._keep_stored(reservation):
             return
-        self._discard_uncomputed(uncomputed)
-        if uncomputed is None and not self._is_crowded(reservation):
-            self._hold_computed(reservation)
+        if uncomputed is None:
+            self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
+        else:
+            self._discard_uncomputed(uncomputed)
 
     def on_caches_reset(self) -> None:
         """Every engine dropped its cached prefixes. One whose replica is exact tells so itself, if it could."""
@@ -287,16 +293,14 @@ class Router:
             return
         self._fade(now=now)
         load, holders = self.cluster.load, self.cluster.holders
-        is_exact = holders.is_exact(state.replica_id)
-        if not is_exact:
+        if not holders.is_exact(state.replica_id):
             holders.adopt(state.replica_id, state.held)
         own = load[state.replica_id]
         recent_tokens = max(own.recent_tokens, state.recent_tokens)
         recent_requests = max(own.recent_requests, state.recent_requests)
         for booked in state.booked:
             load.adopt(booked, now=now)
-            if is_exact:
-                self._hold_computed(load.reservation(booked.reservation.request.request_id))
+            self._hold_computed(load.reservation(booked.reservation.request.request_id))
         load.adopt_progress(state.replica_id, state.progress, now=now)
         # Of the recent work, what was booked is a part.
         load.add_recent(
@@ -361,16 +365,11 @@ class Router:
         self._seen.on_computed(reservation.request.block_hashes)
 
     def _hold_computed(self, reservation: Reservation | None) -> None:
-        """What a completed prefill left is the last that was used there."""
+        """What a completed prefill left is held, and in use until the request is over."""
         if reservation is not None:
-            self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
-
-    def _is_crowded(self, reservation: Reservation | None) -> bool:
-        """Whether the requests under way at its replica need most of the KV cache."""
-        if reservation is None:
-            return False
-        capacity_tokens = self.cluster.holders.capacity_blocks(reservation.replica_id) * self.cluster.block_size
-        return self.cluster.load[reservation.replica_id].prompt_tokens > CROWDED_SHARE * capacity_tokens
+            self.cluster.holders.insert(
+                reservation.replica_id, reservation.request.block_hashes, used_by=reservation.request.request_id
+            )
 
     def _discard_uncomputed(self, reservation: Reservation | None) -> None:
         """What a reservation promised and was never computed is not held."""

@@ -4,6 +4,9 @@ Whoever uses a prompt uses all of its blocks, so an LRU of blocks need not list 
 its prompt's last run. A run belongs to the last use that passed over it. Eviction takes the oldest use and what belongs
 to it, from its end towards its start: leaves before stems, block by block, as vLLM's free-block queue does
 (`KVCacheManager.free` returns a request's blocks in reverse order).
+
+What a request uses that is not over cannot be evicted: it counts as used now, whenever eviction comes to it. So what
+ended comes in the order of its end, and before all that has not ended.
 """
 
 from collections import deque
@@ -12,7 +15,7 @@ from itertools import count
 from typing import NamedTuple
 
 from router.prefix_tree import PrefixTree, Run
-from router.types import ReplicaId
+from router.types import ReplicaId, RequestId
 
 
 class _Use(NamedTuple):
@@ -28,21 +31,33 @@ class Uses:
         self._tree = tree
         self._numbers = count(1)
         self._queue: deque[_Use] = deque()
+        self._number_to_request: dict[int, RequestId] = {}  # of the uses that go on
+        self._request_to_number: dict[RequestId, int] = {}
         self._compact_at = 64
         self.capacity_blocks = 0
         self.num_blocks = 0
         self.is_bounded = True
         """Whether what exceeds the capacity is taken to be evicted. Not where the engine tells what it evicts."""
 
-    def use(self, runs: Sequence[Run]) -> None:
-        """A prompt of these runs was used now."""
+    def use(self, runs: Sequence[Run], request_id: RequestId | None = None) -> None:
+        """A prompt of these runs was used now, and is until `end`, if it is said by which request."""
         number = next(self._numbers)
+        if request_id is not None:
+            self.end(request_id)
+            self._request_to_number[request_id] = number
+            self._number_to_request[number] = request_id
         for run in runs:
             if self.replica_id not in run.holder_to_use:
                 self.num_blocks += len(run)
             run.holder_to_use[self.replica_id] = number
         self._queue.append(_Use(number, runs[-1]))
         self._compact()
+
+    def end(self, request_id: RequestId) -> None:
+        """A request does not use anything any more."""
+        number = self._request_to_number.pop(request_id, None)
+        if number is not None:
+            del self._number_to_request[number]
 
     def add_oldest(self, runs: Sequence[Run]) -> None:
         """A prompt was used before all others; what of it later ones used stays theirs."""
@@ -60,10 +75,14 @@ class Uses:
             self.evict(self.num_blocks - self.capacity_blocks)
 
     def evict(self, num_blocks: int) -> None:
-        """Release the blocks that were used longest ago."""
+        """Release the blocks that were used longest ago; of those that are in use only if there are no others."""
         num_left = min(num_blocks, self.num_blocks)
+        first_new_number = next(self._numbers)
         while num_left > 0:
             number, run = self._queue.popleft()
+            if number in self._number_to_request and number < first_new_number:
+                self._use_again(number, run)
+                continue
             while num_left > 0 and run.holder_to_use.get(self.replica_id) == number:
                 if len(run) > num_left:
                     run = self._shorten(run, num_left)
@@ -73,6 +92,10 @@ class Uses:
                     run = self.release(run)
             if run.holder_to_use.get(self.replica_id) == number:
                 self._queue.appendleft(_Use(number, run))
+
+    def _use_again(self, number: int, last_run: Run) -> None:
+        if self.replica_id in last_run.holder_to_use:
+            self.use(self._tree.path_to(last_run), self._number_to_request[number])
 
     def release(self, run: Run) -> Run:
         """Hold the run no more; returns its parent."""
@@ -126,7 +149,11 @@ class Uses:
         """Drop uses to which nothing belongs any more, once they are the larger part."""
         if len(self._queue) < self._compact_at:
             return
-        kept = [use for use in self._queue if use.last_run.holder_to_use.get(self.replica_id) == use.number]
+        kept = [
+            use
+            for use in self._queue
+            if use.last_run.holder_to_use.get(self.replica_id) == use.number or use.number in self._number_to_request
+        ]
         self._queue = deque(kept)
         self._compact_at = max(64, 2 * len(kept))
 

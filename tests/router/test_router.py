@@ -88,27 +88,6 @@ def test_belief_follows_an_engine_that_evicts_earlier() -> None:
     assert router.cluster.cached_tokens(replica, make_request("new", 1, 2, 3, 4, 5)) == 16
 
 
-@pytest.mark.parametrize(("num_running_blocks", "is_believed"), [(4, True), (6, False)])
-def test_what_ended_is_evicted_before_what_is_in_use(num_running_blocks: int, *, is_believed: bool) -> None:
-    """Ten blocks fit; two are an ended prompt's, and ten others come: before its end, while it is in use, and after it.
-
-    Once requests under way need more than half of the cache, an engine has nothing to evict but what ended.
-    """
-    router = make_router(num_replicas=1, kv_capacity_tokens=10 * 4)
-    (replica,) = router.cluster.replicas
-    router.choose(make_request("ended", 1, 2), now=0)
-    router.on_prefilled(RequestId("ended"), prompt_tokens=9, cached_tokens=0, now=0)
-    running = [make_request(str(block), block, num_prompt_tokens=4) for block in range(10, 10 + num_running_blocks)]
-    for request in running:
-        router.choose(request, now=0)
-        router.on_prefilled(request.request_id, prompt_tokens=4, cached_tokens=0, now=0)
-    router.on_finished(RequestId("ended"), now=1)
-    for block in range(20, 30 - num_running_blocks):
-        router.choose(make_request(str(block), block, num_prompt_tokens=4), now=1)
-    assert (router.cluster.cached_tokens(replica, make_request("next", 1, 2, 3)) == 8) is is_believed
-    router.check_integrity()
-
-
 def test_belief_is_not_corrected_by_a_request_that_overtook_its_prefix() -> None:
     """Two turns sent together: the second found nothing, because the first was not computed yet, not evicted."""
     router = make_router(num_replicas=1)
