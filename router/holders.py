@@ -140,15 +140,34 @@ class Holders:
             uses.use(runs, used_by)
             uses.fit()
 
+    def go_on_using(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], used_by: RequestId) -> None:
+        """What is held of a request's prompt is in use already, and is until `end_use`. Does not count as a use."""
+        if block_hashes and self.matched_blocks(replica_id, block_hashes) == len(block_hashes):
+            self._last_match = None
+            self._replica_to_uses[replica_id].go_on(self._tree.grow(block_hashes)[-1], used_by)
+
     def end_use(self, replica_id: ReplicaId, request_id: RequestId) -> None:
         """The request is over there; what it used can be evicted."""
         self._replica_to_uses[replica_id].end(request_id)
 
-    def discard_after(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, num_kept: int) -> None:
-        """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it."""
+    def discard_after(
+        self,
+        replica_id: ReplicaId,
+        block_hashes: Sequence[BlockHash],
+        *,
+        num_kept: int,
+        promised: Iterable[Sequence[BlockHash]] = (),
+    ) -> None:
+        """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it.
+
+        Nor in what of it other prompts `promised`, which are outstanding at the replica.
+        """
         uses = self._replica_to_uses[replica_id]
         held = self.matched_blocks(replica_id, block_hashes)
         self._last_match = None
+        if held > num_kept:
+            num_promised = max((agreement(other, block_hashes, 0) for other in promised if other), default=0)
+            num_kept = max(num_kept, num_promised)
         if held <= num_kept:
             return
         num_spared = len(self._tree.grow(block_hashes[:num_kept]))
@@ -159,9 +178,9 @@ class Holders:
             uses.use(runs)
 
     def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
-        """Stop believing in the blocks that were used longest ago."""
+        """Stop believing in the blocks that were used longest ago, but for those in use."""
         self._last_match = None
-        self._replica_to_uses[replica_id].evict(num_blocks)
+        self._replica_to_uses[replica_id].evict(num_blocks, even_used=False)
 
     def export(self, replica_id: ReplicaId) -> tuple[HeldRun, ...]:
         """What the replica is believed to hold, most recently used first, for a router that joins."""
@@ -240,8 +259,7 @@ class Holders:
         """
         if block_hashes:
             num_stored = self._replica_to_contents[replica_id].num_stored(block_hashes)
-            num_promised = max((agreement(other, block_hashes, 0) for other in promised if other), default=0)
-            self.discard_after(replica_id, block_hashes, num_kept=max(num_stored, num_promised))
+            self.discard_after(replica_id, block_hashes, num_kept=num_stored, promised=promised)
 
     def scale_work(self, factor: float) -> None:
         """Follow `Fading` into a new epoch."""

@@ -300,7 +300,7 @@ class Router:
         recent_requests = max(own.recent_requests, state.recent_requests)
         for booked in state.booked:
             load.adopt(booked, now=now)
-            self._hold_computed(load.reservation(booked.reservation.request.request_id))
+            self._hold_adopted(load.reservation(booked.reservation.request.request_id))
         load.adopt_progress(state.replica_id, state.progress, now=now)
         # Of the recent work, what was booked is a part.
         load.add_recent(
@@ -371,11 +371,22 @@ class Router:
                 reservation.replica_id, reservation.request.block_hashes, used_by=reservation.request.request_id
             )
 
+    def _hold_adopted(self, reservation: Reservation | None) -> None:
+        """What a peer booked is in use where the peer believes that it is held; or where the engine will tell of it."""
+        if reservation is None or self.cluster.holders.is_exact(reservation.replica_id):
+            self._hold_computed(reservation)
+        else:
+            request = reservation.request
+            self.cluster.holders.go_on_using(reservation.replica_id, request.block_hashes, request.request_id)
+
     def _discard_uncomputed(self, reservation: Reservation | None) -> None:
-        """What a reservation promised and was never computed is not held."""
+        """What a reservation promised and was never computed is not held, unless another one promises it too."""
         if reservation is not None:
             self.cluster.holders.discard_after(
-                reservation.replica_id, reservation.request.block_hashes, num_kept=reservation.num_held_blocks
+                reservation.replica_id,
+                reservation.request.block_hashes,
+                num_kept=reservation.num_held_blocks,
+                promised=self.cluster.load.prompts(reservation.replica_id),
             )
 
     def _keep_stored(self, reservation: Reservation | None) -> bool:

@@ -17,6 +17,10 @@ from typing import NamedTuple
 from router.prefix_tree import PrefixTree, Run
 from router.types import ReplicaId, RequestId
 
+MAX_PASSED_OVER = 32
+"""Uses that go on, each time something is evicted: so that a decision costs no more where many requests are under way,
+and hardly anything is left to evict."""
+
 
 class _Use(NamedTuple):
     number: int
@@ -53,6 +57,14 @@ class Uses:
         self._queue.append(_Use(number, runs[-1]))
         self._compact()
 
+    def go_on(self, last_run: Run, request_id: RequestId) -> None:
+        """A prompt that is held is in use already, whoever used it last."""
+        number = next(self._numbers)
+        self.end(request_id)
+        self._request_to_number[request_id] = number
+        self._number_to_request[number] = request_id
+        self._queue.appendleft(_Use(number, last_run))
+
     def end(self, request_id: RequestId) -> None:
         """A request does not use anything any more."""
         number = self._request_to_number.pop(request_id, None)
@@ -74,15 +86,19 @@ class Uses:
         if self.is_bounded:
             self.evict(self.num_blocks - self.capacity_blocks)
 
-    def evict(self, num_blocks: int) -> None:
-        """Release the blocks that were used longest ago; of those that are in use only if there are no others."""
+    def evict(self, num_blocks: int, *, even_used: bool = True) -> None:
+        """Release the blocks that were used longest ago; of those in use only if no others are found, and if wanted."""
         num_left = min(num_blocks, self.num_blocks)
-        first_new_number = next(self._numbers)
+        num_to_pass = min(MAX_PASSED_OVER, len(self._number_to_request))
         while num_left > 0:
             number, run = self._queue.popleft()
-            if number in self._number_to_request and number < first_new_number:
+            if num_to_pass and number in self._number_to_request:
+                num_to_pass -= 1
                 self._use_again(number, run)
                 continue
+            if number in self._number_to_request and not even_used:
+                self._queue.appendleft(_Use(number, run))
+                return
             while num_left > 0 and run.holder_to_use.get(self.replica_id) == number:
                 if len(run) > num_left:
                     run = self._shorten(run, num_left)

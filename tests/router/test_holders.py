@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router import BlockHash, ReplicaId
+from router import BlockHash, ReplicaId, RequestId
 from router.holders import Holders, Placed
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
@@ -143,7 +143,10 @@ def test_clear_forgets_prefixes_and_keeps_replicas() -> None:
 
 
 class HoldersAgainstModel(RuleBasedStateMachine):
-    """`Holders` against the naive model: for each replica a list of paths, oldest first, leaf-first eviction."""
+    """`Holders` against the naive model: for each replica a list of paths, oldest first, leaf-first eviction.
+
+    What is in use is passed over; here it never is so much that it would have to be evicted all the same.
+    """
 
     CAPACITY_BLOCKS = 6
 
@@ -151,6 +154,8 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.holders = make_holders(self.CAPACITY_BLOCKS)
         self.model: dict[ReplicaId, list[tuple[int, ...]]] = {ONE: [], TWO: []}
+        self.in_use: dict[ReplicaId, dict[RequestId, list[int]]] = {ONE: {}, TWO: {}}
+        self.num_requests = 0
 
     def touch(self, replica_id: ReplicaId, path: list[int]) -> None:
         """Put the path's nodes last, deepest first."""
@@ -161,12 +166,36 @@ class HoldersAgainstModel(RuleBasedStateMachine):
                 held.remove(node)
             held.append(node)
 
-    @rule(replica_id=replica_ids, path=paths)
-    def insert(self, replica_id: ReplicaId, path: list[int]) -> None:
+    def used_nodes(self, replica_id: ReplicaId, *paths: list[int]) -> set[tuple[int, ...]]:
+        """Those in use, and those of these paths."""
+        used = [*self.in_use[replica_id].values(), *paths]
+        return {tuple(path[:depth]) for path in used for depth in range(1, len(path) + 1)}
+
+    @rule(replica_id=replica_ids, path=paths, is_going_on=st.booleans())
+    def insert(self, replica_id: ReplicaId, path: list[int], *, is_going_on: bool) -> None:
         """Touch the path's nodes, then drop the oldest."""
-        self.holders.insert(replica_id, hashes_of(path))
-        self.touch(replica_id, path[: self.CAPACITY_BLOCKS])
+        path = path[: self.CAPACITY_BLOCKS]
+        if len(self.used_nodes(replica_id, path)) > self.CAPACITY_BLOCKS:
+            return
+        used_by = None
+        if is_going_on and path:
+            self.num_requests += 1
+            used_by = RequestId(str(self.num_requests))
+            self.in_use[replica_id][used_by] = path
+        self.holders.insert(replica_id, hashes_of(path), used_by=used_by)
+        self.touch(replica_id, path)
         self.evict(replica_id, len(self.model[replica_id]) - self.CAPACITY_BLOCKS)
+
+    @rule(replica_id=replica_ids, data=st.data())
+    def end(self, replica_id: ReplicaId, data: st.DataObject) -> None:
+        """What was in use is now what was used last."""
+        if not self.in_use[replica_id]:
+            return
+        request_id = data.draw(st.sampled_from(sorted(self.in_use[replica_id])))
+        path = self.in_use[replica_id].pop(request_id)
+        self.holders.end_use(replica_id, request_id)
+        self.holders.insert(replica_id, hashes_of(path))
+        self.touch(replica_id, path)
 
     @rule(replica_id=replica_ids, num_blocks=st.integers(0, 4))
     def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
@@ -176,14 +205,20 @@ class HoldersAgainstModel(RuleBasedStateMachine):
 
     def evict(self, replica_id: ReplicaId, num_blocks: int) -> None:
         """From the model."""
-        del self.model[replica_id][: max(0, num_blocks)]
+        used = self.used_nodes(replica_id)
+        for node in [node for node in self.model[replica_id] if node not in used][: max(0, num_blocks)]:
+            self.model[replica_id].remove(node)
 
     @rule(replica_id=replica_ids, path=paths, num_kept=st.integers(0, 3))
     def discard(self, replica_id: ReplicaId, path: list[int], num_kept: int) -> None:
         """Drop the path's nodes from its end while nothing hangs below them; what stays has just been used."""
-        self.holders.discard_after(replica_id, hashes_of(path), num_kept=num_kept)
-        held = self.model[replica_id]
+        others = list(self.in_use[replica_id].values())
+        self.holders.discard_after(
+            replica_id, hashes_of(path), num_kept=num_kept, promised=[hashes_of(other) for other in others]
+        )
+        held, used = self.model[replica_id], self.used_nodes(replica_id)
         end = self.num_matched(replica_id, path)
+        num_kept = max([num_kept, *(depth for depth in range(1, end + 1) if tuple(path[:depth]) in used)])
         if end <= num_kept:
             return
         while end > num_kept and not any(other[:end] == tuple(path[:end]) and len(other) > end for other in held):
@@ -197,6 +232,8 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         joining = make_holders(self.CAPACITY_BLOCKS)
         for each in (ONE, TWO):
             joining.adopt(each, self.holders.export(each))
+            for request_id, path in self.in_use[each].items():
+                joining.go_on_using(each, hashes_of(path), request_id)
             assert joining.export(each) == self.holders.export(each)
         joining.add_replica(replica_id, capacity_blocks=self.CAPACITY_BLOCKS)
         self.holders = joining
@@ -222,6 +259,30 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         for replica_id, held in self.model.items():
             assert self.holders.num_blocks(replica_id) == len(held)
             assert all(self.num_matched(replica_id, list(node)) == len(node) for node in held)
+            assert self.used_nodes(replica_id) <= set(held)
+
+
+@pytest.mark.parametrize("num_other_uses", [0, 1, 200])
+@pytest.mark.parametrize("is_taken_over", [False, True])
+def test_what_is_in_use_stays(*, num_other_uses: int, is_taken_over: bool) -> None:
+    """However often others have used and left it, while others come and go; and once it is over, it goes as well."""
+    holders, path, request_id = make_holders(6), [1, 1], RequestId("a")
+    holders.insert(ONE, hashes_of(path), used_by=request_id)
+    for _ in range(num_other_uses):
+        holders.insert(ONE, hashes_of(path))
+    if is_taken_over:
+        joining = make_holders(6)
+        joining.adopt(ONE, holders.export(ONE))
+        joining.go_on_using(ONE, hashes_of(path), request_id)
+        holders = joining
+    for last in range(20):
+        holders.insert(ONE, hashes_of([0, last]))
+        assert holders.matched_blocks(ONE, hashes_of(path)) == 2
+    holders.end_use(ONE, request_id)
+    for last in range(20, 40):
+        holders.insert(ONE, hashes_of([0, last]))
+    assert holders.matched_blocks(ONE, hashes_of(path)) == 0
+    holders.check_integrity()
 
 
 TestHoldersAgainstModel = HoldersAgainstModel.TestCase

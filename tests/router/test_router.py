@@ -88,6 +88,36 @@ def test_belief_follows_an_engine_that_evicts_earlier() -> None:
     assert router.cluster.cached_tokens(replica, make_request("new", 1, 2, 3, 4, 5)) == 16
 
 
+def test_what_ended_is_evicted_before_what_is_in_use() -> None:
+    """Ten blocks fit. Two requests are under way for long, a third one ends, and then others come."""
+    router = make_router(num_replicas=1, kv_capacity_tokens=10 * 4)
+    (replica,) = router.cluster.replicas
+    for name, blocks, cached_tokens in (("first", (1, 2), 0), ("second", (1, 3), 4), ("third", (4, 5), 0)):
+        router.choose(make_request(name, *blocks), now=0)
+        router.on_prefilled(RequestId(name), prompt_tokens=9, cached_tokens=cached_tokens, now=0)
+    router.on_finished(RequestId("third"), now=1)
+    for number in range(7):
+        router.choose(make_request(f"new-{number}", 10 + number), now=2)
+        router.on_prefilled(RequestId(f"new-{number}"), prompt_tokens=5, cached_tokens=0, now=2)
+    cached = [
+        router.cluster.cached_tokens(replica, make_request("x", *blocks, 9)) for blocks in ((1, 2), (1, 3), (4, 5))
+    ]
+    assert cached == [8, 8, 0]
+    router.check_integrity()
+
+
+def test_a_promise_outlives_another_ones_abort() -> None:
+    """Two are sent with the same prompt, and one is given up: the other will still be computed."""
+    router = make_router(num_replicas=1)
+    (replica,) = router.cluster.replicas
+    for name in ("stays", "goes"):
+        router.choose(make_request(name, 1, 2), now=0)
+    router.on_finished(RequestId("goes"), now=1)
+    assert router.cluster.cached_tokens(replica, make_request("next", 1, 2, 3)) == 8
+    router.on_finished(RequestId("stays"), now=1)
+    assert router.cluster.cached_tokens(replica, make_request("next", 1, 2, 3)) == 0
+
+
 def test_belief_is_not_corrected_by_a_request_that_overtook_its_prefix() -> None:
     """Two turns sent together: the second found nothing, because the first was not computed yet, not evicted."""
     router = make_router(num_replicas=1)
