@@ -179,5 +179,6 @@ def _as_it_is(message: Message) -> Message:
 
 
 def _in_parts(message: Message) -> Message:
-    """As templates of vLLM's content format `openai` read it."""
-    return {**message, "content": [{"type": "text", "text": message["content"]}]}
+    """As templates of vLLM's content format `openai` read it; a tool call may have no text at all."""
+    text = message.get("content")
+    return message if text is None else {**message, "content": [{"type": "text", "text": text}]}

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ PAD_TOKEN: Final = "<|endoftext|>"  # noqa: S105  a token of text
 START_TOKEN: Final = "<|im_start|>"  # noqa: S105
 END_TOKEN: Final = "<|im_end|>"  # noqa: S105
 SPECIAL_TOKENS: Final = (PAD_TOKEN, START_TOKEN, END_TOKEN)  # with the ids 0, 1 and 2
+END_IDS: Final[Mapping[str, int | None]] = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
 
 WORKLOAD: Final = Path(__file__).parent / "workload"
 DEFAULT_CORPUS: Final = (WORKLOAD / "support_desk.jsonl", WORKLOAD / "corpus.txt")
@@ -92,8 +93,8 @@ def build_demo_model(path: Path, corpus: Sequence[Path] | None = None) -> None:
         unfinished.mkdir()
         # Taken before the texts are read: a corpus edited meanwhile leads to one build more.
         fingerprint = _fingerprint(sources)
-        _write_weights(unfinished, _write_tokenizer(unfinished, sources))
-        _write_json(unfinished / _FINGERPRINT, fingerprint)
+        write_weights(unfinished, write_tokenizer(unfinished, sources))
+        write_json(unfinished / _FINGERPRINT, fingerprint)
         if path.exists():
             path.rename(replaced)
         try:
@@ -123,7 +124,7 @@ def _fingerprint(corpus: Sequence[Path]) -> dict[str, Any]:
     return {"builder": BUILDER_VERSION, "corpus": hashes}
 
 
-def _texts(source: Path) -> Iterator[str]:
+def texts_of(source: Path) -> Iterator[str]:
     """Yield what the tokenizer learns from, each text once however often a file repeats it."""
     content = source.read_text(encoding="utf-8")
     if source.suffix != ".jsonl":
@@ -141,7 +142,7 @@ def _texts(source: Path) -> Iterator[str]:
     yield from found
 
 
-def _write_tokenizer(folder: Path, corpus: Sequence[Path]) -> int:
+def write_tokenizer(folder: Path, corpus: Sequence[Path]) -> int:
     """Train and save the tokenizer; return how many tokens it knows."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -155,7 +156,7 @@ def _write_tokenizer(folder: Path, corpus: Sequence[Path]) -> int:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    texts = [text for source in corpus for text in _texts(source)]
+    texts = [text for source in corpus for text in texts_of(source)]
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     # Written by hand, because what `save_pretrained` puts here differs between releases.
@@ -167,23 +168,25 @@ def _write_tokenizer(folder: Path, corpus: Sequence[Path]) -> int:
         "clean_up_tokenization_spaces": False,
         "chat_template": CHAT_TEMPLATE,
     }
-    _write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings)
     return int(tokenizer.get_vocab_size())
 
 
-def _write_weights(folder: Path, vocab_size: int) -> None:
+def write_weights(
+    folder: Path, vocab_size: int, *, ends: Mapping[str, int | None] = END_IDS, num_layers: int = 4
+) -> None:
+    """Save a tiny random Llama; `ends` are the ids of the tokens that begin, end and pad a text."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
     from transformers.utils import logging
 
     logging.disable_progress_bar()
 
-    ends: dict[str, Any] = {"bos_token_id": None, "eos_token_id": 2, "pad_token_id": 0}
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=256,
         intermediate_size=688,
-        num_hidden_layers=4,
+        num_hidden_layers=num_layers,
         num_attention_heads=4,
         num_key_value_heads=4,
         head_dim=64,
@@ -195,8 +198,9 @@ def _write_weights(folder: Path, vocab_size: int) -> None:
         torch.manual_seed(SEED)
         model: Any = LlamaForCausalLM(config)
     model.to(torch.bfloat16).save_pretrained(folder)
-    _write_json(folder / "generation_config.json", ends)
+    write_json(folder / "generation_config.json", dict(ends))
 
 
-def _write_json(target: Path, value: dict[str, Any]) -> None:
+def write_json(target: Path, value: dict[str, Any]) -> None:
+    """With two spaces an indent."""
     target.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -118,6 +118,8 @@ class PromptMemo:
         self._model_config = model_config
         self._tokenizer = self._renderer.get_tokenizer()
         self._num_chats = 0
+        self.num_fast_chats = 0
+        """Those that vLLM need not render."""
         self._watch_templates()
         self._answer_for_tokenizer()
 
@@ -127,6 +129,7 @@ class PromptMemo:
         if text is not None and not self._is_check_due():
             token_ids = await self._encode(text)
             if len(token_ids) <= self._model_config.max_model_len - _answer_tokens(fields):
+                self.num_fast_chats += 1
                 return token_ids
         notes: list[Rendered] = []
         token = _notes.set(notes)
@@ -143,7 +146,8 @@ class PromptMemo:
 
     def snapshot(self) -> dict[str, int | bool]:
         """For operators. Counts only."""
-        return {**self.tokens.snapshot(), "is_exact": self.tokens.is_exact and self.chats.is_exact}
+        is_exact = self.tokens.is_exact and self.chats.is_exact
+        return {**self.tokens.snapshot(), "fast_chats": self.num_fast_chats, "is_exact": is_exact}
 
     def _is_check_due(self) -> bool:
         self._num_chats += 1

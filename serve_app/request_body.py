@@ -81,7 +81,10 @@ def is_anthropic(fields: dict[str, Any]) -> bool:
 
     Where neither API's own fields appear, both render the same prompt, so the answer does not matter.
     """
-    if "system" in fields or "stop_sequences" in fields:
+    if not _ANTHROPIC_FIELDS.isdisjoint(fields):
+        return True
+    choice = fields.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") in _ANTHROPIC_CHOICES:
         return True
     tools = fields.get("tools")
     if isinstance(tools, list) and any(isinstance(tool, dict) and "input_schema" in tool for tool in tools):
@@ -96,4 +99,7 @@ def _has_anthropic_content(message: object) -> bool:
     return any(isinstance(part, dict) and part.get("type") in _ANTHROPIC_PARTS for part in content)
 
 
+_ANTHROPIC_FIELDS = frozenset({"system", "stop_sequences", "output_config"})
+_ANTHROPIC_CHOICES = frozenset({"auto", "any", "tool", "none"})
+"""The chat API writes them as texts, and a tool's name as a `function`."""
 _ANTHROPIC_PARTS = frozenset({"tool_use", "tool_result", "thinking", "redacted_thinking", "image"})

@@ -62,6 +62,14 @@ def test_each_shape_is_learned_in_its_own_way() -> None:
     assert read(memo, *more) == (True, slow({"messages": more}))
 
 
+def test_a_tool_call_without_any_content_is_learned() -> None:
+    """Many clients leave `content` out where it would be null; the memo once failed there, and there was no key."""
+    memo = ChatMemo()
+    call = {name: value for name, value in TOOL_CALL.items() if name != "content"}
+    assert not read(memo, USER, call, TOOL_RESULT)[0]
+    assert read(memo, USER, call, TOOL_RESULT, USER) == (True, slow({"messages": [USER, call, TOOL_RESULT, USER]}))
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -178,7 +178,7 @@ def test_interrupted_build_leaves_nothing(
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo_model, "_write_weights", stop)
+    monkeypatch.setattr(demo_model, "write_weights", stop)
     with pytest.raises(KeyboardInterrupt):
         build_demo_model(tmp_path / "model", small_corpus)
     assert [entry.name for entry in tmp_path.iterdir()] == ["corpus.txt"]

@@ -30,6 +30,10 @@ def test_what_is_not_an_object_is_named(body: bytes, reason: Unreadable) -> None
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]}, False),
         ({"messages": [], "system": "be kind"}, True),
         ({"messages": [], "stop_sequences": ["x"]}, True),
+        ({"messages": [], "output_config": {"effort": "low"}}, True),  # a template may write the effort
+        ({"messages": [], "tool_choice": {"type": "auto"}}, True),  # refused as a chat, so there was no key
+        ({"messages": [], "tool_choice": {"type": "function", "function": {"name": "f"}}}, False),
+        ({"messages": [], "tool_choice": "auto"}, False),
         ({"messages": [], "tools": [{"name": "f", "input_schema": {}}]}, True),
         ({"messages": [], "tools": [{"type": "function", "function": {"name": "f"}}]}, False),
         ({"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "1"}]}]}, True),

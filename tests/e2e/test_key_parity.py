@@ -1,0 +1,43 @@
+"""The router's token ids beside a real replica's: equal for every prompt, on every endpoint."""
+
+import asyncio
+from pathlib import Path
+from random import Random
+
+import httpx
+import pytest
+
+from loadtests.key_parity.bodies import questions
+from loadtests.key_parity.models import Family
+from loadtests.key_parity.replica import Replica
+from loadtests.key_parity.result import Comparison, FamilyResult
+from loadtests.key_parity.router import Pass, Reader, Reading
+from loadtests.key_parity.texts import SHIPPED, sample
+from tests.e2e.conftest import demo_settings
+
+NUM_PROMPTS = 60
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore")  # vLLM's own
+def test_the_router_reads_the_tokens_that_the_replica_gets(replica_client: httpx.Client, run_model: str) -> None:
+    """60 dialogues, each on four endpoints and in many ways; with a new memo, a warm one, and without."""
+    llm = demo_settings()["llm"]
+    dialogues = sample(Path(), num_prompts=NUM_PROMPTS, rng=Random("e2e"), sources=SHIPPED)
+    asked = list(questions(dialogues, run_model))
+    reader = Reader(llm)
+
+    async def compare() -> list[Comparison]:
+        readings: list[dict[Pass, Reading]] = [{} for _ in asked]
+        async for each, place, reading in reader.read_all(asked):
+            readings[place][each] = reading
+        async with httpx.AsyncClient(base_url=replica_client.base_url, trust_env=False) as client:
+            replica = Replica(client, block_size=llm["engine_kwargs"]["block_size"])
+            reports = await replica.report_all(asked, concurrency=4, on_report=lambda: None)
+        return [Comparison(*each) for each in zip(asked, readings, reports, strict=True)]
+
+    result = FamilyResult(Family.CHATML, asyncio.run(compare()), reader.has_memo, reader.is_exact)
+    assert result.differences() == []
+    assert list(result.faults()) == []
+    assert result.has_memo
+    assert any(comparison.readings[Pass.AGAIN].is_fast for comparison in result.comparisons)
