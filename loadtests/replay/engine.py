@@ -95,6 +95,7 @@ class Engine:
         self._order = count()
         self._num_steps = 0
         self._in_step_tokens = 0
+        self._is_short = False  # somebody was preempted in this step, so nobody may start
         self._in_step_loaded_tokens = 0
         self.num_computed_tokens = 0
         """Prefill tokens computed since the start."""
@@ -107,11 +108,11 @@ class Engine:
         """Schedule the next step; returns its duration in seconds, None when there is nothing to do."""
         if not self._prompts and not self._decoding:
             return None
-        self._make_room()
+        self._is_short = self._make_room()
         self._count_decoded(num_steps=1)
         budget_tokens = self._options.max_step_tokens - len(self._decoding)
         for prompt, _ in zip(self._prompts, range(self._options.max_sequences - len(self._decoding)), strict=False):
-            if budget_tokens <= 0 or not (prompt.is_started or self._fits(prompt)):
+            if budget_tokens <= 0 or not (prompt.is_started or self._may_start(prompt)):
                 break
             budget_tokens -= self._compute(prompt, budget_tokens)
         return (
@@ -124,7 +125,7 @@ class Engine:
     @property
     def num_alike_steps(self) -> int:
         """Further steps that will differ in nothing from the one that was started, if no request comes meanwhile."""
-        if self._in_step_tokens or not self._decoding:
+        if self._in_step_tokens or self._is_short or not self._decoding:
             return 0
         num_until_one_ends = self._decoding[0][0] - self._num_steps
         if len(self._decoding) == 1:
@@ -181,20 +182,24 @@ class Engine:
         """What is not in use, evictable blocks included."""
         return self.cache.capacity_blocks * self._block_size - self.used_tokens
 
-    def _fits(self, prompt: _Prompt) -> bool:
+    def _may_start(self, prompt: _Prompt) -> bool:
         """Whether a prompt may start: there is room for all of it, or nothing else runs."""
+        if self._is_short:
+            return False
         num_shared = self.cache.num_shared(prompt.block_hashes[: (prompt.num_tokens - 1) // self._block_size])
         return prompt.num_tokens - num_shared * self._block_size <= self._free_tokens or not self.used_tokens
 
-    def _make_room(self) -> None:
-        """Preempt until what is running can go on, or is alone."""
+    def _make_room(self) -> bool:
+        """Preempt until what is running can go on, or is alone; returns whether anybody was."""
+        is_short = False
         while True:
             prompt = self._prompts[0] if self._prompts and self._prompts[0].is_started else None
             chunk_tokens = min(self._options.max_step_tokens - len(self._decoding), prompt.tokens_left) if prompt else 0
             num_running = len(self._decoding) + (prompt is not None)
             if num_running <= 1 or len(self._decoding) + chunk_tokens <= self._free_tokens:
-                return
+                return is_short
             self._preempt(prompt or self._stop_decoding())
+            is_short = True
 
     def _stop_decoding(self) -> _Prompt:
         """Of what is being decoded, take out what was admitted last, and put it before all that wait."""
