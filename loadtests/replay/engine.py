@@ -1,7 +1,9 @@
 """A vLLM-like engine as a state machine: requests in, steps out. It knows durations, and no clock.
 
-First come, first served, with chunked prefill and continuous batching; no preemption, so the KV capacity limits what
-is reused and not what runs.
+First come, first served, with chunked prefill and continuous batching. As in vLLM with its defaults, a prompt starts
+once there is room for all of it (`scheduler_reserve_full_isl`), with none kept for answers (`watermark`); where they
+outgrow the memory, what was admitted last is preempted, to be computed anew together with its answer so far. One rule
+is ours: a request that is larger than the cache runs alone, and vLLM would refuse it.
 
 A second tier in host memory holds a copy of every block that was used, last used last evicted. Copying out is free, as
 if it overlapped; copying back costs the step in which it happens its time, as if nothing did.
@@ -10,8 +12,9 @@ if it overlapped; copying back costs the step in which it happens its time, as i
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
+from operator import itemgetter
 
 from loadtests.replay.kv_events import KvEvent
 from loadtests.replay.prefix_cache import Block, PrefixCache
@@ -44,10 +47,17 @@ class EngineOptions(EngineModelSettings):
 class _Prompt:
     request_id: RequestId
     request: TraceRequest
+    block_hashes: tuple[BlockHash, ...]
+    """The prompt's, and the answer's where they are known."""
+    num_generated: int = 0
+    """Tokens of the answer that there were when it was last preempted: they have become a part of the prompt."""
     cached_tokens: int = 0
+    """When it was started for the first time."""
     computed_tokens: int = 0
     """Reused ones included."""
     is_started: bool = False
+    is_preempted: bool = False
+    """At some time."""
     blocks: list[Block] = field(default_factory=list)
     """Those that are full."""
 
@@ -56,8 +66,12 @@ class _Prompt:
         return self.blocks[-1] if self.blocks else None
 
     @property
+    def num_tokens(self) -> int:
+        return self.request.num_prompt_tokens + self.num_generated
+
+    @property
     def tokens_left(self) -> int:
-        return self.request.num_prompt_tokens - self.computed_tokens
+        return self.num_tokens - self.computed_tokens
 
     @property
     def final_tokens(self) -> int:
@@ -81,22 +95,24 @@ class Engine:
         self._order = count()
         self._num_steps = 0
         self._in_step_tokens = 0
+        self._is_short = False  # somebody was preempted in this step, so nobody may start
         self._in_step_loaded_tokens = 0
         self.num_computed_tokens = 0
         """Prefill tokens computed since the start."""
 
     def submit(self, request_id: RequestId, request: TraceRequest) -> None:
         """Queue a request."""
-        self._prompts.append(_Prompt(request_id, request))
+        self._prompts.append(_Prompt(request_id, request, request.block_hashes + request.answer_hashes))
 
     def start_step(self) -> float | None:
         """Schedule the next step; returns its duration in seconds, None when there is nothing to do."""
         if not self._prompts and not self._decoding:
             return None
+        self._is_short = self._make_room()
         self._count_decoded(num_steps=1)
         budget_tokens = self._options.max_step_tokens - len(self._decoding)
         for prompt, _ in zip(self._prompts, range(self._options.max_sequences - len(self._decoding)), strict=False):
-            if budget_tokens <= 0:
+            if budget_tokens <= 0 or not (prompt.is_started or self._may_start(prompt)):
                 break
             budget_tokens -= self._compute(prompt, budget_tokens)
         return (
@@ -109,7 +125,12 @@ class Engine:
     @property
     def num_alike_steps(self) -> int:
         """Further steps that will differ in nothing from the one that was started, if no request comes meanwhile."""
-        return 0 if self._prompts or not self._decoding else self._decoding[0][0] - self._num_steps
+        if self._in_step_tokens or self._is_short or not self._decoding:
+            return 0
+        num_until_one_ends = self._decoding[0][0] - self._num_steps
+        if len(self._decoding) == 1:
+            return num_until_one_ends
+        return min(num_until_one_ends, self._free_tokens // len(self._decoding))
 
     def skip_steps(self, num_steps: int) -> None:
         """Let that many of the steps alike be over."""
@@ -130,22 +151,19 @@ class Engine:
     def pending_tokens(self) -> int:
         """Prompt tokens not yet computed; of a request that was not begun, those that are not cached now."""
         return self._in_step_tokens + sum(
-            prompt.tokens_left if prompt.is_started else prompt.request.num_prompt_tokens - self._reusable(prompt)
+            prompt.tokens_left if prompt.is_started else prompt.num_tokens - self._reusable(prompt)
             for prompt in self._prompts
         )
 
     @property
     def num_waiting(self) -> int:
-        """Requests of which nothing was scheduled yet (vLLM's `num_requests_waiting`)."""
+        """Requests of which nothing was scheduled yet, or that were preempted (vLLM's `num_requests_waiting`)."""
         return sum(not prompt.is_started for prompt in self._prompts)
 
     @property
     def used_tokens(self) -> int:
-        """Computed prompt tokens of the requests that are running: what vLLM's `kv_cache_usage_perc` is a share of,
-        but for the answers.
-        """
-        decoding_tokens = sum(prompt.computed_tokens for _, _, prompt in self._decoding)
-        return decoding_tokens + sum(prompt.computed_tokens for prompt in self._prompts)
+        """Memory of the requests that are running; what they share counts once (vLLM's `kv_cache_usage_perc`)."""
+        return self.cache.num_blocks_in_use * self._block_size + self._partial_tokens
 
     @property
     def active_tokens(self) -> int:
@@ -159,17 +177,59 @@ class Engine:
         num_held = max(cache.num_held(block_hashes) for cache in (self.cache, self._host))
         return min(num_held, max_blocks) * self._block_size
 
+    @property
+    def _free_tokens(self) -> int:
+        """What is not in use, evictable blocks included."""
+        return self.cache.capacity_blocks * self._block_size - self.used_tokens
+
+    def _may_start(self, prompt: _Prompt) -> bool:
+        """Whether a prompt may start: there is room for all of it, or nothing else runs."""
+        if self._is_short:
+            return False
+        num_shared = self.cache.num_shared(prompt.block_hashes[: (prompt.num_tokens - 1) // self._block_size])
+        return prompt.num_tokens - num_shared * self._block_size <= self._free_tokens or not self.used_tokens
+
+    def _make_room(self) -> bool:
+        """Preempt until what is running can go on, or is alone; returns whether anybody was."""
+        is_short = False
+        while True:
+            prompt = self._prompts[0] if self._prompts and self._prompts[0].is_started else None
+            chunk_tokens = min(self._options.max_step_tokens - len(self._decoding), prompt.tokens_left) if prompt else 0
+            num_running = len(self._decoding) + (prompt is not None)
+            if num_running <= 1 or len(self._decoding) + chunk_tokens <= self._free_tokens:
+                return is_short
+            self._preempt(prompt or self._stop_decoding())
+            is_short = True
+
+    def _stop_decoding(self) -> _Prompt:
+        """Of what is being decoded, take out what was admitted last, and put it before all that wait."""
+        last = max(self._decoding, key=itemgetter(1))
+        self._decoding.remove(last)
+        heapify(self._decoding)
+        last_step, _, prompt = last
+        prompt.num_generated = prompt.request.num_output_tokens - (last_step - self._num_steps)
+        prompt.computed_tokens = prompt.num_tokens - 1
+        self._prompts.appendleft(prompt)
+        return prompt
+
+    def _preempt(self, prompt: _Prompt) -> None:
+        self._free(prompt)
+        prompt.is_started, prompt.is_preempted = False, True
+        prompt.computed_tokens, prompt.blocks = 0, []
+
     def _compute(self, prompt: _Prompt, budget_tokens: int) -> int:
         """Schedule a chunk; returns its tokens. As in vLLM, the cache is asked once, at the first chunk, and a
         block may be reused by whoever is scheduled later, in the same step too (`KVCacheManager.allocate_slots`).
         """
-        block_hashes = prompt.request.block_hashes
+        block_hashes = prompt.block_hashes
         if not prompt.is_started:
             prompt.is_started = True
-            prompt.cached_tokens = prompt.computed_tokens = self._reusable(prompt)
-            num_held = min(self.cache.num_held(block_hashes), prompt.cached_tokens // self._block_size)
+            prompt.computed_tokens = self._reusable(prompt)
+            if not prompt.is_preempted:
+                prompt.cached_tokens = prompt.computed_tokens
+            num_held = min(self.cache.num_held(block_hashes), prompt.computed_tokens // self._block_size)
             prompt.blocks = self.cache.reuse(block_hashes[:num_held])
-            loaded = block_hashes[num_held : prompt.cached_tokens // self._block_size]
+            loaded = block_hashes[num_held : prompt.computed_tokens // self._block_size]
             prompt.blocks += self.cache.store(loaded, parent=prompt.last_block)
             self._in_step_loaded_tokens += len(loaded) * self._block_size
         chunk_tokens = min(budget_tokens, prompt.tokens_left)
@@ -192,10 +252,11 @@ class Engine:
         self._show_partial()
         prompt.blocks += self.cache.store(block_hashes, parent=prompt.last_block)
 
-    def _finish(self, prompt: _Prompt) -> None:
-        num_answer_blocks = prompt.final_tokens // self._block_size - len(prompt.blocks)
-        self._fill(prompt, prompt.request.answer_hashes[:num_answer_blocks], 0)
-        self._partial_tokens -= prompt.final_tokens - len(prompt.blocks) * self._block_size
+    def _free(self, prompt: _Prompt) -> None:
+        """Give its memory back; whole blocks are held as long as nobody needs the room."""
+        num_full_blocks = prompt.computed_tokens // self._block_size
+        self._fill(prompt, prompt.block_hashes[len(prompt.blocks) : num_full_blocks], 0)
+        self._partial_tokens -= prompt.computed_tokens - len(prompt.blocks) * self._block_size
         self._show_partial()
         self.cache.release(prompt.blocks)
 
@@ -204,17 +265,19 @@ class Engine:
         self.cache.set_partial_blocks(-(-self._partial_tokens // self._block_size))
 
     def _reusable(self, prompt: _Prompt) -> int:
-        return self.reusable_tokens(prompt.request.num_prompt_tokens, prompt.request.block_hashes)
+        return self.reusable_tokens(prompt.num_tokens, prompt.block_hashes)
 
     def _first_tokens(self) -> Iterator[Prefilled | Finished]:
         while self._prompts and self._prompts[0].is_started and not self._prompts[0].tokens_left:
             prompt = self._prompts.popleft()
-            yield Prefilled(prompt.request_id, prompt.request.num_prompt_tokens, prompt.cached_tokens)
-            last_step = self._num_steps + prompt.request.num_output_tokens - 1
+            if not prompt.num_generated:
+                yield Prefilled(prompt.request_id, prompt.request.num_prompt_tokens, prompt.cached_tokens)
+            last_step = self._num_steps + prompt.request.num_output_tokens - prompt.num_generated - 1
             heappush(self._decoding, (last_step, next(self._order), prompt))
 
     def _last_tokens(self) -> Iterator[Finished]:
         while self._decoding and self._decoding[0][0] <= self._num_steps:
             prompt = heappop(self._decoding)[2]
-            self._finish(prompt)
+            prompt.computed_tokens = prompt.final_tokens
+            self._free(prompt)
             yield Finished(prompt.request_id)

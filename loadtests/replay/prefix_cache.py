@@ -39,7 +39,7 @@ class PrefixCache:
     """
 
     def __init__(self, *, capacity_blocks: int, events: list[KvEvent] | None = None) -> None:
-        self._capacity_blocks = capacity_blocks
+        self.capacity_blocks = capacity_blocks
         self._hash_to_blocks: dict[BlockHash, list[Block]] = {}  # oldest first
         self._evictable: OrderedDict[Block, None] = OrderedDict()  # next first
         self._num_blocks = 0
@@ -53,12 +53,22 @@ class PrefixCache:
         """All that can be reused, in use or not."""
         return self._hash_to_blocks.keys()
 
+    @property
+    def num_blocks_in_use(self) -> int:
+        """Full ones that requests under way need."""
+        return self._num_blocks - len(self._evictable)
+
     def num_held(self, block_hashes: Sequence[BlockHash]) -> int:
         """Length of the longest leading run that is held, in blocks."""
         for index, block_hash in enumerate(block_hashes):
             if block_hash not in self._hash_to_blocks:
                 return index
         return len(block_hashes)
+
+    def num_shared(self, block_hashes: Sequence[BlockHash]) -> int:
+        """Blocks of that run that are in use already, so that using them takes no room."""
+        held = block_hashes[: self.num_held(block_hashes)]
+        return sum(self._hash_to_blocks[block_hash][0].num_users > 0 for block_hash in held)
 
     def reuse(self, block_hashes: Sequence[BlockHash]) -> list[Block]:
         """Use blocks that are held."""
@@ -102,7 +112,7 @@ class PrefixCache:
 
     def _evict(self) -> None:
         evicted = []
-        while self._evictable and self._num_blocks + self._num_partial_blocks > self._capacity_blocks:
+        while self._evictable and self._num_blocks + self._num_partial_blocks > self.capacity_blocks:
             block, _ = self._evictable.popitem(last=False)
             same = self._hash_to_blocks[block.block_hash]
             same.remove(block)

@@ -56,9 +56,10 @@ def make_scenario(*, num_routers: int = 2, seed: int = 1) -> Scenario:
     )
 
 
-def make_engine() -> Engine:
+def make_engine(*, num_blocks: int = 20) -> Engine:
     """A slow one."""
-    return Engine(OPTIONS, block_size=BLOCK_SIZE)
+    options = OPTIONS.model_copy(update={"kv_capacity_tokens": num_blocks * BLOCK_SIZE})
+    return Engine(options, block_size=BLOCK_SIZE)
 
 
 def make_replicas(num_replicas: int) -> list[Replica]:

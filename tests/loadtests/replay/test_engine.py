@@ -20,7 +20,7 @@ def test_steps_are_chunked_and_last_as_long_as_their_work() -> None:
     Prompts of 150 and 160 tokens: the second starts in the budget that the first leaves, and gets one token less
     while the first decodes.
     """
-    engine = make_engine()
+    engine = make_engine(num_blocks=22)
     first, second = RequestId("first"), RequestId("second")
     engine.submit(first, make_trace_request(*range(9), extra_tokens=6, output_tokens=4))
     engine.submit(second, make_trace_request(*range(100, 110), extra_tokens=0, output_tokens=1))
@@ -63,7 +63,10 @@ def test_a_prefix_is_reused_from_the_moment_it_is_scheduled() -> None:
 
 
 def test_an_engine_knows_who_waits_and_what_is_in_use() -> None:
-    """Prompts of 150 and 33 tokens, steps of 100: the second waits, then both run, then both decode."""
+    """Prompts of 150 and 33 tokens, steps of 100: the second waits, then both run, then both decode.
+
+    The 32 tokens that they share take room once.
+    """
     engine = make_engine()
     engine.submit(RequestId("first"), make_trace_request(*range(9), extra_tokens=6, output_tokens=3))
     engine.submit(RequestId("second"), make_trace_request(1, 2, output_tokens=3))
@@ -72,7 +75,7 @@ def test_an_engine_knows_who_waits_and_what_is_in_use() -> None:
         seen.append((engine.num_waiting, engine.used_tokens, engine.active_tokens))
         engine.start_step()
         engine.finish_step()
-    assert seen == [(2, 0, 183), (1, 100, 183), (0, 183, 183)]
+    assert seen == [(2, 0, 183), (1, 100, 183), (0, 151, 183)]
     while engine.start_step() is not None:
         engine.finish_step()
     assert (engine.num_waiting, engine.used_tokens, engine.active_tokens) == (0, 0, 0)

@@ -94,6 +94,15 @@ def test_a_block_computed_twice_takes_room_twice() -> None:
     assert cache.block_hashes() == {1, 3, 4}
 
 
+def test_what_is_in_use_is_counted() -> None:
+    """Of 1-2-3-4, all but 3 and 4 are in use: 3 can be evicted, and 4 was."""
+    cache = PrefixCache(capacity_blocks=3)
+    cache.use(prompt(1, 2, 3, 4))
+    cache.reuse(prompt(1, 2))
+    assert cache.num_blocks_in_use == 2
+    assert [cache.num_shared(prompt(*blocks)) for blocks in [(1, 2, 3, 4), (1,), (5, 1), ()]] == [2, 1, 0, 0]
+
+
 def test_blocks_that_are_not_full_take_room() -> None:
     """Two of three."""
     cache = PrefixCache(capacity_blocks=3)

@@ -65,8 +65,8 @@ def test_a_target_may_be_out_of_reach(tmp_path: Path) -> None:
 
 def test_a_host_tier_makes_up_for_a_small_cache(tmp_path: Path) -> None:
     """It hits more, so that fewer replicas do."""
-    question = make_question(tmp_path, p90_ttft_s=0.7)
-    without, with_host = (answer(question, Size(2_000, host)).needed for host in (0, 100_000))
+    question = make_question(tmp_path, p90_ttft_s=1)
+    without, with_host = (answer(question, Size(16_000, host)).needed for host in (0, 100_000))
     assert without is not None
     assert with_host is not None
     assert with_host.hit_rate > without.hit_rate

@@ -1,0 +1,97 @@
+"""vLLM's own scheduler, without a model: which requests run, and which wait for memory, is its decision."""
+
+import json
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+
+class VllmScheduler:
+    """Steps as an engine has them; no answer has a token in common with any other.
+
+    Args:
+        folder: where it keeps the configuration of a model that it believes in.
+        num_blocks: of one token each, with vLLM's null block.
+        max_step_tokens: prefill and decode tokens in one step.
+        max_sequences: sequences in one step.
+
+    """
+
+    def __init__(self, folder: Path, *, num_blocks: int, max_step_tokens: int, max_sequences: int) -> None:
+        import torch
+        from vllm.config import CacheConfig, ModelConfig, SchedulerConfig, VllmConfig
+        from vllm.utils.hashing import sha256
+        from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+        from vllm.v1.core.sched.scheduler import Scheduler
+        from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
+        from vllm.v1.structured_output import StructuredOutputManager
+
+        sizes = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers")
+        names = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": num_blocks}
+        (folder / "config.json").write_text(json.dumps(names | dict.fromkeys(sizes, 8) | {"vocab_size": 100}))
+        config = VllmConfig(
+            model_config=ModelConfig(
+                model=str(folder), skip_tokenizer_init=True, max_model_len=num_blocks - 1, dtype="float32"
+            ),
+            scheduler_config=SchedulerConfig(
+                max_num_seqs=max_sequences,
+                max_num_batched_tokens=max_step_tokens,
+                max_model_len=num_blocks - 1,
+                is_encoder_decoder=False,
+                async_scheduling=False,
+            ),
+            cache_config=CacheConfig(block_size=1),
+        )
+        config.cache_config.num_gpu_blocks = num_blocks
+        init_none_hash(sha256)
+        self._hasher = get_request_block_hasher(1, sha256)
+        attention = FullAttentionSpec(1, num_kv_heads=1, head_size=1, dtype=torch.float32)
+        self._num_blocks = num_blocks
+        self._scheduler = Scheduler(
+            config,
+            KVCacheConfig(num_blocks, [], [KVCacheGroupSpec(["layer"], attention)]),
+            StructuredOutputManager(config),
+            block_size=1,
+        )
+        self._answer_tokens = count(1000)
+        self.num_preempted = 0
+        """Times that a request was preempted."""
+
+    def submit(self, name: str, prompt: list[int], num_output_tokens: int) -> None:
+        """Queue a request."""
+        from vllm.sampling_params import SamplingParams
+        from vllm.v1.request import Request
+
+        sampling = SamplingParams(max_tokens=num_output_tokens, ignore_eos=True)
+        self._scheduler.add_request(Request(name, prompt, sampling, None, block_hasher=self._hasher))
+
+    def step(self) -> int:
+        """One step; returns how many tokens it computed, 0 when there is nothing to do."""
+        step = self._scheduler.schedule()
+        self.num_preempted += len(step.preempted_req_ids or ())
+        if step.total_num_scheduled_tokens:
+            self._scheduler.update_from_output(step, self._output(list(step.num_scheduled_tokens)))
+        return step.total_num_scheduled_tokens
+
+    def _output(self, names: list[str]) -> Any:
+        from vllm.v1.outputs import ModelRunnerOutput
+
+        requests = [self._scheduler.requests[name] for name in names]
+        sampled = [
+            [next(self._answer_tokens)] if each.num_computed_tokens == each.num_tokens else [] for each in requests
+        ]
+        return ModelRunnerOutput(names, {name: index for index, name in enumerate(names)}, sampled)
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests of which nothing was scheduled yet, or that were preempted."""
+        return len(self._scheduler.waiting)
+
+    @property
+    def used_tokens(self) -> int:
+        """Memory of the requests that are running."""
+        return self._num_blocks - 1 - self._scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+
+    def is_over(self, name: str) -> bool:
+        """Whether a request has all of its answer."""
+        return name not in self._scheduler.requests
