@@ -1,6 +1,7 @@
 """The architecture, as a test: who may import whom, and what the core may not know."""
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,3 +105,22 @@ def test_tests_import_ray_late() -> None:
         for path in sources(package):
             early = [name for name in imports(path, at_top_only=True) if name.partition(".")[0] in {"ray", "vllm"}]
             assert not early, f"{path} imports {early} at its top"
+
+
+def test_collecting_tests_does_not_import_ray() -> None:
+    """Nor by way of what they import."""
+    folders = {package: sources(package) for package in ("tests", "loadtests")}
+    names = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for paths in folders.values()
+        for path in paths
+        if path.stem not in {"__main__", "__init__"}
+    ]
+    code = f"""
+import importlib, sys
+for name in {names}:
+    importlib.import_module(name)
+    assert 'ray' not in sys.modules, name
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

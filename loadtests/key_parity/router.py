@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from loadtests.key_parity.bodies import Question
-from serve_app.prompt import PromptReader
 from serve_app.request_body import UnreadableError, parse_body
 from serve_app.settings import RouterSettings
+
+if TYPE_CHECKING:
+    from serve_app.prompt import PromptReader
 
 Ids = tuple[int, ...]
 
@@ -46,6 +48,8 @@ class Reader:
     """
 
     def __init__(self, llm: dict[str, Any]) -> None:
+        from serve_app.prompt import PromptReader  # Ray decides how to join a cluster when it is first imported
+
         max_memo_bytes = round(RouterSettings().token_memo_mib * 2**20)
         self._with_memo = PromptReader(llm, max_memo_bytes=max_memo_bytes)
         self._without = PromptReader(llm, max_memo_bytes=0)
@@ -71,7 +75,7 @@ class Reader:
                 yield each, place, await _read(reader, orjson.dumps(question.body))
 
 
-async def _read(reader: PromptReader, body: bytes) -> Reading:
+async def _read(reader: "PromptReader", body: bytes) -> Reading:
     before = _counts(reader)
     try:
         prompt = await reader.read(parse_body(body))
@@ -82,6 +86,6 @@ async def _read(reader: PromptReader, body: bytes) -> Reading:
     return Reading(ids, min(known, len(ids)), bool(fast))  # what is truncated may have been known, too
 
 
-def _counts(reader: PromptReader) -> tuple[int, int]:
+def _counts(reader: "PromptReader") -> tuple[int, int]:
     """Tokens that the memo had, and chats that it rendered, so far."""
     return (0, 0) if reader.memo is None else (reader.memo.tokens.num_known_tokens, reader.memo.num_fast_chats)
