@@ -91,14 +91,14 @@ class Holders:
         self._last_match = None
         self._replica_to_contents.pop(replica_id, None)
         uses = self._replica_to_uses.pop(replica_id)
-        uses.evict(uses.num_blocks)
+        uses.forget()
 
     def clear(self) -> None:
         """Forget every prefix, keep the replicas: their caches were reset. Of an exact one, its engine will tell."""
         self._last_match = None
         for replica_id, uses in self._replica_to_uses.items():
             if replica_id not in self._replica_to_contents:
-                uses.evict(uses.num_blocks)
+                uses.forget()
 
     def match(self, block_hashes: Sequence[BlockHash]) -> PrefixMatch:
         """Who holds how much of this prompt. Does not count as a use."""
@@ -180,7 +180,7 @@ class Holders:
     def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
         """Stop believing in the blocks that were used longest ago, but for those in use."""
         self._last_match = None
-        self._replica_to_uses[replica_id].evict(num_blocks, even_used=False)
+        self._replica_to_uses[replica_id].evict(num_blocks)
 
     def export(self, replica_id: ReplicaId) -> tuple[HeldRun, ...]:
         """What the replica is believed to hold, most recently used first, for a router that joins."""
@@ -216,7 +216,7 @@ class Holders:
         """
         self._last_match = None
         uses = self._replica_to_uses[replica_id]
-        uses.evict(uses.num_blocks)
+        uses.forget()
         uses.is_bounded = False
         contents = self._replica_to_contents[replica_id] = KvContents(uses, self._tree)
         contents.hold(promised)

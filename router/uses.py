@@ -18,8 +18,8 @@ from router.prefix_tree import PrefixTree, Run
 from router.types import ReplicaId, RequestId
 
 MAX_PASSED_OVER = 32
-"""Uses that go on, each time something is evicted: so that a decision costs no more where many requests are under way,
-and hardly anything is left to evict."""
+"""Uses that go on, each time something is evicted: a decision shall cost no more where many requests are under way.
+What is not found for that is evicted by the next ones."""
 
 
 class _Use(NamedTuple):
@@ -82,23 +82,27 @@ class Uses:
             self._queue.appendleft(_Use(number, new[-1]))
 
     def fit(self) -> None:
-        """Release what exceeds the capacity."""
+        """Release what exceeds the capacity, as far as it is not in use.
+
+        Prompts that wait need no memory yet, and what they have in common with others will be there when they are
+        computed. So they are remembered even where all of them together would not fit.
+        """
         if self.is_bounded:
             self.evict(self.num_blocks - self.capacity_blocks)
 
-    def evict(self, num_blocks: int, *, even_used: bool = True) -> None:
-        """Release the blocks that were used longest ago; of those in use only if no others are found, and if wanted."""
+    def evict(self, num_blocks: int) -> None:
+        """Release the blocks that were used longest ago, of those that are not in use."""
         num_left = min(num_blocks, self.num_blocks)
         num_to_pass = min(MAX_PASSED_OVER, len(self._number_to_request))
         while num_left > 0:
             number, run = self._queue.popleft()
-            if num_to_pass and number in self._number_to_request:
+            if number in self._number_to_request:
+                if num_to_pass == 0:
+                    self._queue.appendleft(_Use(number, run))
+                    return
                 num_to_pass -= 1
                 self._use_again(number, run)
                 continue
-            if number in self._number_to_request and not even_used:
-                self._queue.appendleft(_Use(number, run))
-                return
             while num_left > 0 and run.holder_to_use.get(self.replica_id) == number:
                 if len(run) > num_left:
                     run = self._shorten(run, num_left)
@@ -108,6 +112,12 @@ class Uses:
                     run = self.release(run)
             if run.holder_to_use.get(self.replica_id) == number:
                 self._queue.appendleft(_Use(number, run))
+
+    def forget(self) -> None:
+        """Release everything, in use or not."""
+        self._number_to_request.clear()
+        self._request_to_number.clear()
+        self.evict(self.num_blocks)
 
     def _use_again(self, number: int, last_run: Run) -> None:
         if self.replica_id in last_run.holder_to_use:
@@ -177,8 +187,8 @@ class Uses:
         """Assert what must hold after every step."""
         held = [run for run in self._tree.runs() if self.replica_id in run.holder_to_use]
         assert self.num_blocks == sum(map(len, held)), f"{self.num_blocks} blocks counted, {sum(map(len, held))} held"
-        assert not self.is_bounded or self.num_blocks <= self.capacity_blocks, (
-            f"{self.num_blocks} blocks, capacity {self.capacity_blocks}"
+        assert not self.is_bounded or self._number_to_request or self.num_blocks <= self.capacity_blocks, (
+            f"{self.num_blocks} blocks, capacity {self.capacity_blocks}, and nothing is in use"
         )
         listed = list(map(id, self.runs()))
         assert len(listed) == len(set(listed)), "a run would be evicted twice"
