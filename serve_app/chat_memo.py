@@ -19,7 +19,40 @@ Render = Callable[[Sequence[Message]], str]
 
 MAX_FORMS = 256
 """Sets of other fields, such as lists of tools, that are remembered."""
-IRRELEVANT_FIELDS = frozenset(
+_NUMBER, _TEXT, _ANY = (int, float), (str,), (object,)
+IRRELEVANT_FIELDS: Mapping[str, tuple[type, ...]] = {
+    "cache_salt": _TEXT,
+    "frequency_penalty": _NUMBER,
+    "ignore_eos": (bool,),
+    "logit_bias": (dict,),
+    "logprobs": (bool,),
+    "max_completion_tokens": _NUMBER,
+    "max_tokens": _NUMBER,
+    "metadata": _ANY,
+    "min_p": _NUMBER,
+    "min_tokens": _NUMBER,
+    "model": _TEXT,
+    "n": _NUMBER,
+    "presence_penalty": _NUMBER,
+    "prompt_cache_key": _ANY,
+    "repetition_penalty": _NUMBER,
+    "safety_identifier": _ANY,
+    "seed": _NUMBER,
+    "service_tier": _ANY,
+    "session_id": _ANY,
+    "stop": (str, list),
+    "store": _ANY,
+    "stream": (bool,),
+    "stream_options": (dict,),
+    "temperature": _NUMBER,
+    "top_k": _NUMBER,
+    "top_logprobs": _NUMBER,
+    "top_p": _NUMBER,
+    "user": _TEXT,
+}
+"""Of a chat request, those that no prompt's tokens depend on, and their types. A value of another type, which vLLM may
+refuse, is for it to judge."""
+RELEVANT_FIELDS = frozenset(
     {
         "frequency_penalty",
         "ignore_eos",
@@ -138,8 +171,14 @@ class ChatMemo:
 
 def _key(fields: Mapping[str, Any]) -> bytes | None:
     """Of what the template reads beside messages; None where that cannot be told."""
-    others = {name: value for name, value in fields.items() if name not in IRRELEVANT_FIELDS and name != "messages"}
-    if not isinstance(fields.get("messages"), list) or not others.keys() <= RELEVANT_FIELDS:
+    others = {}
+    for name, value in fields.items():
+        types = IRRELEVANT_FIELDS.get(name)
+        if name in RELEVANT_FIELDS:
+            others[name] = value
+        elif name != "messages" and (types is None or not (value is None or isinstance(value, types))):
+            return None
+    if not isinstance(fields.get("messages"), list):
         return None
     return xxhash.xxh3_128_digest(orjson.dumps(others, option=orjson.OPT_SORT_KEYS))
 

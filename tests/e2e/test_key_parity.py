@@ -13,25 +13,38 @@ from loadtests.key_parity.replica import Replica
 from loadtests.key_parity.result import Comparison, FamilyResult
 from loadtests.key_parity.router import Pass, Reader, Reading
 from loadtests.key_parity.texts import SHIPPED, sample
+from loadtests.snapshots import short
+from serve_app.local_cluster import Run
+from serve_app.replica_urls import replica_urls
+from serve_app.running_application import RunningApplication
 from tests.e2e.conftest import demo_settings
 
 NUM_PROMPTS = 60
 
 
+def url_of_a_replica(run: Run, application: RunningApplication) -> str:
+    """One that is there now; other tests may have replaced those that were there first."""
+    urls = replica_urls(run.run_dir)
+    return next(urls[short(each)] for each in application.routers()[0]["replicas"] if short(each) in urls)
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")  # vLLM's own
-def test_the_router_reads_the_tokens_that_the_replica_gets(replica_client: httpx.Client, run_model: str) -> None:
+def test_the_router_reads_the_tokens_that_the_replica_gets(
+    run: Run, application: RunningApplication, run_model: str
+) -> None:
     """60 dialogues, each on four endpoints and in many ways; with a new memo, a warm one, and without."""
     llm = demo_settings()["llm"]
     dialogues = sample(Path(), num_prompts=NUM_PROMPTS, rng=Random("e2e"), sources=SHIPPED)
     asked = list(questions(dialogues, run_model))
     reader = Reader(llm)
+    url = url_of_a_replica(run, application)
 
     async def compare() -> list[Comparison]:
         readings: list[dict[Pass, Reading]] = [{} for _ in asked]
         async for each, place, reading in reader.read_all(asked):
             readings[place][each] = reading
-        async with httpx.AsyncClient(base_url=replica_client.base_url, trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
             replica = Replica(client, block_size=llm["engine_kwargs"]["block_size"])
             reports = await replica.report_all(asked, concurrency=4, on_report=lambda: None)
         return [Comparison(*each) for each in zip(asked, readings, reports, strict=True)]

@@ -108,6 +108,16 @@ def test_a_request_with_any_other_field_is_vllms(name: str) -> None:
         assert not read(memo, USER, **{name: True})[0]
 
 
+@pytest.mark.parametrize("wrong", [{"temperature": "hot"}, {"stream": "yes"}, {"stop": 7}, {"logit_bias": [1]}])
+def test_a_field_of_a_wrong_type_is_for_vllm_to_refuse(wrong: dict[str, Any]) -> None:
+    """Though no token depends on it."""
+    memo = ChatMemo()
+    read(memo, USER)
+    fields = {"model": "m", "messages": [USER]}
+    assert memo.text(fields | wrong) is None
+    assert memo.text(fields | dict.fromkeys(wrong)) is not None
+
+
 @pytest.mark.parametrize("messages", [None, [], "Hello", {}])
 def test_no_conversation_is_vllms(messages: Any) -> None:
     """It has something to say about that."""
@@ -166,4 +176,4 @@ def test_every_field_of_a_chat_is_accounted_for() -> None:
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
     foreign = {"metadata", "prompt_cache_key", "safety_identifier", "service_tier", "session_id", "store"}
-    assert (IRRELEVANT_FIELDS | RELEVANT_FIELDS) - ChatCompletionRequest.model_fields.keys() <= foreign
+    assert (IRRELEVANT_FIELDS.keys() | RELEVANT_FIELDS) - ChatCompletionRequest.model_fields.keys() <= foreign
