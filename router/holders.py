@@ -6,7 +6,7 @@ holds what the engine said (`kv_contents.py`), and what was sent there and is ou
 whoever is queued behind it.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import ceil
 from typing import NamedTuple
 
@@ -140,15 +140,12 @@ class Holders:
             uses.use(runs, used_by)
             uses.fit()
 
-    def go_on_using(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], used_by: RequestId) -> None:
-        """What is held of a request's prompt is in use already, and is until `end_use`. Does not count as a use."""
-        if block_hashes and self.matched_blocks(replica_id, block_hashes) == len(block_hashes):
-            self._last_match = None
-            self._replica_to_uses[replica_id].go_on(self._tree.grow(block_hashes)[-1], used_by)
-
     def end_use(self, replica_id: ReplicaId, request_id: RequestId) -> None:
         """The request is over there; what it used can be evicted."""
-        self._replica_to_uses[replica_id].end(request_id)
+        self._last_match = None
+        uses = self._replica_to_uses[replica_id]
+        uses.end(request_id)
+        uses.fit()
 
     def discard_after(
         self,
@@ -191,8 +188,16 @@ class Holders:
             HeldRun(run_to_index.get(id(run.parent)), tuple(map(BlockHash, run.hashes)), run.num_ends) for run in runs
         )
 
-    def adopt(self, replica_id: ReplicaId, held: Iterable[HeldRun]) -> None:
-        """Believe what a peer believes. What is held here already counts as used later than all of that."""
+    def adopt(
+        self,
+        replica_id: ReplicaId,
+        held: Iterable[HeldRun],
+        request_to_prompt: Mapping[RequestId, Sequence[BlockHash]],
+    ) -> None:
+        """Believe what a peer believes. What is held here already counts as used later than all of that.
+
+        What is held of these requests' prompts is in use, and is until `end_use`.
+        """
         self._last_match = None
         uses = self._replica_to_uses[replica_id]
         prompts: list[tuple[BlockHash, ...]] = []
@@ -203,6 +208,11 @@ class Holders:
                 runs = self._tree.grow(fitting)
                 runs[-1].num_ends = max(runs[-1].num_ends, run.num_ends)
                 uses.add_oldest(runs)
+        for request_id, prompt in request_to_prompt.items():
+            fitting = tuple(prompt[: uses.capacity_blocks])
+            if fitting and self.matched_blocks(replica_id, fitting) == len(fitting):
+                uses.go_on(self._tree.grow(fitting)[-1], request_id)
+                self._last_match = None
         uses.fit()
 
     def is_exact(self, replica_id: ReplicaId) -> bool:

@@ -167,6 +167,10 @@ class LoadBook:
         """The blocks of every prompt outstanding at a replica."""
         return (self._claims[each].reservation.request.block_hashes for each in self._desks[replica_id].requests)
 
+    def request_to_prompt(self, replica_id: ReplicaId) -> dict[RequestId, Sequence[BlockHash]]:
+        """The same, by request."""
+        return {each: self._claims[each].reservation.request.block_hashes for each in self._desks[replica_id].requests}
+
     def withdraw(self, request_id: RequestId) -> Reservation | None:
         """Take a reservation back, because its request is elsewhere; it may be booked again.
 

@@ -168,9 +168,9 @@ class Router:
         if reservation.replica_id != replica_id:
             self.health.connection_failed(reservation.replica_id, now=now)
             uncomputed = self.cluster.load.withdraw(request_id)
-            self.cluster.holders.end_use(reservation.replica_id, request_id)
             if not self._keep_stored(reservation):
                 self._discard_uncomputed(uncomputed)
+            self.cluster.holders.end_use(reservation.replica_id, request_id)
             if not self._book_at(replica_id, reservation.request, now=now):
                 self._known.pop(request_id, None)
         self.cluster.load.arrived(request_id, now=now)
@@ -216,13 +216,12 @@ class Router:
         uncomputed = self.cluster.load.finished(request_id, now=now)
         if reservation is None:
             return
+        if not self._keep_stored(reservation):
+            if uncomputed is None:
+                self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
+            else:
+                self._discard_uncomputed(uncomputed)
         self.cluster.holders.end_use(reservation.replica_id, request_id)
-        if self._keep_stored(reservation):
-            return
-        if uncomputed is None:
-            self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
-        else:
-            self._discard_uncomputed(uncomputed)
 
     def on_caches_reset(self) -> None:
         """Every engine dropped its cached prefixes. One whose replica is exact tells so itself, if it could."""
@@ -293,14 +292,16 @@ class Router:
             return
         self._fade(now=now)
         load, holders = self.cluster.load, self.cluster.holders
-        if not holders.is_exact(state.replica_id):
-            holders.adopt(state.replica_id, state.held)
         own = load[state.replica_id]
         recent_tokens = max(own.recent_tokens, state.recent_tokens)
         recent_requests = max(own.recent_requests, state.recent_requests)
         for booked in state.booked:
             load.adopt(booked, now=now)
-            self._hold_adopted(load.reservation(booked.reservation.request.request_id))
+        if holders.is_exact(state.replica_id):
+            for booked in state.booked:
+                self._hold_computed(load.reservation(booked.reservation.request.request_id))
+        else:
+            holders.adopt(state.replica_id, state.held, load.request_to_prompt(state.replica_id))
         load.adopt_progress(state.replica_id, state.progress, now=now)
         # Of the recent work, what was booked is a part.
         load.add_recent(
@@ -370,14 +371,6 @@ class Router:
             self.cluster.holders.insert(
                 reservation.replica_id, reservation.request.block_hashes, used_by=reservation.request.request_id
             )
-
-    def _hold_adopted(self, reservation: Reservation | None) -> None:
-        """What a peer booked is in use where the peer believes that it is held; or where the engine will tell of it."""
-        if reservation is None or self.cluster.holders.is_exact(reservation.replica_id):
-            self._hold_computed(reservation)
-        else:
-            request = reservation.request
-            self.cluster.holders.go_on_using(reservation.replica_id, request.block_hashes, request.request_id)
 
     def _discard_uncomputed(self, reservation: Reservation | None) -> None:
         """What a reservation promised and was never computed is not held, unless another one promises it too."""

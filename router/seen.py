@@ -53,7 +53,7 @@ class Seen:
 
     def on_gone(self, held: Iterable[HeldRun]) -> None:
         """A replica that held this is gone, or its cache was reset."""
-        self._holders.adopt(_GONE, held)
+        self._holders.adopt(_GONE, held, {})
 
     def check_integrity(self) -> None:
         """Assert what must hold after every step."""

@@ -1,8 +1,10 @@
 """Small real objects for tests, with every number spelled out."""
 
+from collections.abc import Sequence
 from random import Random
 
 from router import (
+    HeldRun,
     Replica,
     ReplicaId,
     RequestId,
@@ -69,3 +71,11 @@ def make_router(
     )
     router.set_replicas(make_replica(rank, kv_capacity_tokens=kv_capacity_tokens) for rank in range(num_replicas))
     return router
+
+
+def prefixes_of(held: Sequence[HeldRun]) -> dict[tuple[int, ...], int]:
+    """Each run's whole prefix, and how many prompts end there; in whatever order they would be evicted."""
+    prefixes: list[tuple[int, ...]] = []
+    for run in held:
+        prefixes.append((() if run.parent is None else prefixes[run.parent]) + run.block_hashes)
+    return {prefix: run.num_ends for prefix, run in zip(prefixes, held, strict=True)}

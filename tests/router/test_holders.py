@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import BlockHash, ReplicaId, RequestId
 from router.holders import Holders, Placed
+from tests.builders import prefixes_of
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
 # Prefixes in a tree: a path of small numbers is a prompt, and a block's hash is its path.
@@ -191,9 +192,10 @@ class HoldersAgainstModel(RuleBasedStateMachine):
             return
         request_id = data.draw(st.sampled_from(sorted(self.in_use[replica_id])))
         path = self.in_use[replica_id].pop(request_id)
-        self.holders.end_use(replica_id, request_id)
         self.holders.insert(replica_id, hashes_of(path))
+        self.holders.end_use(replica_id, request_id)
         self.touch(replica_id, path)
+        self.evict(replica_id, len(self.model[replica_id]) - self.CAPACITY_BLOCKS)
 
     @rule(replica_id=replica_ids, num_blocks=st.integers(0, 4))
     def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
@@ -229,10 +231,9 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         """A router that joins believes the same, and goes on as this one would."""
         joining = make_holders(self.CAPACITY_BLOCKS)
         for each in (ONE, TWO):
-            joining.adopt(each, self.holders.export(each))
-            for request_id, path in self.in_use[each].items():
-                joining.go_on_using(each, hashes_of(path), request_id)
-            assert joining.export(each) == self.holders.export(each)
+            request_to_prompt = {request_id: hashes_of(path) for request_id, path in self.in_use[each].items()}
+            joining.adopt(each, self.holders.export(each), request_to_prompt)
+            assert prefixes_of(joining.export(each)) == prefixes_of(self.holders.export(each))
         joining.add_replica(replica_id, capacity_blocks=self.CAPACITY_BLOCKS)
         self.holders = joining
 
@@ -270,8 +271,7 @@ def test_what_is_in_use_stays(*, num_other_uses: int, is_taken_over: bool) -> No
         holders.insert(ONE, hashes_of(path))
     if is_taken_over:
         joining = make_holders(6)
-        joining.adopt(ONE, holders.export(ONE))
-        joining.go_on_using(ONE, hashes_of(path), request_id)
+        joining.adopt(ONE, holders.export(ONE), {request_id: hashes_of(path)})
         holders = joining
     for last in range(20):
         holders.insert(ONE, hashes_of([0, last]))
