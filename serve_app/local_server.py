@@ -14,6 +14,7 @@ from rich.console import Console
 from serve_app import llm_options
 from serve_app.local_cluster import Run, StartError, check_machine, start_ray, stop
 from serve_app.replica_headers import REASON_HEADER, UNROUTED
+from serve_app.request_body import Unreadable
 from serve_app.serve_api import NoAnswerError, ServeApi
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.settings import Settings, SettingsError
@@ -142,15 +143,16 @@ def _wait_until_routed(run: Run, settings: Settings, stopped: threading.Event) -
 
 
 def _try(client: httpx.Client, url: str, model: str) -> tuple[bool, str]:
-    """Whether a router placed a request, and what came back. Any answer by a replica will do: not every model
-    completes prompts.
+    """Whether a router that can tokenise placed a request, and what came back. Any answer by a replica will do: not
+    every model completes prompts.
     """
     try:
         response = client.post(url, json={"model": model, "prompt": "Hello", "max_tokens": 1})
     except httpx.TransportError as error:
         return False, type(error).__name__
     reason = response.headers.get(REASON_HEADER, UNROUTED)
-    return not response.is_server_error and reason != UNROUTED, f"{response.status_code}, {REASON_HEADER}: {reason}"
+    is_routed = not response.is_server_error and reason not in {UNROUTED, Unreadable.STARTING}
+    return is_routed, f"{response.status_code}, {REASON_HEADER}: {reason}"
 
 
 def _shut_down(run: Run) -> None:
