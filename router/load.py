@@ -5,7 +5,7 @@ comes.
 """
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
@@ -163,12 +163,8 @@ class LoadBook:
         claim = self._claims.get(request_id)
         return None if claim is None else claim.reservation
 
-    def prompts(self, replica_id: ReplicaId) -> Iterator[Sequence[BlockHash]]:
-        """The blocks of every prompt outstanding at a replica."""
-        return (self._claims[each].reservation.request.block_hashes for each in self._desks[replica_id].requests)
-
     def request_to_prompt(self, replica_id: ReplicaId) -> dict[RequestId, Sequence[BlockHash]]:
-        """The same, by request."""
+        """The blocks of every prompt outstanding at a replica."""
         return {each: self._claims[each].reservation.request.block_hashes for each in self._desks[replica_id].requests}
 
     def withdraw(self, request_id: RequestId) -> Reservation | None:

@@ -45,11 +45,7 @@ class Uses:
 
     def use(self, runs: Sequence[Run], request_id: RequestId | None = None) -> None:
         """A prompt of these runs was used now, and is until `end`, if it is said by which request."""
-        number = next(self._numbers)
-        if request_id is not None:
-            self.end(request_id)
-            self._request_to_number[request_id] = number
-            self._number_to_request[number] = request_id
+        number = self._begin(request_id)
         for run in runs:
             if self.replica_id not in run.holder_to_use:
                 self.num_blocks += len(run)
@@ -59,11 +55,7 @@ class Uses:
 
     def go_on(self, last_run: Run, request_id: RequestId) -> None:
         """A prompt that is held is in use already, whoever used it last."""
-        number = next(self._numbers)
-        self.end(request_id)
-        self._request_to_number[request_id] = number
-        self._number_to_request[number] = request_id
-        self._queue.appendleft(_Use(number, last_run))
+        self._queue.appendleft(_Use(self._begin(request_id), last_run))
 
     def end(self, request_id: RequestId) -> None:
         """A request does not use anything any more."""
@@ -118,6 +110,15 @@ class Uses:
         self._number_to_request.clear()
         self._request_to_number.clear()
         self.evict(self.num_blocks)
+
+    def _begin(self, request_id: RequestId | None) -> int:
+        """The number of a new use, which goes on in place of the request's earlier one, if it is a request's."""
+        number = next(self._numbers)
+        if request_id is not None:
+            self.end(request_id)
+            self._request_to_number[request_id] = number
+            self._number_to_request[number] = request_id
+        return number
 
     def _use_again(self, number: int, last_run: Run) -> None:
         if self.replica_id in last_run.holder_to_use:
