@@ -1,11 +1,11 @@
 """The composition root: settings to a Ray Serve application."""
 
 from ray import serve
-from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.llm._internal.serve.core.ingress.builder import _build_direct_streaming_llm_deployment
 from ray.serve import Application
 
 from serve_app import llm_options
+from serve_app.environment import router_environment
 from serve_app.ingress_router import IngressRouter
 from serve_app.replica import LLMReplica
 from serve_app.serve_config import ROUTER_DEPLOYMENT
@@ -18,28 +18,29 @@ MAX_ROUTER_ONGOING_REQUESTS = 1000
 def build(args: Settings) -> Application:
     """Serve's `import_path`: replicas as the ingress, and the routers that HAProxy asks."""
     llm_config = llm_options.parse({**args.llm, "server_cls": LLMReplica})
-    routers = args.routers.model_dump()
     server = _build_direct_streaming_llm_deployment(
         llm_config,
         bind_kwargs={
             "router_deployment": ROUTER_DEPLOYMENT,
-            "routers": routers,
+            "routers": args.routers.model_dump(),
             "replicas": args.replicas.model_dump(),
         },
     )
+    return with_routers(server, args)
+
+
+def with_routers(server: Application, args: Settings) -> Application:
+    """The same replicas, with routers that choose among them."""
+    env_vars = (args.llm.get("runtime_env") or {}).get("env_vars", {})
     router = serve.deployment(
         serve.ingress()(IngressRouter),
         name=ROUTER_DEPLOYMENT,
         max_ongoing_requests=MAX_ROUTER_ONGOING_REQUESTS,
         user_config=args.routing.model_dump(),
         logging_config={"enable_access_log": False},  # a line for each decision and each delivery otherwise
-        ray_actor_options={"num_cpus": 0, "runtime_env": _router_runtime_env(llm_config)},
+        # The routers load the same tokenizer as the engines, so they need the same environment.
+        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": {**env_vars, **router_environment()}}},
     )
     return server._with_ingress_request_router(  # noqa: SLF001
-        router.bind(server=server, llm=args.llm, routers=routers)
+        router.bind(server=server, llm=args.llm, routers=args.routers.model_dump())
     )
-
-
-def _router_runtime_env(llm_config: LLMConfig) -> dict[str, dict[str, str]]:
-    """The routers load the same tokenizer as the engines, so they need the same environment."""
-    return {"env_vars": (llm_config.runtime_env or {}).get("env_vars", {})}

@@ -53,42 +53,11 @@ IRRELEVANT_FIELDS: Mapping[str, tuple[type, ...]] = {
 """Of a chat request, those that no prompt's tokens depend on, and their types. A value of another type, which vLLM may
 refuse, is for it to judge."""
 RELEVANT_FIELDS = frozenset(
-    {
-        "frequency_penalty",
-        "ignore_eos",
-        "logit_bias",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "metadata",
-        "min_p",
-        "min_tokens",
-        "model",
-        "n",
-        "presence_penalty",
-        "prompt_cache_key",
-        "repetition_penalty",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "session_id",
-        "stop",
-        "store",
-        "stream",
-        "stream_options",
-        "temperature",
-        "top_k",
-        "top_logprobs",
-        "top_p",
-        "user",
-        "cache_salt",
-    }
-)
-"""Of a chat request, those that no prompt's tokens depend on."""
-RELEVANT_FIELDS = frozenset(
     {"chat_template_kwargs", "parallel_tool_calls", "reasoning_effort", "response_format", "tool_choice", "tools"}
 )
 """Those that may say what the template reads. A request with any other field is for vLLM alone to render."""
+_PLAIN_FIELDS = frozenset({"role", "content"})
+_SIMPLE_FIELDS = _PLAIN_FIELDS | {"tool_calls", "name", "tool_call_id"}
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
 
 
@@ -187,17 +156,22 @@ def _shape(message: Any) -> Hashable | None:  # noqa: ANN401  whatever JSON hold
     """What messages have in common that are turned in one way; None for those that are not simple."""
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
         return None
-    content, calls = message.get("content"), message.get("tool_calls")
-    if not (isinstance(content, str) or (content is None and calls)):
-        return None
-    if calls is not None and not (isinstance(calls, list) and calls and all(map(_is_call, calls))):
-        return None
-    texts = [message[name] for name in ("name", "tool_call_id") if name in message]
-    if not all(isinstance(text, str) for text in texts):
-        return None
-    if not message.keys() <= {"role", "content", "tool_calls", "name", "tool_call_id"}:
+    content = message.get("content")
+    is_plain = message.keys() == _PLAIN_FIELDS and isinstance(content, str)  # most messages by far
+    if not is_plain and not _is_simple(message):
         return None
     return message["role"], frozenset(message), content is None, content == ""
+
+
+def _is_simple(message: Message) -> bool:
+    """Whether it has nothing but text, or calls of tools, or both."""
+    content, calls = message.get("content"), message.get("tool_calls")
+    if not (isinstance(content, str) or (content is None and calls)):
+        return False
+    if calls is not None and not (isinstance(calls, list) and calls and all(map(_is_call, calls))):
+        return False
+    texts = [message[name] for name in ("name", "tool_call_id") if name in message]
+    return all(isinstance(text, str) for text in texts) and message.keys() <= _SIMPLE_FIELDS
 
 
 def _is_call(call: Any) -> bool:  # noqa: ANN401  whatever JSON holds

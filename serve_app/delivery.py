@@ -19,18 +19,20 @@ class DeliveryError(Exception):
 class Delivery(Generic[Item]):
     """A queue and one task that empties it, a batch at a time.
 
-    `post` only appends. What piles up while a batch is under way goes out together in the next one; a
-    batch that fails is dropped and counted, because its content is stale by the time it could be repeated:
-    reservations expire by themselves, and the next heartbeat makes up for lost receipts.
+    `post` only appends. An item goes out at once, if the last batch is old enough; what piles up until then goes out
+    together. A batch that fails is dropped and counted, because its content is stale by the time it could be
+    repeated: reservations expire by themselves, and the next heartbeat makes up for lost receipts.
 
     Args:
         send: delivers one batch, in order; raises `DeliveryError` when it could not.
+        interval_s: between the end of one batch and the next: what a batch costs is hardly more for more items.
         max_undelivered: beyond this many waiting items, the oldest are dropped and counted.
 
     """
 
-    def __init__(self, send: Send[Item], *, max_undelivered: int) -> None:
+    def __init__(self, send: Send[Item], *, interval_s: float, max_undelivered: int) -> None:
         self._send = send
+        self._interval_s = interval_s
         self._items: deque[Item] = deque()
         self._max_undelivered = max_undelivered
         self._task: asyncio.Task[None] | None = None
@@ -66,3 +68,4 @@ class Delivery(Generic[Item]):
                 if self._is_failing:
                     logger.info("Delivering again; %d items dropped so far", self.num_dropped)
                 self._is_failing = False
+            await asyncio.sleep(self._interval_s)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-BUILDER_VERSION: Final = 1
+BUILDER_VERSION: Final = 2
 """Raise it whenever the same corpus would give another model."""
 
 VOCAB_SIZE: Final = 8192
@@ -34,7 +34,8 @@ _REQUIRED: Final = ("config.json", "model.safetensors", "tokenizer.json", "token
 
 # Nothing is trimmed, and every message closes its own turn (tool results too, which other
 # templates gather into one). A rendering therefore never depends on what follows, and a cached
-# prefix stays valid for the rest of the conversation.
+# prefix stays valid for the rest of the conversation. What most messages are goes first, and
+# without a macro: a router renders each of them again at every turn.
 CHAT_TEMPLATE: Final = r"""
 {%- macro text(content) -%}
   {%- if content is string -%}
@@ -56,9 +57,14 @@ CHAT_TEMPLATE: Final = r"""
   {%- if message.role == 'tool' -%}
     {{- '<|im_start|>user\n<tool_response>\n' ~ text(message.content) ~ '\n</tool_response>' -}}
     {{- '<|im_end|>\n' -}}
-  {%- elif not (loop.first and opening and tools) -%}
-    {{- '<|im_start|>' ~ message.role ~ '\n' ~ text(message.content) -}}
-    {%- for call in message.tool_calls or [] -%}
+  {%- elif not (tools and opening and loop.first) -%}
+    {{- '<|im_start|>' ~ message.role ~ '\n' -}}
+    {%- if message.content is string -%}
+      {{- message.content -}}
+    {%- else -%}
+      {%- for part in message.content or [] -%}{{- part.text -}}{%- endfor -%}
+    {%- endif -%}
+    {%- for call in (message.tool_calls or [] if 'tool_calls' in message else []) -%}
       {%- set function = call.function or call -%}
       {%- set arguments = function.arguments or {} -%}
       {{- '\n' if message.content or not loop.first -}}

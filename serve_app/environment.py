@@ -34,3 +34,17 @@ def local_environment(run_dir: Path) -> dict[str, str]:
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
     }
+
+
+def router_environment() -> dict[str, str]:
+    """What a router process needs besides: everything on one event loop, and decisions before all that Serve does.
+
+    Serve runs an application's code in a thread of its own, and the handles by which it calls others in a third one,
+    so that slow code cannot keep it from answering health checks. A router has none, and each decision would pay for
+    two changes of threads and back.
+    """
+    return {
+        "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.route_endpoint:middlewares",
+    }

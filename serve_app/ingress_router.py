@@ -9,6 +9,7 @@ import logging
 import random
 import time
 import uuid
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -19,9 +20,7 @@ from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE,
 from ray.serve._private.long_poll import LongPollClient, LongPollNamespace
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from router import (
     BlockHasher,
@@ -45,6 +44,7 @@ from serve_app.metrics import RouterMetrics
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_body import Prompt, Unreadable
 from serve_app.request_reader import Incoming, RequestReader
+from serve_app.route_endpoint import RouteEndpoint, answer_with
 from serve_app.router_snapshot import snapshot
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings import RouterSettings, RoutingSettings
@@ -89,6 +89,7 @@ class IngressRouter:
                 sender=self._router_id,
                 timeout_s=self._settings.delivery_timeout_s,
             ),
+            interval_s=self._settings.delivery_interval_s,
             max_undelivered=self._settings.max_undelivered,
         )
         self._replicas_seen = asyncio.Event()
@@ -103,6 +104,7 @@ class IngressRouter:
         self._exporting = asyncio.create_task(self._export_metrics())
         if not await self._is_alone():
             await self._loading
+        answer_with(self.route)
 
     async def _is_alone(self) -> bool:
         """Whether replicas run and no other router does: clients get 503 until this one answers, so it must at once.
@@ -147,9 +149,9 @@ class IngressRouter:
             if task.done():
                 task.result()
 
-    def __serve_build_asgi_app__(self) -> Starlette:
-        """HAProxy's only question."""
-        return Starlette(routes=[Route("/internal/route", self.route, methods=["POST"])])
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        """HAProxy's only question, where Serve has not put it before all else."""
+        return RouteEndpoint(Starlette())
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve's hook for a changed `user_config`: the routing settings apply from the next request on."""
@@ -159,9 +161,9 @@ class IngressRouter:
             self._router.policy, self._router.shadows = self._make_policy(self._routing.policy), self._make_shadows()
         logger.info("Routing by %s, in its shadow: %s", self._routing.policy, self._routing.shadow_policies)
 
-    async def route(self, request: Request) -> Response:
-        """Choose a replica for one client request. Never fails: what cannot be keyed is balanced by load."""
-        incoming = await self._reader.read(await request.body(), request.headers)
+    async def route(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Choose a replica for one client request; HAProxy's answer. What cannot be keyed is balanced by load."""
+        incoming = await self._reader.read(body, headers)
         if isinstance(incoming.prompt, Unreadable):
             self._metrics.on_unreadable(incoming.prompt)
         try:
@@ -171,8 +173,7 @@ class IngressRouter:
             logger.exception("Cannot decide")
             note = self._unplaced(ROUTING_ERROR)
         self._metrics.on_decision(note)
-        answer = {"replica_id": note.replica_id, "request_headers": {NOTE_HEADER: note.encode()}}
-        return Response(orjson.dumps(answer), media_type="application/json")
+        return orjson.dumps({"replica_id": note.replica_id, "request_headers": {NOTE_HEADER: note.encode()}})
 
     async def on_receipts(self, payload: bytes) -> None:
         """From the replicas."""

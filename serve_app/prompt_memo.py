@@ -9,9 +9,10 @@ import logging
 from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import jinja2
 import orjson
 from transformers.utils.chat_template_utils import _compile_jinja_template
 from vllm.entrypoints.chat_utils import parse_chat_messages
@@ -223,7 +224,7 @@ class PromptMemo:
         )
         others = {name: value for name, value in arguments.items() if name not in _OWN_ARGUMENTS}
         resolved = resolve_chat_template_kwargs(self._tokenizer, str(template), others)
-        compiled = _compile_jinja_template(template)
+        compiled = _compile(str(template))
         variables = {"tools": None, "documents": None, "add_generation_prompt": False}
         variables |= {**self._tokenizer.special_tokens_map, **resolved, "tools": tools}
 
@@ -233,6 +234,27 @@ class PromptMemo:
 
         return render
 
+
+@lru_cache
+def _compile(template: str) -> jinja2.Template:
+    """As transformers does, and with a shorter way to a dictionary's entries, which halves the time of most templates.
+
+    The sandbox looks for an attribute first, and for an entry when there is none.
+    """
+    compiled: jinja2.Template = _compile_jinja_template.__wrapped__(template)  # of our own: vLLM's stays as it is
+    environment = compiled.environment
+    of_attribute = environment.getattr
+
+    def get(obj: Any, name: str) -> Any:  # noqa: ANN401  whatever templates read
+        if type(obj) is dict and name in obj and name not in _DICT_ATTRIBUTES:
+            return obj[name]
+        return of_attribute(obj, name)
+
+    environment.getattr = get  # type: ignore[method-assign, assignment]
+    return compiled
+
+
+_DICT_ATTRIBUTES = frozenset(dir(dict))
 
 _OWN_ARGUMENTS = frozenset({"chat_template", "continue_final_message", "return_dict", "tokenize", "tools"})
 """Of `apply_chat_template`, which its template does not read."""

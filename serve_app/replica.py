@@ -94,6 +94,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
                 sender=_replica_id(),
                 timeout_s=self._routers.delivery_timeout_s,
             ),
+            interval_s=self._routers.delivery_interval_s,
             max_undelivered=self._routers.max_undelivered,
         )
 

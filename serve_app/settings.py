@@ -91,6 +91,8 @@ class RouterSettings(_Frozen):
     """A routed request counts as load at most this long without a sign of life; each heartbeat that lists it is one."""
     max_undelivered: int = Field(65536, ge=1)
     """Receipts or reservations held back while their receivers do not answer; the oldest go first."""
+    delivery_interval_s: float = Field(0.005, ge=0)
+    """Pause between two deliveries: what comes meanwhile goes out together, as each delivery calls every router."""
     delivery_timeout_s: float = Field(1.0, gt=0)
     """How long one delivery of receipts or reservations may take."""
     silence_s: float = Field(1.5, gt=0)

@@ -29,7 +29,7 @@ class Receiver:
 async def test_what_piles_up_goes_out_together_and_in_order() -> None:
     """The first item goes alone, the rest in one batch behind it."""
     receiver = Receiver()
-    delivery = Delivery(receiver.take, max_undelivered=100)
+    delivery = Delivery(receiver.take, interval_s=0, max_undelivered=100)
     delivery.post(1)
     await asyncio.sleep(0)
     for item in (2, 3, 4):
@@ -39,10 +39,22 @@ async def test_what_piles_up_goes_out_together_and_in_order() -> None:
     assert receiver.batches == [(1,), (2, 3, 4)]
 
 
+async def test_batches_keep_their_distance() -> None:
+    """What is posted soon after a batch waits for the next one, however often the loop turns."""
+    receiver = Receiver()
+    receiver.is_open.set()
+    delivery = Delivery(receiver.take, interval_s=0.05, max_undelivered=100)
+    for item in range(10):
+        delivery.post(item)
+        await asyncio.sleep(0)
+    await delivery.flush()
+    assert receiver.batches == [(0,), tuple(range(1, 10))]
+
+
 async def test_posting_never_waits_and_is_capped() -> None:
     """With a receiver that hangs, the oldest items give way and are counted."""
     receiver = Receiver()
-    delivery = Delivery(receiver.take, max_undelivered=3)
+    delivery = Delivery(receiver.take, interval_s=0, max_undelivered=3)
     delivery.post(0)
     await asyncio.sleep(0)  # under way
     for item in range(1, 7):
@@ -58,7 +70,7 @@ async def test_a_failed_batch_is_counted_and_the_next_one_goes_out() -> None:
     receiver = Receiver()
     receiver.num_failures = 1
     receiver.is_open.set()
-    delivery = Delivery(receiver.take, max_undelivered=100)
+    delivery = Delivery(receiver.take, interval_s=0, max_undelivered=100)
     delivery.post(1)
     await delivery.flush()
     delivery.post(2)
@@ -71,7 +83,7 @@ async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(caplog: pytes
     receiver = Receiver()
     receiver.num_failures = 3
     receiver.is_open.set()
-    delivery = Delivery(receiver.take, max_undelivered=100)
+    delivery = Delivery(receiver.take, interval_s=0, max_undelivered=100)
     with caplog.at_level(logging.INFO, logger="ray.serve"):
         for item in range(5):
             delivery.post(item)

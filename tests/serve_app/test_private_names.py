@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.environment import data_path_environment
+from serve_app.environment import data_path_environment, router_environment
 from serve_app.settings import Settings
 
 # (module, dotted name in it, our file that uses it)
@@ -177,6 +177,7 @@ SOURCES = [
     ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.process_outputs(", "engine_watch.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.propagate_error(e)", "engine_watch.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor.abort_requests(", "engine_watch.py"),
+    ("ray.serve._private.replica", "Replica", "options = configure_http_middlewares(", "route_endpoint.py"),
     ("vllm.renderers.base", "BaseRenderer", "self._executor = ", "prompt_memo.py"),
     ("vllm.renderers.base", "BaseRenderer", "self.mm_processor: BaseMultiModalProcessor | None = ", "prompt_memo.py"),
     (
@@ -243,7 +244,7 @@ def test_a_private_attribute_is_still_set(module: str, name: str, text: str, use
     )
 
 
-@pytest.mark.parametrize("variable", data_path_environment(Settings(llm={})))
+@pytest.mark.parametrize("variable", [*data_path_environment(Settings(llm={})), *router_environment()])
 def test_ray_still_reads_our_variables(variable: str) -> None:
     """Every one that environment.py sets; a renamed one would silently mean Ray's default."""
     modules = ("ray.serve._private.constants", "ray.llm._internal.serve.constants")
