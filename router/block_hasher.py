@@ -24,6 +24,11 @@ class BlockHasher:
         self._block_size = block_size
         self._key_to_hashes: OrderedDict[bytes, array[int]] = OrderedDict()
 
+    @property
+    def num_stretches(self) -> int:
+        """How many are known."""
+        return len(self._key_to_hashes)
+
     def hash(self, token_ids: Sequence[int], *, root: BlockHash) -> tuple[BlockHash, ...]:
         """Hashes of the full blocks of `token_ids`, first to last.
 

@@ -118,6 +118,11 @@ class ChatMemo:
         self.is_exact = True
         """False once something that was learned proved wrong. From then on nothing is known."""
 
+    @property
+    def num_forms(self) -> int:
+        """How many are known."""
+        return len(self._key_to_form)
+
     def text(self, fields: Mapping[str, Any]) -> str | None:
         """The request's text; None where that is for vLLM to find out."""
         form = self._form(fields)
