@@ -39,6 +39,7 @@ CHECK_EVERY = 500
 FORMS_SHARE = 1 / 8
 """Of the memo's memory, for what was learned of chats; the rest is for token ids."""
 
+AsIds = Callable[["array[int]"], Sequence[int]]
 Read = Callable[[dict[str, Any]], Awaitable[Sequence[int]]]
 
 
@@ -63,13 +64,22 @@ def make_prompt_memo(
 ) -> "PromptMemo | None":
     """Made part of vLLM's renderer. None where there shall be none, or texts of this model cannot be cut."""
     forms_bytes = round(max_bytes * FORMS_SHARE)
-    tokens = make_token_memo(online_renderer, chat_template, max_bytes=max_bytes - forms_bytes)
+    tokens = make_token_memo(online_renderer, chat_template, max_bytes=max_bytes - forms_bytes, as_ids=_as_array)
     return None if tokens is None else PromptMemo(online_renderer, model_config, tokens, max_bytes=forms_bytes)
 
 
-def make_token_memo(online_renderer: OnlineRenderer, chat_template: str | None, *, max_bytes: int) -> TokenMemo | None:
+def make_token_memo(
+    online_renderer: OnlineRenderer, chat_template: str | None, *, max_bytes: int, as_ids: AsIds = list
+) -> TokenMemo | None:
     """Made part of vLLM's tokenising. None where there shall be none, or texts of this model cannot be cut: then each
     is tokenised as a whole.
+
+    Args:
+        online_renderer: vLLM's, a router's or a replica's.
+        chat_template: of the settings, before the tokenizer's own.
+        max_bytes: of memory; 0 for none.
+        as_ids: in which form a prompt gets its ids; an engine takes lists only.
+
     """
     renderer = online_renderer.renderer
     if max_bytes == 0 or type(renderer) is not HfRenderer or renderer.mm_processor is not None:
@@ -88,8 +98,12 @@ def make_token_memo(online_renderer: OnlineRenderer, chat_template: str | None, 
         logger.info("This tokenizer's ids cannot be composed: prompts are tokenised as a whole")
         return None
     tokens.clear()
-    _answer_for_tokenizer(renderer, tokens)
+    _answer_for_tokenizer(renderer, tokens, as_ids)
     return tokens
+
+
+def _as_array(ids: "array[int]") -> "array[int]":
+    return ids
 
 
 def _plain(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
@@ -117,7 +131,7 @@ def _fast(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
     return encode
 
 
-def _answer_for_tokenizer(renderer: HfRenderer, tokens: TokenMemo) -> None:
+def _answer_for_tokenizer(renderer: HfRenderer, tokens: TokenMemo, as_ids: AsIds) -> None:
     leading_ids = _leading_ids(renderer.get_tokenizer())
 
     def tokenize(prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
@@ -128,7 +142,7 @@ def _answer_for_tokenizer(renderer: HfRenderer, tokens: TokenMemo) -> None:
         token_ids = leading + tokens.encode(prompt["prompt"])
         if options["truncation"] and len(token_ids) > options["max_length"]:
             return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
-        return {**prompt, "prompt_token_ids": token_ids}
+        return {**prompt, "prompt_token_ids": as_ids(token_ids)}
 
     renderer._tokenize_prompt_async = make_async(tokenize, executor=renderer._executor)  # noqa: SLF001
 
@@ -200,6 +214,7 @@ class PromptMemo:
             **self.tokens.snapshot(),
             "is_exact": self.tokens.is_exact and self.chats.is_exact,
             "bytes": self.num_bytes,
+            "forms": self.chats.num_forms,
             "fast_chats": self.num_fast_chats,
         }
 
