@@ -48,9 +48,9 @@ WARM_UP = 200
 
 FULL_SHARE = 0.97
 """Of the setting; from there on memory must not grow."""
-MEMO_FACTOR = 1.25
+MEMO_FACTOR = 1.1
 """Resident memory of the memo, at most, in terms of the setting."""
-CORE_MIB = 160
+CORE_MIB = 80
 """Resident memory of block hasher and core, at most, with so many replicas of this size."""
 FLAT_MIB = 12
 """So much may come and go with long texts."""

@@ -6,7 +6,7 @@ from itertools import pairwise
 import orjson
 import pytest
 
-from loadtests.memo_memory import CORE_MIB, FLAT_MIB, MAX_TURNS, Conversations, Sample, faults
+from loadtests.memo_memory import CORE_MIB, FLAT_MIB, MAX_TURNS, MEMO_FACTOR, Conversations, Sample, faults
 from serve_app.demo_model import WORKLOAD
 
 NUM_CONVERSATIONS = 400
@@ -53,7 +53,7 @@ def test_every_conversation_is_distinct_and_some_go_on(monkeypatch: pytest.Monke
     [
         (FULL, None),
         (replace(FULL, peak_memo_mib=64.1), "accounted for"),
-        (replace(FULL, resident_mib=600 + 1.25 * MIB + CORE_MIB + 1), "resident memory grew"),
+        (replace(FULL, resident_mib=600 + MEMO_FACTOR * MIB + CORE_MIB + 1), "resident memory grew"),
         (replace(FULL, resident_mib=670 + FLAT_MIB + 1), "full, it grew"),
         (replace(FULL, memo_mib=30), None),
     ],
