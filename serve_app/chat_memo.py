@@ -17,8 +17,10 @@ Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message]], str]
 """From a conversation as the template reads it to its text."""
 
-MAX_FORMS = 256
-"""Sets of other fields, such as lists of tools, that are remembered."""
+FORM_BYTES = 2048
+"""Of a form, beside what clients wrote: objects, key and dictionary entry, as measured by tracemalloc."""
+SHAPE_BYTES = 640
+"""Of a shape that a form knows."""
 _NUMBER, _TEXT, _ANY = (int, float), (str,), (object,)
 IRRELEVANT_FIELDS: Mapping[str, tuple[type, ...]] = {
     "cache_salt": _TEXT,
@@ -67,13 +69,20 @@ class Form:
     Args:
         parse: turns one message as vLLM does.
         render: makes the text of what came of all messages.
+        content_bytes: what `render` keeps of the clients' fields, such as tools.
 
     """
 
-    def __init__(self, *, parse: Callable[[Message], Message], render: Render) -> None:
+    def __init__(self, *, parse: Callable[[Message], Message], render: Render, content_bytes: int) -> None:
         self._parse = parse
         self._render = render
+        self._content_bytes = content_bytes
         self._shape_to_turn: dict[Hashable, Callable[[Message], Message]] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        """Of memory."""
+        return FORM_BYTES + SHAPE_BYTES * len(self._shape_to_turn) + self._content_bytes
 
     def learn(self, message: Message, turned: Message) -> None:
         """VLLM made this of the message."""
@@ -97,12 +106,24 @@ class Form:
 
 
 class ChatMemo:
-    """Used on one event loop only."""
+    """An LRU of forms. Used on one event loop only.
 
-    def __init__(self) -> None:
+    Args:
+        max_bytes: of all forms together.
+
+    """
+
+    def __init__(self, *, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._key_to_form: OrderedDict[bytes, Form] = OrderedDict()
+        self.num_bytes = 0
         self.is_exact = True
         """False once something that was learned proved wrong. From then on nothing is known."""
+
+    @property
+    def num_forms(self) -> int:
+        """How many are known."""
+        return len(self._key_to_form)
 
     def text(self, fields: Mapping[str, Any]) -> str | None:
         """The request's text; None where that is for vLLM to find out."""
@@ -116,19 +137,36 @@ class ChatMemo:
         key, messages = _key(fields), fields.get("messages")
         if key is None or not self.is_exact or messages is None or len(messages) != len(conversation):
             return
-        form = self._key_to_form.get(key) or make_form()
+        form = self._take(key) or make_form()
         if form is None:
             return
         for message, turned in zip(messages, conversation, strict=True):
             form.learn(message, turned)
-        self._key_to_form[key] = form
-        while len(self._key_to_form) > MAX_FORMS:
-            self._key_to_form.popitem(last=False)
+        self._put(key, form)
 
     def forget(self) -> None:
         """What was learned is wrong."""
         self.is_exact = False
         self._key_to_form.clear()
+        self.num_bytes = 0
+
+    def _take(self, key: bytes) -> Form | None:
+        form = self._key_to_form.pop(key, None)
+        if form is not None:
+            self.num_bytes -= form.num_bytes
+        return form
+
+    def _put(self, key: bytes, form: Form) -> None:
+        self._key_to_form[key] = form
+        self.num_bytes += form.num_bytes
+        while self.num_bytes > self._max_bytes:
+            _, oldest = self._key_to_form.popitem(last=False)
+            self.num_bytes -= oldest.num_bytes
+
+    def check_integrity(self) -> None:
+        """Assert that the size is right and within its limit."""
+        assert self.num_bytes == sum(form.num_bytes for form in self._key_to_form.values())
+        assert self.num_bytes <= self._max_bytes
 
     def _form(self, fields: Mapping[str, Any]) -> Form | None:
         key = _key(fields)

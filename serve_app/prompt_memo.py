@@ -37,6 +37,10 @@ INLINE_BYTES = 1024
 CHECK_EVERY = 500
 """So many chats that vLLM need not render, one is rendered by it all the same, and compared."""
 
+FORMS_SHARE = 1 / 8
+"""Of the memo's memory, for what was learned of chats; the rest is for token ids."""
+
+AsIds = Callable[["array[int]"], Sequence[int]]
 Read = Callable[[dict[str, Any]], Awaitable[Sequence[int]]]
 
 
@@ -59,7 +63,25 @@ def make_prompt_memo(
     *,
     max_bytes: int,
 ) -> "PromptMemo | None":
-    """None where there shall be none, or texts of this model cannot be cut: then each is tokenised as a whole."""
+    """Made part of vLLM's renderer. None where there shall be none, or texts of this model cannot be cut."""
+    forms_bytes = round(max_bytes * FORMS_SHARE)
+    tokens = make_token_memo(online_renderer, chat_template, max_bytes=max_bytes - forms_bytes, as_ids=_as_array)
+    return None if tokens is None else PromptMemo(online_renderer, model_config, tokens, max_bytes=forms_bytes)
+
+
+def make_token_memo(
+    online_renderer: OnlineRenderer, chat_template: str | None, *, max_bytes: int, as_ids: AsIds = list
+) -> TokenMemo | None:
+    """Made part of vLLM's tokenising. None where there shall be none, or texts of this model cannot be cut: then each
+    is tokenised as a whole.
+
+    Args:
+        online_renderer: vLLM's, a router's or a replica's.
+        chat_template: of the settings, before the tokenizer's own.
+        max_bytes: of memory; 0 for none.
+        as_ids: in which form a prompt gets its ids; an engine takes lists only.
+
+    """
     renderer = online_renderer.renderer
     if max_bytes == 0 or type(renderer) is not HfRenderer or renderer.mm_processor is not None:
         return None  # images change token ids after all of this
@@ -77,7 +99,12 @@ def make_prompt_memo(
         logger.info("This tokenizer's ids cannot be composed: prompts are tokenised as a whole")
         return None
     tokens.clear()
-    return PromptMemo(online_renderer, model_config, tokens)
+    _answer_for_tokenizer(renderer, tokens, as_ids)
+    return tokens
+
+
+def _as_array(ids: "array[int]") -> "array[int]":
+    return ids
 
 
 def _plain(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
@@ -105,15 +132,53 @@ def _fast(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
     return encode
 
 
+def _answer_for_tokenizer(renderer: HfRenderer, tokens: TokenMemo, as_ids: AsIds) -> None:
+    leading_ids = _leading_ids(renderer.get_tokenizer())
+
+    def tokenize(prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
+        options = params.get_encode_kwargs()
+        leading = leading_ids if options["add_special_tokens"] else array("I")
+        if leading is None or params.return_token_offsets or params.pad_prompt_tokens is not None:
+            return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
+        token_ids = leading + tokens.encode(prompt["prompt"])
+        if options["truncation"] and len(token_ids) > options["max_length"]:
+            return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
+        return {**prompt, "prompt_token_ids": as_ids(token_ids)}
+
+    renderer._tokenize_prompt_async = make_async(tokenize, executor=renderer._executor)  # noqa: SLF001
+
+
+def _leading_ids(tokenizer: Any) -> "array[int] | None":  # noqa: ANN401  transformers'
+    """What the tokenizer puts before a text where special tokens are wanted; None where it puts more than that."""
+    ids: list[int] = tokenizer("text", add_special_tokens=False)["input_ids"]
+    with_special: list[int] = tokenizer("text", add_special_tokens=True)["input_ids"]
+    num_leading = len(with_special) - len(ids)
+    return array("I", with_special[:num_leading]) if with_special[num_leading:] == ids else None
+
+
 class PromptMemo:
-    """Takes its place between vLLM's renderer and tokenizer, and before both where a chat can be told without them.
+    """Takes vLLM's place where a chat can be told without it, and learns from it where not.
 
     Used on one event loop only.
+
+    Args:
+        online_renderer: vLLM's; its tokenising goes through `tokens` already.
+        model_config: vLLM's.
+        tokens: of texts.
+        max_bytes: of what is learned of chats.
+
     """
 
-    def __init__(self, online_renderer: OnlineRenderer, model_config: Any, tokens: TokenMemo) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        online_renderer: OnlineRenderer,
+        model_config: Any,  # noqa: ANN401  vLLM's
+        tokens: TokenMemo,
+        *,
+        max_bytes: int,
+    ) -> None:
         self.tokens = tokens
-        self.chats = ChatMemo()
+        self.chats = ChatMemo(max_bytes=max_bytes)
         self._renderer = online_renderer.renderer
         self._content_format = online_renderer.chat_template_content_format
         self._model_config = model_config
@@ -122,7 +187,6 @@ class PromptMemo:
         self.num_fast_chats = 0
         """Those that vLLM need not render."""
         self._watch_templates()
-        self._answer_for_tokenizer()
 
     async def read_chat(self, fields: dict[str, Any], read: Read) -> Sequence[int]:
         """The token ids of a chat; `read` asks vLLM for them."""
@@ -147,8 +211,18 @@ class PromptMemo:
 
     def snapshot(self) -> dict[str, int | bool]:
         """For operators. Counts only."""
-        is_exact = self.tokens.is_exact and self.chats.is_exact
-        return {**self.tokens.snapshot(), "fast_chats": self.num_fast_chats, "is_exact": is_exact}
+        return {
+            **self.tokens.snapshot(),
+            "is_exact": self.tokens.is_exact and self.chats.is_exact,
+            "bytes": self.num_bytes,
+            "forms": self.chats.num_forms,
+            "fast_chats": self.num_fast_chats,
+        }
+
+    @property
+    def num_bytes(self) -> int:
+        """Of memory, token ids and what was learned of chats together."""
+        return self.tokens.num_bytes + self.chats.num_bytes
 
     def _is_check_due(self) -> bool:
         self._num_chats += 1
@@ -174,31 +248,10 @@ class PromptMemo:
 
         renderer._apply_chat_template_async = apply  # noqa: SLF001
 
-    def _answer_for_tokenizer(self) -> None:
-        renderer, tokens, leading_ids = self._renderer, self.tokens, self._leading_ids()
-
-        def tokenize(prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
-            options = params.get_encode_kwargs()
-            leading = leading_ids if options["add_special_tokens"] else array("I")
-            if leading is None or params.return_token_offsets or params.pad_prompt_tokens is not None:
-                return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
-            token_ids = leading + tokens.encode(prompt["prompt"])
-            if options["truncation"] and len(token_ids) > options["max_length"]:
-                return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
-            return {**prompt, "prompt_token_ids": token_ids}
-
-        renderer._tokenize_prompt_async = make_async(tokenize, executor=renderer._executor)  # noqa: SLF001
-
-    def _leading_ids(self) -> "array[int] | None":
-        """What the tokenizer puts before a text where special tokens are wanted; None where it puts more than that."""
-        ids: list[int] = self._tokenizer("text", add_special_tokens=False)["input_ids"]
-        with_special: list[int] = self._tokenizer("text", add_special_tokens=True)["input_ids"]
-        num_leading = len(with_special) - len(ids)
-        return array("I", with_special[:num_leading]) if with_special[num_leading:] == ids else None
-
     def _form(self, rendered: Rendered) -> Form | None:
         """By which other chats with such arguments can be rendered; None if not even this one can."""
-        render = self._render(rendered.arguments)
+        own = self._own_variables(rendered.arguments)
+        render = self._render(rendered.arguments, own)
         if render(rendered.conversation) != rendered.text:
             return None
         content_format = resolve_chat_template_content_format(
@@ -214,22 +267,27 @@ class PromptMemo:
             conversation, _, _ = parse_chat_messages([own], self._model_config, content_format=content_format)
             return conversation[0] if len(conversation) == 1 else {}
 
-        return Form(parse=parse, render=render)
+        return Form(parse=parse, render=render, content_bytes=len(own))
 
-    def _render(self, arguments: Mapping[str, Any]) -> Render:
-        """As vLLM and transformers do it, for conversations of nothing but JSON."""
-        tools = arguments.get("tools")
-        template = resolve_chat_template(
-            self._tokenizer, arguments.get("chat_template"), tools, model_config=self._model_config
+    def _template(self, arguments: Mapping[str, Any]) -> Any:  # noqa: ANN401  a text, or what transformers takes
+        return resolve_chat_template(
+            self._tokenizer, arguments.get("chat_template"), arguments.get("tools"), model_config=self._model_config
         )
+
+    def _own_variables(self, arguments: Mapping[str, Any]) -> bytes:
+        """What the template reads of these arguments, as JSON: as objects, tools take five times as much memory."""
         others = {name: value for name, value in arguments.items() if name not in _OWN_ARGUMENTS}
-        resolved = resolve_chat_template_kwargs(self._tokenizer, str(template), others)
-        compiled = _compile(str(template))
-        variables = {"tools": None, "documents": None, "add_generation_prompt": False}
-        variables |= {**self._tokenizer.special_tokens_map, **resolved, "tools": tools}
+        resolved = resolve_chat_template_kwargs(self._tokenizer, str(self._template(arguments)), others)
+        written = orjson.dumps({**resolved, "tools": arguments.get("tools")})
+        return bytes(memoryview(written))  # orjson's own keep all of the larger buffer that they were written to
+
+    def _render(self, arguments: Mapping[str, Any], own_variables: bytes) -> Render:
+        """As vLLM and transformers do it, for conversations of nothing but JSON."""
+        compiled = _compile(str(self._template(arguments)))
+        variables = {"documents": None, "add_generation_prompt": False, **self._tokenizer.special_tokens_map}
 
         def render(conversation: Sequence[Message]) -> str:
-            text: str = compiled.render(messages=conversation, **variables)
+            text: str = compiled.render({**variables, **orjson.loads(own_variables)}, messages=conversation)
             return text
 
         return render

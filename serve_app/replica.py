@@ -24,6 +24,7 @@ from serve_app.delivery import Delivery
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger
+from serve_app.prompt_memo import make_token_memo
 from serve_app.receipts import Receipt
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.settings import ReplicaSettings, RouterSettings
@@ -66,6 +67,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
         app: Starlette = await super().__serve_build_asgi_app__()
+        renderer = app.state.online_renderer
+        make_token_memo(renderer, renderer.chat_template, max_bytes=round(self._replicas.token_memo_mib * 2**20))
         await self._warm_up(app)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
         app.add_middleware(

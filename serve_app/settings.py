@@ -115,6 +115,8 @@ class ReplicaSettings(_Frozen):
     """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
     max_waiting_requests: int = Field(256, ge=1)
     """So many requests may wait for their first token at a replica; more are answered 429 with Retry-After."""
+    token_memo_mib: float = Field(256.0, ge=0)
+    """Memory of each replica for token ids of texts it has seen, so that only what is new is tokenised; 0 for none."""
     max_body_mib: float = Field(32.0, gt=0)
     """A larger request body is answered 413, unread. Text alone never needs so much; images in it may."""
 

@@ -23,6 +23,8 @@ MIN_PIECE_BYTES = 256
 """Shorter stretches between boundaries belong to one piece: each costs a look-up, and some bytes beside its ids."""
 PIECE_OVERHEAD_BYTES = 240
 """Of a piece, beside its ids: key, array and dictionary entry, as measured by tracemalloc."""
+HEAP_FACTOR = 1.2
+"""Resident memory of all that, as `loadtests.memo_memory` measures it: allocators have a rest of their own."""
 
 
 Encode = Callable[[str], Sequence[int]]
@@ -132,6 +134,7 @@ class TokenMemo:
         return {
             "is_exact": self.is_exact,
             "bytes": self.num_bytes,
+            "pieces": len(self._key_to_ids),
             "known_tokens": self.num_known_tokens,
             "encoded_tokens": self.num_encoded_tokens,
             "unaligned_texts": self.num_unaligned,
@@ -210,4 +213,4 @@ def _keys(content: bytes, cuts: Sequence[int]) -> Iterator[bytes]:
 
 
 def _size(ids: "array[int]") -> int:
-    return ids.itemsize * len(ids) + PIECE_OVERHEAD_BYTES
+    return round(HEAP_FACTOR * (ids.itemsize * len(ids) + PIECE_OVERHEAD_BYTES))

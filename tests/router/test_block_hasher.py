@@ -1,5 +1,6 @@
 """The same hashes as without a memory, whatever was hashed before."""
 
+import tracemalloc
 from array import array
 
 import pytest
@@ -37,7 +38,7 @@ def test_memory_is_bounded_and_the_oldest_goes() -> None:
     for number in range(2, MAX_STRETCHES + 10):
         hasher.hash(shared, root=ROOTS[0])
         hasher.hash([number] * BLOCKS_A_STRETCH, root=ROOTS[0])
-    kept = set(hasher._key_to_hashes.values())
+    kept = set(map(tuple, hasher._key_to_hashes.values()))
     assert len(kept) == MAX_STRETCHES
     assert hash_blocks(shared, block_size=1, root=ROOTS[0]) in kept
     assert hash_blocks([2] * BLOCKS_A_STRETCH, block_size=1, root=ROOTS[0]) not in kept
@@ -47,3 +48,18 @@ def test_a_token_id_out_of_range_is_refused() -> None:
     """As without a memory."""
     with pytest.raises(OverflowError):
         BlockHasher(block_size=1).hash([-1], root=ROOTS[0])
+
+
+def test_a_stretch_takes_as_much_memory_as_is_said() -> None:
+    """By Python's own count."""
+    hasher = BlockHasher(block_size=1)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(1000):
+            hasher.hash([number] * BLOCKS_A_STRETCH, root=ROOTS[1])
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert hasher.num_stretches == 1000
+    assert grown < 800 * hasher.num_stretches

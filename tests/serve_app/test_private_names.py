@@ -188,6 +188,14 @@ SOURCES = [
     ),
     ("vllm.renderers.hf", "HfRenderer", "prompt_raw = await self._apply_chat_template_async(", "prompt_memo.py"),
     ("vllm.renderers.online_renderer", "OnlineRenderer", "self.renderer = ", "prompt_memo.py"),
+    ("vllm.renderers.online_renderer", "OnlineRenderer", "self.chat_template = ", "replica.py"),
+    (
+        "vllm.entrypoints.launchers.api_server.app_state",
+        "init_app_state",
+        "renderer=engine_client.renderer",
+        "replica.py",
+    ),
+    ("vllm.entrypoints.launchers.api_server.app_state", "init_app_state", "state.online_renderer = ", "replica.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self._llm_config = ", "replica.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self.engine", "replica.py"),
 ]

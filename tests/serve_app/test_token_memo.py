@@ -1,5 +1,6 @@
 """Composed ids are those of the whole text, whatever was seen before."""
 
+import tracemalloc
 from array import array
 from collections.abc import Callable, Sequence
 
@@ -156,3 +157,25 @@ def test_a_token_that_takes_the_space_before_it_is_no_boundary() -> None:
     tokenizer = sentencepiece()
     assert find_boundaries(tokenizer.get_added_tokens_decoder(), "<s>[INST] hello [/INST]</s>") == {}
     assert find_boundaries(chatml().get_added_tokens_decoder(), "{{ messages }}") == {}
+
+
+@pytest.mark.parametrize("text_bytes", [MIN_PIECE_BYTES, 2_000, 40_000])
+def test_memory_is_what_is_accounted(text_bytes: int) -> None:
+    """By Python's own count, with so much gone by that it would fill many such memos; whatever the pieces' size."""
+
+    def encode(text: str) -> Sequence[int]:
+        return [each for part in text.split("<|im_start|>")[1:] for each in (1, *range(2, 2 + len(part) // 4))]
+
+    memo = TokenMemo(encode, reference=encode, boundary_to_id={"<|im_start|>": 1}, max_bytes=2**20)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(8 * 2**20 // text_bytes):
+            memo.encode(f"<|im_start|>{number:09} {'x' * text_bytes}<|im_start|>")
+            assert memo.num_bytes <= 2**20
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    memo.check_integrity()
+    assert memo.num_bytes > 0.9 * 2**20
+    assert 0.7 * memo.num_bytes < grown < 1.05 * memo.num_bytes
