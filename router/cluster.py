@@ -36,7 +36,7 @@ class Cluster:
     outsiders: tuple[Replica, ...] = ()
     """Members out of the choice."""
     doubted: frozenset[ReplicaId] = frozenset()
-    """Members that may not find prompts by the keys that are used here: what they are believed to hold counts nothing."""
+    """Members that may not find prompts by the keys that are used here, so that beliefs in them count nothing."""
     credible: Mapping[ReplicaId, Replica] = field(default_factory=dict)
     """Those in the choice whose beliefs count, by id."""
 
