@@ -5,8 +5,11 @@ at least three blocks. A run's nonce is new, so what it finds in the cache it ha
 """
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
+
+import orjson
+import xxhash
 
 from serve_app.receipts import CanaryReport, ProbeResult
 
@@ -36,9 +39,9 @@ def make_probes(*, model: str, adapter: str, nonce: str, block_size: int) -> lis
         block_size: the replica's.
 
     """
-    words = "canary " * (CHAT_BLOCKS * block_size)
+    words = "the " * (CHAT_BLOCKS * block_size)
     chat = {"messages": [{"role": "user", "content": words}], "cache_salt": f"{nonce}-a"}
-    text = {"prompt": f"{nonce} " + "canary " * int(TEXT_BLOCKS * block_size)}
+    text = {"prompt": f"{nonce} " + "the " * int(TEXT_BLOCKS * block_size)}
     probes = [
         (CHAT, chat),
         (CHAT, chat),
@@ -52,8 +55,13 @@ def make_probes(*, model: str, adapter: str, nonce: str, block_size: int) -> lis
     return [Probe(path, {"model": model, "max_tokens": 1, "temperature": 0} | fields) for path, fields in probes]
 
 
+def hash_probes(probes: Sequence[Probe]) -> int:
+    """Equal for equal probes."""
+    return xxhash.xxh3_64_intdigest(orjson.dumps([tuple(probe) for probe in probes]))
+
+
 def probes_of(report: CanaryReport) -> list[Probe]:
-    """Those that a replica reports of."""
+    """Those that a replica reports of, if it is of this version."""
     return make_probes(model=report.model, adapter=report.adapter, nonce=report.nonce, block_size=report.block_size)
 
 
@@ -81,7 +89,8 @@ async def run_canary(
     results: list[ProbeResult | None] = []
     was_crowded = is_crowded()
     last = None
-    for probe in make_probes(model=model, adapter=adapter, nonce=nonce, block_size=block_size):
+    probes = make_probes(model=model, adapter=adapter, nonce=nonce, block_size=block_size)
+    for probe in probes:
         result = await ask(probe)
         if probe == last and result is not None and not result.cached_tokens:
             result = await ask(probe)  # the caches may have been reset in between
@@ -94,6 +103,7 @@ async def run_canary(
         adapter=adapter,
         block_size=block_size,
         period_s=period_s,
+        probes_hash=hash_probes(probes),
         results=tuple(results),
         was_crowded=was_crowded,
     )

@@ -153,9 +153,12 @@ class IngressRouter:
     async def _judge_canaries(self) -> None:
         while True:
             await asyncio.sleep(EXPORT_S)
-            if self._router is not None and self._reader.prompts is not None:
-                statuses, read = self._inbox.replica_to_status, self._reader.prompts.read
-                await self._parity.judge_new(statuses, read, self._hasher, now=time.monotonic())
+            await self._judge_new()
+
+    async def _judge_new(self) -> None:
+        if self._router is not None and self._reader.prompts is not None:
+            statuses, read = self._inbox.replica_to_status, self._reader.prompts.read
+            await self._parity.judge_new(statuses, read, self._hasher, now=time.monotonic())
 
     def check_health(self) -> None:
         """Serve's hook: a router that cannot tokenise, or count, for good is replaced."""

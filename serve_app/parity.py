@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from router import BlockHash, BlockHasher, ReplicaId, RequestId, RouteRequest, TokenHash, cacheable_tokens, hash_tokens
-from serve_app.canary import Probe, probes_of
+from serve_app.canary import Probe, hash_probes, probes_of
 from serve_app.receipts import CanaryReport, ProbeResult, Status
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_body import Prompt, UnreadableError, parse_body
@@ -51,7 +51,8 @@ class Verdict(StrEnum):
 
 
 REMEDY: Mapping[Verdict, str] = {
-    Verdict.UNKNOWN: "Wait for replicas.canary_period_s; if it stays, the replica's log says why its canary fails.",
+    Verdict.UNKNOWN: "Wait for replicas.canary_period_s. If it stays, the replica's log says why its canary fails, or "
+    "routers and replicas run different versions: finish the upgrade.",
     Verdict.TEMPLATE: "Give it the routers' model folder (tokenizer, chat_template) and llm settings, and restart it; "
     "if these were changed for all, deploy again.",
     Verdict.BLOCK_SIZE: "Give all replicas the same llm.engine_kwargs.block_size, and restart it.",
@@ -75,7 +76,9 @@ Read = Callable[[dict[str, Any]], Awaitable[Prompt]]
 
 
 async def expect(report: CanaryReport, read: Read, hasher: BlockHasher) -> list[Expected | None]:
-    """What must come of the report's probes; None for one that the API refuses."""
+    """What must come of the report's probes; None for one that the API refuses. Nothing of another version's."""
+    if hash_probes(probes_of(report)) != report.probes_hash:
+        return []
     held: set[BlockHash] = set()
     expected: list[Expected | None] = []
     for probe in probes_of(report):

@@ -56,6 +56,8 @@ class CanaryReport(msgspec.Struct, frozen=True):
     block_size: int
     period_s: float
     """Until the next run."""
+    probes_hash: int
+    """Of the probes themselves: another version may have others, and then a router can say nothing."""
     results: tuple[ProbeResult | None, ...]
     """In the order of the probes; None where the API refused one."""
     was_crowded: bool = False

@@ -22,6 +22,7 @@ reports = st.builds(
     adapter=st.text(max_size=5),
     block_size=st.integers(1, 999),
     period_s=st.floats(0.1, 999),
+    probes_hash=hashes,
     results=st.lists(st.none() | st.builds(ProbeResult, tokens, hashes, tokens), max_size=8).map(tuple),
     was_crowded=st.booleans(),
 )

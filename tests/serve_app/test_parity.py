@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from router import ReplicaId
@@ -76,6 +77,12 @@ async def test_a_model_without_a_chat_template_is_judged_by_its_completions() ->
     report = await deviating(refuses_chat=True, is_caching=False).report()
     assert judge(report, await expect(report, read_without_chat, hasher())) is Verdict.NO_CACHE
     assert judge(report, [None] * len(report.results)) is Verdict.UNKNOWN
+
+
+async def test_of_another_versions_probes_nothing_is_known() -> None:
+    """During an upgrade, the two sides may not have the same ones."""
+    report = msgspec.structs.replace(await Engine().report(), probes_hash=7)
+    assert judge(report, await expect(report, read, hasher())) is Verdict.UNKNOWN
 
 
 def test_every_verdict_but_ok_has_a_remedy() -> None:
