@@ -43,7 +43,7 @@ from serve_app.settings import ReplicaSettings
 
 DEMO_SETTINGS = Path(__file__).parents[1] / "configs" / "cpu-demo.yaml"
 MODEL, DEVIATION = Path(".warmroute/parity-model"), Path(".warmroute/deviation")
-TEMPLATE = MODEL / "chat_template.jinja"
+TEMPLATE = "chat_template.jinja"
 DEVIATIONS = (Verdict.TEMPLATE, Verdict.BLOCK_SIZE, Verdict.SALT, Verdict.NO_CACHE)
 RANK = 1
 POLL_S = 0.2
@@ -106,6 +106,7 @@ def _settings() -> dict[str, Any]:
 def run_command(
     deviations: Annotated[list[Verdict] | None, typer.Argument(help="Default: all of them.")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Short requests a second.")] = 2,
+    model: Annotated[Path, typer.Option(help="The folder that the replicas load.")] = MODEL,
     seed: SeedOption = 1,
     json_file: JsonOption = None,
 ) -> None:
@@ -115,7 +116,7 @@ def run_command(
         fail(f"deviations are {', '.join(DEVIATIONS)}")
     console = make_console()
     with running_server() as server:
-        alarms = asyncio.run(_run(server, chosen, console, rate=rate, seed=seed))
+        alarms = asyncio.run(_run(server, chosen, console, model=model, rate=rate, seed=seed))
     console.print(alarm_table(alarms))
     write_json(json_file, {"alarms": [asdict(alarm) for alarm in alarms]})
     period_s = ReplicaSettings().canary_period_s
@@ -144,7 +145,7 @@ def alarm_table(alarms: Sequence[Alarm]) -> Table:
 
 
 async def _run(
-    server: Server, deviations: Sequence[Verdict], console: Console, *, rate: float, seed: int
+    server: Server, deviations: Sequence[Verdict], console: Console, *, model: Path, rate: float, seed: int
 ) -> list[Alarm]:
     alarms = []
     async with server.client(keep_alive=False) as client:
@@ -153,7 +154,7 @@ async def _run(
             requests = short_requests(server.run.model, seed=seed, kind="short")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(open_loop(client, requests, load, rate=rate, stopped=stopped))
-                experiment = _Experiment(server, deviation, load, console)
+                experiment = _Experiment(server, deviation, load, console, model=model)
                 try:
                     await experiment.run()
                 finally:
@@ -175,23 +176,24 @@ class _Seen:
 class _Experiment:
     """One deviation, under load."""
 
-    def __init__(self, server: Server, deviation: Verdict, load: Load, console: Console) -> None:
+    def __init__(self, server: Server, deviation: Verdict, load: Load, console: Console, *, model: Path) -> None:
         self._server = server
         self._deviation = deviation
         self._load = load
         self._console = console
+        self._template = model / TEMPLATE
         self._kills_s: list[float] = []
         self._seen: list[_Seen] = []
 
     async def run(self) -> None:
         """Replace the replica by one that deviates, and that by one that does not."""
-        _deviate(self._deviation)
+        self._prepare(self._deviation)
         try:
             self._seen.append(
                 await self._replace(until=lambda verdicts: all(Verdict(each).is_broken for each in verdicts))
             )
         finally:
-            _deviate(None)
+            self._prepare(None)
         await asyncio.sleep(AFTERWARDS_S)
         self._seen.append(await self._replace(until=_is_well))
 
@@ -210,6 +212,15 @@ class _Experiment:
 
     def _was_under_way(self, exchange: Exchange) -> bool:
         return any(exchange.started_s <= kill_s <= exchange.ended_s for kill_s in self._kills_s)
+
+    def _prepare(self, deviation: Verdict | None) -> None:
+        """What the next replica to start finds."""
+        self._template.unlink(missing_ok=True)
+        DEVIATION.unlink(missing_ok=True)
+        if deviation is Verdict.TEMPLATE:
+            self._template.write_text("{{- '<|im_start|>system\\n' -}}It is a good day.<|im_end|>\n" + CHAT_TEMPLATE)
+        elif deviation is not None:
+            DEVIATION.write_text(deviation)
 
     async def _replace(self, *, until: Callable[[Sequence[str]], bool]) -> _Seen:
         dead = rank_to_replica((await self._server.routers())[0])[RANK]
@@ -256,16 +267,6 @@ def _successor(routers: Sequence[Snapshot], dead: str) -> tuple[str, tuple[str, 
         if replica["rank"] == RANK and replica_id != dead
     ]
     return (found[0][0] if found else ""), tuple(verdict for _, verdict in found)
-
-
-def _deviate(deviation: Verdict | None) -> None:
-    """What the next replica to start finds."""
-    TEMPLATE.unlink(missing_ok=True)
-    DEVIATION.unlink(missing_ok=True)
-    if deviation is Verdict.TEMPLATE:
-        TEMPLATE.write_text("{{- '<|im_start|>system\n' -}}It is a good day.<|im_end|>\n" + CHAT_TEMPLATE)
-    elif deviation is not None:
-        DEVIATION.write_text(deviation)
 
 
 if __name__ == "__main__":

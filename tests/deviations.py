@@ -67,5 +67,6 @@ def _without_salt(body: bytes) -> bytes:
         fields = json.loads(body)
     except ValueError:
         return body
-    fields.pop("cache_salt", None)
+    if isinstance(fields, dict):
+        fields.pop("cache_salt", None)
     return json.dumps(fields).encode()
