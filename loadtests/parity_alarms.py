@@ -223,7 +223,9 @@ class _Experiment:
             DEVIATION.write_text(deviation)
 
     async def _replace(self, *, until: Callable[[Sequence[str]], bool]) -> _Seen:
-        dead = rank_to_replica((await self._server.routers())[0])[RANK]
+        dead = next((rank_to_replica(each).get(RANK) for each in await self._server.routers()), None)
+        if dead is None:
+            raise LiveError(f"no replica has rank {RANK}: is the server ready, with two replicas?")
         await self._kill(dead)
         deadline_s, first_s, found = time.monotonic() + TIMEOUT_S, None, _Seen("", (), None)
         while time.monotonic() < deadline_s:
