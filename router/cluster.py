@@ -89,14 +89,20 @@ class Cluster:
         return (self.load.total.recent_tokens - outside_tokens) / len(self.replicas)
 
     def cached_tokens(self, replica: Replica, request: RouteRequest) -> int:
-        """Prompt tokens that the replica is believed to reuse for this request.
+        """Prompt tokens that the replica is believed to reuse for this request."""
+        return self.credited_tokens(
+            replica, request, self.holders.matched_blocks(replica.replica_id, request.block_hashes)
+        )
+
+    def credited_tokens(self, replica: Replica, request: RouteRequest, num_held_blocks: int) -> int:
+        """The same, where so many leading blocks are believed to be there.
 
         Of a doubted one, the share that its engine reused lately: it is neither empty nor what it seems.
         """
         if replica.replica_id in self.doubted:
             most_tokens = self.reusable_tokens(request, len(request.block_hashes))
             return min(most_tokens, int(self.reuse.share(replica.replica_id) * request.num_prompt_tokens))
-        return self.reusable_tokens(request, self.holders.matched_blocks(replica.replica_id, request.block_hashes))
+        return self.reusable_tokens(request, num_held_blocks)
 
     def reusable_tokens(self, request: RouteRequest, num_blocks: int) -> int:
         """Prompt tokens that so many of its leading blocks spare."""

@@ -364,7 +364,7 @@ class Router:
             replica_id=replica.replica_id,
             num_held_blocks=num_held_blocks,
             is_computed=cluster.load_of(replica).num_waiting == 0,
-            pending_tokens=request.num_prompt_tokens - cluster.cached_tokens(replica, request),
+            pending_tokens=request.num_prompt_tokens - cluster.credited_tokens(replica, request, num_held_blocks),
             is_by_ring=is_by_ring,
         )
 
