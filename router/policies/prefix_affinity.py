@@ -207,6 +207,7 @@ class _Cheapest:
     ) -> None:
         self._request = request
         self._cluster = cluster
+        self._doubted = cluster.doubted
         self._match = match
         self._rule = rule
         self._key = key
@@ -252,9 +253,11 @@ class _Cheapest:
         return min(self._cluster.in_choice(equal), key=self._distance)
 
     def _cost(self, replica: Replica) -> float:
-        num_blocks = self._credited_blocks(replica.replica_id)
-        credited_tokens = self._cluster.credited_tokens(replica, self._request, num_blocks)
-        uncached_tokens: float = self._request.num_prompt_tokens - credited_tokens
+        uncached_tokens: float
+        if replica.replica_id in self._doubted:
+            uncached_tokens = self._request.num_prompt_tokens - self._cluster.cached_tokens(replica, self._request)
+        else:
+            uncached_tokens = self._uncached_tokens(self._credited_blocks(replica.replica_id))
         remaining_tokens = self._cluster.remaining_tokens(replica)
         if self._home is not None:  # who comes while it is computed goes elsewhere, so that nobody waits for it
             is_away = replica.replica_id not in self._home
@@ -262,7 +265,7 @@ class _Cheapest:
         recent_tokens = 0.0
         if self._start is not None:
             recent_tokens = self._start.recent_weight * self._recent_tokens(replica)
-            if replica == self._start.owner and replica.replica_id not in self._cluster.doubted:
+            if replica == self._start.owner and replica.replica_id not in self._doubted:
                 uncached_tokens *= 1 - self._start.owner_share
         return recent_tokens + self._rule.cost(
             remaining_tokens=remaining_tokens,
