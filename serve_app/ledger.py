@@ -11,6 +11,7 @@ current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request
 """The routed request that this task serves. Set by the replica's middleware, read where the engine is asked."""
 
 CROWDED_KV_USE = 0.5
+"""From this share on, what is cached and not used any more may have to make room within moments."""
 
 
 class Ledger:
