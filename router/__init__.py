@@ -5,7 +5,7 @@ Time and randomness are passed in; one event loop owns a `Router`, so nothing he
 """
 
 from router.block_hasher import BlockHasher
-from router.blocks import hash_blocks, root_hash
+from router.blocks import cacheable_tokens, hash_blocks, hash_tokens, root_hash
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
 from router.funnel import CacheRecord, Funnel, Loss
 from router.health import Exclusion
@@ -26,6 +26,7 @@ from router.types import (
     SessionKey,
     ShadowChoice,
     ShadowFault,
+    TokenHash,
 )
 
 __all__ = [
@@ -55,8 +56,11 @@ __all__ = [
     "ShadowChoice",
     "ShadowFault",
     "ShadowTotals",
+    "TokenHash",
     "UnknownPolicyError",
+    "cacheable_tokens",
     "hash_blocks",
+    "hash_tokens",
     "root_hash",
     "session_key",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import xxhash
 
-from router.types import BlockHash
+from router.types import BlockHash, TokenHash
 
 _TOKEN_BYTES = array("I").itemsize
 
@@ -45,6 +45,16 @@ def hash_blocks(token_ids: Sequence[int], *, block_size: int, root: BlockHash) -
         parent = hash_block(tokens[start : start + step], parent)
         hashes.append(parent)
     return tuple(hashes)  # type: ignore[arg-type]  # BlockHash is an int at run time
+
+
+def hash_tokens(token_ids: Sequence[int]) -> TokenHash:
+    """Of a whole prompt, whatever the block size, model and salt: equal hash means equal token ids.
+
+    Raises:
+        OverflowError: a token id is negative or does not fit in 32 bits.
+
+    """
+    return TokenHash(xxhash.xxh3_64_intdigest(array("I", token_ids)))
 
 
 def cacheable_tokens(num_prompt_tokens: int, *, num_blocks: int, block_size: int) -> int:

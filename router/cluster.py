@@ -1,12 +1,13 @@
 """The state that a policy decides on: replicas, their load, what they are believed to hold, and the ring."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from router.blocks import cacheable_tokens
 from router.holders import Holders
 from router.load import LoadBook
 from router.load_table import ReplicaLoad
+from router.reuse import Reuse
 from router.ring import Ring
 from router.ring_prior import RingPrior
 from router.types import BlockHash, Replica, ReplicaId, RouteRequest
@@ -21,6 +22,7 @@ class Cluster:
     ring: Ring
     block_size: int
     ring_prior: RingPrior = field(default_factory=RingPrior)
+    reuse: Reuse = field(default_factory=Reuse)
     now: float = 0.0
     """When the decision is made."""
     members: tuple[Replica, ...] = ()
@@ -33,6 +35,10 @@ class Cluster:
     """The same, by rank; two share a rank while one replaces the other."""
     outsiders: tuple[Replica, ...] = ()
     """Members out of the choice."""
+    doubted: frozenset[ReplicaId] = frozenset()
+    """Members that may not find prompts by the keys that are used here, so that beliefs in them count nothing."""
+    credible: Mapping[ReplicaId, Replica] = field(default_factory=dict)
+    """Those in the choice whose beliefs count, by id."""
 
     def set_choice(self, excluded: Collection[ReplicaId]) -> None:
         """Leave these out, unless nobody would be left: then the evidence is more likely wrong."""
@@ -40,9 +46,17 @@ class Cluster:
         self.replicas = healthy or self.members
         self.outsiders = tuple(each for each in self.members if each.replica_id in excluded) if healthy else ()
         self.id_to_replica = {each.replica_id: each for each in self.replicas}
+        self.set_doubted(self.doubted)
         self.rank_to_replicas = {}
         for replica in self.replicas:
             self.rank_to_replicas.setdefault(replica.rank, []).append(replica)
+
+    def set_doubted(self, doubted: frozenset[ReplicaId]) -> None:
+        """Count what all members are believed to hold, but not these."""
+        self.doubted = doubted
+        self.credible = self.id_to_replica
+        if doubted:
+            self.credible = {each: replica for each, replica in self.id_to_replica.items() if each not in doubted}
 
     def in_choice(self, replica_ids: Iterable[ReplicaId]) -> Iterator[Replica]:
         """Those of them that are in the choice."""
@@ -76,7 +90,19 @@ class Cluster:
 
     def cached_tokens(self, replica: Replica, request: RouteRequest) -> int:
         """Prompt tokens that the replica is believed to reuse for this request."""
-        return self.reusable_tokens(request, self.holders.matched_blocks(replica.replica_id, request.block_hashes))
+        return self.credited_tokens(
+            replica, request, self.holders.matched_blocks(replica.replica_id, request.block_hashes)
+        )
+
+    def credited_tokens(self, replica: Replica, request: RouteRequest, num_held_blocks: int) -> int:
+        """The same, where so many leading blocks are believed to be there.
+
+        Of a doubted one, the share that its engine reused lately: it is neither empty nor what it seems.
+        """
+        if replica.replica_id in self.doubted:
+            most_tokens = self.reusable_tokens(request, len(request.block_hashes))
+            return min(most_tokens, int(self.reuse.share(replica.replica_id) * request.num_prompt_tokens))
+        return self.reusable_tokens(request, num_held_blocks)
 
     def reusable_tokens(self, request: RouteRequest, num_blocks: int) -> int:
         """Prompt tokens that so many of its leading blocks spare."""

@@ -114,7 +114,7 @@ class Router:
         self.prepare(now=now)
         chosen = self.policy.choose(request, cluster)
         match = cluster.holders.match(request.block_hashes)
-        best_blocks = match.best_blocks(cluster.id_to_replica)
+        best_blocks = match.best_blocks(cluster.credible)
         reservation = self._claim(request, chosen.replica, is_by_ring=chosen.reason is Reason.RING)
         shadows = tuple(each.answer(request, cluster, live=chosen.replica) for each in self.shadows)
         decision = RoutingDecision(
@@ -189,6 +189,16 @@ class Router:
         for request_id, missed_tokens in load.missed(replica_id, request_to_prefilled_tokens):
             self._hold_computed(load.prefilled(request_id, prompt_tokens=missed_tokens, now=now))
 
+    def set_parity(self, replica_id: ReplicaId, *, is_known: bool) -> None:
+        """Whether a replica is known to find prompts by the keys that are used here; so it is until told otherwise.
+
+        While it is not, what it is believed to hold is kept and goes on being kept, but neither counts nor is corrected
+        by what its engine reuses. Unknown replicas are ignored.
+        """
+        cluster = self.cluster
+        if replica_id in cluster.load:
+            cluster.set_doubted(cluster.doubted - {replica_id} if is_known else cluster.doubted | {replica_id})
+
     def on_heard(self, replica_id: ReplicaId, *, is_serving: bool, now: float) -> None:
         """A replica spoke, and said whether it can serve."""
         self.health.heard(replica_id, is_serving=is_serving, now=now)
@@ -201,6 +211,9 @@ class Router:
         Returns the prompt's record, if the request was decided here.
         """
         record = self._record(request_id, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
+        booked = self.cluster.load.reservation(request_id)
+        if booked is not None:
+            self.cluster.reuse.learn(booked.replica_id, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
         reservation = self.cluster.load.prefilled(request_id, prompt_tokens=prompt_tokens, now=now)
         if reservation is not None:
             self._learn(reservation, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
@@ -323,6 +336,8 @@ class Router:
         self.health.remove_replica(replica_id)
         cluster.load.remove_replica(replica_id)
         cluster.holders.remove_replica(replica_id)
+        cluster.reuse.forget(replica_id)
+        cluster.set_doubted(cluster.doubted - {replica_id})
         self._known = {each: known for each, known in self._known.items() if cluster.load.reservation(each) is not None}
 
     def _know(self, request: RouteRequest, match: PrefixMatch, best_blocks: int) -> Known:
@@ -349,7 +364,7 @@ class Router:
             replica_id=replica.replica_id,
             num_held_blocks=num_held_blocks,
             is_computed=cluster.load_of(replica).num_waiting == 0,
-            pending_tokens=request.num_prompt_tokens - cluster.reusable_tokens(request, num_held_blocks),
+            pending_tokens=request.num_prompt_tokens - cluster.credited_tokens(replica, request, num_held_blocks),
             is_by_ring=is_by_ring,
         )
 
@@ -358,11 +373,13 @@ class Router:
         return replica is not None and self.on_reserved(self._claim(request, replica), now=now)
 
     def _learn(self, reservation: Reservation, *, prompt_tokens: int, cached_tokens: int) -> None:
-        """From a completed prefill."""
-        if reservation.is_by_ring:
+        """From a completed prefill. What a doubted engine reused says nothing of what it holds."""
+        is_doubted = reservation.replica_id in self.cluster.doubted
+        if reservation.is_by_ring and not is_doubted:
             found_tokens = max(0, cached_tokens - prompt_tokens + reservation.pending_tokens)
             self.cluster.ring_prior.learn(unknown_tokens=reservation.pending_tokens, found_tokens=found_tokens)
-        if reservation.is_computed and not self.cluster.holders.is_exact(reservation.replica_id):
+        is_exact = self.cluster.holders.is_exact(reservation.replica_id)
+        if reservation.is_computed and not is_exact and not is_doubted:
             self._correct(reservation, cached_tokens)
         self._hold_computed(reservation)
         self._seen.on_computed(reservation.request.block_hashes)

@@ -17,6 +17,10 @@ BlockHash = NewType("BlockHash", int)
 """64-bit hash of a full block of tokens, chained with its parent's: equal hash means equal whole prefix."""
 
 
+TokenHash = NewType("TokenHash", int)
+"""64-bit hash of a prompt's token ids."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replica:
     """One engine process. `rank` outlives the process, so the ring is keyed by it."""

@@ -6,12 +6,15 @@ also where the client gets everything at once, and each of `n` choices and of a 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
-from router import RequestId
+from router import RequestId, TokenHash, hash_tokens
+from serve_app.key_samples import is_sampled
 from serve_app.ledger import Ledger, current_request_id
-from serve_app.receipts import EngineState
+from serve_app.receipts import EngineState, ProbeResult
 
 logger = logging.getLogger("ray.serve")
 
@@ -21,6 +24,9 @@ NOT_LOOKED_UP = "prompt_logprobs"
 
 
 IDLE = EngineState(waiting=0, running=0, kv_use=0.0)
+
+_results: ContextVar[list[ProbeResult] | None] = ContextVar("warmroute_probe_results", default=None)
+"""Where this task's prompts are noted, if it serves the canary's probes."""
 
 
 class PrefillStats(Protocol):
@@ -56,12 +62,16 @@ class SchedulerStats(Protocol):
 class _Prompt:
     """A prompt that the engine has taken and not yet answered."""
 
-    __slots__ = ("is_looked_up", "num_tokens", "request_id")
+    __slots__ = ("is_looked_up", "num_tokens", "request_id", "results", "token_hash")
 
-    def __init__(self, request_id: RequestId | None, num_tokens: int, *, is_looked_up: bool) -> None:
+    def __init__(self, request_id: RequestId | None, token_ids: Sequence[int], *, is_looked_up: bool) -> None:
         self.request_id = request_id
-        self.num_tokens = num_tokens
+        self.num_tokens = len(token_ids)
         self.is_looked_up = is_looked_up
+        self.results = _results.get()
+        self.token_hash: TokenHash | None = None
+        if self.results is not None or (request_id is not None and is_sampled(request_id)):
+            self.token_hash = hash_tokens(token_ids)
 
 
 class EngineWatch:
@@ -95,6 +105,16 @@ class EngineWatch:
         for sentinel in engine_manager.sentinels() if hasattr(engine_manager, "sentinels") else ():
             loop.add_reader(sentinel, self._on_process_end, loop, sentinel)
 
+    @contextmanager
+    def probing(self) -> Iterator[list[ProbeResult]]:
+        """What the engine makes of the prompts that this task sends meanwhile; they are the canary's."""
+        results: list[ProbeResult] = []
+        token = _results.set(results)
+        try:
+            yield results
+        finally:
+            _results.reset(token)
+
     @property
     def num_unanswered(self) -> int:
         """Prompts without a first output."""
@@ -104,7 +124,7 @@ class EngineWatch:
         params = request.sampling_params or request.pooling_params
         self._engine_id_to_prompt[request.request_id] = _Prompt(
             current_request_id.get(),
-            len(request.prompt_token_ids or ()),
+            request.prompt_token_ids or (),
             is_looked_up=not params.skip_reading_prefix_cache,
         )
 
@@ -124,7 +144,13 @@ class EngineWatch:
             prompt_tokens=stats.num_prompt_tokens,
             cached_tokens=stats.num_local_cached_tokens,
             uncounted=None if prompt.is_looked_up else NOT_LOOKED_UP,
+            token_hash=prompt.token_hash,
         )
+        if prompt.results is not None and prompt.token_hash is not None:
+            self._ledger.canary_tokens += stats.num_prompt_tokens
+            prompt.results.append(
+                ProbeResult(stats.num_prompt_tokens, prompt.token_hash, stats.num_local_cached_tokens)
+            )
 
     def _on_aborted(self, engine_ids: Iterable[str]) -> None:
         for engine_id in engine_ids:

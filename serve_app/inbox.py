@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from router import CacheRecord, ReplicaId, ReplicaState, Reservation, Router
+from router import CacheRecord, ReplicaId, ReplicaState, RequestId, Reservation, Router, TokenHash
 from serve_app.messages import Batch, Item, Reader, RefusedError
 from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status
 
@@ -19,11 +19,17 @@ class Inbox:
 
     Args:
         on_record: takes the record of each prompt that the router decided.
+        on_token_hash: takes a sampled request's, from the replica that got it.
 
     """
 
-    def __init__(self, on_record: Callable[[CacheRecord], None]) -> None:
+    def __init__(
+        self,
+        on_record: Callable[[CacheRecord], None],
+        on_token_hash: Callable[[ReplicaId, RequestId, TokenHash], None],
+    ) -> None:
         self._on_record = on_record
+        self._on_token_hash = on_token_hash
         self._receipts: Reader[Receipt] = Reader(Receipt)
         self._reservations: Reader[Reservation] = Reader(Reservation)
         self._states: Reader[ReplicaState] = Reader(ReplicaState)
@@ -51,7 +57,7 @@ class Inbox:
                 case Arrived():
                     router.on_arrived(receipt.request_id, replica_id, now=now)
                 case Prefilled():
-                    self._on_prefilled(receipt, router, now=now)
+                    self._on_prefilled(replica_id, receipt, router, now=now)
                 case Finished():
                     router.on_finished(receipt.request_id, now=now)
                 case Status() if not is_overtaken:  # its list of requests would be older than what we know
@@ -72,7 +78,9 @@ class Inbox:
         for state in batch.items if batch is not None else ():
             router.adopt(state, now=now)
 
-    def _on_prefilled(self, receipt: Prefilled, router: Router, *, now: float) -> None:
+    def _on_prefilled(self, replica_id: ReplicaId, receipt: Prefilled, router: Router, *, now: float) -> None:
+        if receipt.token_hash is not None:
+            self._on_token_hash(replica_id, receipt.request_id, receipt.token_hash)
         record = router.on_prefilled(
             receipt.request_id, prompt_tokens=receipt.prompt_tokens, cached_tokens=receipt.cached_tokens, now=now
         )

@@ -9,7 +9,8 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -33,6 +34,7 @@ from router import (
     Router,
     RoutingDecision,
     Shadow,
+    TokenHash,
 )
 from router.policies import Policy, make_policy
 from serve_app import messages
@@ -40,7 +42,9 @@ from serve_app.broadcast import ask_routers, broadcast_to_routers
 from serve_app.counters import EXPORT_S
 from serve_app.delivery import Delivery, DeliveryError
 from serve_app.inbox import Inbox
+from serve_app.key_samples import KeySamples
 from serve_app.metrics import RouterMetrics
+from serve_app.parity import ParityBook, Verdict
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_body import Prompt, Unreadable
 from serve_app.request_reader import Incoming, RequestReader
@@ -76,7 +80,9 @@ class IngressRouter:
         self._hasher: BlockHasher
         """Set with the router, whose block size it has."""
         self._metrics = RouterMetrics()
-        self._inbox = Inbox(self._metrics.funnel.on_record)
+        self._samples = KeySamples()
+        self._parity = ParityBook(self._on_verdict)
+        self._inbox = Inbox(self._metrics.funnel.on_record, self._on_token_hash)
         self._reader = RequestReader(session_header=SERVE_SESSION_ID)
         context = serve.get_replica_context()
         self._router_id = context.replica_id.unique_id
@@ -102,6 +108,7 @@ class IngressRouter:
         self._loading = asyncio.create_task(self._load_prompts(llm))
         self._joining: asyncio.Task[bool] | None = None
         self._exporting = asyncio.create_task(self._export_metrics())
+        self._judging = asyncio.create_task(self._judge_canaries())
         if not await self._is_alone():
             await self._loading
         answer_with(self.route)
@@ -141,11 +148,22 @@ class IngressRouter:
     async def _export_metrics(self) -> None:
         while True:
             await asyncio.sleep(EXPORT_S)
+            self._metrics.parity.show(self._parity.by_rank())
             self._metrics.export()
+
+    async def _judge_canaries(self) -> None:
+        while True:
+            await asyncio.sleep(EXPORT_S)
+            await self._judge_new()
+
+    async def _judge_new(self) -> None:
+        if self._router is not None and self._reader.prompts is not None:
+            statuses, read = self._inbox.replica_to_status, self._reader.prompts.read
+            await self._parity.judge_new(statuses, read, self._hasher, now=time.monotonic())
 
     def check_health(self) -> None:
         """Serve's hook: a router that cannot tokenise, or count, for good is replaced."""
-        for task in (self._loading, self._exporting):
+        for task in (self._loading, self._exporting, self._judging):
             if task.done():
                 task.result()
 
@@ -211,7 +229,7 @@ class IngressRouter:
             "reservations_dropped": self._reservations.num_dropped,
             "refused": dict(self._inbox.reason_to_refused),
             "tasks": len(asyncio.all_tasks()),
-            **snapshot(self._router, self._inbox, now=time.monotonic()),
+            **snapshot(self._router, self._inbox, self._parity, now=time.monotonic()),
         }
 
     def _decide(self, incoming: Incoming) -> RoutingNote:
@@ -222,6 +240,8 @@ class IngressRouter:
             routed = self._router.choose(request, now=time.monotonic())
         except NoReplicasError:
             return self._unplaced(NO_REPLICAS)
+        if isinstance(incoming.prompt, Prompt):
+            self._samples.keep(request.request_id, incoming.prompt.token_ids)
         self._reservations.post(routed.reservation)
         self._metrics.shadows.on_decision(routed.decision)
         return _note(routed.decision, incoming.prompt)
@@ -232,24 +252,40 @@ class IngressRouter:
 
     def _on_targets(self, targets: DeploymentTargetInfo) -> None:
         """Serve's long poll: the running replicas changed."""
-        replica_to_facts = {info: _facts(info) for info in targets.running_replicas}
-        known = {info: facts for info, facts in replica_to_facts.items() if facts is not None}
+        replica_to_facts = {_replica_id(info): _facts(info) for info in targets.running_replicas}
+        known = {replica_id: facts for replica_id, facts in replica_to_facts.items() if facts is not None}
         if len(known) < len(replica_to_facts):
             logger.warning("%d replicas published no facts; not routing to them", len(replica_to_facts) - len(known))
-        self._inbox.keep_only([ReplicaId(info.replica_id.to_full_id_str()) for info in targets.running_replicas])
-        if not known:
-            if self._router is not None:
-                self._router.set_replicas(())
+        self._inbox.keep_only(replica_to_facts)
+        block_size = None if self._router is None else self._router.cluster.block_size
+        if known:
+            block_size = _usual_block_size(known.values(), now=block_size)
+        if block_size is None:
             return
-        block_size = next(iter(known.values())).block_size
         if self._router is None or self._router.cluster.block_size != block_size:
             self._router = self._make_router(block_size)
         self._router.set_replicas(
-            Replica(ReplicaId(info.replica_id.to_full_id_str()), facts.rank, facts.kv_capacity_tokens)
-            for info, facts in known.items()
+            Replica(replica_id, facts.rank, facts.kv_capacity_tokens) for replica_id, facts in known.items()
         )
+        self._parity.set_replicas(known, block_size=block_size)
+        for replica_id in known:
+            self._on_verdict(replica_id, self._parity[replica_id])
+        if not known:
+            return
         self._replicas_seen.set()
         logger.info("Routing to %d replicas", len(known))
+
+    def _on_verdict(self, replica_id: ReplicaId, verdict: Verdict) -> None:
+        if self._router is not None:
+            self._router.set_parity(replica_id, is_known=verdict is Verdict.OK)
+
+    def _on_token_hash(self, replica_id: ReplicaId, request_id: RequestId, token_hash: TokenHash) -> None:
+        agrees = self._samples.agrees(request_id, token_hash)
+        if agrees is None:
+            return
+        rank = self._parity.on_sample(replica_id, agrees=agrees)
+        if rank is not None:
+            self._metrics.parity.on_sample(rank, agrees=agrees)
 
     def _make_router(self, block_size: int) -> Router:
         policy = self._make_policy(self._routing.policy)
@@ -269,8 +305,19 @@ def _new_id() -> RequestId:
     return RequestId(uuid.uuid4().hex)
 
 
+def _replica_id(info: RunningReplicaInfo) -> ReplicaId:
+    return ReplicaId(info.replica_id.to_full_id_str())
+
+
 def _facts(info: RunningReplicaInfo) -> ReplicaFacts | None:
     return ReplicaFacts.from_metadata(info.routing_stats, info.replica_metadata)
+
+
+def _usual_block_size(facts: Collection[ReplicaFacts], *, now: int | None) -> int:
+    """That of most replicas; where as many have another one, that of now, or of the lowest rank."""
+    sizes = Counter(each.block_size for each in facts)
+    ranks = {each.block_size: each.rank for each in sorted(facts, key=lambda each: each.rank, reverse=True)}
+    return max(sizes, key=lambda size: (sizes[size], size == now, -ranks[size]))
 
 
 def _note(decision: RoutingDecision, prompt: Prompt | Unreadable) -> RoutingNote:

@@ -4,11 +4,14 @@ from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 
-from router import RequestId
-from serve_app.receipts import Arrived, EngineState, Finished, Prefilled, Report, Status
+from router import RequestId, TokenHash
+from serve_app.receipts import Arrived, CanaryReport, EngineState, Finished, Prefilled, Report, Status
 
 current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request_id", default=None)
 """The routed request that this task serves. Set by the replica's middleware, read where the engine is asked."""
+
+CROWDED_KV_USE = 0.5
+"""From this share on, what is cached and not used any more may have to make room within moments."""
 
 
 class Ledger:
@@ -34,6 +37,10 @@ class Ledger:
         self.is_serving = True
         self.last_wait_s = 0.0
         """How long the last request that got its first token had waited for it."""
+        self.canary: CanaryReport | None = None
+        """Of the last run."""
+        self.canary_tokens = 0
+        """Of all runs' prompts."""
 
     @property
     def num_outstanding(self) -> int:
@@ -45,6 +52,13 @@ class Ledger:
         """Those without a first token."""
         return len(self._waiting_since)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the engine may soon evict what it has just cached: requests wait, or half of its memory is used."""
+        if not self._outstanding:
+            return False
+        return self._engine is None or self._engine.waiting > 0 or self._engine.kv_use > CROWDED_KV_USE
+
     def arrived(self, request_id: RequestId) -> None:
         """A routed request is here."""
         self._outstanding[request_id] = 0
@@ -52,11 +66,18 @@ class Ledger:
         self._report(Arrived(request_id))
 
     def prefilled(
-        self, request_id: RequestId | None, *, prompt_tokens: int, cached_tokens: int, uncounted: str | None = None
+        self,
+        request_id: RequestId | None,
+        *,
+        prompt_tokens: int,
+        cached_tokens: int,
+        uncounted: str | None = None,
+        token_hash: TokenHash | None = None,
     ) -> None:
         """The engine's first output for a prompt; None for a request that no router sent.
 
-        `uncounted` is the cause why the engine does not count the prompt among those it looked up in its cache.
+        `uncounted` is the cause why the engine does not count the prompt among those it looked up in its cache;
+        `token_hash` is for the router to compare.
         """
         if uncounted is None:
             self._prompt_tokens += prompt_tokens
@@ -69,7 +90,7 @@ class Ledger:
             self.last_wait_s = self._clock() - self._waiting_since.pop(request_id)
         if request_id in self._outstanding:
             self._outstanding[request_id] += prompt_tokens
-        self._report(Prefilled(request_id, prompt_tokens, cached_tokens))
+        self._report(Prefilled(request_id, prompt_tokens, cached_tokens, token_hash))
 
     def uncounted(self, cause: str, *, prompt_tokens: int) -> None:
         """A prompt of which the engine gave no cached tokens."""
@@ -109,6 +130,8 @@ class Ledger:
                 looked_up_tokens=self._looked_up_tokens,
                 hit_tokens=self._hit_tokens,
                 engine=self._engine,
+                canary_tokens=self.canary_tokens,
+                canary=self.canary,
             )
         )
 

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from router import CacheRecord, Funnel, RoutingDecision, ShadowFault, ShadowTotals
-from serve_app.counters import Counters
+from serve_app.counters import Counters, Tally
 from serve_app.funnel_report import STAGES, as_snapshot
+from serve_app.parity import Verdict
 from serve_app.request_body import Unreadable
 from serve_app.routing_note import RoutingNote
 
@@ -22,6 +23,7 @@ class RouterMetrics:
         self._counters = Counters()
         self.shadows = ShadowMetrics(self._counters)
         self.funnel = FunnelMetrics(self._counters)
+        self.parity = ParityMetrics(self._counters)
         self.reason_to_decisions: Counter[str] = Counter()
         self.reason_to_unreadable: Counter[str] = Counter()
         self._counters.declare("warmroute_decisions", "Routing decisions of this router.", labels=("policy", "reason"))
@@ -44,6 +46,32 @@ class RouterMetrics:
     def export(self) -> None:
         """To be called once in a while."""
         self._counters.export()
+
+
+class ParityMetrics:
+    """Whether replicas find prompts by this router's keys, by the replica's rank."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._tally = Tally(
+            "warmroute_key_parity",
+            "Replicas by what this router found of their keys: ok, unknown, or what is wrong.",
+            labels=("rank", "verdict"),
+        )
+        counters.declare(
+            "warmroute_sampled_keys",
+            "Sampled requests whose token ids router and replica compared, by whether these were equal.",
+            labels=("rank", "verdict"),
+        )
+
+    def on_sample(self, rank: int, *, agrees: bool) -> None:
+        """A sampled request got its first token."""
+        verdict = Verdict.OK if agrees else Verdict.TEMPLATE
+        self._counters.add("warmroute_sampled_keys", 1, {"rank": str(rank), "verdict": verdict})
+
+    def show(self, by_rank: Iterable[tuple[int, Verdict]]) -> None:
+        """All replicas there are, once in a while."""
+        self._tally.show((str(rank), verdict.value) for rank, verdict in by_rank)
 
 
 _SHADOW_COUNTERS = {

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from router import RequestId
+from router import RequestId, TokenHash
 
 
 class Arrived(msgspec.Struct, tag="arrived", frozen=True):
@@ -19,6 +19,8 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
     request_id: RequestId
     prompt_tokens: int
     cached_tokens: int
+    token_hash: TokenHash | None = None
+    """Of a sampled request (`serve_app.key_samples`)."""
 
 
 class Finished(msgspec.Struct, tag="finished", frozen=True):
@@ -34,6 +36,32 @@ class EngineState(msgspec.Struct, frozen=True):
     running: int
     kv_use: float
     """Share of the KV cache's blocks in use by running requests, 0 to 1."""
+
+
+class ProbeResult(msgspec.Struct, frozen=True, array_like=True):
+    """What the engine made of one of the canary's prompts."""
+
+    prompt_tokens: int
+    token_hash: TokenHash
+    cached_tokens: int
+
+
+class CanaryReport(msgspec.Struct, frozen=True):
+    """The canary's last run, and what its probes follow from (`serve_app.canary`)."""
+
+    nonce: str
+    model: str
+    adapter: str
+    """Of one that the model has; empty without any."""
+    block_size: int
+    period_s: float
+    """Until the next run."""
+    probes_hash: int
+    """Of the probes themselves: another version may have others, and then a router can say nothing."""
+    results: tuple[ProbeResult | None, ...]
+    """In the order of the probes; None where the API refused one."""
+    was_crowded: bool = False
+    """Whether what was cached may have been evicted within the run."""
 
 
 class Status(msgspec.Struct, tag="status", frozen=True):
@@ -55,6 +83,10 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """Of these, found there."""
     engine: EngineState | None
     """None before the first step, and where vLLM's statistics are off (`log_engine_metrics: false`)."""
+    canary_tokens: int = 0
+    """Of `prompt_tokens`, those of the canary's probes."""
+    canary: CanaryReport | None = None
+    """None before its first run."""
 
 
 Receipt = Arrived | Prefilled | Finished | Status

@@ -16,16 +16,17 @@ from ray import serve
 from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from starlette.applications import Starlette
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
+from serve_app.canary import Probe, run_canary
 from serve_app.delivery import Delivery
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger
 from serve_app.prompt_memo import make_token_memo
-from serve_app.receipts import Receipt
+from serve_app.receipts import ProbeResult, Receipt
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.settings import ReplicaSettings, RouterSettings
 
@@ -36,6 +37,8 @@ STREAMS_TOLD_S = 10.0
 LAST_WORDS_S = 1.0
 """Then, until the replica's own."""
 WARM_UP_TIMEOUT_S = 600
+PROBE_TIMEOUT_S = 60.0
+"""For each of the canary's; it waits its turn at the engine like everybody."""
 WARM_UP_PROMPT_CHARS = (16, 512, 4096)
 
 
@@ -69,7 +72,11 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         app: Starlette = await super().__serve_build_asgi_app__()
         renderer = app.state.online_renderer
         make_token_memo(renderer, renderer.chat_template, max_bytes=round(self._replicas.token_memo_mib * 2**20))
-        await self._warm_up(app)
+        async with self._own_client(app) as client:
+            await self._warm_up(client)
+        self._own = self._own_client(_as_built(app))
+        await self._run_canary()
+        self._repeating = asyncio.create_task(self._repeat_canary())
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
         app.add_middleware(
             Admission,
@@ -124,21 +131,75 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             kv_capacity_tokens=cache_config.num_gpu_blocks * cache_config.block_size,
         )
 
-    async def _warm_up(self, app: ASGIApp) -> None:
+    def _own_client(self, app: ASGIApp) -> httpx.AsyncClient:
+        """Asks this replica's own API, in this process."""
+        keys = self._llm_config.get_engine_config().frontend_kwargs.get("api_key") or os.environ.get("VLLM_API_KEY")
+        key = keys if isinstance(keys, str) or not keys else keys[0]
+        return httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=app),
+            base_url="http://replica",
+            headers={"authorization": f"Bearer {key}"} if key else {},
+            timeout=WARM_UP_TIMEOUT_S,
+            trust_env=False,
+        )
+
+    async def _warm_up(self, client: httpx.AsyncClient) -> None:
         """Serve a few prompts, so that no client waits for compilation, then drop what they cached."""
-        transport = httpx.ASGITransport(app=app)
-        async with httpx.AsyncClient(
-            transport=transport, base_url="http://replica", timeout=WARM_UP_TIMEOUT_S
-        ) as client:
-            for num_chars in WARM_UP_PROMPT_CHARS:
-                body = {"model": self._llm_config.model_id, "prompt": "warm up " * (num_chars // 8), "max_tokens": 4}
-                response = await client.post("/v1/completions", json=body)
-                if response.is_client_error:
-                    # An embedding model, say, or a short context: nothing to warm up in this way.
-                    logger.info("Not warmed up further: the engine answers %d", response.status_code)
-                    break
-                response.raise_for_status()
+        for num_chars in WARM_UP_PROMPT_CHARS:
+            body = {"model": self._llm_config.model_id, "prompt": "warm up " * (num_chars // 8), "max_tokens": 4}
+            response = await client.post("/v1/completions", json=body)
+            if response.is_client_error:
+                # An embedding model, say, or a short context: nothing to warm up in this way.
+                logger.info("Not warmed up further: the engine answers %d", response.status_code)
+                break
+            response.raise_for_status()
         await self.reset_prefix_cache()
+
+    async def _repeat_canary(self) -> None:
+        while self._ledger.is_serving:
+            await asyncio.sleep(self._replicas.canary_period_s)
+            await self._run_canary()
+
+    async def _run_canary(self) -> None:
+        """Serve the canary's probes; the next heartbeat tells the routers. A failure costs the report, nothing else."""
+        try:
+            self._ledger.canary = await run_canary(
+                self._probe,
+                model=self._llm_config.model_id,
+                adapter=await self._an_adapter(),
+                block_size=self._facts().block_size,
+                period_s=self._replicas.canary_period_s,
+                is_crowded=lambda: self._ledger.is_crowded,
+            )
+        except Exception as error:  # noqa: BLE001  whatever it is, clients are served all the same
+            logger.warning("The canary failed: %s", type(error).__name__)
+
+    async def _probe(self, probe: Probe) -> ProbeResult | None:
+        with self._watch.probing() as results:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                response = await self._own.post(probe.path, json=probe.body)
+        if response.is_client_error:
+            return None
+        response.raise_for_status()
+        return results[0]
+
+    async def _an_adapter(self) -> str:
+        """One that vLLM lists beside the model; empty if there is none."""
+        response = await self._own.get("/v1/models")
+        models = response.json()["data"] if response.is_success else []
+        return min((each["id"] for each in models if each.get("parent")), default="")
+
+
+def _as_built(app: Starlette) -> ASGIApp:
+    """The app as vLLM has built it, whatever middleware comes before it later."""
+    stack = app.middleware_stack
+    assert stack is not None, "the first request builds it"
+
+    async def built(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = app
+        await stack(scope, receive, send)
+
+    return built
 
 
 def _replica_id() -> str:

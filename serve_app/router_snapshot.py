@@ -4,10 +4,11 @@ from typing import Any
 
 from router import Replica, Router
 from serve_app.inbox import Inbox
+from serve_app.parity import ParityBook
 from serve_app.receipts import Status
 
 
-def snapshot(router: Router | None, inbox: Inbox, *, now: float) -> dict[str, Any]:
+def snapshot(router: Router | None, inbox: Inbox, parity: ParityBook, *, now: float) -> dict[str, Any]:
     """Of the whole cluster, as it would be for a decision now."""
     if router is None:
         return {"block_size": None, "remembered": 0, "replicas": {}}
@@ -16,7 +17,11 @@ def snapshot(router: Router | None, inbox: Inbox, *, now: float) -> dict[str, An
         "block_size": router.cluster.block_size,
         "remembered": router.cluster.load.num_remembered,
         "replicas": {
-            replica.replica_id: _replica_snapshot(router, replica, inbox, now=now) for replica in router.cluster.members
+            replica.replica_id: {
+                **_replica_snapshot(router, replica, inbox, now=now),
+                "parity": parity[replica.replica_id].value,
+            }
+            for replica in router.cluster.members
         },
     }
 
@@ -50,4 +55,5 @@ def _engine_snapshot(status: Status) -> dict[str, Any]:
         "uncounted_tokens": status.uncounted_tokens,
         "looked_up_tokens": status.looked_up_tokens,
         "hit_tokens": status.hit_tokens,
+        "canary_tokens": status.canary_tokens,
     }

@@ -113,6 +113,9 @@ class ReplicaSettings(_Frozen):
 
     heartbeat_s: float = Field(0.5, gt=0)
     """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
+    canary_period_s: float = Field(60.0, gt=0)
+    """How often a replica serves a few small prompts to itself, by which routers see whether their keys are its own
+    (docs/parity.md)."""
     max_waiting_requests: int = Field(256, ge=1)
     """So many requests may wait for their first token at a replica; more are answered 429 with Retry-After."""
     token_memo_mib: float = Field(256.0, ge=0)

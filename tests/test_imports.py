@@ -22,6 +22,7 @@ MOUNTED = {"cli": {"loadtests"}}
 which production imports, may know them."""
 RAY_FREE = (
     "admission",
+    "canary",
     "chat_memo",
     "cli",
     "delivery",
@@ -30,8 +31,10 @@ RAY_FREE = (
     "explain",
     "funnel_report",
     "inbox",
+    "key_samples",
     "ledger",
     "messages",
+    "parity",
     "receipts",
     "request_body",
     "request_reader",

@@ -95,7 +95,7 @@ class PrefixAffinity(Unlearning):
         if not request.block_hashes:
             return self._without_key(request, cluster)
         match = cluster.holders.match(request.block_hashes)
-        best_blocks = match.best_blocks(cluster.id_to_replica)
+        best_blocks = match.best_blocks(cluster.credible)
         is_start = best_blocks <= match.shared_blocks
         key = _key(request, match, cluster)
         successors = list(islice(cluster.in_ring_order(key), NUM_SUCCESSORS))
@@ -207,6 +207,7 @@ class _Cheapest:
     ) -> None:
         self._request = request
         self._cluster = cluster
+        self._doubted = cluster.doubted
         self._match = match
         self._rule = rule
         self._key = key
@@ -241,8 +242,8 @@ class _Cheapest:
             can_be_cheaper = self._rule.least_cost(self._uncached_tokens(step.end)) <= self._best_cost
             if len(self._seen) >= NUM_HOLDERS or not can_be_cheaper:
                 return
-            holders = _least_loaded(step.run.holder_to_use, self._cluster)
-            self.look_at(self._cluster.in_choice(holders), NUM_HOLDERS - len(self._seen))
+            holders = _credible(_least_loaded(step.run.holder_to_use, self._cluster), self._cluster)
+            self.look_at(holders, NUM_HOLDERS - len(self._seen))
 
     def found(self) -> Replica:
         """The cheapest of all, and of equal ones the first on the ring; where the bound left nobody, the least busy."""
@@ -252,7 +253,11 @@ class _Cheapest:
         return min(self._cluster.in_choice(equal), key=self._distance)
 
     def _cost(self, replica: Replica) -> float:
-        uncached_tokens: float = self._uncached_tokens(self._credited_blocks(replica.replica_id))
+        uncached_tokens: float
+        if replica.replica_id in self._doubted:
+            uncached_tokens = self._request.num_prompt_tokens - self._cluster.cached_tokens(replica, self._request)
+        else:
+            uncached_tokens = self._uncached_tokens(self._credited_blocks(replica.replica_id))
         remaining_tokens = self._cluster.remaining_tokens(replica)
         if self._home is not None:  # who comes while it is computed goes elsewhere, so that nobody waits for it
             is_away = replica.replica_id not in self._home
@@ -260,7 +265,7 @@ class _Cheapest:
         recent_tokens = 0.0
         if self._start is not None:
             recent_tokens = self._start.recent_weight * self._recent_tokens(replica)
-            if replica == self._start.owner:
+            if replica == self._start.owner and replica.replica_id not in self._doubted:
                 uncached_tokens *= 1 - self._start.owner_share
         return recent_tokens + self._rule.cost(
             remaining_tokens=remaining_tokens,
@@ -292,6 +297,11 @@ def _least_loaded(holders: Collection[ReplicaId], cluster: Cluster) -> Iterable[
     return (each for each in cluster.load.least_loaded_first if each in holders)
 
 
+def _credible(holders: Iterable[ReplicaId], cluster: Cluster) -> Iterable[Replica]:
+    """Those in the choice whose beliefs count."""
+    return (cluster.credible[each] for each in holders if each in cluster.credible)
+
+
 def _giants_home(cluster: Cluster) -> Collection[ReplicaId]:
     num_replicas = math.ceil(GIANTS_REPLICAS_SHARE * len(cluster.replicas))
     return {replica.replica_id for replica in islice(cluster.in_ring_order(GIANTS_KEY), num_replicas)}
@@ -315,14 +325,18 @@ def _favoured(match: PrefixMatch, cluster: Cluster) -> Collection[ReplicaId] | N
         return None
     key, holders = BlockHash(run.hashes[-1]), run.holder_to_use
     if len(holders) ** 2 <= run.fan_out * len(cluster.members):  # few: to look for them costs more than to sort them
-        in_order = iter(sorted(cluster.in_choice(holders), key=lambda each: cluster.ring.distance(key, each.rank)))
+        in_order = iter(sorted(_credible(holders, cluster), key=lambda each: cluster.ring.distance(key, each.rank)))
     else:
-        in_order = (each for each in cluster.in_ring_order(key) if each.replica_id in holders)
+        in_order = (
+            each
+            for each in cluster.in_ring_order(key)
+            if each.replica_id in holders and each.replica_id in cluster.credible
+        )
     return {replica.replica_id for replica in islice(in_order, run.fan_out)}
 
 
 def _reason(chosen: Replica, owner: Replica, match: PrefixMatch, best_blocks: int, cluster: Cluster) -> Reason:
-    if match.blocks_at(chosen.replica_id) < best_blocks:
+    if best_blocks and (chosen.replica_id in cluster.doubted or match.blocks_at(chosen.replica_id) < best_blocks):
         return Reason.SPILL
     if match.blocks_at_all(len(cluster.members)) < best_blocks:
         return Reason.PREFIX

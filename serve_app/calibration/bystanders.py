@@ -17,7 +17,7 @@ class _Use(NamedTuple):
     num_requests: int
     """Waiting or running."""
     prompt_tokens: int
-    """Of all prompts since the engine's start."""
+    """Of all prompts since the engine's start, but the canary's."""
 
 
 class Bystanders:
@@ -75,4 +75,5 @@ class Bystanders:
 
     def _use(self) -> _Use:
         engine = self._read()["replicas"][self._replica_id]["engine"] or {}
-        return _Use((engine.get("waiting") or 0) + (engine.get("running") or 0), engine.get("prompt_tokens") or 0)
+        prompt_tokens = (engine.get("prompt_tokens") or 0) - (engine.get("canary_tokens") or 0)
+        return _Use((engine.get("waiting") or 0) + (engine.get("running") or 0), prompt_tokens)

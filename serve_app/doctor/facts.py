@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from serve_app.doctor.target import Target
 from serve_app.environment import data_path_environment
+from serve_app.parity import Verdict
 from serve_app.replica_headers import UNROUTED
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import Settings
@@ -158,6 +159,7 @@ class ReplicaView(_Part):
     heard_s_ago: float | None
     excluded: str | None
     engine: EngineView | None
+    parity: Verdict
 
     @property
     def outstanding(self) -> int:

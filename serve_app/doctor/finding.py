@@ -28,6 +28,7 @@ class Check(StrEnum):
     REQUEST = "request"
     RECEIPTS = "receipts"
     EXCLUSIONS = "exclusions"
+    PARITY = "parity"
 
 
 class Problem(NamedTuple):

@@ -12,6 +12,7 @@ from serve_app.doctor.finding import Finding
 from serve_app.doctor.gathering import gather
 from serve_app.doctor.routing_checks import (
     check_exclusions,
+    check_parity,
     check_receipts,
     check_replicas,
     check_request,
@@ -30,6 +31,7 @@ CHECKS = (
     check_request,
     check_receipts,
     check_exclusions,
+    check_parity,
 )
 
 

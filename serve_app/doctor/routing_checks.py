@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from serve_app.doctor.cluster_checks import LOGS
 from serve_app.doctor.facts import ROUTERS_PER_NODE, Facts, Missing, RouterAnswers, RouterView, Unsettled, short_id
 from serve_app.doctor.finding import Check, Finding, Problem, counted, failed, ok, skipped, warning
+from serve_app.parity import REMEDY, Verdict
 from serve_app.replica_headers import REASON_HEADER, REQUEST_ID_HEADER
 
 SKEW = "Routers and replicas run different versions of Warmroute: finish the upgrade, or deploy again."
@@ -167,3 +168,24 @@ def check_exclusions(facts: Facts) -> Finding:
         remedy = f"It ends when the replica is heard of and reached again; if it stays, {LOGS}."
         return failed(Check.EXCLUSIONS, *(Problem(text, remedy) for text in texts))
     return ok(Check.EXCLUSIONS, "no router leaves out a replica")
+
+
+def check_parity(facts: Facts) -> Finding:
+    """Every replica finds prompts by every router's keys."""
+    if isinstance(facts.routers, Missing) or not facts.routers.views:
+        return skipped(Check.PARITY, waits_for=Check.ROUTERS)
+    verdicts = {
+        (view.router, short_id(replica), seen.rank): seen.parity
+        for view in facts.routers.views
+        for replica, seen in view.replicas.items()
+        if seen.parity is not Verdict.OK
+    }
+    problems = [
+        Problem(f"router {router}: key parity of replica {replica} (rank {rank}) is {verdict}", REMEDY[verdict])
+        for (router, replica, rank), verdict in verdicts.items()
+    ]
+    if any(verdict.is_broken for verdict in verdicts.values()):
+        return failed(Check.PARITY, *problems)
+    if problems:
+        return warning(Check.PARITY, *problems)
+    return ok(Check.PARITY, "every replica finds prompts by every router's keys")

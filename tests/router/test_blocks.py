@@ -1,11 +1,12 @@
 """Tokens to block hashes."""
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import hash_blocks, root_hash
-from router.blocks import cacheable_tokens
+from router import cacheable_tokens, hash_blocks, hash_tokens, root_hash
 
 tokens = st.lists(st.integers(0, 2**32 - 1), max_size=64)
 ROOT = root_hash(model="m", adapter="", tenant="", cache_salt="")
@@ -65,3 +66,10 @@ def test_a_token_id_out_of_range_is_refused() -> None:
 def test_the_last_token_is_always_computed(num_prompt_tokens: int, num_blocks: int, expected: int) -> None:
     """With blocks of 4, a prompt of 8 tokens can reuse one block although both are held."""
     assert cacheable_tokens(num_prompt_tokens, num_blocks=num_blocks, block_size=4) == expected
+
+
+@given(tokens, tokens)
+def test_a_prompts_hash_is_that_of_its_ids(one: list[int], other: list[int]) -> None:
+    """Whether they come as a list or an array; another for other ids."""
+    assert hash_tokens(one) == hash_tokens(array("I", one))
+    assert (hash_tokens(one) == hash_tokens(other)) == (one == other)

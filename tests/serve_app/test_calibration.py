@@ -183,14 +183,16 @@ async def test_what_is_no_replica_ends_the_calibration() -> None:
         await Probe(client, rng=Random(1), clock=lambda: 0.0).find_model()
 
 
-def bystanders(*reports: tuple[int, int]) -> Bystanders:
-    """Of a replica that reports (running requests, prompt tokens) one after the other, the last for ever."""
-    following: Iterator[tuple[int, int]] = itertools.chain(reports, itertools.repeat(reports[-1]))
+def bystanders(*reports: tuple[int, ...]) -> Bystanders:
+    """Of a replica that reports running requests, prompt tokens and perhaps of these the canary's, one after the other,
+    the last for ever.
+    """
+    following: Iterator[tuple[int, ...]] = itertools.chain(reports, itertools.repeat(reports[-1]))
     time_s = itertools.count(step=TIMEOUT_S / 4)
 
     def read() -> dict[str, object]:
-        running, prompt_tokens = next(following)
-        return {"replicas": {"one": {"engine": {"waiting": 0, "running": running, "prompt_tokens": prompt_tokens}}}}
+        names = ("running", "prompt_tokens", "canary_tokens")
+        return {"replicas": {"one": {"engine": {"waiting": 0, **dict(zip(names, next(following), strict=False))}}}}
 
     return Bystanders(read, "one", clock=lambda: next(time_s), sleep=lambda _: None)
 
@@ -208,6 +210,11 @@ def test_prompts_of_others_are_noticed() -> None:
         bystanders((0, 100), (0, 110), (0, 135)).check(30)
     with pytest.raises(CalibrationError, match="reports 20 prompt tokens less than it got"):
         bystanders((0, 100), (0, 110)).check(30)
+
+
+def test_the_canarys_prompts_are_nobodys() -> None:
+    """The replica counts them apart."""
+    bystanders((0, 100, 50), (0, 180, 100)).check(30)
 
 
 def test_a_replica_is_chosen_by_its_short_id() -> None:

@@ -40,6 +40,7 @@ from serve_app.doctor.finding import Check, Finding, Status
 from serve_app.doctor.main import CHECKS, judge
 from serve_app.doctor.routing_checks import (
     check_exclusions,
+    check_parity,
     check_receipts,
     check_replicas,
     check_request,
@@ -47,6 +48,7 @@ from serve_app.doctor.routing_checks import (
 )
 from serve_app.doctor.target import Target
 from serve_app.environment import data_path_environment
+from serve_app.parity import REMEDY, Verdict
 from serve_app.settings import HttpSettings, RouterSettings, Settings
 
 HEAD, WORKER = "10.0.0.1", "10.0.0.2"
@@ -122,6 +124,7 @@ def replica_view(rank: int, **changes: Any) -> ReplicaView:
     """A replica that is idle and well."""
     engine = {"waiting": 0, "running": 0}
     fields = {"rank": rank, "waiting": 0, "running": 0, "heard_s_ago": 0.3, "excluded": None, "engine": engine}
+    fields["parity"] = Verdict.OK
     return ReplicaView(**(fields | changes))
 
 
@@ -186,6 +189,7 @@ def test_each_check_says_what_it_saw_where_all_is_well() -> None:
         "routed to a (ring), answered 200 in 123 ms",
         "every router heard of every replica within 0.3 s, and of the request's end",
         "no router leaves out a replica",
+        "every replica finds prompts by every router's keys",
     ]
 
 
@@ -200,6 +204,7 @@ def test_without_the_dashboard_the_nodes_are_examined_all_the_same() -> None:
         Check.REQUEST: (Status.SKIPPED, "waits for: application"),
         Check.RECEIPTS: (Status.SKIPPED, "waits for: routers"),
         Check.EXCLUSIONS: (Status.SKIPPED, "waits for: routers"),
+        Check.PARITY: (Status.SKIPPED, "waits for: routers"),
     }
 
 
@@ -215,6 +220,7 @@ def test_without_ray_the_clients_way_is_examined_all_the_same() -> None:
         Check.ROUTERS: (Status.SKIPPED, "waits for: versions"),
         Check.RECEIPTS: (Status.SKIPPED, "waits for: routers"),
         Check.EXCLUSIONS: (Status.SKIPPED, "waits for: routers"),
+        Check.PARITY: (Status.SKIPPED, "waits for: routers"),
     }
 
 
@@ -578,3 +584,18 @@ def test_an_excluded_replica_is_named_with_the_reason() -> None:
     silent = {"b": replica_view(1, excluded="silent")}
     finding = check_exclusions(facts(routers=answers(router("r1", silent), router("r2", silent))))
     assert_says(finding, Status.FAILED, "router r1 sends nothing to replica b: silent; router r2 sends", "see the logs")
+
+
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict.is_broken])
+def test_a_replica_without_key_parity_is_named_with_the_remedy(verdict: Verdict) -> None:
+    """For each router that found it so."""
+    broken = {"b": replica_view(1, parity=verdict)}
+    finding = check_parity(facts(routers=answers(router("r1", broken), router("r2", broken))))
+    text = f"router r1: key parity of replica b (rank 1) is {verdict}; router r2: key parity"
+    assert_says(finding, Status.FAILED, text, REMEDY[verdict])
+
+
+def test_a_replica_whose_key_parity_is_unknown_is_only_warned_of() -> None:
+    """It may have started a moment ago."""
+    finding = check_parity(facts(routers=answers(router("r1", {"b": replica_view(1, parity=Verdict.UNKNOWN)}))))
+    assert_says(finding, Status.WARNING, "key parity of replica b (rank 1) is unknown", REMEDY[Verdict.UNKNOWN])

@@ -40,6 +40,7 @@ from serve_app.doctor.node_view import as_view, look_at_nodes, make_look
 from serve_app.doctor.router_answers import SETTLE_TIMEOUT_S, as_answers, router_reader, settle
 from serve_app.doctor.target import Target
 from serve_app.inbox import Inbox
+from serve_app.parity import ParityBook, Verdict
 from serve_app.router_snapshot import snapshot
 from tests.builders import make_request, make_router
 
@@ -61,6 +62,7 @@ SNAPSHOT = {
             "heard_s_ago": None,
             "excluded": None,
             "engine": {"waiting": None, "running": 2, "kv_use": 0.5},
+            "parity": "ok",
         }
     },
 }
@@ -214,6 +216,7 @@ def seen(outstanding: int, *, heard_s_ago: float | None = 0.1, in_engine: int = 
         heard_s_ago=heard_s_ago,
         excluded=None,
         engine={"waiting": 0, "running": in_engine},
+        parity=Verdict.OK,
     )
     return RouterAnswers([RouterView(router="r", policy="p", block_size=1, refused={}, replicas={"a": replica})])
 
@@ -269,8 +272,9 @@ class TestRouterAnswers:
         core = make_router(num_replicas=2)
         core.choose(make_request("a", 1, 2), now=0)
         parts = {"router": "r1", "policy": "prefix_affinity", "refused": {}}
+        inbox = Inbox([].append, lambda *_: None)
         result = as_answers(
-            [{**parts, **snapshot(core, Inbox([].append), now=0)}, {**parts, **snapshot(None, Inbox([].append), now=0)}]
+            [{**parts, **snapshot(each, inbox, ParityBook(lambda *_: None), now=0)} for each in (core, None)]
         )
         assert isinstance(result, RouterAnswers)
         ready, empty = result.views

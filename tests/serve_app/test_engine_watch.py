@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from router import RequestId
+from router import RequestId, hash_tokens
 from serve_app.engine_watch import ABORTED, NOT_LOOKED_UP, EngineWatch
 from serve_app.ledger import Ledger, current_request_id
-from serve_app.receipts import EngineState, Prefilled, Receipt, Status
+from serve_app.receipts import EngineState, Prefilled, ProbeResult, Receipt, Status
 
 
 class Processor:
@@ -140,6 +140,35 @@ def test_what_no_router_sent_is_counted_and_not_reported(
     processor.process_outputs([output("a", num_prompt_tokens=10)], 0.0, None)
     assert receipts == []
     assert totals(ledger, receipts) == (10, 0, {})
+
+
+@pytest.mark.usefixtures("watch")
+def test_of_a_sampled_request_the_routers_get_a_hash_of_its_tokens(
+    processor: Processor, receipts: list[Receipt]
+) -> None:
+    """Both sides tell by the id; of others nothing is hashed."""
+    for request_id in ("f0", "0f"):
+        token = current_request_id.set(RequestId(request_id))
+        processor.add_request(prompt(request_id), None)
+        current_request_id.reset(token)
+        processor.process_outputs([output(request_id, num_prompt_tokens=10)], 0.0, None)
+    assert receipts == [Prefilled(RequestId("f0"), 10, 0, hash_tokens([0] * 10)), Prefilled(RequestId("0f"), 10, 0)]
+
+
+def test_the_canarys_prompts_are_noted_for_it_counted_and_not_reported(
+    watch: EngineWatch, processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """Only those that its own task sends; they are in the engine's totals, and told apart there."""
+    with watch.probing() as results:
+        processor.add_request(prompt("probe"), None)
+    processor.add_request(prompt("client", 20), None)
+    processor.process_outputs(
+        [output("client", num_prompt_tokens=20), output("probe", num_prompt_tokens=10, cached=8)], 0.0, None
+    )
+    assert results == [ProbeResult(10, hash_tokens([0] * 10), 8)]
+    assert receipts == []
+    assert totals(ledger, receipts) == (30, 8, {})
+    assert ledger.canary_tokens == 10
 
 
 @pytest.mark.usefixtures("routed")

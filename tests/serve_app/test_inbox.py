@@ -7,12 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import Exclusion, RequestId, Router
+from router import Exclusion, RequestId, Router, TokenHash
 from serve_app import messages
 from serve_app.inbox import MAX_REASONS, Inbox
+from serve_app.parity import ParityBook
 from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status
 from serve_app.router_snapshot import snapshot
 from tests.builders import make_request, make_router
+
+
+def make_inbox() -> Inbox:
+    """One whose records and samples nobody wants."""
+    return Inbox([].append, lambda *_: None)
+
+
+def unjudged() -> ParityBook:
+    """Before any canary."""
+    return ParityBook(lambda *_: None)
 
 
 def status(*outstanding: str, is_serving: bool = True) -> Status:
@@ -50,7 +61,7 @@ def load_of(router: Router) -> tuple[int, int, int]:
 
 def test_receipts_move_a_request_from_waiting_to_running_to_over(router: Router) -> None:
     """As the replica sees it."""
-    inbox = Inbox([].append)
+    inbox = make_inbox()
     assert load_of(router) == (9, 1, 0)
     inbox.on_receipts(batch(router, 1, Arrived(RequestId("a"))), router, now=0)
     inbox.on_receipts(batch(router, 2, Prefilled(RequestId("a"), 9, 0)), router, now=0)
@@ -61,15 +72,24 @@ def test_receipts_move_a_request_from_waiting_to_running_to_over(router: Router)
 
 def test_a_lost_end_is_made_up_for_by_the_next_heartbeat(router: Router) -> None:
     """Its batch was dropped."""
-    inbox = Inbox([].append)
+    inbox = make_inbox()
     inbox.on_receipts(batch(router, 1, Arrived(RequestId("a"))), router, now=0)
     inbox.on_receipts(batch(router, 3, status()), router, now=0)
     assert load_of(router) == (0, 0, 0)
 
 
+def test_a_sampled_requests_token_hash_is_handed_on_with_its_replica(router: Router) -> None:
+    """Whoever keyed it; a receipt without one is nothing to compare."""
+    taken = list[tuple[str, str, int]]()
+    inbox = Inbox([].append, lambda *hashed: taken.append(hashed))
+    receipts = [Prefilled(RequestId("a"), 9, 0, TokenHash(7)), Prefilled(RequestId("b"), 9, 0)]
+    inbox.on_receipts(batch(router, 1, *receipts), router, now=0)
+    assert taken == [(router.cluster.members[0].replica_id, "a", 7)]
+
+
 def test_an_overtaken_heartbeat_does_not_end_what_came_after_it(router: Router) -> None:
     """It was written before the request arrived."""
-    inbox = Inbox([].append)
+    inbox = make_inbox()
     inbox.on_receipts(batch(router, 2, Arrived(RequestId("a"))), router, now=0)
     inbox.on_receipts(batch(router, 1, status()), router, now=0)
     assert load_of(router) == (9, 1, 0)
@@ -77,7 +97,7 @@ def test_an_overtaken_heartbeat_does_not_end_what_came_after_it(router: Router) 
 
 def test_a_replica_that_cannot_serve_is_out_until_it_can(router: Router) -> None:
     """Also when later batches carry no status."""
-    inbox = Inbox([].append)
+    inbox = make_inbox()
     replica_id = router.cluster.members[0].replica_id
     inbox.on_receipts(batch(router, 1, status(is_serving=False)), router, now=0)
     inbox.on_receipts(batch(router, 2, Arrived(RequestId("a"))), router, now=0)
@@ -88,7 +108,7 @@ def test_a_replica_that_cannot_serve_is_out_until_it_can(router: Router) -> None
 
 def test_what_is_refused_is_counted_and_logged_once(router: Router, caplog: pytest.LogCaptureFixture) -> None:
     """By its reason; changes nothing else."""
-    inbox = Inbox([].append)
+    inbox = make_inbox()
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             inbox.on_receipts(b"\xc1", router, now=0)
@@ -101,7 +121,7 @@ def test_what_is_refused_is_counted_and_logged_once(router: Router, caplog: pyte
 
 def test_reasons_are_bounded(router: Router) -> None:
     """Whatever a sender writes."""
-    inbox = Inbox([].append)
+    inbox = make_inbox()
     for number in range(100):
         payload = messages.msgspec.msgpack.encode({"sender": "r", "number": 1, "protocol": number + 2, "items": []})
         inbox.on_receipts(payload, router, now=0)
@@ -111,7 +131,7 @@ def test_reasons_are_bounded(router: Router) -> None:
 
 def test_peers_reservations_and_states_are_booked() -> None:
     """Once, however often they come."""
-    peer, joining, inbox = make_router(num_replicas=1), make_router(num_replicas=1), Inbox([].append)
+    peer, joining, inbox = make_router(num_replicas=1), make_router(num_replicas=1), make_inbox()
     _, reservation = peer.choose(make_request("a", 1, 2), now=0)
     _, later = peer.choose(make_request("b", 1, 2), now=0)
     state = peer.export(peer.cluster.members[0].replica_id, now=0)
@@ -124,7 +144,7 @@ def test_peers_reservations_and_states_are_booked() -> None:
 
 def test_what_replicas_said_is_forgotten_with_them(router: Router) -> None:
     """Ids never come again, so nothing may stay."""
-    inbox = Inbox([].append)
+    inbox = make_inbox()
     inbox.on_receipts(batch(router, 1, status()), router, now=0)
     inbox.keep_only([])
     assert inbox.replica_to_status == {}
@@ -135,7 +155,7 @@ def test_what_replicas_said_is_forgotten_with_them(router: Router) -> None:
 @given(seed=st.integers(0, 2**32), loss=st.floats(0, 1), num_requests=st.integers(1, 20))
 def test_no_loss_repetition_or_disorder_leaves_a_trace(seed: int, loss: float, num_requests: int) -> None:
     """The law of the account: one heartbeat that gets through when all should have arrived, and nothing is booked."""
-    rng, router, inbox = Random(seed), make_router(num_replicas=3, ttl_s=60), Inbox([].append)
+    rng, router, inbox = Random(seed), make_router(num_replicas=3, ttl_s=60), make_inbox()
     routed = [router.choose(make_request(str(n), n % 5, n), now=0).decision for n in range(num_requests)]
     batches = []
     for number, decision in enumerate(routed):
@@ -160,12 +180,13 @@ def test_no_loss_repetition_or_disorder_leaves_a_trace(seed: int, loss: float, n
 
 def test_the_snapshot_has_load_health_and_the_engines_numbers(router: Router) -> None:
     """For operators, tests and the doctor."""
-    inbox = Inbox([].append)
+    inbox = make_inbox()
     (replica,) = router.cluster.members
-    before = snapshot(router, inbox, now=0)["replicas"][replica.replica_id]
+    before = snapshot(router, inbox, unjudged(), now=0)["replicas"][replica.replica_id]
     assert (before["heard_s_ago"], before["engine"], before["excluded"]) == (None, None, None)
+    assert before["parity"] == "unknown"
     inbox.on_receipts(batch(router, 1, status("a", is_serving=False)), router, now=1)
-    view = snapshot(router, inbox, now=1.5)
+    view = snapshot(router, inbox, unjudged(), now=1.5)
     after = view["replicas"][replica.replica_id]
     assert (after["pending_tokens"], after["waiting"], after["running"], after["rank"]) == (9, 1, 0, 0)
     assert (after["heard_s_ago"], after["excluded"]) == (0.5, "not_serving")
@@ -174,4 +195,4 @@ def test_the_snapshot_has_load_health_and_the_engines_numbers(router: Router) ->
         40,
         None,
     )
-    assert snapshot(None, inbox, now=0) == {"block_size": None, "remembered": 0, "replicas": {}}
+    assert snapshot(None, inbox, unjudged(), now=0) == {"block_size": None, "remembered": 0, "replicas": {}}

@@ -9,11 +9,15 @@ from typing import Any
 import httpx
 import pytest
 
-from router import Reservation, session_key
+from router import ReplicaId, RequestId, Reservation, TokenHash, hash_tokens, session_key
+from serve_app import messages
+from serve_app.canary import run_canary
 from serve_app.delivery import DeliveryError
+from serve_app.receipts import Prefilled, Receipt, Status
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_body import Prompt, Unreadable, UnreadableError
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
+from tests.serve_app.canary_engine import Engine, tokens_of
 
 ID = SimpleNamespace(unique_id="router-1")
 CONTEXT = SimpleNamespace(replica_id=ID, deployment="IngressRouter", app_name="app")
@@ -25,6 +29,7 @@ class RunningReplica:
 
     name: str
     rank: int
+    block_size: int = 4
     routing_stats: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -35,7 +40,7 @@ class RunningReplica:
     @property
     def replica_metadata(self) -> dict[str, Any]:
         """What it published."""
-        return ReplicaFacts(self.rank, block_size=4, kv_capacity_tokens=400).as_metadata()
+        return ReplicaFacts(self.rank, self.block_size, kv_capacity_tokens=400).as_metadata()
 
 
 class LongPoll:
@@ -54,9 +59,9 @@ class Words:
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt's words."""
-        if not isinstance(fields["prompt"], str):
+        if not isinstance(fields.get("prompt", ""), str):
             raise UnreadableError(Unreadable.REJECTED)
-        return Prompt([len(word) for word in fields["prompt"].split()], model="m", cache_salt="")
+        return Prompt(tokens_of(fields), model="m", cache_salt=fields.get("cache_salt", ""))
 
 
 class Started:
@@ -83,6 +88,20 @@ class Started:
         assert note.replica_id == answer["replica_id"]
         await self.router._reservations.flush()
         return note
+
+    async def hear(self, replica: str, *receipts: Receipt) -> None:
+        """A replica's receipts, and a look at what came."""
+        await self.router.on_receipts(messages.encode(replica, 1, receipts))
+        await self.router._judge_new()
+
+    def verdicts(self) -> list[str]:
+        """By rank."""
+        return [self.router._parity[ReplicaId(f"replica-{rank}")].value for rank in range(3)]
+
+    def find(self, *block_sizes: int) -> None:
+        """Serve tells of replicas with these block sizes."""
+        replicas = [RunningReplica(f"replica-{rank}", rank, size) for rank, size in enumerate(block_sizes)]
+        self.router._on_targets(SimpleNamespace(running_replicas=replicas))
 
     async def send(self, batch: Sequence[Reservation]) -> None:
         """To the other routers."""
@@ -163,3 +182,65 @@ async def test_a_shadow_that_fails_costs_no_request_anything(started: Started, m
     notes = await asyncio.gather(*(started.ask({"prompt": "a b c d e"}) for _ in range(3)))
     assert {note.reason for note in notes} <= {"ring", "prefix", "spill"}
     assert (await started.router.snapshot())["shadows"]["round_robin"]["failures"] == 3
+
+
+def doubted(started: Started) -> set[str]:
+    """By the core."""
+    return set(started.router._router.cluster.doubted)
+
+
+async def test_a_replica_is_doubted_until_its_canary_was_judged(started: Started) -> None:
+    """And again when its canary says so, or its requests do."""
+    assert doubted(started) == {"replica-0", "replica-1", "replica-2"}
+    engine = Engine()
+    engine.block_size = 4
+    report = await run_canary(engine.ask, model="m", adapter="", block_size=4, period_s=60, is_crowded=lambda: False)
+    await started.hear("replica-0", Status({}, True, 0, 0, {}, 0, 0, None, canary=report))  # noqa: FBT003
+    assert doubted(started) == {"replica-1", "replica-2"}
+    assert started.verdicts() == ["ok", "unknown", "unknown"]
+    snapshot = (await started.router.snapshot())["replicas"]
+    assert [replica["parity"] for replica in snapshot.values()] == ["ok", "unknown", "unknown"]
+
+
+async def test_sampled_requests_are_compared_by_their_receipts(
+    started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three differ in a row; those of other routers, and of prompts without a key, are not looked at."""
+    from serve_app import ingress_router
+
+    monkeypatch.setattr(ingress_router, "_new_id", lambda: RequestId(f"{next(numbers)}-0"))
+    numbers = iter(range(100))
+    right, wrong = hash_tokens(tokens_of({"prompt": "a b c d e f g h i"})), TokenHash(7)
+    for hashes, expected in (([right, wrong, wrong], "unknown"), ([wrong], "template")):
+        for token_hash in hashes:
+            note = await started.ask({"prompt": "a b c d e f g h i"})
+            receipt = Prefilled(note.request_id, 9, 0, token_hash)
+            await started.hear("replica-1", receipt, Prefilled(RequestId("other-0"), 9, 0, wrong), receipt)
+        assert started.verdicts() == ["unknown", expected, "unknown"]
+    note = await started.ask({"prompt": 7})
+    await started.hear("replica-2", *[Prefilled(note.request_id, 9, 0, wrong)] * 3)
+    assert started.verdicts()[2] == "unknown"
+
+
+async def test_prompts_are_keyed_by_the_block_size_of_most_replicas(started: Started) -> None:
+    """The others are named. Where as many have another one, it stays as it is; at first, the lowest rank decides."""
+    for sizes, expected, odd in (
+        ((8, 4, 4), 4, [0]),
+        ((8, 8, 4), 8, [2]),
+        ((8, 4), 8, [1]),
+        ((4, 8), 8, [0]),
+    ):
+        started.find(*sizes)
+        assert started.router._router.cluster.block_size == expected
+        assert [rank for rank, verdict in started.router._parity.by_rank() if verdict == "block_size"] == odd
+        assert doubted(started) >= {f"replica-{rank}" for rank in odd}
+    started.router._router = None
+    started.find(4, 8)
+    assert started.router._router.cluster.block_size == 4
+
+
+async def test_replicas_that_are_gone_leave_nothing(started: Started) -> None:
+    """No replica, no verdict; the block size is remembered."""
+    started.find()
+    assert (started.router._parity.by_rank(), doubted(started)) == ([], set())
+    assert (await started.ask({"prompt": "a"})).reason == "no_replicas"

@@ -72,6 +72,19 @@ def test_waiting_ends_with_the_first_token_or_the_request() -> None:
     assert ledger.num_waiting == 0
 
 
+def test_it_is_crowded_where_the_engine_may_evict_at_any_moment() -> None:
+    """Requests wait, or much of the memory is in use, or nothing is known; not without requests of others."""
+    ledger, _, _ = make_ledger()
+    assert not ledger.is_crowded
+    ledger.arrived(ONE)
+    assert ledger.is_crowded
+    for waiting, kv_use, is_crowded in ((0, 0.2, False), (0, 0.7, True), (1, 0.2, True)):
+        ledger.engine_stepped(EngineState(waiting, running=1, kv_use=kv_use))
+        assert ledger.is_crowded is is_crowded
+    ledger.finished(ONE)
+    assert not ledger.is_crowded
+
+
 def test_a_dead_engine_is_reported_at_once() -> None:
     """With the requests that are lost with it still on the list: their responses end by themselves."""
     ledger, receipts, _ = make_ledger()

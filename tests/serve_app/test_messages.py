@@ -5,18 +5,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import ReplicaId, RequestId, Reservation
+from router import ReplicaId, RequestId, Reservation, TokenHash
 from serve_app import messages
 from serve_app.messages import PROTOCOL, Reader, RefusedError
-from serve_app.receipts import Arrived, EngineState, Finished, Prefilled, Receipt, Status
+from serve_app.receipts import Arrived, CanaryReport, EngineState, Finished, Prefilled, ProbeResult, Receipt, Status
 from tests.builders import make_request, make_router
 
 request_ids = st.text(max_size=40).map(RequestId)
 tokens = st.integers(0, 2**40)
 engines = st.builds(EngineState, waiting=tokens, running=tokens, kv_use=st.floats(0, 1))
+hashes = st.integers(0, 2**64 - 1).map(TokenHash)
+reports = st.builds(
+    CanaryReport,
+    nonce=st.text(max_size=5),
+    model=st.text(max_size=5),
+    adapter=st.text(max_size=5),
+    block_size=st.integers(1, 999),
+    period_s=st.floats(0.1, 999),
+    probes_hash=hashes,
+    results=st.lists(st.none() | st.builds(ProbeResult, tokens, hashes, tokens), max_size=8).map(tuple),
+    was_crowded=st.booleans(),
+)
 receipts = st.one_of(
     st.builds(Arrived, request_ids),
-    st.builds(Prefilled, request_ids, tokens, tokens),
+    st.builds(Prefilled, request_ids, tokens, tokens, st.none() | hashes),
     st.builds(Finished, request_ids),
     st.builds(
         Status,
@@ -28,6 +40,8 @@ receipts = st.one_of(
         looked_up_tokens=tokens,
         hit_tokens=tokens,
         engine=st.none() | engines,
+        canary_tokens=tokens,
+        canary=st.none() | reports,
     ),
 )
 

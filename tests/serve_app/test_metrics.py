@@ -7,6 +7,7 @@ import pytest
 
 from router import CacheRecord, Loss, ReplicaId, RequestId, RoutingDecision, ShadowChoice, ShadowFault, ShadowTotals
 from router.types import Reason
+from serve_app.parity import Verdict
 from serve_app.request_body import Unreadable
 
 if TYPE_CHECKING:
@@ -142,3 +143,38 @@ def test_nothing_is_exported_twice(router_metrics: "RouterMetrics", exported: Ex
     router_metrics.export()
     assert exported == {("warmroute_unreadable_prompts", "not_json"): 3}
     assert router_metrics.reason_to_unreadable == {"not_json": 3}
+
+
+def test_sampled_requests_are_counted_by_rank_and_by_whether_they_agree(
+    router_metrics: "RouterMetrics", exported: Exported
+) -> None:
+    """So that a rate of differences can be seen."""
+    for agrees in (True, True, False):
+        router_metrics.parity.on_sample(1, agrees=agrees)
+    router_metrics.export()
+    assert exported == {("warmroute_sampled_keys", "1", "ok"): 2, ("warmroute_sampled_keys", "1", "template"): 1}
+
+
+def test_each_replicas_verdict_is_shown_until_it_is_another(
+    router_metrics: "RouterMetrics", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Renewed each time, because Ray forgets; what is over is 0, once. While one replaces another, two share a rank."""
+    from ray.util import metrics
+
+    shown = list[tuple[float, str, str]]()
+
+    def record(_: object, value: float, tags: dict[str, str]) -> None:
+        shown.append((value, tags["rank"], tags["verdict"]))
+
+    monkeypatch.setattr(metrics.Gauge, "set", record)
+    for by_rank, expected in (
+        ([(0, Verdict.OK), (1, Verdict.OK)], {(1, "0", "ok"), (1, "1", "ok")}),
+        ([(0, Verdict.OK), (1, Verdict.OK)], {(1, "0", "ok"), (1, "1", "ok")}),
+        ([(0, Verdict.OK), (0, Verdict.OK), (1, Verdict.SALT)], {(2, "0", "ok"), (0, "1", "ok"), (1, "1", "salt")}),
+        ([], {(0, "0", "ok"), (0, "1", "salt")}),
+        ([], set[tuple[float, str, str]]()),
+    ):
+        shown.clear()
+        router_metrics.parity.show(by_rank)
+        assert set(shown) == expected
+        assert len(shown) == len(expected)
