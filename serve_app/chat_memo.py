@@ -53,39 +53,6 @@ IRRELEVANT_FIELDS: Mapping[str, tuple[type, ...]] = {
 """Of a chat request, those that no prompt's tokens depend on, and their types. A value of another type, which vLLM may
 refuse, is for it to judge."""
 RELEVANT_FIELDS = frozenset(
-    {
-        "frequency_penalty",
-        "ignore_eos",
-        "logit_bias",
-        "logprobs",
-        "max_completion_tokens",
-        "max_tokens",
-        "metadata",
-        "min_p",
-        "min_tokens",
-        "model",
-        "n",
-        "presence_penalty",
-        "prompt_cache_key",
-        "repetition_penalty",
-        "safety_identifier",
-        "seed",
-        "service_tier",
-        "session_id",
-        "stop",
-        "store",
-        "stream",
-        "stream_options",
-        "temperature",
-        "top_k",
-        "top_logprobs",
-        "top_p",
-        "user",
-        "cache_salt",
-    }
-)
-"""Of a chat request, those that no prompt's tokens depend on."""
-RELEVANT_FIELDS = frozenset(
     {"chat_template_kwargs", "parallel_tool_calls", "reasoning_effort", "response_format", "tool_choice", "tools"}
 )
 """Those that may say what the template reads. A request with any other field is for vLLM alone to render."""

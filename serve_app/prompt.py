@@ -86,7 +86,7 @@ class PromptReader:
             # The prompt must not reach the log, so the message stays out of it.
             logger.error("Cannot render a prompt: %s", type(error).__name__)  # noqa: TRY400
             raise UnreadableError(Unreadable.RENDER_ERROR) from error
-        return Prompt(token_ids, model=str(fields.get("model") or ""), cache_salt=str(fields.get("cache_salt") or ""))
+        return Prompt(token_ids, cache_salt=str(fields.get("cache_salt") or ""))
 
     async def _tokenize(self, fields: dict[str, Any]) -> Sequence[int]:
         if "messages" in fields:

@@ -26,6 +26,7 @@ from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger
 from serve_app.receipts import Receipt
 from serve_app.replica_facts import ReplicaFacts
+from serve_app.response_ids import new_response_id
 from serve_app.settings import ReplicaSettings, RouterSettings
 
 logger = logging.getLogger("ray.serve")
@@ -66,6 +67,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
         app: Starlette = await super().__serve_build_asgi_app__()
+        _name_responses(app.state.openai_serving_responses)
         await self._warm_up(app)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
         app.add_middleware(
@@ -135,6 +137,20 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
                     break
                 response.raise_for_status()
         await self.reset_prefix_cache()
+
+
+def _name_responses(serving: Any) -> None:  # noqa: ANN401  vLLM's; None where the model generates nothing
+    """Let the ids of responses say which replica made them, except for those that clients choose themselves."""
+    if serving is None:
+        return
+    create, replica_id = serving.create_responses, _replica_id()
+
+    async def create_named(request: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  ResponsesRequest
+        if "request_id" not in request.model_fields_set:
+            request.request_id = new_response_id(replica_id)
+        return await create(request, *args, **kwargs)
+
+    serving.create_responses = create_named
 
 
 def _replica_id() -> str:

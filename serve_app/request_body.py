@@ -30,10 +30,9 @@ class Unreadable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the routing key is made of."""
+    """What the routing key is made of, beside the model."""
 
     token_ids: Sequence[int]
-    model: str
     cache_salt: str
 
 
@@ -70,6 +69,12 @@ def session_id_of(fields: dict[str, Any]) -> str:
     """
     names = (fields.get(field) for field in _SESSION_FIELDS)
     return next((name for name in names if isinstance(name, str) and name), "")
+
+
+def previous_response_id_of(fields: dict[str, Any]) -> str | None:
+    """Of the stored response that this request continues."""
+    response_id = fields.get("previous_response_id")
+    return response_id if isinstance(response_id, str) and response_id else None
 
 
 _SESSION_FIELDS = ("session_id", "prompt_cache_key")

@@ -43,6 +43,7 @@ NAMES = [
     ("ray.serve._private.common", "RunningReplicaInfo.replica_metadata", "ingress_router.py"),
     ("ray.serve._private.common", "ReplicaID.to_full_id_str", "ingress_router.py, replica.py"),
     ("ray.serve._private.constants", "SERVE_CONTROLLER_NAME", "ingress_router.py"),
+    ("ray.serve._private.constants", "SERVE_MULTIPLEXED_MODEL_ID", "ingress_router.py"),
     ("ray.serve._private.constants", "SERVE_NAMESPACE", "ingress_router.py"),
     ("ray.serve._private.constants", "SERVE_SESSION_ID", "ingress_router.py"),
     ("ray.serve._private.long_poll", "LongPollClient", "ingress_router.py"),
@@ -68,6 +69,8 @@ NAMES = [
     ("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest", "prompt.py"),
     ("vllm.entrypoints.openai.completion.protocol", "CompletionRequest", "prompt.py"),
     ("vllm.entrypoints.openai.responses.protocol", "ResponsesRequest.build_chat_params", "prompt.py"),
+    ("vllm.entrypoints.openai.responses.protocol", "ResponsesRequest.request_id", "replica.py"),
+    ("vllm.entrypoints.openai.responses.serving", "OpenAIServingResponses.create_responses", "replica.py"),
     ("vllm.entrypoints.openai.responses.utils", "construct_input_messages", "prompt.py"),
     ("vllm.entrypoints.openai.responses.utils", "construct_tool_dicts", "prompt.py"),
     ("vllm.entrypoints.serve.engine.protocol", "ErrorResponse", "prompt.py"),
@@ -188,6 +191,7 @@ SOURCES = [
     ("vllm.renderers.hf", "HfRenderer", "prompt_raw = await self._apply_chat_template_async(", "prompt_memo.py"),
     ("vllm.renderers.online_renderer", "OnlineRenderer", "self.renderer = ", "prompt_memo.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self._llm_config = ", "replica.py"),
+    ("vllm.entrypoints.generate.api_router", "init_generate_state", "state.openai_serving_responses = ", "replica.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self.engine", "replica.py"),
 ]
 
