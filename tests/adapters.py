@@ -1,0 +1,37 @@
+"""LoRA adapters with random weights, for any model with Llama's attention."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+RANK = 8
+TARGETS = ("q_proj", "v_proj")
+
+
+def build_adapter(path: Path, model: Path, *, seed: str) -> None:
+    """Write an adapter of `model` in PEFT's format; what it says differs from what the model says."""
+    import torch
+    from safetensors.torch import save_file
+
+    config: dict[str, Any] = json.loads((model / "config.json").read_text())
+    width, num_layers = config["hidden_size"], config["num_hidden_layers"]
+    generator = torch.Generator().manual_seed(sum(seed.encode()))
+    weights = {
+        f"base_model.model.model.layers.{layer}.self_attn.{target}.{half}.weight": 0.5
+        * torch.randn(shape, generator=generator)
+        for layer in range(num_layers)
+        for target in TARGETS
+        for half, shape in (("lora_A", (RANK, width)), ("lora_B", (width, RANK)))
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    save_file(weights, path / "adapter_model.safetensors")
+    adapter = {
+        "base_model_name_or_path": str(model),
+        "bias": "none",
+        "lora_alpha": 2 * RANK,
+        "peft_type": "LORA",
+        "r": RANK,
+        "target_modules": list(TARGETS),
+        "task_type": "CAUSAL_LM",
+    }
+    (path / "adapter_config.json").write_text(json.dumps(adapter))
