@@ -4,7 +4,7 @@ Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_privat
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jinja2
@@ -25,10 +25,14 @@ from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
 
 from serve_app import llm_options
+from serve_app.media import Placeholder, has_unread_media, with_contents
 from serve_app.prompt_memo import make_prompt_memo
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic
 
 logger = logging.getLogger("ray.serve")
+
+NO_DOMAIN = "none.invalid"
+"""An empty list of domains would allow all."""
 
 
 class PromptReader:
@@ -49,6 +53,9 @@ class PromptReader:
         _, vllm_config = _get_vllm_engine_config(llm_config, device_type="cpu")
         frontend = FrontendArgs(**engine_config.frontend_kwargs)
         self._model_config = vllm_config.model_config
+        # VLLM opens what else is in these two, whoever asks for it.
+        self._model_config.allowed_media_domains = [NO_DOMAIN]
+        self._model_config.allowed_local_media_path = ""
         self._chat_template = load_chat_template(frontend.chat_template)
         self._renderer = OnlineRenderer(
             self._model_config,
@@ -66,11 +73,12 @@ class PromptReader:
         self._merge_inline_system = AnthropicServingMessages._detect_merge_inline_system(  # noqa: SLF001
             self._chat_template
         )
+        self._takes_media = self._renderer.renderer.mm_processor is not None
         self.max_model_len: int = self._model_config.max_model_len
         self.memo = make_prompt_memo(self._renderer, self._model_config, self._chat_template, max_bytes=max_memo_bytes)
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
-        """The prompt of an OpenAI or Anthropic request, given as its body's fields.
+        """The prompt of an OpenAI or Anthropic request, given as its body's fields; nothing that these name is opened.
 
         Raises:
             UnreadableError: there is none, or more than one.
@@ -78,7 +86,14 @@ class PromptReader:
         """
         try:
             token_ids = await self._tokenize(fields)
-        except (ValidationError, ValueError, TypeError, VLLMClientError, jinja2.TemplateError) as error:
+        except (
+            ValidationError,
+            ValueError,
+            TypeError,
+            NotImplementedError,
+            VLLMClientError,
+            jinja2.TemplateError,
+        ) as error:
             raise UnreadableError(Unreadable.REJECTED) from error
         except UnreadableError:
             raise
@@ -89,6 +104,8 @@ class PromptReader:
         return Prompt(token_ids, cache_salt=str(fields.get("cache_salt") or ""))
 
     async def _tokenize(self, fields: dict[str, Any]) -> Sequence[int]:
+        if self._takes_media and has_unread_media(fields.get("messages") or fields.get("input")):
+            raise UnreadableError(Unreadable.UNSUPPORTED_INPUT)
         if "messages" in fields:
             if is_anthropic(fields):
                 return await self._read_chat(self._from_anthropic(fields))
@@ -146,7 +163,16 @@ class PromptReader:
             raise UnreadableError(Unreadable.REJECTED)
         if len(engine_inputs) != 1:
             raise UnreadableError(Unreadable.SEVERAL_PROMPTS)
-        token_ids: Sequence[int] | None = extract_prompt_components(self._model_config, engine_inputs[0]).token_ids
+        engine_input = engine_inputs[0]
+        token_ids: Sequence[int] | None = extract_prompt_components(self._model_config, engine_input).token_ids
         if token_ids is None:
             raise UnreadableError(Unreadable.NO_PROMPT)
+        if engine_input["type"] == "multimodal":
+            return with_contents(token_ids, _placeholders(engine_input))
         return token_ids
+
+
+def _placeholders(engine_input: Any) -> Iterator[Placeholder]:  # noqa: ANN401  vLLM's MultiModalInput
+    for modality, ranges in engine_input["mm_placeholders"].items():
+        for content_hash, place in zip(engine_input["mm_hashes"][modality], ranges, strict=True):
+            yield Placeholder(content_hash, place.offset, place.length)

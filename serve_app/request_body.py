@@ -20,6 +20,8 @@ class Unreadable(StrEnum):
     SEVERAL_PROMPTS = "several_prompts"
     STORED_STATE = "stored_state"
     """The prompt continues a response that only one replica has stored."""
+    UNSUPPORTED_INPUT = "unsupported_input"
+    """Media that a router does not read: behind a URL, or sound and film."""
     REJECTED = "rejected"
     """vLLM will refuse it too: a wrong type, an over-long prompt, an untrusted template."""
     RENDER_ERROR = "render_error"
