@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import itertools
 import socket
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 from router import hash_blocks, root_hash
 from serve_app.demo_model import build_demo_model
 from serve_app.request_body import Unreadable, UnreadableError
-from tests.vision_model import build_vision_model
+from tests.vision_model import build_vision_model, image_url
 
 BLOCK_SIZE = 16
 COLOURS = ("red", "blue")
@@ -55,19 +54,12 @@ def reader(vision_model: Path) -> Any:
     return make_reader(vision_model)
 
 
-def image(colour: str) -> str:
-    """As a data URL."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (80, 60), colour).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
 def chat(*parts: str) -> dict[str, Any]:
     """Of texts, and of colours for images."""
     content = [
-        {"type": "image_url", "image_url": {"url": image(part)}} if part in COLOURS else {"type": "text", "text": part}
+        {"type": "image_url", "image_url": {"url": image_url(part)}}
+        if part in COLOURS
+        else {"type": "text", "text": part}
         for part in parts
     ]
     return {"model": "m", "messages": [{"role": "user", "content": content}]}
@@ -138,7 +130,7 @@ async def vllm_hashes(reader: Any, parts: tuple[str, ...], adapter: str, salt: s
 
 async def test_an_image_has_one_key_in_every_api(reader: Any) -> None:
     """However it is written."""
-    url = image("red")
+    url = image_url("red")
     data = url.partition(",")[2]
     text, source = "What is this?", {"type": "base64", "media_type": "image/png", "data": data}
     bodies = (
@@ -207,7 +199,7 @@ async def test_no_url_is_opened(reader: Any, listener: socket.socket, monkeypatc
 async def test_no_file_is_opened(reader: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even an image."""
     path = tmp_path / "image.png"
-    path.write_bytes(base64.b64decode(image("red").partition(",")[2]))
+    path.write_bytes(base64.b64decode(image_url("red").partition(",")[2]))
     for fields in naming(path.as_uri()):
         assert await reason(reader, fields) is Unreadable.UNSUPPORTED_INPUT
         with monkeypatch.context() as patch:
@@ -226,7 +218,7 @@ async def test_a_broken_image_is_vllms_to_refuse(reader: Any, url: str) -> None:
 async def test_a_model_without_eyes_refuses_images(demo_model: Path, listener: socket.socket) -> None:
     """As vLLM does, without a look at them."""
     reader = await asyncio.to_thread(make_reader, demo_model)
-    for url in (image("red"), f"http://127.0.0.1:{listener.getsockname()[1]}/image.png", "file:///etc/passwd"):
+    for url in (image_url("red"), f"http://127.0.0.1:{listener.getsockname()[1]}/image.png", "file:///etc/passwd"):
         for fields in naming(url):
             assert await reason(reader, fields) is Unreadable.REJECTED
     with pytest.raises(BlockingIOError):

@@ -51,6 +51,8 @@ NAMES = [
     ("ray.serve.context", "ReplicaContext.rank", "replica.py"),
     ("vllm.config", "CacheConfig.num_gpu_blocks", "replica.py"),
     ("vllm.config", "CacheConfig.block_size", "replica.py"),
+    ("vllm.config", "ModelConfig.allowed_local_media_path", "prompt.py"),
+    ("vllm.config", "ModelConfig.allowed_media_domains", "prompt.py"),
     ("vllm.engine.arg_utils", "AsyncEngineArgs.__dataclass_fields__", "llm_options.py"),
     ("vllm.entrypoints.launchers.cli_args", "FrontendArgs.__dataclass_fields__", "llm_options.py"),
     ("vllm.entrypoints.anthropic.protocol", "AnthropicMessagesRequest", "prompt.py"),
@@ -75,6 +77,10 @@ NAMES = [
     ("vllm.entrypoints.openai.responses.utils", "construct_tool_dicts", "prompt.py"),
     ("vllm.entrypoints.serve.engine.protocol", "ErrorResponse", "prompt.py"),
     ("vllm.exceptions", "VLLMClientError", "prompt.py"),
+    ("vllm.inputs.engine", "MultiModalInput.mm_hashes", "prompt.py"),
+    ("vllm.inputs.engine", "MultiModalInput.mm_placeholders", "prompt.py"),
+    ("vllm.multimodal.inputs", "PlaceholderRange.length", "prompt.py"),
+    ("vllm.multimodal.inputs", "PlaceholderRange.offset", "prompt.py"),
     ("vllm.renderers", "renderer_from_config", "prompt.py"),
     ("vllm.renderers.inputs.preprocess", "extract_prompt_components", "prompt.py"),
     ("vllm.renderers.online_renderer", "OnlineRenderer.render_chat", "prompt.py"),
@@ -181,7 +187,12 @@ SOURCES = [
     ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.propagate_error(e)", "engine_watch.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor.abort_requests(", "engine_watch.py"),
     ("vllm.renderers.base", "BaseRenderer", "self._executor = ", "prompt_memo.py"),
-    ("vllm.renderers.base", "BaseRenderer", "self.mm_processor: BaseMultiModalProcessor | None = ", "prompt_memo.py"),
+    (
+        "vllm.renderers.base",
+        "BaseRenderer",
+        "self.mm_processor: BaseMultiModalProcessor | None = ",
+        "prompt.py, prompt_memo.py",
+    ),
     (
         "vllm.renderers.base",
         "BaseRenderer",
@@ -211,8 +222,8 @@ def find(module: str, name: str, used_in: str) -> Any:
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """Dataclass and pydantic fields without a default are no class attributes."""
-    for fields in ("__dataclass_fields__", "model_fields"):
+    """Fields of dataclasses, pydantic's and typed dictionaries without a default are no class attributes."""
+    for fields in ("__dataclass_fields__", "model_fields", "__annotations__"):
         if name in getattr(owner, fields, {}):
             return getattr(owner, fields)[name]
     return getattr(owner, name)
