@@ -9,7 +9,10 @@ TARGETS = ("q_proj", "v_proj")
 
 
 def build_adapter(path: Path, model: Path, *, seed: str) -> None:
-    """Write an adapter of `model` in PEFT's format; what it says differs from what the model says."""
+    """Write an adapter of `model` in PEFT's format; what it says differs from what the model says.
+
+    It brings another tokenizer and another chat template along, as trained adapters may.
+    """
     import torch
     from safetensors.torch import save_file
 
@@ -35,3 +38,9 @@ def build_adapter(path: Path, model: Path, *, seed: str) -> None:
         "task_type": "CAUSAL_LM",
     }
     (path / "adapter_config.json").write_text(json.dumps(adapter))
+    tokenizer = json.loads((model / "tokenizer.json").read_text())
+    tokenizer["model"]["merges"] = []
+    (path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    tokenizer_config = json.loads((model / "tokenizer_config.json").read_text())
+    tokenizer_config["chat_template"] = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    (path / "tokenizer_config.json").write_text(json.dumps(tokenizer_config))

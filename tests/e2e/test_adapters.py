@@ -6,9 +6,15 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.replica_headers import BELIEVED_CACHED_TOKENS_HEADER, REASON_HEADER, REPLICA_HEADER
+from serve_app.replica_headers import (
+    BELIEVED_CACHED_TOKENS_HEADER,
+    PROMPT_TOKENS_HEADER,
+    REASON_HEADER,
+    REPLICA_HEADER,
+)
 from serve_app.running_application import RunningApplication
 from tests.e2e.conftest import ADAPTERS
+from tests.e2e.test_apis import prompt_tokens
 
 PATHS = ("/v1/completions", "/v1/chat/completions", "/v1/messages", "/v1/responses")
 
@@ -33,7 +39,10 @@ def cached_tokens(answer: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("path", PATHS)
 def test_belief_and_engine_agree_on_what_each_adapter_has(client: httpx.Client, run_model: str, path: str) -> None:
-    """One prompt, for the base model by two names and for two adapters: new to each, then cached for each."""
+    """One prompt, for the base model by two names and for two adapters: new to each, then cached for each.
+
+    It is as many tokens for all of them: vLLM does not use the tokenizers and templates that adapters bring along.
+    """
     text = f"{uuid.uuid4()} " + "A question that all of them are asked. " * 30
     models = (run_model, *ADAPTERS, None, run_model, *ADAPTERS)
     if path == "/v1/messages":  # which needs a model
@@ -42,6 +51,7 @@ def test_belief_and_engine_agree_on_what_each_adapter_has(client: httpx.Client, 
     for place, model in enumerate(models):
         response = client.post(path, json=body(path, text, model))
         assert response.status_code == 200, response.text
+        assert int(response.headers[PROMPT_TOKENS_HEADER]) == prompt_tokens(response.json())
         cached = cached_tokens(response.json())
         assert int(response.headers[BELIEVED_CACHED_TOKENS_HEADER]) == cached
         assert (cached > 0) is (place > len(ADAPTERS))
