@@ -5,8 +5,8 @@ for them. An image that comes with the request is read as the engine reads it. S
 well, take too long to be read for every decision.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import xxhash
 
@@ -34,10 +34,19 @@ def with_contents(token_ids: Sequence[int], placeholders: Iterable[Placeholder])
     return ids
 
 
-def has_unread_media(content: object) -> bool:
-    """Whether a chat's messages, or the input of a response, have content other than text and images sent along."""
+def has_unread_media(fields: Mapping[str, Any]) -> bool:
+    """Whether a request has content other than text and images sent along, or wants images processed in its own way.
+
+    What that way would cost, in time and memory, is up to the client.
+    """
+    if any(fields.get(name) for name in _OWN_WAYS):
+        return True
+    return _is_unread(fields.get("messages")) or _is_unread(fields.get("input"))
+
+
+def _is_unread(content: object) -> bool:
     if isinstance(content, list):
-        return any(has_unread_media(each) for each in content)
+        return any(_is_unread(each) for each in content)
     if not isinstance(content, dict):
         return False
     if content.get("type") in _UNREAD or not _UNREAD.isdisjoint(content):
@@ -47,7 +56,7 @@ def has_unread_media(content: object) -> bool:
     source = content.get("source")  # of an image as Anthropic writes it
     if isinstance(source, dict) and source.get("type") != "base64":
         return True
-    return any(has_unread_media(content.get(field)) for field in ("content", "output"))
+    return any(_is_unread(content.get(field)) for field in ("content", "output"))
 
 
 def _is_sent_along(image_url: object) -> bool:
@@ -55,6 +64,7 @@ def _is_sent_along(image_url: object) -> bool:
     return isinstance(url, str) and url[:5].lower() == "data:"
 
 
+_OWN_WAYS = ("media_io_kwargs", "mm_processor_kwargs")
 _UNREAD = frozenset(
     {
         "audio_embeds",

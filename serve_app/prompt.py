@@ -104,7 +104,7 @@ class PromptReader:
         return Prompt(token_ids, cache_salt=str(fields.get("cache_salt") or ""))
 
     async def _tokenize(self, fields: dict[str, Any]) -> Sequence[int]:
-        if self._takes_media and has_unread_media(fields.get("messages") or fields.get("input")):
+        if self._takes_media and has_unread_media(fields):
             raise UnreadableError(Unreadable.UNSUPPORTED_INPUT)
         if "messages" in fields:
             if is_anthropic(fields):

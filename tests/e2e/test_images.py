@@ -52,19 +52,27 @@ async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path, monkeypatch: 
         max_memo_bytes=0,
     )
     engine = LLM(str(model), **options)
+    try:
+        num_cached = await ask_both(reader, engine, SamplingParams(max_tokens=1))
+    finally:
+        engine.llm_engine.engine_core.shutdown()
+    assert num_cached > NUM_PROMPTS * BLOCK_SIZE
+
+
+async def ask_both(reader: Any, engine: Any, params: Any) -> int:
+    """Compare for each prompt; returns how many tokens were cached of all."""
     root = root_hash(model="m", adapter="", tenant="", cache_salt="")
     held: set[int] = set()
     rng = Random("images")
     num_cached = 0
     for _ in range(NUM_PROMPTS):
-        messages: Any = [{"role": "user", "content": content(rng)}]
+        messages = [{"role": "user", "content": content(rng)}]
         prompt = await reader.read({"model": "m", "messages": messages})
         hashes = hash_blocks(prompt.token_ids, block_size=BLOCK_SIZE, root=root)
         num_held = next((place for place, each in enumerate(hashes) if each not in held), len(hashes))
         expected = cacheable_tokens(len(prompt.token_ids), num_blocks=num_held, block_size=BLOCK_SIZE)
-        (output,) = engine.chat(messages, SamplingParams(max_tokens=1), use_tqdm=False)
-        assert output.prompt_token_ids is not None
+        (output,) = engine.chat(messages, params, use_tqdm=False)
         assert (len(output.prompt_token_ids), output.num_cached_tokens) == (len(prompt.token_ids), expected)
         held.update(hashes)
         num_cached += expected
-    assert num_cached > NUM_PROMPTS * BLOCK_SIZE
+    return num_cached

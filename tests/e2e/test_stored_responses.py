@@ -1,6 +1,6 @@
 """Conversations by `previous_response_id`: each goes on where its last response is stored."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -33,11 +33,20 @@ def converse(client: httpx.Client, run_model: str) -> Callable[[int, int, dict[i
     return ask
 
 
+@pytest.fixture
+def round_robin(application: RunningApplication) -> Iterator[None]:
+    """The policy that sends no two requests in a row to the same replica."""
+    application.set_policy("round_robin")
+    yield
+    application.set_policy("prefix_affinity")
+
+
 def decisions(application: RunningApplication) -> list[int]:
     """How many follow-ups each router sent where the response is."""
     return [router["decisions"].get("stored", 0) for router in application.routers()]
 
 
+@pytest.mark.usefixtures("round_robin")
 def test_no_follow_up_goes_to_another_replica(
     converse: Callable[[int, int, dict[int, str]], httpx.Response], application: RunningApplication
 ) -> None:

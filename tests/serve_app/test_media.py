@@ -10,9 +10,10 @@ HERE = "data:image/png;base64,AAAA"
 THERE = "http://host/image.png"
 
 
-def message(*parts: Any) -> list[Any]:
-    """Of a user, after some text."""
-    return [{"role": "user", "content": "Hello"}, {"role": "user", "content": [{"type": "text", "text": "x"}, *parts]}]
+def request(*parts: Any) -> dict[str, Any]:
+    """A chat in which a user sends these, after some text."""
+    content = [{"type": "text", "text": "x"}, *parts]
+    return {"messages": [{"role": "user", "content": "Hello"}, {"role": "user", "content": content}]}
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def message(*parts: Any) -> list[Any]:
 )
 def test_images_sent_along_are_read(part: Any) -> None:
     """In every API's form; what only mentions a URL is text."""
-    assert not has_unread_media(message(part))
+    assert not has_unread_media(request(part))
 
 
 @pytest.mark.parametrize(
@@ -52,19 +53,26 @@ def test_images_sent_along_are_read(part: Any) -> None:
 )
 def test_other_media_are_not(part: Any) -> None:
     """Behind a URL or a path, or not an image."""
-    assert has_unread_media(message(part))
+    assert has_unread_media(request(part))
 
 
 def test_a_tools_output_is_looked_into() -> None:
     """As the responses API writes it."""
-    assert has_unread_media([{"type": "computer_call_output", "output": {"image_url": THERE}}])
-    assert has_unread_media([{"type": "function_call_output", "output": [{"type": "input_image", "image_url": THERE}]}])
+    for output in ({"image_url": THERE}, [{"type": "input_image", "image_url": THERE}]):
+        assert has_unread_media({"input": [{"type": "function_call_output", "output": output}]})
+
+
+@pytest.mark.parametrize("name", ["media_io_kwargs", "mm_processor_kwargs"])
+def test_images_processed_in_a_clients_own_way_are_not_read(name: str) -> None:
+    """It may ask for any size."""
+    assert has_unread_media(request() | {name: {"size": {"longest_edge": 10**6}}})
+    assert not has_unread_media(request() | {name: None})
 
 
 @pytest.mark.parametrize("content", [None, "text", 7, [], {}, [[]]])
 def test_nothing_is_unread_in_nothing(content: object) -> None:
     """Whatever is wrong with it is vLLM's to say."""
-    assert not has_unread_media(content)
+    assert not has_unread_media({"messages": content, "input": content})
 
 
 def test_a_placeholder_becomes_its_content() -> None:
