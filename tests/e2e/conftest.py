@@ -21,12 +21,10 @@ from serve_app.local_cluster import HAPROXY_PORTS, RUN_VARIABLE, Run
 from serve_app.replica_urls import replica_urls
 from serve_app.running_application import RunningApplication
 from serve_app.serve_api import ServeApi
-from tests.adapters import build_adapter
 from tests.conftest import Require
 
 ROOT = Path(__file__).parent.parent.parent
 DEMO_MODEL = ROOT / ".warmroute" / "demo-model"
-ADAPTERS = {name: ROOT / ".warmroute" / "adapters" / name for name in ("formal", "casual")}
 START_TIMEOUT_S = 900
 STOP_TIMEOUT_S = 90
 
@@ -50,8 +48,6 @@ def run(folder: Path, require: Require) -> Iterator[Run]:
     require(importlib.util.find_spec("vllm") is not None, "vLLM: install with `make install`")
     config = folder / "settings.yaml"
     build_demo_model(DEMO_MODEL)
-    for name, path in ADAPTERS.items():
-        build_adapter(path, DEMO_MODEL, seed=name)
     config.write_text(yaml.safe_dump(demo_settings()))
     log = folder / "serve.log"
     with log.open("w") as output:
@@ -71,17 +67,10 @@ COMMAND = [sys.executable, "-m", "serve_app.cli"]
 
 
 def demo_settings() -> dict[str, Any]:
-    """The shipped demo, with the demo model wherever the tests run, two adapters of it, and stored responses."""
+    """The shipped demo, with the demo model wherever the tests run, and with stored responses."""
     settings: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "cpu-demo.yaml").read_text())
-    llm = settings["llm"]
-    llm["model_loading_config"]["model_source"] = str(DEMO_MODEL)
-    llm["engine_kwargs"] |= {
-        "enable_lora": True,
-        "max_loras": len(ADAPTERS),
-        "max_lora_rank": 8,
-        "lora_modules": [{"name": name, "path": str(path)} for name, path in ADAPTERS.items()],
-    }
-    llm["runtime_env"]["env_vars"]["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
+    settings["llm"]["model_loading_config"]["model_source"] = str(DEMO_MODEL)
+    settings["llm"]["runtime_env"]["env_vars"]["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
     return settings
 
 

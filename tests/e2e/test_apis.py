@@ -16,7 +16,6 @@ from serve_app.replica_headers import (
     UNROUTED,
 )
 from serve_app.running_application import RunningApplication
-from tests.e2e.conftest import ADAPTERS
 
 TOOL = {
     "type": "function",
@@ -142,7 +141,7 @@ def test_a_client_cannot_write_the_note(client: httpx.Client, run_model: str) ->
 def test_models_are_listed_unrouted(client: httpx.Client, run_model: str) -> None:
     """GETs pass the routers by."""
     response = client.get("/v1/models")
-    assert [model["id"] for model in response.json()["data"]] == [run_model, *ADAPTERS]
+    assert [model["id"] for model in response.json()["data"]] == [run_model]
     assert response.headers[REASON_HEADER] == UNROUTED
 
 

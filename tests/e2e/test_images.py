@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from router import hash_blocks, root_hash
-from router.blocks import cacheable_tokens
 from serve_app.demo_model import build_demo_model
 from tests.e2e.conftest import DEMO_MODEL
+from tests.e2e.expected_cache import ExpectedCache
 from tests.vision_model import build_vision_model, image_url
 
-BLOCK_SIZE = 32
 NUM_PROMPTS = 40
+BLOCK_SIZE = 32
 TEXTS = ("Short. ", "Words that fill a block or two around an image, one by one, to be reused. " * 2)
 
 
@@ -31,10 +30,8 @@ def content(rng: Random) -> list[dict[str, Any]]:
 @pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore")  # vLLM's own
 async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """40 chats, one after the other, from an empty cache on: as many tokens, and as many of them cached."""
+    """40 chats, one after the other: as many tokens, and as many of them cached."""
     from vllm import LLM, SamplingParams
-
-    from serve_app.prompt import PromptReader
 
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -43,36 +40,20 @@ async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path, monkeypatch: 
     build_vision_model(model, DEMO_MODEL)
     options: dict[str, Any] = {"max_model_len": 1024, "block_size": BLOCK_SIZE, "enforce_eager": True}
     options |= {"num_gpu_blocks_override": 600, "limit_mm_per_prompt": {"image": 4}}
-    reader = PromptReader(
-        {
-            "model_loading_config": {"model_id": "m", "model_source": str(model)},
-            "accelerator_config": {"kind": "cpu"},
-            "engine_kwargs": options,
-        },
-        max_memo_bytes=0,
+    loading = {"model_id": "m", "model_source": str(model)}
+    cache = ExpectedCache(
+        {"model_loading_config": loading, "accelerator_config": {"kind": "cpu"}, "engine_kwargs": options}
     )
     engine = LLM(str(model), **options)
     try:
-        num_cached = await ask_both(reader, engine, SamplingParams(max_tokens=1))
+        rng = Random("images")
+        num_cached = 0
+        for _ in range(NUM_PROMPTS):
+            messages: Any = [{"role": "user", "content": content(rng)}]
+            expected = await cache.ask({"model": "m", "messages": messages})
+            (output,) = engine.chat(messages, SamplingParams(max_tokens=1), use_tqdm=False)
+            assert (len(output.prompt_token_ids or ()), output.num_cached_tokens) == expected
+            num_cached += expected[1]
+        assert num_cached > NUM_PROMPTS * BLOCK_SIZE
     finally:
         engine.llm_engine.engine_core.shutdown()
-    assert num_cached > NUM_PROMPTS * BLOCK_SIZE
-
-
-async def ask_both(reader: Any, engine: Any, params: Any) -> int:
-    """Compare for each prompt; returns how many tokens were cached of all."""
-    root = root_hash(model="m", adapter="", tenant="", cache_salt="")
-    held: set[int] = set()
-    rng = Random("images")
-    num_cached = 0
-    for _ in range(NUM_PROMPTS):
-        messages = [{"role": "user", "content": content(rng)}]
-        prompt = await reader.read({"model": "m", "messages": messages})
-        hashes = hash_blocks(prompt.token_ids, block_size=BLOCK_SIZE, root=root)
-        num_held = next((place for place, each in enumerate(hashes) if each not in held), len(hashes))
-        expected = cacheable_tokens(len(prompt.token_ids), num_blocks=num_held, block_size=BLOCK_SIZE)
-        (output,) = engine.chat(messages, params, use_tqdm=False)
-        assert (len(output.prompt_token_ids), output.num_cached_tokens) == (len(prompt.token_ids), expected)
-        held.update(hashes)
-        num_cached += expected
-    return num_cached
