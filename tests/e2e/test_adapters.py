@@ -1,7 +1,7 @@
 """The router's keys beside a real engine with LoRA adapters: each has a cache of its own.
 
-Not through the whole path: the engine on a CPU dies of `prompt_logprobs` once adapters are enabled (vLLM 0.29), and
-other tests of the one server ask for these.
+Not through the whole path: with adapters, vLLM 0.29's engine on a CPU dies of `prompt_logprobs` computed beside other
+requests, and other tests of the one server ask for these.
 """
 
 from pathlib import Path
