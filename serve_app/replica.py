@@ -67,7 +67,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
         app: Starlette = await super().__serve_build_asgi_app__()
-        _name_responses(app.state.openai_serving_responses)
+        _name_responses(getattr(app.state, "openai_serving_responses", None))
         await self._warm_up(app)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
         app.add_middleware(
@@ -139,7 +139,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         await self.reset_prefix_cache()
 
 
-def _name_responses(serving: Any) -> None:  # noqa: ANN401  vLLM's; None where the model generates nothing
+def _name_responses(serving: Any) -> None:  # noqa: ANN401  vLLM's; None where the model generates no text
     """Let the ids of responses say which replica made them, except for those that clients choose themselves."""
     if serving is None:
         return
