@@ -27,6 +27,7 @@ from router.policies import make_policy
 from serve_app.demo_model import WORKLOAD, build_demo_model
 from serve_app.request_body import Unreadable
 from serve_app.request_reader import RequestReader
+from serve_app.served_model import ServedModel
 from serve_app.settings import RouterSettings, RoutingSettings
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "cpu-demo.yaml"
@@ -115,7 +116,7 @@ class RouterParts:
         from serve_app.prompt import PromptReader  # Ray decides how to join a cluster when it is first imported
 
         self._prompts = PromptReader(llm, max_memo_bytes=memo_bytes)
-        self._reader = RequestReader(session_header="x-session-id")
+        self._reader = RequestReader(session_header="x-session-id", model=ServedModel.from_llm(llm))
         self._reader.prompts = self._prompts
         block_size = llm["engine_kwargs"]["block_size"]
         self.hasher = BlockHasher(block_size=block_size)
@@ -135,7 +136,7 @@ class RouterParts:
         self._num_requests += 1
         if not self._has_core:
             return
-        request = incoming.describe(RequestId(str(self._num_requests)), self.hasher)
+        request = incoming.describe(RequestId(str(self._num_requests)), self.hasher, ())
         now = self._num_requests / 100
         decision = self.router.choose(request, now=now).decision
         self.router.on_heard(decision.replica_id, is_serving=True, now=now)

@@ -15,7 +15,7 @@ from router.funnel import CacheRecord, Known, make_record
 from router.health import Exclusion, HealthBook
 from router.holders import Holders, Placed, PrefixMatch
 from router.load import LoadBook
-from router.policies.policy import Policy
+from router.policies.policy import Choice, Policy
 from router.ring import Ring
 from router.seen import Seen
 from router.shadow import Shadow
@@ -112,11 +112,12 @@ class Router:
         if not cluster.members:
             raise NoReplicasError
         self.prepare(now=now)
-        chosen = self.policy.choose(request, cluster)
+        stored = None if request.stored_at is None else self._stored(request)
+        chosen = stored or self.policy.choose(request, cluster)
         match = cluster.holders.match(request.block_hashes)
         best_blocks = match.best_blocks(cluster.credible)
         reservation = self._claim(request, chosen.replica, is_by_ring=chosen.reason is Reason.RING)
-        shadows = tuple(each.answer(request, cluster, live=chosen.replica) for each in self.shadows)
+        shadows = () if stored else tuple(each.answer(request, cluster, live=chosen.replica) for each in self.shadows)
         decision = RoutingDecision(
             request_id=request.request_id,
             replica_id=chosen.replica.replica_id,
@@ -325,6 +326,14 @@ class Router:
             requests=recent_requests - own.recent_requests,
         )
 
+    def _stored(self, request: RouteRequest) -> Choice | None:
+        """The replica that alone can serve this request, in the choice or not; None if any could, or it is gone."""
+        holder = self._member(request.stored_at)
+        return None if holder is None else Choice(holder, Reason.STORED)
+
+    def _member(self, replica_id: ReplicaId | None) -> Replica | None:
+        return next((each for each in self.cluster.members if each.replica_id == replica_id), None)
+
     def _fade(self, *, now: float) -> None:
         factor = self.cluster.load.fade(now=now)
         if factor is not None:
@@ -369,7 +378,7 @@ class Router:
         )
 
     def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> bool:
-        replica = next((each for each in self.cluster.members if each.replica_id == replica_id), None)
+        replica = self._member(replica_id)
         return replica is not None and self.on_reserved(self._claim(request, replica), now=now)
 
     def _learn(self, reservation: Reservation, *, prompt_tokens: int, cached_tokens: int) -> None:

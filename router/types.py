@@ -41,6 +41,8 @@ class RouteRequest:
     block_hashes: tuple[BlockHash, ...]
     session_key: SessionKey | None = None
     """Of the client's conversation, a point on the ring; None if it gave no name. The name itself stays outside."""
+    stored_at: ReplicaId | None = None
+    """Where the response is stored that the request continues: nobody else can serve it. None if it continues none."""
 
 
 class Reason(StrEnum):
@@ -52,6 +54,8 @@ class Reason(StrEnum):
     """No replica holds more than another; the key's place on the ring decided."""
     SPILL = "spill"
     """Another replica holds more, or owns the key, but waiting there would cost more than it saves."""
+    STORED = "stored"
+    """It continues a response that only this replica has; no policy was asked."""
     NO_KEY = "no_key"
     """The prompt's tokens are unknown; the least loaded replica was taken."""
     BASELINE = "baseline"
@@ -91,7 +95,7 @@ class RoutingDecision:
     best_cached_tokens: int
     """The most that any replica was believed to hold: what routing could have reached."""
     shadows: tuple[ShadowChoice | ShadowFault, ...] = ()
-    """One of each of the router's shadows."""
+    """One of each of the router's shadows; none where no policy was asked."""
 
 
 @dataclass(frozen=True, slots=True)

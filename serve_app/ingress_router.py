@@ -17,7 +17,12 @@ import orjson
 import ray
 from ray import serve
 from ray.serve._private.common import DeploymentTargetInfo, RunningReplicaInfo
-from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE, SERVE_SESSION_ID
+from ray.serve._private.constants import (
+    SERVE_CONTROLLER_NAME,
+    SERVE_MULTIPLEXED_MODEL_ID,
+    SERVE_NAMESPACE,
+    SERVE_SESSION_ID,
+)
 from ray.serve._private.long_poll import LongPollClient, LongPollNamespace
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
@@ -51,6 +56,7 @@ from serve_app.request_reader import Incoming, RequestReader
 from serve_app.route_endpoint import RouteEndpoint, answer_with
 from serve_app.router_snapshot import snapshot
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.served_model import ServedModel
 from serve_app.settings import RouterSettings, RoutingSettings
 
 if TYPE_CHECKING:
@@ -83,7 +89,7 @@ class IngressRouter:
         self._samples = KeySamples()
         self._parity = ParityBook(self._on_verdict)
         self._inbox = Inbox(self._metrics.funnel.on_record, self._on_token_hash)
-        self._reader = RequestReader(session_header=SERVE_SESSION_ID)
+        self._reader = RequestReader(session_header=SERVE_SESSION_ID, model=ServedModel.from_llm(llm))
         context = serve.get_replica_context()
         self._router_id = context.replica_id.unique_id
         self._peers = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
@@ -158,7 +164,7 @@ class IngressRouter:
 
     async def _judge_new(self) -> None:
         if self._router is not None and self._reader.prompts is not None:
-            statuses, read = self._inbox.replica_to_status, self._reader.prompts.read
+            statuses, read = self._inbox.replica_to_status, self._reader.read
             await self._parity.judge_new(statuses, read, self._hasher, now=time.monotonic())
 
     def check_health(self) -> None:
@@ -191,7 +197,10 @@ class IngressRouter:
             logger.exception("Cannot decide")
             note = self._unplaced(ROUTING_ERROR)
         self._metrics.on_decision(note)
-        return orjson.dumps({"replica_id": note.replica_id, "request_headers": {NOTE_HEADER: note.encode()}})
+        note_headers = {NOTE_HEADER: note.encode()}
+        if incoming.adapter_to_load is not None:
+            note_headers[SERVE_MULTIPLEXED_MODEL_ID] = incoming.adapter_to_load
+        return orjson.dumps({"replica_id": note.replica_id, "request_headers": note_headers})
 
     async def on_receipts(self, payload: bytes) -> None:
         """From the replicas."""
@@ -235,7 +244,8 @@ class IngressRouter:
     def _decide(self, incoming: Incoming) -> RoutingNote:
         if self._router is None:
             return self._unplaced(NO_REPLICAS)
-        request = incoming.describe(_new_id(), self._hasher)
+        replica_ids = (replica.replica_id for replica in self._router.cluster.members)
+        request = incoming.describe(_new_id(), self._hasher, replica_ids)
         try:
             routed = self._router.choose(request, now=time.monotonic())
         except NoReplicasError:

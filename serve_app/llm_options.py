@@ -22,7 +22,7 @@ def parse(llm: dict[str, Any]) -> Any:  # noqa: ANN401  Ray ships no types
 
     try:
         llm_config = LLMConfig(**llm)
-        _check_engine_arguments(llm_config.engine_kwargs)
+        llm_config.engine_kwargs = _checked(llm_config.engine_kwargs)
         llm_config.get_engine_config()
     except SettingsError:
         raise
@@ -53,14 +53,17 @@ def with_absolute_model_path(settings: Settings) -> Settings:
     return settings
 
 
-def _check_engine_arguments(arguments: dict[str, Any]) -> None:
-    """Names and types; vLLM itself checks the values against each other when it starts."""
+def _checked(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Names and types are right; vLLM itself checks the values against each other when it starts.
+
+    What its own command line would parse, such as `lora_modules`, is what it would make of it.
+    """
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.entrypoints.launchers.cli_args import FrontendArgs
 
-    name_to_type: dict[str, Any] = {
-        field.name: field.type for args in (FrontendArgs, AsyncEngineArgs) for field in fields(args)
-    }
+    frontend_types: dict[str, Any] = {field.name: field.type for field in fields(FrontendArgs)}
+    name_to_type = frontend_types | {field.name: field.type for field in fields(AsyncEngineArgs)}
+    checked = dict(arguments)
     for name, value in arguments.items():
         place = f"  llm.engine_kwargs.{name} = {value!r}"
         if name not in name_to_type:
@@ -68,11 +71,14 @@ def _check_engine_arguments(arguments: dict[str, Any]) -> None:
             hint = f"did you mean {' or '.join(similar)}?" if similar else "`vllm serve --help=all` lists them."
             raise SettingsError(f"{place}: vLLM has no such argument; {hint}")
         try:
-            TypeAdapter(name_to_type[name]).validate_python(value)
+            parsed = TypeAdapter(name_to_type[name]).validate_python(value)
         except PydanticSchemaGenerationError:
             continue  # a type of vLLM's own, which only vLLM can check
         except ValidationError as error:
             raise SettingsError(f"{place}: {error.errors()[0]['msg']}") from None
+        if name in frontend_types:
+            checked[name] = parsed
+    return checked
 
 
 def _explain(fault: Any) -> str:  # noqa: ANN401  pydantic's ErrorDetails

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
@@ -16,7 +16,7 @@ from router import BlockHash, BlockHasher, ReplicaId, RequestId, RouteRequest, T
 from serve_app.canary import Probe, hash_probes, probes_of
 from serve_app.receipts import CanaryReport, ProbeResult, Status
 from serve_app.replica_facts import ReplicaFacts
-from serve_app.request_body import Prompt, UnreadableError, parse_body
+from serve_app.request_body import Unreadable
 from serve_app.request_reader import Incoming
 
 logger = logging.getLogger("ray.serve")
@@ -71,8 +71,8 @@ class Expected(NamedTuple):
     cached_tokens: int
 
 
-Read = Callable[[dict[str, Any]], Awaitable[Prompt]]
-"""As `PromptReader.read`."""
+Read = Callable[[bytes, Mapping[str, str]], Awaitable[Incoming]]
+"""As `RequestReader.read`."""
 
 
 async def expect(report: CanaryReport, read: Read, hasher: BlockHasher) -> list[Expected | None]:
@@ -82,15 +82,14 @@ async def expect(report: CanaryReport, read: Read, hasher: BlockHasher) -> list[
     held: set[BlockHash] = set()
     expected: list[Expected | None] = []
     for probe in probes_of(report):
-        try:
-            prompt = await read(parse_body(orjson.dumps(probe.body)))
-        except UnreadableError:
+        incoming = await read(orjson.dumps(probe.body), {})
+        if isinstance(incoming.prompt, Unreadable):
             expected.append(None)
             continue
-        request = Incoming(prompt, None, 0).describe(RequestId(probe.path), hasher)
+        request = incoming.describe(RequestId(probe.path), hasher, ())
         cached_tokens = _cached_tokens(request, held, block_size=report.block_size)
         held.update(request.block_hashes)
-        expected.append(Expected(request.num_prompt_tokens, hash_tokens(prompt.token_ids), cached_tokens))
+        expected.append(Expected(request.num_prompt_tokens, hash_tokens(incoming.prompt.token_ids), cached_tokens))
     return expected
 
 

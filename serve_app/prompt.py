@@ -4,8 +4,8 @@ Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_privat
 """
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jinja2
 from pydantic import ValidationError
@@ -25,10 +25,21 @@ from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
 
 from serve_app import llm_options
+from serve_app.media import Placeholder, has_unread_media
 from serve_app.prompt_memo import make_prompt_memo
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic
 
 logger = logging.getLogger("ray.serve")
+
+NO_DOMAIN = "none.invalid"
+"""An empty list of domains would allow all."""
+
+
+class _Tokens(NamedTuple):
+    """Of a prompt."""
+
+    token_ids: Sequence[int]
+    images: Sequence[Placeholder] = ()
 
 
 class PromptReader:
@@ -49,6 +60,9 @@ class PromptReader:
         _, vllm_config = _get_vllm_engine_config(llm_config, device_type="cpu")
         frontend = FrontendArgs(**engine_config.frontend_kwargs)
         self._model_config = vllm_config.model_config
+        # VLLM opens what else is in these two, whoever asks for it.
+        self._model_config.allowed_media_domains = [NO_DOMAIN]
+        self._model_config.allowed_local_media_path = ""
         self._chat_template = load_chat_template(frontend.chat_template)
         self._renderer = OnlineRenderer(
             self._model_config,
@@ -66,19 +80,27 @@ class PromptReader:
         self._merge_inline_system = AnthropicServingMessages._detect_merge_inline_system(  # noqa: SLF001
             self._chat_template
         )
+        self._takes_media = self._renderer.renderer.mm_processor is not None
         self.max_model_len: int = self._model_config.max_model_len
         self.memo = make_prompt_memo(self._renderer, self._model_config, self._chat_template, max_bytes=max_memo_bytes)
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
-        """The prompt of an OpenAI or Anthropic request, given as its body's fields.
+        """The prompt of an OpenAI or Anthropic request, given as its body's fields; nothing that these name is opened.
 
         Raises:
             UnreadableError: there is none, or more than one.
 
         """
         try:
-            token_ids = await self._tokenize(fields)
-        except (ValidationError, ValueError, TypeError, VLLMClientError, jinja2.TemplateError) as error:
+            token_ids, images = await self._tokenize(fields)
+        except (
+            ValidationError,
+            ValueError,
+            TypeError,
+            NotImplementedError,
+            VLLMClientError,
+            jinja2.TemplateError,
+        ) as error:
             raise UnreadableError(Unreadable.REJECTED) from error
         except UnreadableError:
             raise
@@ -86,14 +108,16 @@ class PromptReader:
             # The prompt must not reach the log, so the message stays out of it.
             logger.error("Cannot render a prompt: %s", type(error).__name__)  # noqa: TRY400
             raise UnreadableError(Unreadable.RENDER_ERROR) from error
-        return Prompt(token_ids, model=str(fields.get("model") or ""), cache_salt=str(fields.get("cache_salt") or ""))
+        return Prompt(token_ids, cache_salt=str(fields.get("cache_salt") or ""), images=images)
 
-    async def _tokenize(self, fields: dict[str, Any]) -> Sequence[int]:
+    async def _tokenize(self, fields: dict[str, Any]) -> _Tokens:
+        if self._takes_media and has_unread_media(fields):
+            raise UnreadableError(Unreadable.UNSUPPORTED_INPUT)
         if "messages" in fields:
             if is_anthropic(fields):
                 return await self._read_chat(self._from_anthropic(fields))
             if self.memo is not None:
-                return await self.memo.read_chat(fields, self._validate_and_read_chat)
+                return _Tokens(await self.memo.read_chat(fields, self._read_ids))
             return await self._validate_and_read_chat(fields)
         if "input" in fields:
             return await self._read_responses(fields)
@@ -107,18 +131,21 @@ class PromptReader:
             request, merge_inline_system=self._merge_inline_system
         )
 
-    async def _validate_and_read_chat(self, fields: dict[str, Any]) -> Sequence[int]:
+    async def _validate_and_read_chat(self, fields: dict[str, Any]) -> _Tokens:
         return await self._read_chat(ChatCompletionRequest.model_validate(fields))
 
-    async def _read_chat(self, request: ChatCompletionRequest) -> Sequence[int]:
+    async def _read_ids(self, fields: dict[str, Any]) -> Sequence[int]:
+        return (await self._validate_and_read_chat(fields)).token_ids
+
+    async def _read_chat(self, request: ChatCompletionRequest) -> _Tokens:
         rendered = await self._renderer.render_chat(request, skip_mm_cache=True)
         return self._only_prompt(rendered if isinstance(rendered, ErrorResponse) else rendered[1])
 
-    async def _read_completion(self, fields: dict[str, Any]) -> Sequence[int]:
+    async def _read_completion(self, fields: dict[str, Any]) -> _Tokens:
         request = CompletionRequest.model_validate(fields)
         return self._only_prompt(await self._renderer.render_completion(request, skip_mm_cache=True))
 
-    async def _read_responses(self, fields: dict[str, Any]) -> Sequence[int]:
+    async def _read_responses(self, fields: dict[str, Any]) -> _Tokens:
         """As `OpenAIServingResponses._make_request`, without its store of earlier responses."""
         if fields.get("previous_response_id"):
             raise UnreadableError(Unreadable.STORED_STATE)
@@ -141,12 +168,21 @@ class PromptReader:
         )
         return self._only_prompt(engine_inputs)
 
-    def _only_prompt(self, engine_inputs: Any) -> Sequence[int]:  # noqa: ANN401  vLLM's union of input types
+    def _only_prompt(self, engine_inputs: Any) -> _Tokens:  # noqa: ANN401  vLLM's union of input types
         if isinstance(engine_inputs, ErrorResponse):
             raise UnreadableError(Unreadable.REJECTED)
         if len(engine_inputs) != 1:
             raise UnreadableError(Unreadable.SEVERAL_PROMPTS)
-        token_ids: Sequence[int] | None = extract_prompt_components(self._model_config, engine_inputs[0]).token_ids
+        engine_input = engine_inputs[0]
+        token_ids: Sequence[int] | None = extract_prompt_components(self._model_config, engine_input).token_ids
         if token_ids is None:
             raise UnreadableError(Unreadable.NO_PROMPT)
-        return token_ids
+        if engine_input["type"] == "multimodal":
+            return _Tokens(token_ids, tuple(_placeholders(engine_input)))
+        return _Tokens(token_ids)
+
+
+def _placeholders(engine_input: Any) -> Iterator[Placeholder]:  # noqa: ANN401  vLLM's MultiModalInput
+    for modality, ranges in engine_input["mm_placeholders"].items():
+        for content_hash, place in zip(engine_input["mm_hashes"][modality], ranges, strict=True):
+            yield Placeholder(content_hash, place.offset, place.length)

@@ -28,6 +28,7 @@ from serve_app.ledger import Ledger
 from serve_app.prompt_memo import make_token_memo
 from serve_app.receipts import ProbeResult, Receipt
 from serve_app.replica_facts import ReplicaFacts
+from serve_app.response_ids import new_response_id
 from serve_app.settings import ReplicaSettings, RouterSettings
 
 logger = logging.getLogger("ray.serve")
@@ -70,6 +71,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
         app: Starlette = await super().__serve_build_asgi_app__()
+        _name_responses(getattr(app.state, "openai_serving_responses", None))
         renderer = app.state.online_renderer
         make_token_memo(renderer, renderer.chat_template, max_bytes=round(self._replicas.token_memo_mib * 2**20))
         async with self._own_client(app) as client:
@@ -200,6 +202,20 @@ def _as_built(app: Starlette) -> ASGIApp:
         await stack(scope, receive, send)
 
     return built
+
+
+def _name_responses(serving: Any) -> None:  # noqa: ANN401  vLLM's; None where the model generates no text
+    """Let the ids of responses say which replica made them, except for those that clients choose themselves."""
+    if serving is None:
+        return
+    create, replica_id = serving.create_responses, _replica_id()
+
+    async def create_named(request: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  ResponsesRequest
+        if "request_id" not in request.model_fields_set:
+            request.request_id = new_response_id(replica_id)
+        return await create(request, *args, **kwargs)
+
+    serving.create_responses = create_named
 
 
 def _replica_id() -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 
+from serve_app.media import Placeholder, with_contents
+
 
 class Unreadable(StrEnum):
     """Why a body has no prompt that a router can key. The request is served all the same."""
@@ -20,6 +22,8 @@ class Unreadable(StrEnum):
     SEVERAL_PROMPTS = "several_prompts"
     STORED_STATE = "stored_state"
     """The prompt continues a response that only one replica has stored."""
+    UNSUPPORTED_INPUT = "unsupported_input"
+    """Media that a router does not read: behind a URL, or sound and film."""
     REJECTED = "rejected"
     """vLLM will refuse it too: a wrong type, an over-long prompt, an untrusted template."""
     RENDER_ERROR = "render_error"
@@ -30,11 +34,18 @@ class Unreadable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the routing key is made of."""
+    """What the routing key is made of, beside the model."""
 
     token_ids: Sequence[int]
-    model: str
+    """As the engine has them."""
     cache_salt: str
+    images: Sequence[Placeholder] = ()
+    """Where images stand among them."""
+
+    @property
+    def key_ids(self) -> Sequence[int]:
+        """The ids to be hashed."""
+        return with_contents(self.token_ids, self.images) if self.images else self.token_ids
 
 
 class UnreadableError(Exception):
@@ -70,6 +81,12 @@ def session_id_of(fields: dict[str, Any]) -> str:
     """
     names = (fields.get(field) for field in _SESSION_FIELDS)
     return next((name for name in names if isinstance(name, str) and name), "")
+
+
+def previous_response_id_of(fields: dict[str, Any]) -> str | None:
+    """Of the stored response that this request continues."""
+    response_id = fields.get("previous_response_id")
+    return response_id if isinstance(response_id, str) and response_id else None
 
 
 _SESSION_FIELDS = ("session_id", "prompt_cache_key")

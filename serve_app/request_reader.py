@@ -1,11 +1,20 @@
 """What HAProxy hands over of a client's request, read as far as it can be and described to the core."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from router import BlockHasher, RequestId, RouteRequest, SessionKey, root_hash, session_key
-from serve_app.request_body import Prompt, Unreadable, UnreadableError, parse_body, session_id_of
+from router import BlockHasher, ReplicaId, RequestId, RouteRequest, SessionKey, root_hash, session_key
+from serve_app.request_body import (
+    Prompt,
+    Unreadable,
+    UnreadableError,
+    parse_body,
+    previous_response_id_of,
+    session_id_of,
+)
+from serve_app.response_ids import stored_at
+from serve_app.served_model import ServedModel
 
 TRUNCATED_HEADER = "x-body-truncated"
 BYTES_PER_TOKEN = 4
@@ -40,22 +49,40 @@ class Incoming:
     """A client's request."""
 
     prompt: Prompt | Unreadable
+    model: ServedModel
+    adapter: str
+    """Of that model; empty for none."""
     session_key: SessionKey | None
+    previous_response_id: str | None
+    """Of the stored response that it continues."""
     num_unread_tokens: int
     """Guess at the length of a prompt that could not be read."""
 
-    def describe(self, request_id: RequestId, hasher: BlockHasher) -> RouteRequest:
-        """As the core takes it."""
-        prompt = self.prompt
+    @property
+    def adapter_to_load(self) -> str | None:
+        """Which the replica may not have yet."""
+        return self.model.adapter_to_load(self.adapter)
+
+    def describe(self, request_id: RequestId, hasher: BlockHasher, replica_ids: Iterable[ReplicaId]) -> RouteRequest:
+        """As the core takes it, which has these replicas."""
+        prompt, response_id = self.prompt, self.previous_response_id
         if isinstance(prompt, Unreadable):
-            return RouteRequest(request_id, "", "", self.num_unread_tokens, (), self.session_key)
-        root = root_hash(model=prompt.model, adapter="", tenant="", cache_salt=prompt.cache_salt)
+            return RouteRequest(
+                request_id,
+                model=self.model.name,
+                tenant="",
+                num_prompt_tokens=self.num_unread_tokens,
+                block_hashes=(),
+                session_key=self.session_key,
+                stored_at=None if response_id is None else stored_at(response_id, replica_ids),
+            )
+        root = root_hash(model=self.model.name, adapter=self.adapter, tenant="", cache_salt=prompt.cache_salt)
         return RouteRequest(
             request_id,
-            model=prompt.model,
+            model=self.model.name,
             tenant="",
             num_prompt_tokens=len(prompt.token_ids),
-            block_hashes=hasher.hash(prompt.token_ids, root=root),
+            block_hashes=hasher.hash(prompt.key_ids, root=root),
             session_key=self.session_key,
         )
 
@@ -65,25 +92,33 @@ class RequestReader:
 
     Args:
         session_header: in which a client may name its conversation; before the body's fields, which may do so too.
+        model: which they ask for, or an adapter of it.
 
     """
 
-    def __init__(self, *, session_header: str) -> None:
+    def __init__(self, *, session_header: str, model: ServedModel) -> None:
+        self._model = model
         self._session_header = session_header
         self.prompts: Prompts | None = None
 
     async def read(self, body: bytes, headers: Mapping[str, str]) -> Incoming:
         """Never fails: what cannot be read says why."""
-        session_id = headers.get(self._session_header, "")
+        fields: dict[str, Any] = {}
         prompt: Prompt | Unreadable = Unreadable.TRUNCATED_BODY
         if TRUNCATED_HEADER not in headers:
             try:
                 fields = parse_body(body)
-                session_id = session_id or session_id_of(fields)
                 prompt = await self._read_prompt(fields)
             except UnreadableError as error:
                 prompt = error.reason
-        return Incoming(prompt, session_key(session_id), self._guess_tokens(body))
+        return Incoming(
+            prompt,
+            self._model,
+            adapter=self._model.adapter(fields.get("model")),
+            session_key=session_key(headers.get(self._session_header, "") or session_id_of(fields)),
+            previous_response_id=previous_response_id_of(fields),
+            num_unread_tokens=self._guess_tokens(body),
+        )
 
     async def _read_prompt(self, fields: dict[str, Any]) -> Prompt:
         if self.prompts is None:

@@ -67,11 +67,12 @@ COMMAND = [sys.executable, "-m", "serve_app.cli"]
 
 
 def demo_settings() -> dict[str, Any]:
-    """The shipped demo, with the demo model wherever the tests run."""
+    """The shipped demo, with the demo model wherever the tests run, and with stored responses."""
     settings: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "cpu-demo.yaml").read_text())
     settings["llm"]["model_loading_config"]["model_source"] = str(DEMO_MODEL)
     # Once, at the start: later it would evict something while the cache is compared with a simulated one.
     settings["replicas"] = {"canary_period_s": 86_400}
+    settings["llm"]["runtime_env"]["env_vars"]["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
     return settings
 
 

@@ -11,6 +11,8 @@ from router import BlockHasher, cacheable_tokens, hash_blocks, hash_tokens, root
 from serve_app.canary import Probe, run_canary
 from serve_app.receipts import CanaryReport, ProbeResult
 from serve_app.request_body import Prompt, Unreadable, UnreadableError
+from serve_app.request_reader import RequestReader
+from serve_app.served_model import ServedModel
 
 MODEL, ADAPTER, BLOCK_SIZE = "m", "m-adapter", 16
 
@@ -24,16 +26,30 @@ def tokens_of(fields: dict[str, Any], template: str = "") -> Sequence[int]:
     return [xxhash.xxh32_intdigest(word.encode()) for word in text.split()]
 
 
-async def read(fields: dict[str, Any]) -> Prompt:
+class Prompts:
     """As the router's prompt reader."""
-    return Prompt(tokens_of(fields), model=fields["model"], cache_salt=fields.get("cache_salt", ""))
+
+    max_model_len = 100_000
+    memo = None
+
+    def __init__(self, *, has_chat: bool) -> None:
+        self._has_chat = has_chat
+
+    async def read(self, fields: dict[str, Any]) -> Prompt:
+        """None of a chat for a model without a chat template."""
+        if "messages" in fields and not self._has_chat:
+            raise UnreadableError(Unreadable.REJECTED)
+        return Prompt(tokens_of(fields), cache_salt=fields.get("cache_salt", ""))
 
 
-async def read_without_chat(fields: dict[str, Any]) -> Prompt:
-    """As for a model without a chat template."""
-    if "messages" in fields:
-        raise UnreadableError(Unreadable.REJECTED)
-    return await read(fields)
+def _reader(*, has_chat: bool) -> RequestReader:
+    reader = RequestReader(session_header="x-session-id", model=ServedModel(MODEL, loads_adapters=False))
+    reader.prompts = Prompts(has_chat=has_chat)
+    return reader
+
+
+read = _reader(has_chat=True).read
+read_without_chat = _reader(has_chat=False).read
 
 
 def hasher() -> BlockHasher:

@@ -16,10 +16,15 @@ from serve_app.delivery import DeliveryError
 from serve_app.receipts import Prefilled, Receipt, Status
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_body import Prompt, Unreadable, UnreadableError
+from serve_app.response_ids import new_response_id
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from tests.serve_app.canary_engine import Engine, tokens_of
 
 ID = SimpleNamespace(unique_id="router-1")
+LLM = {
+    "model_loading_config": {"model_id": "m"},
+    "lora_config": {"dynamic_lora_loading_path": "s3://bucket/adapters"},
+}
 CONTEXT = SimpleNamespace(replica_id=ID, deployment="IngressRouter", app_name="app")
 
 
@@ -61,7 +66,7 @@ class Words:
         """The prompt's words."""
         if not isinstance(fields.get("prompt", ""), str):
             raise UnreadableError(Unreadable.REJECTED)
-        return Prompt(tokens_of(fields), model="m", cache_salt=fields.get("cache_salt", ""))
+        return Prompt(tokens_of(fields), cache_salt=fields.get("cache_salt", ""))
 
 
 class Started:
@@ -76,14 +81,18 @@ class Started:
         from serve_app.ingress_router import IngressRouter
 
         self.router = IngressRouter.__new__(IngressRouter)
-        await self.router.__init__(SimpleNamespace(deployment_id="LLM"), llm={}, routers={})
+        await self.router.__init__(SimpleNamespace(deployment_id="LLM"), llm=LLM, routers={})
         await self.router._loading
 
-    async def ask(self, body: object, **headers: str) -> RoutingNote:
-        """HAProxy's question; what the replica will be told."""
+    async def answer(self, body: object, **headers: str) -> Any:
+        """To HAProxy's question."""
         transport = httpx.ASGITransport(app=self.router.__serve_build_asgi_app__())
         async with httpx.AsyncClient(transport=transport, base_url="http://router") as client:
-            answer = (await client.post("/internal/route", json=body, headers=headers)).json()
+            return (await client.post("/internal/route", json=body, headers=headers)).json()
+
+    async def ask(self, body: object, **headers: str) -> RoutingNote:
+        """The same; what the replica will be told."""
+        answer = await self.answer(body, **headers)
         note = RoutingNote.decode(answer["request_headers"][NOTE_HEADER])
         assert note.replica_id == answer["replica_id"]
         await self.router._reservations.flush()
@@ -244,3 +253,25 @@ async def test_replicas_that_are_gone_leave_nothing(started: Started) -> None:
     started.find()
     assert (started.router._parity.by_rank(), doubted(started)) == ([], set())
     assert (await started.ask({"prompt": "a"})).reason == "no_replicas"
+
+
+async def test_a_stored_response_is_continued_where_it_is(started: Started) -> None:
+    """By every router, for the id says where; one that says nothing is continued where there is least to do."""
+    for _ in range(3):
+        for name in ("replica-0", "replica-1", "replica-2"):
+            note = await started.ask({"prompt": 7, "previous_response_id": new_response_id(name)})
+            assert (note.replica_id, note.reason) == (name, "stored")
+    note = await started.ask({"prompt": 7, "previous_response_id": new_response_id("gone")})
+    assert note.reason == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"), [("m", None), (None, None), ("other", None), ("m:a", "m:a"), ('m:"}', None), ("m:..", None)]
+)
+async def test_a_replica_is_told_which_adapter_to_load(
+    started: Started, model: str | None, expected: str | None
+) -> None:
+    """By Ray's header, in which no client may write what HAProxy or a file system would mistake."""
+    headers = (await started.answer({"prompt": "a b c d e", "model": model}))["request_headers"]
+    assert headers.pop("serve_multiplexed_model_id", None) == expected
+    assert list(headers) == [NOTE_HEADER]

@@ -27,6 +27,7 @@ def test_shipped_options_suit_ray_and_vllm(path: Path) -> None:
             "llm.engine_kwargs.zzz = 1: vLLM has no such argument; `vllm serve",
         ),
         ({"engine_kwargs": {"max_model_len": "many"}}, "llm.engine_kwargs.max_model_len = 'many': Input should be"),
+        ({"engine_kwargs": {"lora_modules": [{"name": "a"}]}}, "llm.engine_kwargs.lora_modules = [{'name': 'a'}]: "),
         ({"enjine_kwargs": {}}, "llm.enjine_kwargs = {}: Extra inputs are not permitted"),
         ({"engine_kwargs": 5}, "llm.engine_kwargs = 5: Input should be a valid dictionary"),
         ({"accelerator_config": {"kind": "abacus"}}, "abacus"),
@@ -37,3 +38,11 @@ def test_a_wrong_option_is_named_with_its_value(wrong: dict[str, Any], expected:
     with pytest.raises(SettingsError) as caught:
         parse({**GOOD, **wrong})
     assert expected in str(caught.value)
+
+
+def test_adapters_are_what_vllms_command_line_would_make_of_them() -> None:
+    """Ray hands them on as they are, and vLLM reads attributes."""
+    arguments = {"enable_lora": True, "lora_modules": [{"name": "a", "path": "/adapters/a"}]}
+    (adapter,) = parse({**GOOD, "engine_kwargs": arguments}).engine_kwargs["lora_modules"]
+    assert (adapter.name, adapter.path) == ("a", "/adapters/a")
+    assert arguments["lora_modules"] == [{"name": "a", "path": "/adapters/a"}]

@@ -44,6 +44,7 @@ NAMES = [
     ("ray.serve._private.common", "RunningReplicaInfo.replica_metadata", "ingress_router.py"),
     ("ray.serve._private.common", "ReplicaID.to_full_id_str", "ingress_router.py, replica.py"),
     ("ray.serve._private.constants", "SERVE_CONTROLLER_NAME", "ingress_router.py"),
+    ("ray.serve._private.constants", "SERVE_MULTIPLEXED_MODEL_ID", "ingress_router.py"),
     ("ray.serve._private.constants", "SERVE_NAMESPACE", "ingress_router.py"),
     ("ray.serve._private.constants", "SERVE_SESSION_ID", "ingress_router.py"),
     ("ray.serve._private.long_poll", "LongPollClient", "ingress_router.py"),
@@ -51,6 +52,8 @@ NAMES = [
     ("ray.serve.context", "ReplicaContext.rank", "replica.py"),
     ("vllm.config", "CacheConfig.num_gpu_blocks", "replica.py"),
     ("vllm.config", "CacheConfig.block_size", "replica.py"),
+    ("vllm.config", "ModelConfig.allowed_local_media_path", "prompt.py"),
+    ("vllm.config", "ModelConfig.allowed_media_domains", "prompt.py"),
     ("vllm.engine.arg_utils", "AsyncEngineArgs.__dataclass_fields__", "llm_options.py"),
     ("vllm.entrypoints.launchers.cli_args", "FrontendArgs.__dataclass_fields__", "llm_options.py"),
     ("vllm.entrypoints.anthropic.protocol", "AnthropicMessagesRequest", "prompt.py"),
@@ -69,10 +72,16 @@ NAMES = [
     ("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest", "prompt.py"),
     ("vllm.entrypoints.openai.completion.protocol", "CompletionRequest", "prompt.py"),
     ("vllm.entrypoints.openai.responses.protocol", "ResponsesRequest.build_chat_params", "prompt.py"),
+    ("vllm.entrypoints.openai.responses.protocol", "ResponsesRequest.request_id", "replica.py"),
+    ("vllm.entrypoints.openai.responses.serving", "OpenAIServingResponses.create_responses", "replica.py"),
     ("vllm.entrypoints.openai.responses.utils", "construct_input_messages", "prompt.py"),
     ("vllm.entrypoints.openai.responses.utils", "construct_tool_dicts", "prompt.py"),
     ("vllm.entrypoints.serve.engine.protocol", "ErrorResponse", "prompt.py"),
     ("vllm.exceptions", "VLLMClientError", "prompt.py"),
+    ("vllm.inputs.engine", "MultiModalInput.mm_hashes", "prompt.py"),
+    ("vllm.inputs.engine", "MultiModalInput.mm_placeholders", "prompt.py"),
+    ("vllm.multimodal.inputs", "PlaceholderRange.length", "prompt.py"),
+    ("vllm.multimodal.inputs", "PlaceholderRange.offset", "prompt.py"),
     ("vllm.renderers", "renderer_from_config", "prompt.py"),
     ("vllm.renderers.inputs.preprocess", "extract_prompt_components", "prompt.py"),
     ("vllm.renderers.online_renderer", "OnlineRenderer.render_chat", "prompt.py"),
@@ -181,7 +190,12 @@ SOURCES = [
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor.abort_requests(", "engine_watch.py"),
     ("ray.serve._private.replica", "Replica", "options = configure_http_middlewares(", "route_endpoint.py"),
     ("vllm.renderers.base", "BaseRenderer", "self._executor = ", "prompt_memo.py"),
-    ("vllm.renderers.base", "BaseRenderer", "self.mm_processor: BaseMultiModalProcessor | None = ", "prompt_memo.py"),
+    (
+        "vllm.renderers.base",
+        "BaseRenderer",
+        "self.mm_processor: BaseMultiModalProcessor | None = ",
+        "prompt.py, prompt_memo.py",
+    ),
     (
         "vllm.renderers.base",
         "BaseRenderer",
@@ -199,6 +213,7 @@ SOURCES = [
     ),
     ("vllm.entrypoints.launchers.api_server.app_state", "init_app_state", "state.online_renderer = ", "replica.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self._llm_config = ", "replica.py"),
+    ("vllm.entrypoints.generate.api_router", "init_generate_state", "state.openai_serving_responses = ", "replica.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self.engine", "replica.py"),
 ]
 
@@ -218,8 +233,8 @@ def find(module: str, name: str, used_in: str) -> Any:
 
 
 def _attribute(owner: Any, name: str) -> Any:
-    """Dataclass and pydantic fields without a default are no class attributes."""
-    for fields in ("__dataclass_fields__", "model_fields"):
+    """Fields of dataclasses, pydantic's and typed dictionaries without a default are no class attributes."""
+    for fields in ("__dataclass_fields__", "model_fields", "__annotations__"):
         if name in getattr(owner, fields, {}):
             return getattr(owner, fields)[name]
     return getattr(owner, name)

@@ -6,12 +6,15 @@ import orjson
 import pytest
 from starlette.datastructures import Headers
 
-from router import BlockHasher, RequestId, RouteRequest, hash_blocks, root_hash, session_key
+from router import BlockHasher, ReplicaId, RequestId, RouteRequest, hash_blocks, root_hash, session_key
 from serve_app.request_body import Prompt, Unreadable, UnreadableError
 from serve_app.request_reader import TRUNCATED_HEADER, RequestReader
+from serve_app.response_ids import new_response_id
+from serve_app.served_model import ServedModel
 
 BLOCK_SIZE = 4
 TOKEN_IDS = list(range(10))
+REPLICA_IDS = (ReplicaId("app#LLM#first"), ReplicaId("app#LLM#second"))
 
 
 class FakePrompts:
@@ -27,7 +30,7 @@ class FakePrompts:
         """Ten tokens."""
         if self._refusal is not None:
             raise UnreadableError(self._refusal)
-        return Prompt(TOKEN_IDS, model=fields["model"], cache_salt="")
+        return Prompt(TOKEN_IDS, cache_salt=fields.get("cache_salt", ""))
 
 
 async def described(
@@ -39,7 +42,7 @@ async def described(
     header: str = "X-Session-Id",
 ) -> tuple[Unreadable | None, RouteRequest]:
     """Why the prompt is unreadable, and what the core gets."""
-    reader = RequestReader(session_header=header)
+    reader = RequestReader(session_header=header, model=ServedModel("m", loads_adapters=False))
     reader.prompts = prompts
     headers = {} if session is None else {"x-session-id": session}
     if is_truncated:
@@ -47,7 +50,7 @@ async def described(
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     incoming = await reader.read(content, Headers(headers))
     reason = incoming.prompt if isinstance(incoming.prompt, Unreadable) else None
-    return reason, incoming.describe(RequestId("id"), BlockHasher(block_size=BLOCK_SIZE))
+    return reason, incoming.describe(RequestId("id"), BlockHasher(block_size=BLOCK_SIZE), REPLICA_IDS)
 
 
 async def test_a_prompt_becomes_block_hashes() -> None:
@@ -58,6 +61,38 @@ async def test_a_prompt_becomes_block_hashes() -> None:
     assert request == RouteRequest(
         RequestId("id"), "m", "", 10, hash_blocks(TOKEN_IDS, block_size=BLOCK_SIZE, root=root), None
     )
+
+
+async def test_every_name_of_the_base_model_has_one_key() -> None:
+    """Its own, and none at all: vLLM serves the same, from the same cache."""
+    requests = [
+        (await described(body, prompts=FakePrompts()))[1]
+        for body in ({"model": "m"}, {}, {"model": ""}, {"model": None})
+    ]
+    assert len({(request.model, request.block_hashes) for request in requests}) == 1
+
+
+async def test_an_adapter_has_keys_of_its_own() -> None:
+    """So has each of two, and each cache salt under each; a model's name is not mistaken for an adapter's."""
+    bodies = ({}, {"model": "a"}, {"model": "b"}, {"cache_salt": "a"}, {"model": "a", "cache_salt": "a"})
+    requests = [(await described(body, prompts=FakePrompts()))[1] for body in bodies]
+    assert len({request.block_hashes[0] for request in requests}) == len(bodies)
+    assert {request.model for request in requests} == {"m"}
+
+
+async def test_what_continues_a_stored_response_belongs_where_that_is() -> None:
+    """If the replica is still there, and made the response's id itself."""
+    for response_id, expected in (
+        (new_response_id(REPLICA_IDS[1]), REPLICA_IDS[1]),
+        (new_response_id("app#LLM#gone"), None),
+        ("resp_of_the_clients_own", None),
+        (7, None),
+    ):
+        body = {"previous_response_id": response_id}
+        found, request = await described(body, prompts=FakePrompts(Unreadable.STORED_STATE))
+        assert (found, request.stored_at) == (Unreadable.STORED_STATE, expected)
+    _, before = await described({"previous_response_id": new_response_id(REPLICA_IDS[0])})
+    assert before.stored_at == REPLICA_IDS[0]
 
 
 @pytest.mark.parametrize(("num_bytes", "expected"), [(3, 0), (100, 25), (1000, 50)])

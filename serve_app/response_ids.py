@@ -1,0 +1,27 @@
+"""Ids of stored responses that say which replica has them.
+
+A client continues a response by its id (`previous_response_id`), and only the replica that stored the response knows
+what that continues. Where the id itself says which one that is, any router finds it, also one that has only just been
+started; there is nothing to remember and nothing to tell.
+"""
+
+import uuid
+from collections.abc import Iterable
+
+import xxhash
+
+from router import ReplicaId
+
+
+def new_response_id(replica_id: str) -> str:
+    """An id for a response that this replica may store."""
+    return _beginning(replica_id) + uuid.uuid4().hex
+
+
+def stored_at(response_id: str, replica_ids: Iterable[ReplicaId]) -> ReplicaId | None:
+    """Which of these replicas made the id; None if none did: it is gone, or the client made it."""
+    return next((each for each in replica_ids if response_id.startswith(_beginning(each))), None)
+
+
+def _beginning(replica_id: str) -> str:
+    return f"resp_{xxhash.xxh3_64_hexdigest(replica_id.encode())}"
