@@ -5,6 +5,7 @@ Adapter: private names of Ray are listed in tests/serve_app/test_private_names.p
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import time
@@ -147,7 +148,10 @@ class IngressRouter:
         def load() -> "PromptReader":
             from serve_app.prompt import PromptReader  # imports vLLM, which takes seconds
 
-            return PromptReader(llm, max_memo_bytes=round(self._settings.token_memo_mib * 2**20))
+            prompts = PromptReader(llm, max_memo_bytes=round(self._settings.token_memo_mib * 2**20))
+            gc.collect()
+            gc.freeze()  # to go through all that was imported again would stop every decision for a third of a second
+            return prompts
 
         self._reader.prompts = await asyncio.to_thread(load)
 

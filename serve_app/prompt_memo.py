@@ -3,7 +3,6 @@
 Adapter: private names of vLLM and transformers are listed in tests/serve_app/test_private_names.py.
 """
 
-import asyncio
 import copy
 import logging
 from array import array
@@ -24,7 +23,6 @@ from vllm.renderers.hf import (
 )
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.renderers.params import TokenizeParams
-from vllm.utils.async_utils import make_async
 
 from serve_app import token_boundaries
 from serve_app.chat_memo import ChatMemo, Form, Message, Render
@@ -32,8 +30,6 @@ from serve_app.token_memo import Encode, TokenMemo
 
 logger = logging.getLogger("ray.serve")
 
-INLINE_BYTES = 1024
-"""So much new text is tokenised on the event loop: that takes no longer than handing it to a thread."""
 CHECK_EVERY = 500
 """So many chats that vLLM need not render, one is rendered by it all the same, and compared."""
 
@@ -86,6 +82,8 @@ def make_token_memo(
     if max_bytes == 0 or type(renderer) is not HfRenderer or renderer.mm_processor is not None:
         return None  # images change token ids after all of this
     tokenizer = renderer.get_tokenizer()
+    if not tokenizer.is_fast:
+        return None  # which several threads can use at a time
     template = f"{chat_template or ''}{tokenizer.chat_template or ''}"
     boundary_to_id = token_boundaries.find_boundaries(tokenizer.added_tokens_decoder, template)
     if not boundary_to_id:
@@ -93,7 +91,7 @@ def make_token_memo(
         return None
 
     tokens = TokenMemo(
-        _fast(tokenizer), reference=_plain(tokenizer), boundary_to_id=boundary_to_id, max_bytes=max_bytes
+        _fast(tokenizer), reference=_plain(copy.deepcopy(tokenizer)), boundary_to_id=boundary_to_id, max_bytes=max_bytes
     )
     if not all(tokens.is_right(text) for text in 2 * token_boundaries.samples(boundary_to_id)):
         logger.info("This tokenizer's ids cannot be composed: prompts are tokenised as a whole")
@@ -119,8 +117,6 @@ def _plain(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
 
 def _fast(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
     """The same without what transformers does around it, and without offsets: a third faster, and it frees the GIL."""
-    if not tokenizer.is_fast:
-        return _plain(tokenizer)
     backend = copy.deepcopy(tokenizer.backend_tokenizer)
     backend.no_truncation()
     backend.no_padding()
@@ -133,19 +129,19 @@ def _fast(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
 
 
 def _answer_for_tokenizer(renderer: HfRenderer, tokens: TokenMemo, as_ids: AsIds) -> None:
-    leading_ids = _leading_ids(renderer.get_tokenizer())
+    leading_ids, original = _leading_ids(renderer.get_tokenizer()), renderer._tokenize_prompt_async  # noqa: SLF001
 
-    def tokenize(prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
+    async def tokenize(prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
         options = params.get_encode_kwargs()
         leading = leading_ids if options["add_special_tokens"] else array("I")
         if leading is None or params.return_token_offsets or params.pad_prompt_tokens is not None:
-            return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
-        token_ids = leading + tokens.encode(prompt["prompt"])
+            return await original(prompt, params)
+        token_ids = leading + await tokens.read(prompt["prompt"])
         if options["truncation"] and len(token_ids) > options["max_length"]:
-            return renderer._tokenize_prompt(prompt, params)  # noqa: SLF001
+            return await original(prompt, params)
         return {**prompt, "prompt_token_ids": as_ids(token_ids)}
 
-    renderer._tokenize_prompt_async = make_async(tokenize, executor=renderer._executor)  # noqa: SLF001
+    renderer._tokenize_prompt_async = tokenize  # noqa: SLF001
 
 
 def _leading_ids(tokenizer: Any) -> "array[int] | None":  # noqa: ANN401  transformers'
@@ -192,7 +188,7 @@ class PromptMemo:
         """The token ids of a chat; `read` asks vLLM for them."""
         text = self.chats.text(fields)
         if text is not None and not self._is_check_due():
-            token_ids = await self._encode(text)
+            token_ids: Sequence[int] = await self.tokens.read(text)
             if len(token_ids) <= self._model_config.max_model_len - _answer_tokens(fields):
                 self.num_fast_chats += 1
                 return token_ids
@@ -227,13 +223,6 @@ class PromptMemo:
     def _is_check_due(self) -> bool:
         self._num_chats += 1
         return self._num_chats % CHECK_EVERY == 0
-
-    async def _encode(self, text: str) -> Sequence[int]:
-        begun = self.tokens.begin(text)
-        if begun.new_bytes <= INLINE_BYTES:
-            return self.tokens.complete(begun)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._renderer._executor, self.tokens.complete, begun)  # noqa: SLF001
 
     def _watch_templates(self) -> None:
         renderer = self._renderer

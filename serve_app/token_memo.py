@@ -5,11 +5,13 @@ from one such boundary to the next, one after the other. A conversation that ret
 here already, and a new one those of the system prompt and the tools that it shares with others.
 """
 
+import asyncio
 import logging
 import re
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import NamedTuple
 
@@ -19,6 +21,10 @@ logger = logging.getLogger("ray.serve")
 
 CHECK_EVERY = 1000
 """So many texts, one is tokenised as a whole too, and compared."""
+INLINE_BYTES = 1024
+"""So much new text is tokenised on the event loop: that takes no longer than handing it to a thread."""
+NUM_THREADS = 4
+"""So many long texts at a time before a short one has to wait for them. Tokenizers work without Python's lock."""
 MIN_PIECE_BYTES = 256
 """Shorter stretches between boundaries belong to one piece: each costs a look-up, and some bytes beside its ids."""
 PIECE_OVERHEAD_BYTES = 240
@@ -43,6 +49,8 @@ class Begun(NamedTuple):
     """For each cut."""
     known: Sequence["array[int]"]
     """The ids of the first pieces."""
+    is_to_check: bool
+    """Whether it is tokenised as a whole, too."""
 
     @property
     def known_bytes(self) -> int:
@@ -59,7 +67,7 @@ class TokenMemo:
     """An LRU of pieces, each known by the hash of all text up to its end. Several threads may use it.
 
     Args:
-        encode: tokenises a text without adding special tokens.
+        encode: tokenises a text without adding special tokens, in several threads at a time.
         reference: the same, to be compared with.
         boundary_to_id: special tokens, one at least, before which a text can be cut; see `serve_app.token_boundaries`.
         max_bytes: of all pieces together.
@@ -67,6 +75,7 @@ class TokenMemo:
     """
 
     def __init__(self, encode: Encode, *, reference: Encode, boundary_to_id: Mapping[str, int], max_bytes: int) -> None:
+        self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenize")
         self._encode = encode
         self._reference = reference
         self._num_texts = 0
@@ -88,17 +97,26 @@ class TokenMemo:
 
     def encode(self, text: str) -> "array[int]":
         """The ids of all of the text."""
-        return self.complete(self.begin(text))
+        return self._complete(self._begin(text))
 
-    def begin(self, text: str) -> Begun:
+    async def read(self, text: str) -> "array[int]":
+        """The same, and the event loop is kept free of all but little work."""
+        begun = self._begin(text)
+        if begun.new_bytes <= INLINE_BYTES and not begun.is_to_check:
+            return self._complete(begun)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._complete, begun)
+
+    def _begin(self, text: str) -> Begun:
         """Look up what is known; cheap."""
+        self._num_texts += 1
         content = text.encode()
         boundaries = [match.start() for match in self._boundary.finditer(content)] if self.is_exact else []
         cuts = list(_cuts(boundaries))
         keys = list(_keys(content, cuts))
-        return Begun(text, content, boundaries, cuts, keys, self._known(keys))
+        is_to_check = self._num_texts % CHECK_EVERY == 0
+        return Begun(text, content, boundaries, cuts, keys, self._known(keys), is_to_check)
 
-    def complete(self, begun: Begun) -> "array[int]":
+    def _complete(self, begun: Begun) -> "array[int]":
         """Tokenise what is new, and remember it."""
         start, num_known = begun.known_bytes, len(begun.known)
         rest = self._encode(begun.content[start:].decode())
@@ -113,8 +131,7 @@ class TokenMemo:
         self.num_known_tokens += len(ids)
         self.num_encoded_tokens += len(rest)
         ids.extend(rest)
-        self._num_texts += 1
-        return ids if self._num_texts % CHECK_EVERY else self._check(begun.text, ids)
+        return self._check(begun.text, ids) if begun.is_to_check else ids
 
     def _check(self, text: str, composed: "array[int]") -> "array[int]":
         """The ids as they are, whatever was composed."""

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import psutil
 import typer
@@ -19,6 +19,7 @@ from rich.progress import Progress
 
 from loadtests.live import JsonOption, SeedOption, fail, make_console, write_json
 from loadtests.route_cost.applications import NAMES, OURS, READY_TIMEOUT_S, running
+from loadtests.route_cost.canary import good_report
 from loadtests.route_cost.conversations import NUM_CONVERSATIONS, Conversations
 from loadtests.route_cost.receipts import Reporter
 from loadtests.route_cost.result import Cell, Costs, Sample, Stalls
@@ -55,7 +56,7 @@ def main(
         with running(settings) as ports:
             routers = {name: ports[name][0] for name in NAMES}
             measuring = _Measuring(routers, Conversations(settings.model_id, seed=seed), console)
-            costs, stalls = uvloop.run(measuring.run(rounds, seconds, pairs, pair_seconds))
+            costs, stalls = uvloop.run(measuring.run(rounds, seconds, pairs, pair_seconds, llm=settings.llm))
     except (SettingsError, StartError) as error:
         fail(str(error))
     console.print(*costs.tables(), sep="\n")
@@ -83,7 +84,10 @@ class _Measuring:
         self._console = console
         self._reporter = Reporter()
 
-    async def run(self, rounds: int, seconds: float, pairs: int, pair_seconds: float) -> tuple[Costs, Stalls]:
+    async def run(
+        self, rounds: int, seconds: float, pairs: int, pair_seconds: float, *, llm: dict[str, Any]
+    ) -> tuple[Costs, Stalls]:
+        await self._reporter.set_canary(await good_report(llm))
         async with self._reporter.reporting():
             await self._until_ready()
             costs = await self._costs(rounds=rounds, seconds=seconds)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import orjson
 
 from loadtests.route_cost.applications import OURS, STAND_IN
+from serve_app.receipts import CanaryReport
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 
 INTERVAL_S = 0.05
@@ -24,6 +25,10 @@ class Reporter:
         self._replicas = serve.get_deployment_handle(STAND_IN, app_name=OURS)
         self._served: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
         self._last: RoutingNote | None = None
+
+    async def set_canary(self, report: CanaryReport) -> None:
+        """Let all replicas report it."""
+        await self._replicas.broadcast("set_canary", report).results_async(timeout_s=REPORT_TIMEOUT_S)
 
     @property
     def prompt_tokens(self) -> int:

@@ -7,7 +7,7 @@ from starlette.applications import Starlette
 
 from router import RequestId
 from serve_app.delivery import Delivery, Send
-from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status
+from serve_app.receipts import Arrived, CanaryReport, Finished, Prefilled, Receipt, Status
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import ReplicaSettings, RouterSettings
@@ -28,6 +28,7 @@ class StandIn:
         context = serve.get_replica_context()
         self._replica_id = context.replica_id.to_full_id_str()
         self._delivery: Delivery[Receipt] | None = None
+        self._canary: CanaryReport | None = None
         if sends_receipts:
             settings = RouterSettings()
             send: Send[Receipt] = broadcast_to_routers(
@@ -54,6 +55,10 @@ class StandIn:
             rank=serve.get_replica_context().rank.rank, block_size=BLOCK_SIZE, kv_capacity_tokens=KV_CAPACITY_TOKENS
         ).as_metadata()
 
+    async def set_canary(self, report: CanaryReport) -> None:
+        """What every heartbeat reports from now on."""
+        self._canary = report
+
     async def on_served(self, replica_to_served: dict[str, list[tuple[str, int, int]]]) -> None:
         """Of this replica: request id, prompt tokens and cached tokens of the requests that are over."""
         for request_id, prompt_tokens, cached_tokens in replica_to_served.get(self._replica_id, ()):
@@ -74,6 +79,7 @@ class StandIn:
                     looked_up_tokens=0,
                     hit_tokens=0,
                     engine=None,
+                    canary=self._canary,
                 )
             )
             await asyncio.sleep(ReplicaSettings().heartbeat_s)

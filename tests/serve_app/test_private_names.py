@@ -98,7 +98,6 @@ NAMES = [
     ("vllm.renderers.hf", "resolve_chat_template", "prompt_memo.py"),
     ("vllm.renderers.hf", "resolve_chat_template_content_format", "prompt_memo.py"),
     ("vllm.renderers.hf", "resolve_chat_template_kwargs", "prompt_memo.py"),
-    ("vllm.renderers.hf", "HfRenderer._tokenize_prompt", "prompt_memo.py"),
     ("vllm.renderers.hf", "HfRenderer.get_tokenizer", "prompt_memo.py"),
     ("vllm.renderers.params", "TokenizeParams.get_encode_kwargs", "prompt_memo.py"),
     ("vllm.renderers.params", "TokenizeParams.return_token_offsets", "prompt_memo.py"),
@@ -189,7 +188,7 @@ SOURCES = [
     ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.propagate_error(e)", "engine_watch.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor.abort_requests(", "engine_watch.py"),
     ("ray.serve._private.replica", "Replica", "options = configure_http_middlewares(", "route_endpoint.py"),
-    ("vllm.renderers.base", "BaseRenderer", "self._executor = ", "prompt_memo.py"),
+    ("vllm.renderers.base", "BaseRenderer", "self._tokenize_prompt_async = ", "prompt_memo.py"),
     (
         "vllm.renderers.base",
         "BaseRenderer",
