@@ -26,7 +26,7 @@ from loadtests.statistics import percentile
 from loadtests.tables import make_table
 from router import ReplicaId, RequestId
 from serve_app.replica_headers import PROMPT_TOKENS_HEADER, REPLICA_HEADER
-from serve_app.replica_urls import replica_urls
+from serve_app.replica_urls import replica_urls, short_id
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 
 CHAT, MODELS = "/v1/chat/completions", "/v1/models"
@@ -130,9 +130,7 @@ class _Rounds:
     async def run(self, rounds: int) -> Timings:
         first = await self._chat(self._run.url)
         replica, prompt_tokens = first.headers[REPLICA_HEADER], int(first.headers[PROMPT_TOKENS_HEADER])
-        bare_url = next(
-            (url for short, url in replica_urls(self._run.run_dir).items() if replica.endswith(short)), None
-        )
+        bare_url = replica_urls(self._run.run_dir).get(short_id(replica))
         if bare_url is None:
             msg = f"HAProxy's configuration does not name replica {replica}"
             raise LiveError(msg)

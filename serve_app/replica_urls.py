@@ -7,6 +7,11 @@ HAPROXY_REPLICA = re.compile(r"^\s*server\s+SERVE_REPLICA_\S*-(\w+)\s+(\S+:\d+)"
 """As Ray names servers in HAProxy's configuration. Beside them is Serve's own proxy, behind which are all replicas."""
 
 
+def short_id(replica_id: str) -> str:
+    """Of a full one, `SERVE_REPLICA::<application>#<deployment>#<short id>`."""
+    return replica_id.rpartition("#")[2]
+
+
 def replica_urls(run_dir: str) -> dict[str, str]:
     """By the short id of each replica behind the HAProxy of a run."""
     configs = sorted(Path(run_dir).rglob("haproxy.cfg"))

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loadtests.live import JsonOption, SeedOption, fail, make_console, write_json
-from loadtests.route_cost.applications import NAMES, OURS, READY_TIMEOUT_S, running
+from loadtests.route_cost.applications import NAMES, OURS, READY_TIMEOUT_S, Addresses, running
 from loadtests.route_cost.canary import good_report
 from loadtests.route_cost.conversations import NUM_CONVERSATIONS, Conversations
 from loadtests.route_cost.receipts import Reporter
@@ -53,9 +53,8 @@ def main(
     console = make_console()
     try:
         settings = _with_long_prompts(llm_options.with_absolute_model_path(load_settings(config)))
-        with running(settings) as ports:
-            routers = {name: ports[name][0] for name in NAMES}
-            measuring = _Measuring(routers, Conversations(settings.model_id, seed=seed), console)
+        with running(settings) as addresses:
+            measuring = _Measuring(addresses, Conversations(settings.model_id, seed=seed), console)
             costs, stalls = uvloop.run(measuring.run(rounds, seconds, pairs, pair_seconds, llm=settings.llm))
     except (SettingsError, StartError) as error:
         fail(str(error))
@@ -77,12 +76,12 @@ def _with_long_prompts(settings: Settings) -> Settings:
 class _Measuring:
     """Asks each router in turn."""
 
-    def __init__(self, name_to_port: dict[str, int], conversations: Conversations, console: Console) -> None:
-        self._name_to_port = name_to_port
-        self._name_to_process = {name: _listener(port) for name, port in name_to_port.items()}
+    def __init__(self, addresses: Addresses, conversations: Conversations, console: Console) -> None:
+        self._name_to_port = addresses.name_to_port
+        self._name_to_process = {name: _listener(port) for name, port in addresses.name_to_port.items()}
         self._conversations = conversations
         self._console = console
-        self._reporter = Reporter()
+        self._reporter = Reporter(addresses.replica_to_url)
 
     async def run(
         self, rounds: int, seconds: float, pairs: int, pair_seconds: float, *, llm: dict[str, Any]
@@ -153,7 +152,10 @@ class _Measuring:
 
     async def _short_p99_s(self, name: str, long_cold: Iterable[Body], seconds: float) -> float:
         sender = self._sender(name, keep_alive=True)
-        short = self._conversations.returning(SHORT_TOKENS)
+        returning = self._conversations.returning(SHORT_TOKENS)
+        await sender.send(islice(returning, NUM_CONVERSATIONS), connections=1, seconds=float("inf"))
+        cold = self._conversations.cold(SHORT_TOKENS, round(STALL_RATE * seconds / 2))
+        short = chain.from_iterable(zip(returning, cold, strict=False))
         async with asyncio.TaskGroup() as tasks:
             latencies = tasks.create_task(
                 sender.send_at(STALL_RATE, short, connections=STALL_CONNECTIONS, seconds=seconds)

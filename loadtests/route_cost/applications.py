@@ -3,12 +3,14 @@
 import contextlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from serve_app import llm_options
 from serve_app.local_cluster import StartError, start_ray, stop
+from serve_app.replica_urls import replica_urls
 from serve_app.settings import Settings
 
 OURS = "warmroute"
@@ -24,9 +26,19 @@ ROUTER_PORT = re.compile(r"port = (\d+)")
 """Both as Ray writes the routers' addresses for HAProxy."""
 
 
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """On this machine."""
+
+    name_to_port: Mapping[str, int]
+    """Of one router of each application."""
+    replica_to_url: Mapping[str, str]
+    """Of all replicas, by short id."""
+
+
 @contextlib.contextmanager
-def running(settings: Settings) -> Iterator[dict[str, list[int]]]:
-    """The three, ready: the ports of each one's routers by its name."""
+def running(settings: Settings) -> Iterator[Addresses]:
+    """The three, ready."""
     run = start_ray(settings)
     try:
         from ray import serve
@@ -34,7 +46,8 @@ def running(settings: Settings) -> Iterator[dict[str, list[int]]]:
         serve.start(http_options={"host": "0.0.0.0", "port": settings.http.port})  # noqa: S104  as HAProxy wants it
         for name, application in _applications(settings).items():
             serve.run(application, name=name, route_prefix=f"/{name}")
-        yield _wait_for_ports(run.run_dir, settings.routers.replicas_per_node)
+        ports = _wait_for_ports(run.run_dir, settings.routers.replicas_per_node)
+        yield Addresses({name: ports[name][0] for name in NAMES}, replica_urls(run.run_dir))
     finally:
         import ray
 

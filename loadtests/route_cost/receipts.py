@@ -3,26 +3,30 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
+import httpx
 import orjson
 
 from loadtests.route_cost.applications import OURS, STAND_IN
+from loadtests.route_cost.stand_in import SERVED_PATH
 from serve_app.receipts import CanaryReport
+from serve_app.replica_urls import short_id
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 
-INTERVAL_S = 0.05
-"""From the decision to the end of the request, at most."""
+INTERVAL_S = 0.0125
+"""At which one replica after the other reports."""
 REPORT_TIMEOUT_S = 5.0
 
 
 class Reporter:
     """Tells the stand-in replicas of each decision, as if it had been served at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, replica_to_url: Mapping[str, str]) -> None:
         from ray import serve
 
         self._replicas = serve.get_deployment_handle(STAND_IN, app_name=OURS)
+        self._replica_to_url = replica_to_url
         self._served: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
         self._last: RoutingNote | None = None
 
@@ -46,19 +50,23 @@ class Reporter:
     @contextlib.asynccontextmanager
     async def reporting(self) -> AsyncIterator[None]:
         """While the block lasts, and what is left at its end."""
-        task = asyncio.create_task(self._report_for_ever())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await self._report()
+        async with httpx.AsyncClient(trust_env=False) as client:
+            task = asyncio.create_task(self._report_for_ever(client))
+            try:
+                yield
+            finally:
+                task.cancel()
+                while self._served:
+                    await self._report(client)
 
-    async def _report_for_ever(self) -> None:
+    async def _report_for_ever(self, client: httpx.AsyncClient) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
-            await self._report()
+            if self._served:
+                await self._report(client)
 
-    async def _report(self) -> None:
-        served, self._served = self._served, defaultdict(list)
-        if served:
-            await self._replicas.broadcast("on_served", dict(served)).results_async(timeout_s=REPORT_TIMEOUT_S)
+    async def _report(self, client: httpx.AsyncClient) -> None:
+        """To the replica that has waited longest."""
+        replica_id = next(iter(self._served))
+        served, url = self._served.pop(replica_id), self._replica_to_url[short_id(replica_id)]
+        (await client.post(f"{url}/{OURS}{SERVED_PATH}", content=orjson.dumps(served))).raise_for_status()

@@ -3,7 +3,11 @@
 import asyncio
 from typing import Any
 
+import orjson
 from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from router import RequestId
 from serve_app.delivery import Delivery, Send
@@ -15,6 +19,9 @@ from serve_app.settings import ReplicaSettings, RouterSettings
 BLOCK_SIZE = 16
 KV_CAPACITY_TOKENS = 2_000_000
 """Of each; nothing is evicted while a thousand conversations of 16k tokens are held by eight of them."""
+
+
+SERVED_PATH = "/served"
 
 
 class StandIn:
@@ -45,7 +52,7 @@ class StandIn:
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Serve's hook."""
-        return Starlette()
+        return Starlette(routes=[Route(SERVED_PATH, self._on_served, methods=["POST"])])
 
     def record_replica_metadata(self) -> dict[str, Any]:
         """Serve's hook; as `serve_app.replica`."""
@@ -59,13 +66,14 @@ class StandIn:
         """What every heartbeat reports from now on."""
         self._canary = report
 
-    async def on_served(self, replica_to_served: dict[str, list[tuple[str, int, int]]]) -> None:
-        """Of this replica: request id, prompt tokens and cached tokens of the requests that are over."""
-        for request_id, prompt_tokens, cached_tokens in replica_to_served.get(self._replica_id, ()):
-            assert self._delivery is not None
+    async def _on_served(self, request: Request) -> Response:
+        """Request id, prompt tokens and cached tokens of each request that is over."""
+        assert self._delivery is not None
+        for request_id, prompt_tokens, cached_tokens in orjson.loads(await request.body()):
             self._delivery.post(Arrived(RequestId(request_id)))
             self._delivery.post(Prefilled(RequestId(request_id), prompt_tokens, cached_tokens))
             self._delivery.post(Finished(RequestId(request_id)))
+        return Response()
 
     async def _beat(self, delivery: Delivery[Receipt]) -> None:
         while True:
