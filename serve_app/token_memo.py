@@ -23,8 +23,9 @@ CHECK_EVERY = 1000
 """So many texts, one is tokenised as a whole too, and compared."""
 INLINE_BYTES = 1024
 """So much new text is tokenised on the event loop: that takes no longer than handing it to a thread."""
-NUM_THREADS = 4
-"""So many long texts at a time before a short one has to wait for them. Tokenizers work without Python's lock."""
+LONG_BYTES = 32 * 1024
+"""From so much new text on, a text waits for other long ones only, so that short ones do not wait for it. One thread
+for each kind: more would tokenise more at a time, but each needs a tenth more time to fill caches of its own."""
 MIN_PIECE_BYTES = 256
 """Shorter stretches between boundaries belong to one piece: each costs a look-up, and some bytes beside its ids."""
 PIECE_OVERHEAD_BYTES = 240
@@ -75,7 +76,8 @@ class TokenMemo:
     """
 
     def __init__(self, encode: Encode, *, reference: Encode, boundary_to_id: Mapping[str, int], max_bytes: int) -> None:
-        self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenize")
+        self._short_texts = ThreadPoolExecutor(1, thread_name_prefix="tokenize-short")
+        self._long_texts = ThreadPoolExecutor(1, thread_name_prefix="tokenize-long")
         self._encode = encode
         self._reference = reference
         self._num_texts = 0
@@ -104,7 +106,8 @@ class TokenMemo:
         begun = self._begin(text)
         if begun.new_bytes <= INLINE_BYTES and not begun.is_to_check:
             return self._complete(begun)
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._complete, begun)
+        thread = self._short_texts if begun.new_bytes < LONG_BYTES else self._long_texts
+        return await asyncio.get_running_loop().run_in_executor(thread, self._complete, begun)
 
     def _begin(self, text: str) -> Begun:
         """Look up what is known; cheap."""

@@ -116,7 +116,7 @@ class Stalls:
     def table(self, *, rate: float, short_tokens: int, long_tokens: int) -> Table:
         """A line for each router."""
         table = make_table(
-            f"p99 of {short_tokens:,}-token prompts, {rate:.0f} a second and half of them cold, in ms: without, and with a "
+            f"p99 of {short_tokens:,}-token prompts, half of them cold, {rate:.0f} a second, in ms: without, and with a "
             f"cold one of {long_tokens:,} tokens every second",
             left=["router"],
             right=["without", "with", "added, median", "added, each pair"],
