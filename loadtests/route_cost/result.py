@@ -116,8 +116,8 @@ class Stalls:
     def table(self, *, rate: float, short_tokens: int, long_tokens: int) -> Table:
         """A line for each router."""
         table = make_table(
-            f"p99 of {short_tokens:,}-token prompts, half of them cold, {rate:.0f} a second, in ms: without, and with a "
-            f"cold one of {long_tokens:,} tokens every second",
+            f"p99 of {short_tokens:,}-token prompts, half of them cold, {rate:.0f} a second, in ms: without, and with"
+            f" a cold one of {long_tokens:,} tokens every second",
             left=["router"],
             right=["without", "with", "added, median", "added, each pair"],
         )
