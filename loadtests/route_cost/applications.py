@@ -21,7 +21,7 @@ NUM_REPLICAS = 4
 READY_TIMEOUT_S = 120.0
 POLL_S = 0.5
 STAND_IN = "StandIn"
-BACKEND = re.compile(r'\["http-(\w+)"\] = \{(.*)\}')
+BACKEND = re.compile(r'\["http-([\w-]+)"\] = \{(.*)\}')
 ROUTER_PORT = re.compile(r"port = (\d+)")
 """Both as Ray writes the routers' addresses for HAProxy."""
 
