@@ -14,7 +14,7 @@ from router.types import BlockHash, ReplicaId
 CACHES_REMEMBERED = 4
 """Times all caches together. What comes back later than after so much else passes for new."""
 MAX_BLOCKS = 4_000_000
-"""In clusters of any size: they take some 8 bytes each."""
+"""In clusters of any size: 8 bytes each, and half a kilobyte for each prompt, so that many short ones take the most."""
 
 _EVER, _GONE = ReplicaId("ever"), ReplicaId("gone")
 
