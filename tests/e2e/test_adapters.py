@@ -22,6 +22,7 @@ TEXTS = ("A question that fills a block. " * 8, "Another one of the same length.
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("application")  # Ray joins the cluster before vLLM imports it, which would decide how
 @pytest.mark.filterwarnings("ignore")  # vLLM's own
 async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """60 chats for the base model, by its name and by none, and for two adapters: as many tokens, as many cached.

@@ -28,6 +28,7 @@ def content(rng: Random) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.usefixtures("application")  # Ray joins the cluster before vLLM imports it, which would decide how
 @pytest.mark.filterwarnings("ignore")  # vLLM's own
 async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40 chats, one after the other: as many tokens, and as many of them cached."""
