@@ -10,7 +10,6 @@ from loadtests.locust_kit.totals import COLD_TTFT, WARM_TTFT
 from loadtests.workloads import Texts, Workload, default_texts, read_texts
 
 OWN_TEXTS = "own"
-GROUP = "warmroute"
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -92,13 +91,9 @@ class RunOptions:
 
 def add_arguments(parser: Any) -> None:  # noqa: ANN401  Locust's, which this module does not import
     """To Locust's own; its page shows them in the form that starts a run."""
-    group = parser.add_argument_group(GROUP, "Traffic for a prompt cache")
 
     def add(name: str, default: object, text: str, **options: object) -> None:
-        group.add_argument(
-            name, default=default, type=type(default), help=text, env_var=f"WARMROUTE{name}".upper().replace("-", "_"),
-            **options,
-        )  # fmt: skip
+        parser.add_argument(name, default=default, type=type(default), help=text, **options)
 
     add("--workload", Workload.MIX.value, "Which sessions.", choices=[each.value for each in Workload])
     add(
