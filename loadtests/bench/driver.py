@@ -33,9 +33,7 @@ class Driver:
 
     """
 
-    def __init__(
-        self, client: httpx.AsyncClient, *, model: str, think_scale: float, on_done: OnDone = _ignore
-    ) -> None:
+    def __init__(self, client: httpx.AsyncClient, *, model: str, think_scale: float, on_done: OnDone = _ignore) -> None:
         self._client = client
         self._model = model
         self._think_scale = think_scale

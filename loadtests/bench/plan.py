@@ -49,18 +49,18 @@ class Plan:
         names = [each.name for each in self.workloads]
         for repetition in range(self.repetitions):
             cells = [Cell(*case, repetition) for case in product(names, self.loads, self.routings)]
-            Random(f"order {self.seed} {repetition}").shuffle(cells)  # noqa: S311  order, not secrets
+            Random(f"order {self.seed} {repetition}").shuffle(cells)
             yield from cells
 
-    def sessions(self, workload: str, repetition: int) -> list[Session]:
-        """The same for every routing and load of a repetition."""
+    def sessions(self, workload: str, repetition: int, *, num_sessions: int | None = None) -> list[Session]:
+        """The same for every routing and load of a repetition; as many as the plan says, unless told otherwise."""
         traffic = next(each for each in self.workloads if each.name == workload)
-        seed = Random(f"sessions {self.seed} {workload} {repetition}").getrandbits(32)  # noqa: S311
-        return list(islice(sessions(traffic.workload, traffic.texts, seed=seed), self.num_sessions))
+        seed = Random(f"sessions {self.seed} {workload} {repetition}").getrandbits(32)
+        return list(islice(sessions(traffic.workload, traffic.texts, seed=seed), num_sessions or self.num_sessions))
 
     def starts_s(self, workload: str, repetition: int, *, sessions_per_s: float) -> list[float]:
-        """When each session starts, from the cell's start: a Poisson process, whose pattern only stretches with the rate."""
-        rng = Random(f"arrivals {self.seed} {workload} {repetition}")  # noqa: S311
+        """When each session starts, from the cell's start: a Poisson process, stretched to the rate."""
+        rng = Random(f"arrivals {self.seed} {workload} {repetition}")
         at_s, starts = 0.0, []
         for _ in range(self.num_sessions):
             starts.append(at_s)

@@ -81,3 +81,5 @@ class Results:
     cells: Sequence[CellResult]
     engine: str
     """By the responses' header: `simulated`, or `vllm` where there is none."""
+    ended_early: str = ""
+    """Why not all cells were measured, if so."""
