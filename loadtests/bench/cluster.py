@@ -1,4 +1,4 @@
-"""The cluster under test: our application, and one beside it for each of Ray's routings; one of them is asked at a time.
+"""The cluster under test: our application, and one for each of Ray's routings; one of them is asked at a time.
 
 Ray's routers keep the class that they began with, and Serve answers a change of it by starting new replicas: so each
 of Ray's routings is an application with replicas of its own, and only our policies share theirs.
