@@ -10,6 +10,7 @@ from serve_app.ingress_router import IngressRouter
 from serve_app.replica import LLMReplica
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import Settings
+from serve_app.simulated_engine import replica_options
 
 MAX_ROUTER_ONGOING_REQUESTS = 1000
 """Decisions and deliveries at once in one router; as Ray's own LLMRouter."""
@@ -17,13 +18,14 @@ MAX_ROUTER_ONGOING_REQUESTS = 1000
 
 def build(args: Settings) -> Application:
     """Serve's `import_path`: replicas as the ingress, and the routers that HAProxy asks."""
-    llm_config = llm_options.parse({**args.llm, "server_cls": LLMReplica})
+    llm_config = llm_options.parse({**replica_options(args), "server_cls": LLMReplica})
     server = _build_direct_streaming_llm_deployment(
         llm_config,
         bind_kwargs={
             "router_deployment": ROUTER_DEPLOYMENT,
             "routers": args.routers.model_dump(),
             "replicas": args.replicas.model_dump(),
+            "engine": args.engine,
         },
     )
     return with_routers(server, args)

@@ -101,7 +101,7 @@ def funnel() -> None:
             total = funnel_report.add_up(router["funnel"] for router in running.routers())
     except (ApplicationError, ServeApiError) as error:
         _fail(str(error))
-    console.print(funnel_report.table(total))
+    console.print(funnel_report.table(total, note=run.note))
 
 
 @app.command()

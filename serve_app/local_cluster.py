@@ -19,7 +19,7 @@ from typing import Self
 import psutil
 
 from serve_app.environment import data_path_environment, local_environment
-from serve_app.settings import Settings
+from serve_app.settings import EngineName, Settings
 
 RUN_VARIABLE = "WARMROUTE_RUN"
 STATE_FILE = Path(".warmroute/run.json")
@@ -50,6 +50,12 @@ class Run:
     ray_address: str
     ray_session: str
     model: str
+    engine: EngineName = "vllm"
+
+    @property
+    def note(self) -> str:
+        """For the heading of figures that were measured here."""
+        return "" if self.engine == "vllm" else f" ({self.engine} engines)"
 
     def save(self, path: Path = STATE_FILE) -> None:
         """Leave a note for `warmroute stop` and the other commands."""
@@ -129,6 +135,7 @@ def start_ray(settings: Settings) -> Run:
         run_dir=tempfile.mkdtemp(prefix="warmroute-"),  # a short path: it holds sockets
         application=settings.name,
         model=settings.model_id,
+        engine=settings.engine,
         url=f"http://127.0.0.1:{settings.http.port}{settings.route_prefix.rstrip('/')}",
         dashboard_url=f"http://127.0.0.1:{settings.local.dashboard_port}",
         ray_address="",

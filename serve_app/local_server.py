@@ -186,7 +186,7 @@ def _print_ready(console: Console, run: Run, settings: Settings, seconds: float)
     body = json.dumps({"model": settings.model_id, "max_tokens": 16, "messages": messages})
     console.print(
         f"""
-[bold green]Warmroute is ready[/bold green] after {seconds:.0f} s: {run.url}/v1  (model: {settings.model_id})
+[bold green]Warmroute is ready[/bold green] after {seconds:.0f} s: {run.url}/v1  (model: {settings.model_id}){run.note}
 Ray dashboard: {run.dashboard_url}
 
 Try it from another terminal, twice: the x-warmroute- headers say where it went and why, and the second time the

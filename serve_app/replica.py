@@ -29,7 +29,7 @@ from serve_app.prompt_memo import make_token_memo
 from serve_app.receipts import ProbeResult, Receipt
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.response_ids import new_response_id
-from serve_app.settings import ReplicaSettings, RouterSettings
+from serve_app.settings import EngineName, ReplicaSettings, RouterSettings
 
 logger = logging.getLogger("ray.serve")
 
@@ -47,8 +47,15 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     """One engine, its HTTP API, and its receipts."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, llm_config: LLMConfig, *, router_deployment: str, routers: dict[str, Any], replicas: dict[str, Any]
+        self,
+        llm_config: LLMConfig,
+        *,
+        router_deployment: str,
+        routers: dict[str, Any],
+        replicas: dict[str, Any],
+        engine: EngineName,
     ) -> None:
+        self._engine_name = engine
         self._router_deployment = router_deployment
         self._routers = RouterSettings.model_validate(routers)
         self._replicas = ReplicaSettings.model_validate(replicas)
@@ -86,7 +93,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             max_waiting_requests=self._replicas.max_waiting_requests,
             max_body_bytes=round(self._replicas.max_body_mib * 2**20),
         )
-        app.add_middleware(ExplainAndReport, replica_id=_replica_id(), ledger=self._ledger)
+        app.add_middleware(ExplainAndReport, replica_id=_replica_id(), ledger=self._ledger, engine=self._engine_name)
         return app
 
     def record_replica_metadata(self) -> dict[str, Any]:

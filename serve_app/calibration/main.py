@@ -53,6 +53,8 @@ def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None,
         FAILURES: with a message for the user.
 
     """
+    if run is not None and run.note:
+        console.print(f"The replica is not a real one{run.note}.")
     with find_place(run, url=url, replica=replica) as place:
         measured = asyncio.run(_measure(plan, place.url, console))
         if place.bystanders is None:
