@@ -20,6 +20,7 @@ from loadtests.bench.ray_application import empty_prefix_tree, ray_application_c
 from loadtests.bench.routings import RAY_ROUTINGS
 from serve_app import local_server
 from serve_app.local_cluster import Run, StartError, num_replicas
+from serve_app.replica_headers import ENGINE_HEADER
 from serve_app.running_application import CHANGE_TIMEOUT_S, RunningApplication
 from serve_app.serve_api import ServeApi
 from serve_app.settings import Settings
@@ -97,7 +98,7 @@ class Cluster:
         response = httpx.post(
             f"{self._run.url}{CHAT_PATH}", json=_first_request(self._run.model), timeout=REQUEST_TIMEOUT_S
         )
-        return str(response.headers.get("x-warmroute-engine", "vllm"))
+        return str(response.headers.get(ENGINE_HEADER, "vllm"))
 
     def wait_until_served(self, routing: str) -> None:
         """HAProxy and Ray's routers learn of replicas a moment after Serve calls them running.

@@ -49,6 +49,9 @@ def bench(  # noqa: PLR0913  one for each option
         float, typer.Option(callback=at_least(0), help="Times the users' pauses between turns.")
     ] = 0.02,
     ttft_slo_ms: Annotated[float, typer.Option(callback=at_least(0), help="A later first token is not good.")] = 1000.0,
+    replicas: Annotated[
+        int | None, typer.Option(callback=at_least(1), help="Of each application, instead of the settings' number.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sessions, arrivals and order.")] = 1,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every record there.")] = None,
@@ -67,7 +70,7 @@ def bench(  # noqa: PLR0913  one for each option
             think_scale=think_scale,
             ttft_slo_s=ttft_slo_ms / 1000,
         )
-        settings = load_settings(config)
+        settings = _settings(config, replicas)
         results = _run(plan, settings)
     except FAILURES as error:
         fail(str(error))
@@ -81,6 +84,15 @@ def bench(  # noqa: PLR0913  one for each option
         html_file.write_text(report_html.as_html(report))
     if results.ended_early:
         fail(f"ended after {len(results.cells)} of {plan.num_cells} cells: {results.ended_early}")
+
+
+def _settings(config: Path, replicas: int | None) -> Settings:
+    settings = load_settings(config)
+    if replicas is None:
+        return settings
+    deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": replicas}
+    deployment.pop("autoscaling_config", None)
+    return settings.model_copy(update={"llm": {**settings.llm, "deployment_config": deployment}})
 
 
 def _run(plan: Plan, settings: Settings) -> Results:

@@ -139,7 +139,7 @@ def verdict_lines(compared: Sequence[Comparison]) -> list[str]:
     for workload, load in dict.fromkeys((each.workload, each.load) for each in compared):
         here = [each for each in compared if (each.workload, each.load) == (workload, load)]
         parts = [
-            f"{verdict} {_OF[verdict]} {', '.join(each.other for each in here if each.verdict == verdict)}"
+            f"{verdict}{_OF[verdict]} {', '.join(each.other for each in here if each.verdict == verdict)}"
             for verdict in _OF
             if any(each.verdict == verdict for each in here)
         ]
@@ -147,7 +147,7 @@ def verdict_lines(compared: Sequence[Comparison]) -> list[str]:
     return lines
 
 
-_OF = {"ahead": "of", "behind": "", "no difference shown": "against"}
+_OF = {"ahead": " of", "behind": "", "no difference shown": " against"}
 
 
 def _groups(results: Sequence[CellResult]) -> dict[tuple[str, float, str], list[CellResult]]:

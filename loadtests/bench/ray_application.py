@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from loadtests.bench.routings import RAY_ROUTINGS, RayRouting
-from serve_app.serve_config import ROUTER_DEPLOYMENT, application_config
+from serve_app.serve_config import application_config
 from serve_app.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,25 +46,15 @@ def build_ray_prefix_learning(args: Settings) -> Any:  # noqa: ANN401
 
 def _build(args: Settings, router_class: Any) -> Any:  # noqa: ANN401
     """As Ray's `build_openai_app` does it, but for the replicas' class."""
-    from ray.llm._internal.serve.core.ingress.builder import (
-        _build_direct_streaming_llm_deployment,
-        _build_openai_ingress_request_router,
-    )
+    from ray.llm._internal.serve.core.ingress.builder import _build_openai_ingress_request_router
     from ray.serve.config import RequestRouterConfig
 
     from serve_app import llm_options
+    from serve_app.app import replicas
 
-    llm_config = llm_options.parse({**args.llm, "server_cls": _silent_replica()})
-    server = _build_direct_streaming_llm_deployment(
-        llm_config,
-        bind_kwargs={
-            "router_deployment": ROUTER_DEPLOYMENT,
-            "routers": args.routers.model_dump(),
-            "replicas": args.replicas.model_dump(),
-        },
-        override_serve_options={"request_router_config": RequestRouterConfig(request_router_class=router_class)},
-    )
-    router = _build_openai_ingress_request_router(server=server, llm_config=llm_config)
+    config = RequestRouterConfig(request_router_class=router_class)
+    server = replicas(args, _silent_replica(), request_router_config=config)
+    router = _build_openai_ingress_request_router(server=server, llm_config=llm_options.parse(args.llm))
     return server._with_ingress_request_router(router)  # noqa: SLF001
 
 

