@@ -36,7 +36,7 @@ class EventStream:
     def __init__(self) -> None:
         self.num_events = 0
         self.answer_tokens: int | None = None
-        """By the usage that the stream reports, where it does."""
+        """By the usage that the stream reports, where it does; as the next two."""
         self.prompt_tokens = 0
         self.cached_tokens = 0
         """Of the prompt's; a server that reused none may leave it out."""

@@ -222,6 +222,14 @@ def plan(context: typer.Context) -> None:
     plan_app(context.args, prog_name=context.command_path)
 
 
+@app.command(context_settings=PASSED_ON, add_help_option=False)
+def bench(context: typer.Context) -> None:
+    """Compare routings, Ray's own among them, on a cluster started for it, over loads. `bench --help` says more."""
+    from loadtests.bench.command import app as bench_app
+
+    bench_app(context.args, prog_name=context.command_path)
+
+
 @app.command("demo-model")
 def demo_model(path: Annotated[Path, typer.Argument(help="Folder to write it to.")]) -> None:
     """Make the demo model: a small random Llama, with a tokenizer trained on Warmroute's own texts."""

@@ -82,8 +82,12 @@ class Run:
             raise RunFileError(msg) from error
 
 
-def check_machine(settings: Settings) -> None:
+def check_machine(settings: Settings, *, num_applications: int = 1) -> None:
     """Refuse to start where it could not succeed.
+
+    Args:
+        settings: of each application.
+        num_applications: with as many replicas each.
 
     Raises:
         StartError: a port is taken, or there is too little free memory.
@@ -97,12 +101,13 @@ def check_machine(settings: Settings) -> None:
             "(`warmroute stop` if it is an earlier run), or set http.port or local.dashboard_port"
         )
         raise StartError(msg)
-    wanted_gib = settings.local.memory_per_replica_gib * num_replicas(settings)
+    wanted_gib = settings.local.memory_per_replica_gib * num_replicas(settings) * num_applications
     free_gib = psutil.virtual_memory().available / 2**30
     if free_gib < wanted_gib:
+        many = f" for {num_applications} applications" if num_applications > 1 else ""
         msg = (
-            f"{free_gib:.1f} GiB of memory are free, {wanted_gib:.1f} GiB are wanted: free some, run fewer replicas "
-            "(llm.deployment_config.num_replicas), or lower local.memory_per_replica_gib if you know better"
+            f"{free_gib:.1f} GiB of memory are free, {wanted_gib:.1f} GiB are wanted{many}: free some, run fewer "
+            "replicas (llm.deployment_config.num_replicas), or lower local.memory_per_replica_gib if you know better"
         )
         raise StartError(msg)
 

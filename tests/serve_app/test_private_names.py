@@ -179,7 +179,7 @@ PARAMETERS = [
     (
         "ray.llm._internal.serve.core.ingress.builder",
         "_build_direct_streaming_llm_deployment",
-        {"bind_kwargs"},
+        {"bind_kwargs", "override_serve_options"},
         "app.py",
     ),
     (
