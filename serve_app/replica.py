@@ -59,7 +59,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._router_deployment = router_deployment
         self._routers = RouterSettings.model_validate(routers)
         self._replicas = ReplicaSettings.model_validate(replicas)
-        await super().__init__(llm_config)
+        await super().__init__(llm_config, engine_cls=None if engine == "vllm" else _one_process_engine())
 
     async def start(self) -> None:
         """Start the engine and listen to its outputs."""
@@ -224,6 +224,12 @@ def _name_responses(serving: Any) -> None:  # noqa: ANN401  vLLM's; None where t
         return await create(request, *args, **kwargs)
 
     serving.create_responses = create_named
+
+
+def _one_process_engine() -> Any:  # noqa: ANN401  a class of Ray's engines
+    from serve_app.one_process_engine import OneProcessEngine
+
+    return OneProcessEngine
 
 
 def _replica_id() -> str:

@@ -7,9 +7,6 @@ from serve_app.settings import Settings
 ENGINE_MODEL = "warmroute_engine_model"
 """Under which vLLM's `additional_config` carries the constants to the worker."""
 WORKER = "serve_app.simulated_worker.SimulatedWorker"
-EXECUTOR = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-"""The worker in the engine's own process. By its full name, because vLLM takes `uni` for `mp` on CPUs, for a thread
-setting that only a model needs."""
 
 
 def replica_options(settings: Settings) -> dict[str, Any]:
@@ -22,7 +19,6 @@ def replica_options(settings: Settings) -> dict[str, Any]:
         "engine_kwargs": {
             **arguments,
             "worker_cls": WORKER,
-            "distributed_executor_backend": EXECUTOR,
             "additional_config": {
                 **arguments.get("additional_config", {}),
                 ENGINE_MODEL: settings.engine_model.model_dump(),

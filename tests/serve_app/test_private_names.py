@@ -123,7 +123,13 @@ NAMES = [
     ("vllm.v1.core.sched.output", "SchedulerOutput.scheduled_cached_reqs", "simulated_worker.py"),
     ("vllm.v1.core.sched.output", "SchedulerOutput.scheduled_new_reqs", "simulated_worker.py"),
     ("vllm.v1.core.sched.output", "SchedulerOutput.total_num_scheduled_tokens", "simulated_worker.py"),
-    ("vllm.v1.executor.uniproc_executor", "UniProcExecutor", "simulated_engine.py"),
+    ("vllm.v1.executor.uniproc_executor", "UniProcExecutor", "one_process_engine.py"),
+    ("vllm.config", "ParallelConfig.distributed_executor_backend", "one_process_engine.py"),
+    (
+        "ray.llm._internal.serve.engines.vllm.vllm_engine",
+        "VLLMEngine._start_async_llm_engine",
+        "one_process_engine.py",
+    ),
     ("vllm.v1.outputs", "EMPTY_MODEL_RUNNER_OUTPUT", "simulated_worker.py"),
     ("vllm.v1.worker.worker_base", "WorkerBase.compile_or_warm_up_model", "simulated_worker.py"),
     ("vllm.v1.worker.worker_base", "WorkerBase.execute_model", "simulated_worker.py"),
@@ -193,6 +199,13 @@ PARAMETERS = [
         "FullAttentionSpec.__init__",
         {"block_size", "num_kv_heads", "head_size", "dtype"},
         "simulated_worker.py",
+    ),
+    ("ray.llm._internal.serve.core.server.llm_server", "LLMServer.__init__", {"engine_cls"}, "replica.py"),
+    (
+        "ray.llm._internal.serve.engines.vllm.vllm_engine",
+        "VLLMEngine._start_async_llm_engine",
+        {"vllm_engine_args", "vllm_engine_config", "placement_group"},
+        "one_process_engine.py",
     ),
     (
         "ray.serve._private.long_poll",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from serve_app.settings import Settings, SettingsError, load_settings
-from serve_app.simulated_engine import ENGINE_MODEL, EXECUTOR, WORKER, replica_options
+from serve_app.simulated_engine import ENGINE_MODEL, WORKER, replica_options
 
 LLM: dict[str, Any] = {"engine_kwargs": {"num_gpu_blocks_override": 100, "block_size": 16}}
 
@@ -26,7 +26,7 @@ def test_simulated_engines_get_a_worker_and_its_constants() -> None:
     assert options["log_engine_metrics"] is True
     arguments = options["engine_kwargs"]
     assert arguments["num_gpu_blocks_override"] == 100
-    assert (arguments["worker_cls"], arguments["distributed_executor_backend"]) == (WORKER, EXECUTOR)
+    assert arguments["worker_cls"] == WORKER
     assert arguments["additional_config"][ENGINE_MODEL]["step_s"] == 0.5
     assert "worker_cls" not in settings.llm["engine_kwargs"]
 
