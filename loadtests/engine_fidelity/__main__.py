@@ -35,6 +35,8 @@ from serve_app.local_cluster import Run
 from serve_app.replica_urls import replica_urls
 
 CALIBRATION = calibration.Plan(longest=2048, streams=8, repetitions=3)
+THINK_SCALE = 0.02
+"""Users pause for minutes; so it takes seconds."""
 RecordingArgument = Annotated[Path, typer.Argument(help="Where the recorded run is.")]
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -118,7 +120,7 @@ async def _drive(server: Server, made: list[Session], *, rate: float, seed: int)
         starts_s.append(now_s)
         now_s += rng.expovariate(rate)
     async with make_client(server.run.url) as client:
-        return await Driver(client, model=server.run.model, think_scale=1.0).open_loop(made, starts_s)
+        return await Driver(client, model=server.run.model, think_scale=THINK_SCALE).open_loop(made, starts_s)
 
 
 async def _replay(
