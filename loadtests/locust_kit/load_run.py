@@ -16,7 +16,7 @@ from locust.rpc import Message
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from loadtests.locust_kit import result
-from loadtests.locust_kit.options import OptionsError, RateOf, RunOptions
+from loadtests.locust_kit.options import FILES, OptionsError, RateOf, RunOptions
 from loadtests.locust_kit.sample import Sample
 from loadtests.locust_kit.sender import Sender, ServerError
 from loadtests.locust_kit.share import Share
@@ -53,6 +53,7 @@ class LoadRun:
         self._environment = environment
         self.options = RunOptions.read(environment.parsed_options)
         self.totals = Totals()
+        self._files = {name: getattr(environment.parsed_options, name) for name in FILES}
         self._has_started = False
         self._is_ending = False
         self._share: Share | None = Share(0, 1) if isinstance(environment.runner, LocalRunner) else None
@@ -85,6 +86,8 @@ class LoadRun:
     def _on_test_start(self, **_: object) -> None:
         self.totals = Totals()
         self._has_started, self._is_ending = True, False
+        if not isinstance(self._environment.runner, WorkerRunner):  # a worker has its master's
+            vars(self._environment.parsed_options).update(self._files)
         try:
             self.options = RunOptions.read(self._environment.parsed_options)
             if isinstance(self._environment.runner, MasterRunner):
@@ -154,14 +157,13 @@ class LoadRun:
             self._conclude()
 
     def _conclude(self) -> None:
-        found, runner, parsed = self.faults(), self._environment.runner, self._environment.parsed_options
+        found, runner = self.faults(), self._environment.runner
         assert runner is not None
-        assert parsed is not None
         for line in result.lines(self.totals, self.options, found):
             print(line, flush=True)  # noqa: T201  the run's result, beside Locust's own tables
-        if parsed.report:
+        if path := self._files["report"]:
             report = result.as_json(self.totals, self.options, found)
-            Path(parsed.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            Path(path).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         self._environment.process_exit_code = 1 if found or runner.exceptions else 0
 
 
