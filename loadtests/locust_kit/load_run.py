@@ -91,7 +91,7 @@ class LoadRun:
         try:
             self.options = RunOptions.read(self._environment.parsed_options)
             if isinstance(self._environment.runner, MasterRunner):
-                _send_shares(self._environment.runner)
+                self._send_shares(self._environment.runner)
             elif self._share is None:
                 logger.warning("This worker came after the run began: it waits for the next one.")
             else:
@@ -100,6 +100,15 @@ class LoadRun:
             logger.error("%s", error)  # noqa: TRY400  its message is the whole story
             self.totals.problems.add(str(error))
             self._end_if_done()
+
+    def _send_shares(self, master: MasterRunner) -> None:
+        """Before Locust tells the workers to start, over the same connections, so in this order."""
+        workers = master.clients.ready
+        if not self.options.rate and master.target_user_count < len(workers):
+            raise OptionsError(f"-u {master.target_user_count}: give each of the {len(workers)} workers a user")
+        for index, worker in enumerate(workers):
+            data = {"index": index, "num_processes": len(workers)}
+            master.send_message(SHARE_MESSAGE, data, client_id=worker.id)
 
     def _start_sending(self, share: Share) -> None:
         host = self._environment.host or ""
@@ -244,14 +253,6 @@ class _Sending:
                 if row in {COLD_TTFT, WARM_TTFT, INTER_TOKEN}:
                     stats.get(row, "").log(_milliseconds(time_s), 0)
             stats.get(CACHED_ROW, TOKENS_METHOD).log(sample.cached_tokens, 0)
-
-
-def _send_shares(master: MasterRunner) -> None:
-    """Before Locust tells the workers to start, over the same connections, so in this order."""
-    workers = master.clients.ready
-    for index, worker in enumerate(workers):
-        data = {"index": index, "num_processes": len(workers)}
-        master.send_message(SHARE_MESSAGE, data, client_id=worker.id)
 
 
 def _milliseconds(time_s: float) -> Any:  # noqa: ANN401  Locust's types say int, its code rounds floats
