@@ -66,12 +66,12 @@ class LoadRun:
 
     def run_next_session(self) -> None:
         """As one of Locust's users: one session from its first turn to its last; nothing in an open loop."""
-        number = None if self._sending is None else self._sending.take_number()
-        if number is None:
+        sending = self._sending
+        number = None if sending is None else sending.take_number()
+        if sending is None or number is None:
             gevent.sleep(IDLE_S)
         else:
-            assert self._sending is not None
-            self._sending.run(number)
+            sending.run(number)
 
     def _listen(self) -> None:
         events, runner = self._environment.events, self._environment.runner
@@ -111,7 +111,8 @@ class LoadRun:
             master.send_message(SHARE_MESSAGE, data, client_id=worker.id)
 
     def _start_sending(self, share: Share) -> None:
-        host = self._environment.host or ""
+        if not (host := self._environment.host):
+            raise OptionsError("no --host: give the server's URL")
         texts = self.options.read_texts()
         sender = Sender(host, self.options.model)
         self._sending = _Sending(self._environment, self, sender, texts, share)
@@ -121,6 +122,8 @@ class LoadRun:
         if self._sending is not None:
             self._sending.stop()
             self._sending = None
+        if isinstance(self._environment.runner, WorkerRunner):
+            self._share = None  # the master sends one for each run
 
     def _on_share(self, msg: Message, **_: object) -> None:
         self._share = Share(msg.data["index"], msg.data["num_processes"])

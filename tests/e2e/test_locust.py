@@ -1,7 +1,6 @@
 """Locust in all its manners against the two replicas: the same sessions reuse the same share of their prompts."""
 
 import shutil
-import signal
 import socket
 import time
 from pathlib import Path
@@ -73,7 +72,7 @@ def test_the_page_starts_a_run_and_shows_its_hit_rate(
             shown = _run_on_page(browser.new_page(), f"http://127.0.0.1:{port}/")
             browser.close()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         ended = end(process, report)
     assert hit_rate(ended) == pytest.approx(hit_rate(headless), abs=0.01)
     assert ended.report is not None

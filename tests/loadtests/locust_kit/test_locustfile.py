@@ -134,6 +134,13 @@ def test_a_server_that_is_not_there_ends_the_run() -> None:
     assert f"MISSED: {url} does not name its models (ConnectionRefusedError): is it up?" in ended.output
 
 
+def test_a_run_needs_a_server() -> None:
+    """Named."""
+    ended = run_locust(*TO_THE_END)
+    assert ended.code == 1
+    assert "MISSED: no --host: give the server's URL" in ended.output
+
+
 def test_wrong_arguments_end_it_before_it_begins(server: ChatServer) -> None:
     """In one line."""
     ended = run_locust("--host", server.url, "--rate", "-1")
