@@ -47,6 +47,8 @@ RAY_FREE = (
     "token_boundaries",
     "token_memo",
 )
+LOCUST_MODULES = {"locustfile", "load_run", "page"}
+"""Importing Locust patches the standard library of the whole process."""
 PRIVATE_ADAPTERS = {
     "app",
     "ingress_router",
@@ -111,6 +113,14 @@ def test_private_names_stay_in_the_adapters() -> None:
     for path in sources("serve_app"):
         private = [name for name in imports(path) if name.startswith("vllm") or "._" in name]
         assert not private or path.stem in PRIVATE_ADAPTERS, f"{path} imports {private}"
+
+
+def test_locust_stays_in_its_modules() -> None:
+    """The application does not know it, and tests start it as a process of its own."""
+    for package in ("router", "serve_app", "loadtests", "tests"):
+        for path in sources(package):
+            knows_locust = any(name.partition(".")[0] == "locust" for name in imports(path))
+            assert not knows_locust or path.stem in LOCUST_MODULES, f"{path} imports Locust"
 
 
 def test_tests_import_ray_late() -> None:

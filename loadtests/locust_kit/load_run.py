@@ -16,7 +16,7 @@ from locust.rpc import Message
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
 from loadtests.locust_kit import result
-from loadtests.locust_kit.options import OptionsError, RateOf, RunOptions
+from loadtests.locust_kit.options import FILES, OptionsError, RateOf, RunOptions
 from loadtests.locust_kit.sample import Sample
 from loadtests.locust_kit.sender import Sender, ServerError
 from loadtests.locust_kit.share import Share
@@ -53,6 +53,7 @@ class LoadRun:
         self._environment = environment
         self.options = RunOptions.read(environment.parsed_options)
         self.totals = Totals()
+        self._files = {name: getattr(environment.parsed_options, name) for name in FILES}
         self._has_started = False
         self._is_ending = False
         self._share: Share | None = Share(0, 1) if isinstance(environment.runner, LocalRunner) else None
@@ -65,12 +66,12 @@ class LoadRun:
 
     def run_next_session(self) -> None:
         """As one of Locust's users: one session from its first turn to its last; nothing in an open loop."""
-        number = None if self._sending is None else self._sending.take_number()
-        if number is None:
+        sending = self._sending
+        number = None if sending is None else sending.take_number()
+        if sending is None or number is None:
             gevent.sleep(IDLE_S)
         else:
-            assert self._sending is not None
-            self._sending.run(number)
+            sending.run(number)
 
     def _listen(self) -> None:
         events, runner = self._environment.events, self._environment.runner
@@ -85,10 +86,12 @@ class LoadRun:
     def _on_test_start(self, **_: object) -> None:
         self.totals = Totals()
         self._has_started, self._is_ending = True, False
+        if not isinstance(self._environment.runner, WorkerRunner):  # a worker has its master's
+            vars(self._environment.parsed_options).update(self._files)
         try:
             self.options = RunOptions.read(self._environment.parsed_options)
             if isinstance(self._environment.runner, MasterRunner):
-                _send_shares(self._environment.runner)
+                self._send_shares(self._environment.runner)
             elif self._share is None:
                 logger.warning("This worker came after the run began: it waits for the next one.")
             else:
@@ -98,8 +101,18 @@ class LoadRun:
             self.totals.problems.add(str(error))
             self._end_if_done()
 
+    def _send_shares(self, master: MasterRunner) -> None:
+        """Before Locust tells the workers to start, over the same connections, so in this order."""
+        workers = master.clients.ready
+        if not self.options.rate and master.target_user_count < len(workers):
+            raise OptionsError(f"-u {master.target_user_count}: give each of the {len(workers)} workers a user")
+        for index, worker in enumerate(workers):
+            data = {"index": index, "num_processes": len(workers)}
+            master.send_message(SHARE_MESSAGE, data, client_id=worker.id)
+
     def _start_sending(self, share: Share) -> None:
-        host = self._environment.host or ""
+        if not (host := self._environment.host):
+            raise OptionsError("no --host: give the server's URL")
         texts = self.options.read_texts()
         sender = Sender(host, self.options.model)
         self._sending = _Sending(self._environment, self, sender, texts, share)
@@ -109,6 +122,8 @@ class LoadRun:
         if self._sending is not None:
             self._sending.stop()
             self._sending = None
+        if isinstance(self._environment.runner, WorkerRunner):
+            self._share = None  # the master sends one for each run
 
     def _on_share(self, msg: Message, **_: object) -> None:
         self._share = Share(msg.data["index"], msg.data["num_processes"])
@@ -154,14 +169,13 @@ class LoadRun:
             self._conclude()
 
     def _conclude(self) -> None:
-        found, runner, parsed = self.faults(), self._environment.runner, self._environment.parsed_options
+        found, runner = self.faults(), self._environment.runner
         assert runner is not None
-        assert parsed is not None
         for line in result.lines(self.totals, self.options, found):
             print(line, flush=True)  # noqa: T201  the run's result, beside Locust's own tables
-        if parsed.report:
+        if path := self._files["report"]:
             report = result.as_json(self.totals, self.options, found)
-            Path(parsed.report).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            Path(path).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         self._environment.process_exit_code = 1 if found or runner.exceptions else 0
 
 
@@ -242,14 +256,6 @@ class _Sending:
                 if row in {COLD_TTFT, WARM_TTFT, INTER_TOKEN}:
                     stats.get(row, "").log(_milliseconds(time_s), 0)
             stats.get(CACHED_ROW, TOKENS_METHOD).log(sample.cached_tokens, 0)
-
-
-def _send_shares(master: MasterRunner) -> None:
-    """Before Locust tells the workers to start, over the same connections, so in this order."""
-    workers = master.clients.ready
-    for index, worker in enumerate(workers):
-        data = {"index": index, "num_processes": len(workers)}
-        master.send_message(SHARE_MESSAGE, data, client_id=worker.id)
 
 
 def _milliseconds(time_s: float) -> Any:  # noqa: ANN401  Locust's types say int, its code rounds floats

@@ -10,6 +10,8 @@ from loadtests.locust_kit.totals import COLD_TTFT, WARM_TTFT
 from loadtests.workloads import Texts, Workload, default_texts, read_texts
 
 OWN_TEXTS = "own"
+FILES = ("texts", "report")
+"""Options that name files of the machine: whoever may open Locust's page must not choose them."""
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -93,7 +95,10 @@ def add_arguments(parser: Any) -> None:  # noqa: ANN401  Locust's, which this mo
     """To Locust's own; its page shows them in the form that starts a run."""
 
     def add(name: str, default: object, text: str, **options: object) -> None:
-        parser.add_argument(name, default=default, type=type(default), help=text, **options)
+        is_file = name.removeprefix("--") in FILES
+        parser.add_argument(
+            name, default=default, type=type(default), help=text, include_in_web_ui=not is_file, **options
+        )
 
     add("--workload", Workload.MIX.value, "Which sessions.", choices=[each.value for each in Workload])
     add(

@@ -19,9 +19,18 @@ LOCUST = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locust
 TIMEOUT_S = 60
 
 
+class Parser(ArgumentParser):
+    """Stands in for Locust's, which has a page."""
+
+    def add_argument(self, *names: str, include_in_web_ui: bool = True, **options: Any) -> Any:
+        """Which is no matter here."""
+        del include_in_web_ui
+        return super().add_argument(*names, **options)
+
+
 def options(*arguments: str) -> RunOptions:
     """As read from a command line."""
-    parser = ArgumentParser()
+    parser = Parser()
     add_arguments(parser)
     return RunOptions.read(parser.parse_args(arguments))
 

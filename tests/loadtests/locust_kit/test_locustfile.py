@@ -73,6 +73,13 @@ def test_two_workers_send_the_same_sessions(server: ChatServer, tmp_path: Path) 
     assert ended.report["sessions"] == 9
 
 
+def test_each_worker_needs_a_user_in_a_closed_loop(server: ChatServer, tmp_path: Path) -> None:
+    """Or its share of the sessions would never be sent."""
+    ended = run_distributed("--host", server.url, "--sessions", "9", port=free_port(), report=tmp_path / "r.json")
+    assert ended.code == 1
+    assert "MISSED: -u 1: give each of the 2 workers a user" in ended.output
+
+
 def test_a_missed_slo_is_named_and_fails_the_run(server: ChatServer) -> None:
     """With its row, its percentile, its value and its limit."""
     ended = run_locust("--host", server.url, *TO_THE_END, "--cold-ttft-slo-ms", "0.001", "--slo-percentile", "90")
@@ -125,6 +132,13 @@ def test_a_server_that_is_not_there_ends_the_run() -> None:
     ended = run_locust("--host", url, *TO_THE_END)
     assert ended.code == 1
     assert f"MISSED: {url} does not name its models (ConnectionRefusedError): is it up?" in ended.output
+
+
+def test_a_run_needs_a_server() -> None:
+    """Named."""
+    ended = run_locust(*TO_THE_END)
+    assert ended.code == 1
+    assert "MISSED: no --host: give the server's URL" in ended.output
 
 
 def test_wrong_arguments_end_it_before_it_begins(server: ChatServer) -> None:

@@ -1,6 +1,6 @@
 """The locustfile's arguments."""
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ import pytest
 from loadtests.locust_kit.options import OptionsError, RateOf, RunOptions, add_arguments
 from loadtests.locust_kit.slo import Slo
 from loadtests.workloads import TextsError, Workload, default_texts
-from tests.loadtests.locust_kit.builders import options
+from tests.loadtests.locust_kit.builders import Parser, options
 
 
 def test_by_default_users_have_a_mix_of_sessions_one_after_the_other() -> None:
@@ -46,7 +46,7 @@ def test_what_cannot_be_is_refused(arguments: tuple[str, str], complaint: str) -
 
 def written_on_the_page(**values: str) -> Namespace:
     """Text, whatever the default was."""
-    parser = ArgumentParser()
+    parser = Parser()
     add_arguments(parser)
     return Namespace(**(vars(parser.parse_args([])) | values))
 

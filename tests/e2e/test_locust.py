@@ -1,0 +1,114 @@
+"""Locust in all its manners against the two replicas: the same sessions reuse the same share of their prompts."""
+
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from serve_app.local_cluster import Run
+from serve_app.running_application import RunningApplication
+from tests.loadtests.locust_kit.builders import Ended, end, run_distributed, run_locust, start_locust
+
+SESSIONS = ("--workload", "chat", "--sessions", "6", "--think-scale", "0", "-u", "2", "-r", "2", "--seed", "3")
+LOOSE_SLOS = ("--cold-ttft-slo-ms", "60000", "--warm-ttft-slo-ms", "60000")
+PAGE_TIMEOUT_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def headless(run: Run, application: RunningApplication, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """One process, from empty caches on."""
+    application.reset_caches()
+    report = tmp_path_factory.mktemp("locust") / "report.json"
+    return run_locust("--host", run.url, *SESSIONS, *LOOSE_SLOS, report=report)
+
+
+def hit_rate(ended: Ended) -> float:
+    """Of a run that met its SLOs and answered every request."""
+    assert ended.code == 0, ended.output
+    report = ended.report
+    assert report is not None
+    assert (report["sessions"], report["errors"], report["shed"]) == (6, {}, 0)
+    return float(report["hit_rate"])
+
+
+def test_a_run_without_a_page(headless: Ended) -> None:
+    """Most of what chats send was sent before; both kinds of TTFT are there, and every answer was timed."""
+    assert hit_rate(headless) > 0.6
+    report = headless.report
+    assert report is not None
+    rows = report["rows"]
+    assert rows["TTFT cold"]["count"] + rows["TTFT warm"]["count"] == report["complete"]
+    assert rows["inter-token time"]["count"] == report["complete"]
+    assert rows["chat"]["count"] == report["complete"]
+
+
+def test_two_workers_reuse_as_much(run: Run, application: RunningApplication, headless: Ended, tmp_path: Path) -> None:
+    """Within one percent."""
+    application.reset_caches()
+    ended = run_distributed(
+        *("--host", run.url, *SESSIONS, *LOOSE_SLOS), port=_free_port(), report=tmp_path / "report.json"
+    )
+    assert hit_rate(ended) == pytest.approx(hit_rate(headless), abs=0.01)
+    assert ended.report is not None
+    assert headless.report is not None
+    assert ended.report["prompt_tokens"] == headless.report["prompt_tokens"]
+
+
+def test_the_page_starts_a_run_and_shows_its_hit_rate(
+    run: Run, application: RunningApplication, headless: Ended, tmp_path: Path
+) -> None:
+    """Pressed in a browser; the same as without."""
+    application.reset_caches()
+    port, report = _free_port(), tmp_path / "report.json"
+    web = ("--web-host", "127.0.0.1", "--web-port", str(port))
+    process = start_locust("--host", run.url, *SESSIONS, *LOOSE_SLOS, *web, "--report", str(report))
+    try:
+        _wait_for_port(port)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            shown = _run_on_page(browser.new_page(), f"http://127.0.0.1:{port}/")
+            browser.close()
+    finally:
+        process.terminate()
+        ended = end(process, report)
+    assert hit_rate(ended) == pytest.approx(hit_rate(headless), abs=0.01)
+    assert ended.report is not None
+    assert shown == f"{ended.report['hit_rate']:.4f}"
+
+
+def test_a_missed_slo_fails_the_run(run: Run) -> None:
+    """No first token comes within a microsecond."""
+    ended = run_locust("--host", run.url, *SESSIONS, "--sessions", "1", "--warm-ttft-slo-ms", "0.001")
+    assert ended.code == 1
+    assert "MISSED: TTFT warm: p95 is " in ended.output
+
+
+def _run_on_page(page: Page, url: str) -> str:
+    """Start, wait for the end, and read the hit rate of the cache's tab."""
+    page.set_default_timeout(PAGE_TIMEOUT_MS)
+    page.goto(url)
+    page.get_by_role("button", name="START").click()
+    page.get_by_role("tab", name="Prompt cache").click()
+    page.get_by_text("STOPPED").wait_for()
+    page.get_by_role("cell", name="sessions ended").wait_for()
+    return page.get_by_role("row", name="hit rate").get_by_role("cell").last.inner_text()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _wait_for_port(port: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail("Locust's page does not listen")
