@@ -13,14 +13,13 @@ from pathlib import Path
 from random import Random
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
 from loadtests.gpu import ttft
 from loadtests.gpu.comparison import Plan, Result, compare, result_tables
-from loadtests.gpu.engines import EngineOptions, connected, running_engines
+from loadtests.gpu.engines import EngineOptions, connected, new_client, running_engines
 from loadtests.gpu.machine import Machine, command_line, find_machine, versions
 from loadtests.gpu.model import Shape
 from loadtests.gpu.sessions import Traffic
@@ -116,6 +115,7 @@ def policies_command(  # noqa: PLR0913  one for each option
         "one that computes slows the others down, as on GPUs of their own it would not."
     )
     console.print(*result_tables(result), sep="\n")
+    console.print(f"Sessions began at most {1000 * max(run.max_late_s for run in result.runs):.0f} ms late.")
     write_json(json_file, _document("policies", machine, options) | result.as_json())
     verdict(console, result.faults())
 
@@ -142,16 +142,21 @@ async def _measure_ttft(
     numbers = [2**power for power in range(streams.bit_length())]
     samples = []
     with Progress(console=console, transient=True) as progress:
+        async with new_client(url) as client:
+            bar = progress.add_task("streams", total=None)
+            probe = Probe(client, rng=rng, clock=time.perf_counter)
+            await probe.find_model()
+            try:
+                decode = await ttft.measure_decode(probe.between_tokens_s, numbers, repetitions=repetitions)
+            except CalibrationError as error:
+                decode = []
+                console.print(f"The time from token to token could not be measured: {error}", markup=False)
+            progress.remove_task(bar)
         async with connected([url]) as [engine]:
             bar = progress.add_task("prompts", total=repetitions * len(lengths))
             async for sample in ttft.measure_prompts(engine, lengths, repetitions=repetitions, rng=rng):
                 samples.append(sample)
                 progress.advance(bar)
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-            progress.add_task("streams", total=None)
-            probe = Probe(client, rng=rng, clock=time.perf_counter)
-            await probe.find_model()
-            decode = await ttft.measure_decode(probe.between_tokens_s, numbers, repetitions=repetitions)
     return ttft.Result(samples, decode, step_tokens)
 
 
@@ -169,6 +174,8 @@ async def _compare(plan: Plan, urls: list[str], console: Console) -> Result:
 
 def _print_constants(result: ttft.Result, console: Console) -> None:
     """For the simulator, if the times allow it."""
+    if not result.decode:
+        return
     try:
         fit = result.fit()
     except FitError as error:

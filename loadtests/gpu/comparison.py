@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from random import Random
 from statistics import fmean
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from loadtests.gpu.driver import Asked, Driver, Record
 from loadtests.gpu.engine import KvCache
-from loadtests.gpu.sessions import Traffic, make_sessions
+from loadtests.gpu.sessions import Session, Traffic, make_sessions
 from loadtests.live import LiveError
 from loadtests.replay import intervals
 from loadtests.replay.intervals import Estimate, estimate_text
@@ -30,6 +31,8 @@ METRICS = {
     "imbalance": ("imbalance", ".3f"),
 }
 """Each with its title and format."""
+WARM_UP_SHARE = 0.25
+"""Of a run's sessions: engines compile what they need for a length or a number of prompts when it first comes."""
 COMPARED = ("hit_rate", "mean_ttft_s", "p50_ttft_s", "p95_ttft_s", "goodput_rps")
 
 
@@ -60,6 +63,8 @@ class Run:
     policy: str
     repetition: int
     records: Sequence[Record]
+    max_late_s: float
+    """How late a session began at worst: how well this process kept up."""
 
     @property
     def faults(self) -> list[str]:
@@ -70,7 +75,7 @@ class Run:
 async def compare(
     plan: Plan, engines: Sequence[Resettable], caches: Sequence[KvCache], *, clock: Callable[[], float]
 ) -> AsyncIterator[Run]:
-    """Every policy once a repetition, each repetition beginning with another one.
+    """Every policy once a repetition, each repetition beginning with another one. A short run before does not count.
 
     Args:
         plan: what.
@@ -82,23 +87,42 @@ async def compare(
         LiveError: an engine does not reset its cache, or none answers.
 
     """
-    replicas = [Replica(ReplicaId(f"engine-{rank}"), rank, cache.num_tokens) for rank, cache in enumerate(caches)]
+    warm_up = make_sessions(plan.traffic, seed=f"{plan.seed} warm-up")
+    await _serve(
+        plan, plan.policies[0], warm_up[: ceil(WARM_UP_SHARE * len(warm_up))], "warm-up", engines, caches, clock
+    )
     for repetition in range(plan.repetitions):
         sessions = make_sessions(plan.traffic, seed=f"{plan.seed} {repetition}")
         for policy in rotated(plan.policies, repetition):
-            for engine in engines:
-                await engine.reset_cache()
-            driver = Driver(
-                make_router(policy, replicas, block_size=caches[0].block_size, seed=f"{plan.seed} {repetition}"),
-                {replica.replica_id: engine for replica, engine in zip(replicas, engines, strict=True)},
-                answer_tokens=plan.traffic.answer_tokens,
-                heartbeat_s=ReplicaSettings().heartbeat_s,
-                clock=clock,
-            )
-            run = Run(policy, repetition, await driver.run(sessions))
+            driver = await _serve(plan, policy, sessions, str(repetition), engines, caches, clock)
+            run = Run(policy, repetition, driver.records, driver.max_late_s)
             if len(run.faults) == len(run.records):
                 raise LiveError(f"no request was answered: {run.faults[0]}")
             yield run
+
+
+async def _serve(
+    plan: Plan,
+    policy: str,
+    sessions: Sequence[Session],
+    name: str,
+    engines: Sequence[Resettable],
+    caches: Sequence[KvCache],
+    clock: Callable[[], float],
+) -> Driver:
+    """The sessions through a router and caches that know nothing of them."""
+    for engine in engines:
+        await engine.reset_cache()
+    replicas = [Replica(ReplicaId(f"engine-{rank}"), rank, cache.num_tokens) for rank, cache in enumerate(caches)]
+    driver = Driver(
+        make_router(policy, replicas, block_size=caches[0].block_size, seed=f"{plan.seed} {name}"),
+        {replica.replica_id: engine for replica, engine in zip(replicas, engines, strict=True)},
+        answer_tokens=plan.traffic.answer_tokens,
+        heartbeat_s=ReplicaSettings().heartbeat_s,
+        clock=clock,
+    )
+    await driver.run(sessions)
+    return driver
 
 
 def rotated(policies: Sequence[str], repetition: int) -> list[str]:

@@ -74,19 +74,23 @@ class Driver:
         self._numbers = count()
         self._outstanding: dict[ReplicaId, dict[RequestId, int]] = {each: {} for each in id_to_engine}
         self._started_s = clock()
+        self.records: list[Record] = []
+        """Of answered and failed requests, in order of their ends."""
+        self.max_late_s = 0.0
+        """How late a session began at worst: how well this process kept up."""
 
-    async def run(self, sessions: Sequence[Session]) -> list[Record]:
-        """All of them, until the last answer; records in order of their ends."""
+    async def run(self, sessions: Sequence[Session]) -> None:
+        """All of them, until the last answer."""
         self._started_s = self._clock()
-        records: list[Record] = []
         async with asyncio.TaskGroup() as background:
             heartbeat = background.create_task(self._beat())
             async with asyncio.TaskGroup() as users:
                 for session in sessions:
-                    await asyncio.sleep(self._started_s + session.arrival_s - self._clock())
-                    users.create_task(self._converse(session, records))
+                    due_s = self._started_s + session.arrival_s
+                    await asyncio.sleep(due_s - self._clock())
+                    self.max_late_s = max(self.max_late_s, self._clock() - due_s)
+                    users.create_task(self._converse(session))
             heartbeat.cancel()
-        return records
 
     async def _beat(self) -> None:
         while True:
@@ -95,11 +99,11 @@ class Driver:
                 self._router.on_outstanding(replica_id, outstanding, now=self._clock())
             await asyncio.sleep(self._heartbeat_s)
 
-    async def _converse(self, session: Session, records: list[Record]) -> None:
+    async def _converse(self, session: Session) -> None:
         """A user whose request fails asks the next one all the same."""
         for turn in session.turns:
             await asyncio.sleep(turn.think_s)
-            records.append(await self._serve(turn))
+            self.records.append(await self._serve(turn))
 
     async def _serve(self, turn: Turn) -> Record:
         started_s = self._clock()

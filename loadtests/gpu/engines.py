@@ -63,18 +63,18 @@ def running_engines(count: int, options: EngineOptions, machine: Machine, *, fol
 
 @asynccontextmanager
 async def connected(urls: list[str]) -> AsyncIterator[list[Engine]]:
-    """Their clients, for any number of requests at a time."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    """Their clients."""
     async with AsyncExitStack() as stack:
-        yield [
-            Engine(
-                await stack.enter_async_context(
-                    httpx.AsyncClient(base_url=url, limits=limits, timeout=TIMEOUT_S, trust_env=False)
-                ),
-                clock=time.perf_counter,
-            )
-            for url in urls
-        ]
+        clients = [await stack.enter_async_context(new_client(url)) for url in urls]
+        yield [Engine(client, clock=time.perf_counter) for client in clients]
+
+
+def new_client(url: str) -> httpx.AsyncClient:
+    """For any number of requests at a time, each on its own connection: none is lost with one that the server closes
+    while it is idle.
+    """
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    return httpx.AsyncClient(base_url=url, limits=limits, timeout=TIMEOUT_S, trust_env=False)
 
 
 def vllm_options(model: Path, options: EngineOptions, machine: Machine) -> dict[str, Any]:

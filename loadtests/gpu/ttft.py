@@ -53,7 +53,7 @@ class Result:
 
     samples: Sequence[Sample]
     decode: Sequence[Point]
-    """Median seconds from token to token, over the sequences being decoded."""
+    """Median seconds from token to token, over the sequences being decoded; none if they could not be measured."""
     max_step_tokens: int
 
     def lengths(self) -> Iterator[Length]:
@@ -122,7 +122,12 @@ async def measure_prompts(
 async def measure_decode(
     between_tokens_s: Callable[[int], Awaitable[float]], streams: Sequence[int], *, repetitions: int
 ) -> list[Point]:
-    """Each number of streams in turn, so that what changes with time changes all; a first one does not count."""
+    """Each number of streams in turn, so that what changes with time changes all; a first one does not count.
+
+    Raises:
+        CalibrationError: the engine did not answer, or never decoded so many sequences at the same time.
+
+    """
     await between_tokens_s(streams[-1])
     rounds = [[await between_tokens_s(number) for number in streams] for _ in range(repetitions)]
     return [Point(number, median(times_s)) for number, times_s in zip(streams, zip(*rounds, strict=True), strict=True)]
