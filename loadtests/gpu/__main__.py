@@ -27,6 +27,7 @@ from loadtests.live import JsonOption, LiveError, SeedOption, fail, make_console
 from router import UnknownPolicyError
 from router.policies import POLICY_NAMES
 from serve_app.calibration.errors import CalibrationError, FitError
+from serve_app.calibration.fit import Point
 from serve_app.calibration.main import constants_yaml, line_table
 from serve_app.calibration.probe import Probe
 
@@ -111,8 +112,7 @@ def policies_command(  # noqa: PLR0913  one for each option
             result = asyncio.run(_compare(plan, urls, console))
     console.print(
         f"{engines} engines with {' and '.join(f'{cache.num_tokens:,}' for cache in result.caches)} tokens of KV cache "
-        f"share {machine.shared_by}: "
-        "one that computes slows the others down, as on GPUs of their own it would not."
+        f"share {machine.shared_by}: one that computes slows the others down, as on GPUs of their own it would not."
     )
     console.print(*result_tables(result), sep="\n")
     console.print(f"Sessions began at most {1000 * max(run.max_late_s for run in result.runs):.0f} ms late.")
@@ -146,11 +146,13 @@ async def _measure_ttft(
             bar = progress.add_task("streams", total=None)
             probe = Probe(client, rng=rng, clock=time.perf_counter)
             await probe.find_model()
+            decode: list[Point] = []
             try:
                 decode = await ttft.measure_decode(probe.between_tokens_s, numbers, repetitions=repetitions)
-            except CalibrationError as error:
-                decode = []
-                console.print(f"The time from token to token could not be measured: {error}", markup=False)
+            except* CalibrationError as group:  # streams fail together, or by themselves
+                console.print(
+                    f"The time from token to token could not be measured: {group.exceptions[0]}", markup=False
+                )
             progress.remove_task(bar)
         async with connected([url]) as [engine]:
             bar = progress.add_task("prompts", total=repetitions * len(lengths))

@@ -80,16 +80,26 @@ def test_ttft_prints_table_and_constants(started: list[tuple[int, EngineOptions]
 
 
 @pytest.mark.usefixtures("started")
-def test_times_that_are_no_line_give_no_constants(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_that_are_no_line_give_no_constants() -> None:
     """Why is said; the table is there all the same."""
     result = invoke("ttft", "--lengths", "100,200", "--repetitions", "1")
     assert result.exit_code == 0
     assert "No engine_model: 3 prompts of different lengths are needed" in result.output
 
-    async def never(_: Probe, num_streams: int) -> float:
-        raise CalibrationError(f"{num_streams} streams were never decoded at the same time")
 
-    monkeypatch.setattr(Probe, "between_tokens_s", never)
+@pytest.mark.usefixtures("started")
+@pytest.mark.parametrize(
+    "error",
+    [CalibrationError("32 streams were never decoded"), ExceptionGroup("", [CalibrationError("32 streams broke off")])],
+)
+def test_streams_that_fail_leave_the_table(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason, and without constants."""
+
+    async def fail(_: Probe, num_streams: int) -> float:
+        del num_streams
+        raise error
+
+    monkeypatch.setattr(Probe, "between_tokens_s", fail)
     result = invoke("ttft", "--lengths", "100,200,400", "--repetitions", "1")
     assert result.exit_code == 0
     assert "could not be measured: 32 streams" in result.output
