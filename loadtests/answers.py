@@ -36,7 +36,10 @@ class EventStream:
     def __init__(self) -> None:
         self.num_events = 0
         self.answer_tokens: int | None = None
-        """By the usage that the stream reports, where it does."""
+        """By the usage that the stream reports, where it does; as the next two."""
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        """Of the prompt's; a server that reused none may leave it out."""
         self._choice_to_finish: dict[int, str | None] = {}
         self._has_ended = False
         self._has_error = False
@@ -90,6 +93,8 @@ class EventStream:
             self._finish(0, answer.get("status"))
         usage = event.get("usage") or answer.get("usage") or {}
         self.answer_tokens = usage.get("completion_tokens", usage.get("output_tokens", self.answer_tokens))
+        self.prompt_tokens = usage.get("prompt_tokens", self.prompt_tokens)
+        self.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or self.cached_tokens
 
     def _finish(self, choice: int, reason: str | None) -> None:
         self._choice_to_finish[choice] = reason or self._choice_to_finish.get(choice)

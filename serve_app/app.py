@@ -1,5 +1,7 @@
 """The composition root: settings to a Ray Serve application."""
 
+from typing import Any
+
 from ray import serve
 from ray.llm._internal.serve.core.ingress.builder import _build_direct_streaming_llm_deployment
 from ray.serve import Application
@@ -10,6 +12,7 @@ from serve_app.ingress_router import IngressRouter
 from serve_app.replica import LLMReplica
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import Settings
+from serve_app.simulated_engine import replica_options
 
 MAX_ROUTER_ONGOING_REQUESTS = 1000
 """Decisions and deliveries at once in one router; as Ray's own LLMRouter."""
@@ -17,16 +20,21 @@ MAX_ROUTER_ONGOING_REQUESTS = 1000
 
 def build(args: Settings) -> Application:
     """Serve's `import_path`: replicas as the ingress, and the routers that HAProxy asks."""
-    llm_config = llm_options.parse({**args.llm, "server_cls": LLMReplica})
-    server = _build_direct_streaming_llm_deployment(
-        llm_config,
+    return with_routers(replicas(args, LLMReplica), args)
+
+
+def replicas(args: Settings, replica_class: type[LLMReplica], **serve_options: Any) -> Application:  # noqa: ANN401
+    """Without routers. The options are Serve's, of the deployment."""
+    return _build_direct_streaming_llm_deployment(
+        llm_options.parse({**replica_options(args), "server_cls": replica_class}),
         bind_kwargs={
             "router_deployment": ROUTER_DEPLOYMENT,
             "routers": args.routers.model_dump(),
             "replicas": args.replicas.model_dump(),
+            "engine": args.engine,
         },
+        override_serve_options=serve_options,
     )
-    return with_routers(server, args)
 
 
 def with_routers(server: Application, args: Settings) -> Application:

@@ -101,7 +101,7 @@ def funnel() -> None:
             total = funnel_report.add_up(router["funnel"] for router in running.routers())
     except (ApplicationError, ServeApiError) as error:
         _fail(str(error))
-    console.print(funnel_report.table(total))
+    console.print(funnel_report.table(total, note=run.note))
 
 
 @app.command()
@@ -220,6 +220,14 @@ def plan(context: typer.Context) -> None:
     from loadtests.replay.plan_command import app as plan_app
 
     plan_app(context.args, prog_name=context.command_path)
+
+
+@app.command(context_settings=PASSED_ON, add_help_option=False)
+def bench(context: typer.Context) -> None:
+    """Compare routings, Ray's own among them, on a cluster started for it, over loads. `bench --help` says more."""
+    from loadtests.bench.command import app as bench_app
+
+    bench_app(context.args, prog_name=context.command_path)
 
 
 @app.command("demo-model")

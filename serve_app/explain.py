@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serve_app.ledger import Ledger, current_request_id
 from serve_app.replica_headers import (
     BELIEVED_CACHED_TOKENS_HEADER,
+    ENGINE_HEADER,
     POLICY_HEADER,
     PROMPT_TOKENS_HEADER,
     REASON_HEADER,
@@ -16,6 +17,7 @@ from serve_app.replica_headers import (
     UNROUTED,
 )
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.settings import EngineName
 
 logger = logging.getLogger("ray.serve")
 
@@ -23,8 +25,11 @@ logger = logging.getLogger("ray.serve")
 class ExplainAndReport:
     """ASGI middleware around vLLM's app; adds headers, changes nothing else."""
 
-    def __init__(self, app: ASGIApp, *, replica_id: str, ledger: Ledger) -> None:
+    def __init__(self, app: ASGIApp, *, replica_id: str, ledger: Ledger, engine: EngineName = "vllm") -> None:
         self._app = app
+        self._own_fields: dict[str, object] = {REPLICA_HEADER: replica_id}
+        if engine != "vllm":
+            self._own_fields[ENGINE_HEADER] = engine
         self._replica_id = replica_id
         self._ledger = ledger
 
@@ -42,7 +47,7 @@ class ExplainAndReport:
             await send(message)
 
         if note is not None:
-            self._ledger.arrived(note.request_id)
+            self._ledger.arrived(note.request_id, uncached_tokens=note.uncached_tokens)
         token = current_request_id.set(note.request_id if note else None)
         try:
             await self._app(scope, receive, send_explained)
@@ -53,7 +58,7 @@ class ExplainAndReport:
 
     def _explain(self, note: RoutingNote | None) -> list[tuple[bytes, bytes]]:
         """The replica writes these, because it alone knows who served."""
-        fields: dict[str, object] = {REPLICA_HEADER: self._replica_id}
+        fields = dict(self._own_fields)
         if note is None:
             fields[REASON_HEADER] = UNROUTED
         else:

@@ -38,9 +38,9 @@ def add_up(snapshots: Iterable[Mapping[str, Any]]) -> Funnel:
     return total
 
 
-def table(funnel: Funnel) -> Table:
-    """Stages and causes, in tokens and as shares of what was offered."""
-    result = Table(title=f"Prompt tokens of {funnel.prompts:,} prompts", title_justify="left")
+def table(funnel: Funnel, *, note: str = "") -> Table:
+    """Stages and causes, in tokens and as shares of what was offered; the note goes into the title."""
+    result = Table(title=f"Prompt tokens of {funnel.prompts:,} prompts{note}", title_justify="left")
     result.add_column("")
     result.add_column("tokens", justify="right", no_wrap=True)
     result.add_column("share", justify="right", no_wrap=True)

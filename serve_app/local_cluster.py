@@ -19,7 +19,7 @@ from typing import Self
 import psutil
 
 from serve_app.environment import data_path_environment, local_environment
-from serve_app.settings import Settings
+from serve_app.settings import EngineName, Settings
 
 RUN_VARIABLE = "WARMROUTE_RUN"
 STATE_FILE = Path(".warmroute/run.json")
@@ -50,6 +50,12 @@ class Run:
     ray_address: str
     ray_session: str
     model: str
+    engine: EngineName = "vllm"
+
+    @property
+    def note(self) -> str:
+        """For the heading of figures that were measured here."""
+        return "" if self.engine == "vllm" else f" ({self.engine} engines)"
 
     def save(self, path: Path = STATE_FILE) -> None:
         """Leave a note for `warmroute stop` and the other commands."""
@@ -76,8 +82,12 @@ class Run:
             raise RunFileError(msg) from error
 
 
-def check_machine(settings: Settings) -> None:
+def check_machine(settings: Settings, *, num_applications: int = 1) -> None:
     """Refuse to start where it could not succeed.
+
+    Args:
+        settings: of each application.
+        num_applications: with as many replicas each.
 
     Raises:
         StartError: a port is taken, or there is too little free memory.
@@ -91,12 +101,13 @@ def check_machine(settings: Settings) -> None:
             "(`warmroute stop` if it is an earlier run), or set http.port or local.dashboard_port"
         )
         raise StartError(msg)
-    wanted_gib = settings.local.memory_per_replica_gib * num_replicas(settings)
+    wanted_gib = settings.local.memory_per_replica_gib * num_replicas(settings) * num_applications
     free_gib = psutil.virtual_memory().available / 2**30
     if free_gib < wanted_gib:
+        many = f" for {num_applications} applications" if num_applications > 1 else ""
         msg = (
-            f"{free_gib:.1f} GiB of memory are free, {wanted_gib:.1f} GiB are wanted: free some, run fewer replicas "
-            "(llm.deployment_config.num_replicas), or lower local.memory_per_replica_gib if you know better"
+            f"{free_gib:.1f} GiB of memory are free, {wanted_gib:.1f} GiB are wanted{many}: free some, run fewer "
+            "replicas (llm.deployment_config.num_replicas), or lower local.memory_per_replica_gib if you know better"
         )
         raise StartError(msg)
 
@@ -124,6 +135,7 @@ def start_ray(settings: Settings) -> Run:
         run_dir=tempfile.mkdtemp(prefix="warmroute-"),  # a short path: it holds sockets
         application=settings.name,
         model=settings.model_id,
+        engine=settings.engine,
         url=f"http://127.0.0.1:{settings.http.port}{settings.route_prefix.rstrip('/')}",
         dashboard_url=f"http://127.0.0.1:{settings.local.dashboard_port}",
         ray_address="",

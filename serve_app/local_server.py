@@ -5,7 +5,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import httpx
@@ -35,8 +35,17 @@ class _Stopped(Exception):  # noqa: N818  not an error: the user asked for it
 
 
 @contextlib.contextmanager
-def running(settings: Settings, console: Console, stopped: threading.Event) -> Iterator[Run | None]:
+def running(
+    settings: Settings, console: Console, stopped: threading.Event, *, beside: Sequence[Mapping[str, Any]] = ()
+) -> Iterator[Run | None]:
     """The application, from ready until the block ends; None if `stopped` was set before it was ready.
+
+    Args:
+        settings: of the application and its cluster.
+        console: for progress.
+        stopped: may be set by another thread or a signal.
+        beside: other applications on the same cluster, each as many replicas, as Serve's config describes them. They
+            are waited for until Serve calls them running.
 
     Raises:
         StartError: it cannot start, or did not become ready; nothing is left running.
@@ -44,7 +53,9 @@ def running(settings: Settings, console: Console, stopped: threading.Event) -> I
     """
     started_at = time.monotonic()
     progress = _Progress(console, started_at)
-    settings = _checked(settings)
+    settings = _checked(settings, num_applications=1 + len(beside))
+    config = serve_config(settings)
+    config["applications"] += beside
     run = None
     try:
         with contextlib.suppress(_Stopped):
@@ -52,12 +63,14 @@ def running(settings: Settings, console: Console, stopped: threading.Event) -> I
                 run = start_ray(settings)
             with progress.step("Deploying"):
                 api = ServeApi(run.dashboard_url)
-                _patiently(lambda: api.deploy(serve_config(settings)), settings, stopped)
+                _patiently(lambda: api.deploy(config), settings, stopped)
             with progress.step("Starting replicas and routers") as report:
-                _wait_until_running(api, settings, stopped, report)
+                for application in config["applications"]:
+                    _wait_until_running(api, application["name"], settings, stopped, report)
             with progress.step("Sending a first request"):
                 _wait_until_routed(run, settings, stopped)
-            _print_ready(console, run, settings, time.monotonic() - started_at)
+            if not beside:
+                _print_ready(console, run, settings, time.monotonic() - started_at)
         yield None if stopped.is_set() else run
     finally:
         if run is not None:
@@ -65,26 +78,32 @@ def running(settings: Settings, console: Console, stopped: threading.Event) -> I
                 _shut_down(run)
 
 
-def _checked(settings: Settings) -> Settings:
+def _checked(settings: Settings, *, num_applications: int) -> Settings:
     try:
         settings = llm_options.with_absolute_model_path(settings)
-        check_machine(settings)
+        check_machine(settings, num_applications=num_applications)
     except SettingsError as error:
         msg = f"the settings cannot be used:\n{error}"
         raise StartError(msg) from error
     return settings
 
 
-def _wait_until_running(api: ServeApi, settings: Settings, stopped: threading.Event, report: Any) -> None:  # noqa: ANN401
+def _wait_until_running(
+    api: ServeApi,
+    name: str,
+    settings: Settings,
+    stopped: threading.Event,
+    report: Any,  # noqa: ANN401
+) -> None:
     deadline = time.monotonic() + settings.local.start_timeout_s
     while time.monotonic() < deadline:
-        application = _patiently(lambda: api.application(settings.name), settings, stopped)
+        application = _patiently(lambda: api.application(name), settings, stopped)
         if application is not None:
             report(_count_ready(application))
             if application["status"] == "RUNNING":
                 return
             if application["status"] in FAILED:
-                msg = f"the application did not start: {failure_text(application)}"
+                msg = f"the application {name} did not start: {failure_text(application)}"
                 raise StartError(msg)
         if stopped.wait(POLL_S):
             raise _Stopped
@@ -167,7 +186,7 @@ def _print_ready(console: Console, run: Run, settings: Settings, seconds: float)
     body = json.dumps({"model": settings.model_id, "max_tokens": 16, "messages": messages})
     console.print(
         f"""
-[bold green]Warmroute is ready[/bold green] after {seconds:.0f} s: {run.url}/v1  (model: {settings.model_id})
+[bold green]Warmroute is ready[/bold green] after {seconds:.0f} s: {run.url}/v1  (model: {settings.model_id}){run.note}
 Ray dashboard: {run.dashboard_url}
 
 Try it from another terminal, twice: the x-warmroute- headers say where it went and why, and the second time the

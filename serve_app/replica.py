@@ -29,7 +29,7 @@ from serve_app.prompt_memo import make_token_memo
 from serve_app.receipts import ProbeResult, Receipt
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.response_ids import new_response_id
-from serve_app.settings import ReplicaSettings, RouterSettings
+from serve_app.settings import EngineName, ReplicaSettings, RouterSettings
 
 logger = logging.getLogger("ray.serve")
 
@@ -47,12 +47,19 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     """One engine, its HTTP API, and its receipts."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, llm_config: LLMConfig, *, router_deployment: str, routers: dict[str, Any], replicas: dict[str, Any]
+        self,
+        llm_config: LLMConfig,
+        *,
+        router_deployment: str,
+        routers: dict[str, Any],
+        replicas: dict[str, Any],
+        engine: EngineName,
     ) -> None:
+        self._engine_name = engine
         self._router_deployment = router_deployment
         self._routers = RouterSettings.model_validate(routers)
         self._replicas = ReplicaSettings.model_validate(replicas)
-        await super().__init__(llm_config)
+        await super().__init__(llm_config, engine_cls=None if engine == "vllm" else _one_process_engine())
 
     async def start(self) -> None:
         """Start the engine and listen to its outputs."""
@@ -84,9 +91,10 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             Admission,
             ledger=self._ledger,
             max_waiting_requests=self._replicas.max_waiting_requests,
+            max_waiting_tokens=self._replicas.max_waiting_tokens,
             max_body_bytes=round(self._replicas.max_body_mib * 2**20),
         )
-        app.add_middleware(ExplainAndReport, replica_id=_replica_id(), ledger=self._ledger)
+        app.add_middleware(ExplainAndReport, replica_id=_replica_id(), ledger=self._ledger, engine=self._engine_name)
         return app
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -216,6 +224,12 @@ def _name_responses(serving: Any) -> None:  # noqa: ANN401  vLLM's; None where t
         return await create(request, *args, **kwargs)
 
     serving.create_responses = create_named
+
+
+def _one_process_engine() -> Any:  # noqa: ANN401  a class of Ray's engines
+    from serve_app.one_process_engine import OneProcessEngine
+
+    return OneProcessEngine
 
 
 def _replica_id() -> str:

@@ -10,5 +10,8 @@ BELIEVED_CACHED_TOKENS_HEADER = f"{EXPLAIN_PREFIX}believed-cached-tokens"
 ROUTED_TO_HEADER = f"{EXPLAIN_PREFIX}routed-to"
 """Only when another replica served than the router chose."""
 
+ENGINE_HEADER = f"{EXPLAIN_PREFIX}engine"
+"""Only where it is not a real one: `simulated`."""
+
 UNROUTED = "unrouted"
 """The reason of a response that no router asked for."""

@@ -20,6 +20,8 @@ class ApplicationError(Exception):
 def connect(ray_address: str) -> None:
     """Join a running cluster as a Ray driver, quietly, with Ray's token where there is one.
 
+    The process that started the cluster is its driver already.
+
     Raises:
         ApplicationError: Ray cannot, or will not because its version here is another.
 
@@ -30,6 +32,8 @@ def connect(ray_address: str) -> None:
     from ray.exceptions import RayError
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    if ray.is_initialized():
+        return
     try:
         ray.init(address=ray_address, log_to_driver=False, logging_level="error")
     except (RayError, OSError, RuntimeError, ValueError) as error:

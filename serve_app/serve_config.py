@@ -22,6 +22,6 @@ def application_config(settings: Settings) -> dict[str, Any]:
         "name": settings.name,
         "route_prefix": settings.route_prefix,
         "import_path": "serve_app.app:build",
-        "args": settings.model_dump(mode="json", include={"llm", "routers", "replicas"}),
+        "args": settings.model_dump(mode="json", include={"llm", "engine", "engine_model", "routers", "replicas"}),
         "deployments": [{"name": ROUTER_DEPLOYMENT, "user_config": settings.routing.model_dump(mode="json")}],
     }

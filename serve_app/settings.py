@@ -2,10 +2,10 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from router import RouterOptions
 from router.policies import PrefixAffinityOptions
@@ -22,6 +22,9 @@ PolicyName = Literal[
     "llmd_approximate",
     "sglang_cache_aware",
 ]
+
+
+EngineName = Literal["vllm", "simulated"]
 
 
 class SettingsError(ValueError):
@@ -118,6 +121,9 @@ class ReplicaSettings(_Frozen):
     (docs/parity.md)."""
     max_waiting_requests: int = Field(256, ge=1)
     """So many requests may wait for their first token at a replica; more are answered 429 with Retry-After."""
+    max_waiting_tokens: int | None = Field(None, ge=1)
+    """Likewise, of their prompts so many tokens that are not cached; unbounded by default. What the engine computes
+    in the time to a first token that you promise: `prefill_tokens_per_s` times those seconds."""
     token_memo_mib: float = Field(256.0, ge=0)
     """Memory of each replica for token ids of texts it has seen, so that only what is new is tokenised; 0 for none."""
     max_body_mib: float = Field(32.0, gt=0)
@@ -125,9 +131,9 @@ class ReplicaSettings(_Frozen):
 
 
 class EngineModelSettings(_Frozen):
-    """How long an engine's steps take, for replaying traces: `step_s` + prefill tokens / `prefill_tokens_per_s` +
-    `decode_s` for each sequence being decoded. `warmroute calibrate` measures these constants on a running replica;
-    the serving application ignores them.
+    """How long an engine's steps take, for replaying traces and for simulated engines: `step_s` + prefill tokens /
+    `prefill_tokens_per_s` + `decode_s` for each sequence being decoded. `warmroute calibrate` measures these constants
+    on a running replica. A real engine ignores them.
     """
 
     step_s: float = Field(0.008, ge=0)
@@ -137,9 +143,9 @@ class EngineModelSettings(_Frozen):
     decode_s: float = Field(0.000_15, ge=0)
     """What each sequence being decoded adds to a step."""
     max_step_tokens: int = Field(8_192, ge=1)
-    """Prefill and decode tokens in one step (vLLM's `max_num_batched_tokens`)."""
+    """Prefill and decode tokens in one step (vLLM's `max_num_batched_tokens`, which simulated engines go by)."""
     max_sequences: int = Field(256, ge=1)
-    """Sequences in one step (vLLM's `max_num_seqs`)."""
+    """Sequences in one step (vLLM's `max_num_seqs`, likewise)."""
 
 
 class HttpSettings(_Frozen):
@@ -175,12 +181,25 @@ class Settings(_Frozen):
     """The application's path; each model is an application with its own."""
     llm: dict[str, Any]
     """Passed to `ray.serve.llm.LLMConfig` untouched: model, replicas or autoscaling, vLLM's engine arguments."""
+    engine: EngineName = "vllm"
+    """`simulated` is vLLM without the model: all is real but the time a step takes, which is `engine_model`'s, and the
+    answers, which are noise (docs/simulated.md)."""
     routing: RoutingSettings = RoutingSettings()
     routers: RouterSettings = RouterSettings()
     replicas: ReplicaSettings = ReplicaSettings()
     engine_model: EngineModelSettings = EngineModelSettings()
     http: HttpSettings = HttpSettings()
     local: LocalSettings = LocalSettings()
+
+    @model_validator(mode="after")
+    def _cache_has_a_size(self) -> Self:
+        arguments = self.llm.get("engine_kwargs", {})
+        if self.engine == "simulated" and "num_gpu_blocks_override" not in arguments:
+            raise ValueError(
+                "engine = 'simulated' has no memory by which to size its KV cache: set "
+                "llm.engine_kwargs.num_gpu_blocks_override"
+            )
+        return self
 
     @property
     def model_id(self) -> str:

@@ -47,7 +47,16 @@ RAY_FREE = (
     "token_boundaries",
     "token_memo",
 )
-PRIVATE_ADAPTERS = {"app", "ingress_router", "llm_options", "prompt", "prompt_memo", "replica"}
+PRIVATE_ADAPTERS = {
+    "app",
+    "ingress_router",
+    "llm_options",
+    "one_process_engine",
+    "prompt",
+    "prompt_memo",
+    "replica",
+    "simulated_worker",
+}
 
 
 def sources(package: str) -> list[Path]:

@@ -47,7 +47,18 @@ def main() -> None:
 def lock() -> None:
     """Resolve pyproject.toml anew. Torch is left out: its hash and its index differ from machine to machine."""
     command: list[object] = [VENV / "bin" / "uv", "pip", "compile", ROOT / "pyproject.toml", *configured_indexes()]
-    command += ["--extra", "cpu", "--extra", "dev", "--python-version", "3.11", "--generate-hashes", "--upgrade"]
+    command += [
+        "--extra",
+        "cpu",
+        "--extra",
+        "load",
+        "--extra",
+        "dev",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+        "--upgrade",
+    ]
     command += ["--no-emit-package", "torch", "--no-emit-index-url", "--no-emit-find-links"]
     command += ["--no-annotate", "--no-header", "--quiet", "--output-file", LOCK]
     run(command, "the lock could not be made")

@@ -21,8 +21,9 @@ from loadtests.key_parity.models import Family, build
 from loadtests.key_parity.replica import Replica, Report
 from loadtests.key_parity.result import Comparison, FamilyResult, as_json, lines, result_table
 from loadtests.key_parity.router import Pass, Reader, Reading
-from loadtests.key_parity.texts import TEXTS, Source, TextsError, sample
+from loadtests.key_parity.texts import Source, sample
 from loadtests.live import JsonOption, LiveError, SeedOption, fail, make_console, verdict, write_json
+from loadtests.recorded_texts import TEXTS, TextsError
 
 CONCURRENCY = 8
 DEFAULT_FOLDER = Path(".warmroute/key-parity")

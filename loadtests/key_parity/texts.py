@@ -11,19 +11,15 @@ from typing import Any
 import zstandard
 
 from loadtests.key_parity.handmade import DIALOGUES, QUESTIONS
+from loadtests.recorded_texts import TextsError, read_json_lines, read_text
 from serve_app.demo_model import WORKLOAD
 
-TEXTS = Path(__file__).parents[2] / "../shared/data/texts"
 MCP_TOOLS = 12
 """Of one tenant; all 117 would not fit the model's context."""
 RUN_LENGTH = 12
 """A session of tau_bench has as many turns."""
 
 Message = dict[str, Any]
-
-
-class TextsError(Exception):
-    """The texts are not there, or not what they were."""
 
 
 class Source(StrEnum):
@@ -110,8 +106,8 @@ Pairs = Iterator[tuple[Sequence[Message], Sequence[dict[str, Any]]]]
 
 def _tau(folder: Path) -> Pairs:
     """Every call of the model in the recorded sessions: system prompt, tools, and all turns so far."""
-    tools = json.loads(_text(folder / "tau_bench/airline_tools.json"))
-    for session in _lines(folder / "tau_bench/trajectories_gpt4o_airline.jsonl.zst"):
+    tools = json.loads(read_text(folder / "tau_bench/airline_tools.json"))
+    for session in read_json_lines(folder / "tau_bench/trajectories_gpt4o_airline.jsonl.zst"):
         yield from _turns(session["messages"], tools)
 
 
@@ -126,8 +122,8 @@ def _tau2(folder: Path) -> Pairs:
     """A policy, and what a customer of one of its tasks wants."""
     parts = ("airline_policy.md", "airline_tasks.json.zst"), ("retail_policy.md", "retail_tasks.json.zst")
     for policy_file, tasks_file in (*parts, ("telecom_main_policy.md", "telecom_tasks_small.json")):
-        policy = _text(folder / "tau2_bench" / policy_file)
-        for task in json.loads(_text(folder / "tau2_bench" / tasks_file)):
+        policy = read_text(folder / "tau2_bench" / policy_file)
+        for task in json.loads(read_text(folder / "tau2_bench" / tasks_file)):
             wishes = task["user_scenario"]["instructions"]
             wanted = "\n".join(str(wishes[name]) for name in ("reason_for_call", "known_info"))
             yield [_system(policy), _user(wanted)], ()
@@ -135,10 +131,10 @@ def _tau2(folder: Path) -> Pairs:
 
 def _bfcl(folder: Path) -> Pairs:
     """Questions with several tools, then sessions of several turns over the documented classes of tools."""
-    for question in _lines(folder / "bfcl/BFCL_v4_live_multiple.jsonl.zst"):
+    for question in read_json_lines(folder / "bfcl/BFCL_v4_live_multiple.jsonl.zst"):
         yield question["question"][0], [_function(tool) for tool in question["function"]]
-    class_to_tools = json.loads(_text(folder / "bfcl/multi_turn_func_doc.json"))
-    for session in _lines(folder / "bfcl/BFCL_v4_multi_turn_base.jsonl.zst"):
+    class_to_tools = json.loads(read_text(folder / "bfcl/multi_turn_func_doc.json"))
+    for session in read_json_lines(folder / "bfcl/BFCL_v4_multi_turn_base.jsonl.zst"):
         names = {name.lower().removesuffix("api") for name in session["involved_classes"]}
         tools = [
             _function(tool)
@@ -154,7 +150,7 @@ def _bfcl(folder: Path) -> Pairs:
 
 
 def _mt_bench(folder: Path) -> Pairs:
-    for line in _lines(folder / "chat/mt_bench_question.jsonl"):
+    for line in read_json_lines(folder / "chat/mt_bench_question.jsonl"):
         first, second = line["turns"]
         yield [_user(first)], ()
         yield [_user(first), _assistant(f"Here is what I think.\n\n{first}"), _user(second)], ()
@@ -171,13 +167,13 @@ def _oasst(folder: Path) -> Pairs:
         for reply in node["replies"]:
             yield from walk(reply, path)
 
-    for tree in _lines(folder / "chat/oasst_en_100_tree.jsonl.zst"):
+    for tree in read_json_lines(folder / "chat/oasst_en_100_tree.jsonl.zst"):
         yield from walk(tree["prompt"], [])
 
 
 def _mcp(folder: Path) -> Pairs:
     """Tenants with some of an MCP server's tools each."""
-    listed = json.loads(_text(folder / "mcp/github_mcp_tools.json"))
+    listed = json.loads(read_text(folder / "mcp/github_mcp_tools.json"))
     tools = [
         _function({"name": tool["name"], "description": tool["description"], "parameters": tool["inputSchema"]})
         for tool in listed
@@ -189,7 +185,7 @@ def _mcp(folder: Path) -> Pairs:
 
 def _support_desk(_: Path) -> Pairs:
     """The demo's own conversations, at every turn."""
-    for session in _lines(WORKLOAD / "support_desk.jsonl"):
+    for session in read_json_lines(WORKLOAD / "support_desk.jsonl"):
         yield from _turns(session["messages"], session["tools"])
 
 
@@ -241,15 +237,3 @@ def _user(text: str) -> Message:
 
 def _assistant(text: str) -> Message:
     return {"role": "assistant", "content": text}
-
-
-def _text(path: Path) -> str:
-    if path.suffix != ".zst":
-        return path.read_text(encoding="utf-8")
-    with zstandard.open(path, "rt", encoding="utf-8") as file:
-        return str(file.read())
-
-
-def _lines(path: Path) -> Iterator[Any]:
-    for line in _text(path).splitlines():
-        yield json.loads(line)

@@ -35,11 +35,23 @@ def render(
     legend: Sequence[tuple[str, int]],
     sections: Sequence[Section],
     words: Sequence[tuple[str, str]],
+    banner: str = "",
+    lines: Sequence[str] = (),
 ) -> str:
-    """The page. The legend has names with their styles, which hold in every chart."""
+    """The page. The legend has names with their styles, which hold in every chart; the banner is said loudly, the lines
+    follow it.
+    """
     environment = Environment(
         loader=PackageLoader("loadtests.replay", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template("report.html.jinja").render(
-        title=title, command=command, tables=tables, legend=legend, sections=sections, words=words, versions=versions()
+        title=title,
+        command=command,
+        tables=tables,
+        legend=legend,
+        sections=sections,
+        words=words,
+        versions=versions(),
+        banner=banner,
+        lines=lines,
     )

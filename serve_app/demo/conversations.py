@@ -23,6 +23,8 @@ class Turn:
     number: int
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
+    answer: dict[str, Any]
+    """The recorded one."""
 
     def body(self, model: str, max_tokens: int) -> dict[str, Any]:
         """As a streaming chat request whose usage is reported."""
@@ -94,7 +96,7 @@ def _conversation(place: str, line: str, tools: list[dict[str, Any]] | None) -> 
     except (ValueError, KeyError, TypeError) as error:
         raise WorkloadError(f'{place} is not an object with "messages", each with a "role"') from error
     turns = tuple(
-        Turn(place, number, messages[:index], tools if tools is not None else record.get("tools"))
+        Turn(place, number, messages[:index], tools if tools is not None else record.get("tools"), messages[index])
         for number, index in enumerate(index for index, role in enumerate(roles) if role == "assistant" and index)
     )
     if not turns:

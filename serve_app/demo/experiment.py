@@ -26,6 +26,8 @@ class Experiment:
     url: str
     model: str
     application: RunningApplication
+    note: str = ""
+    """About the server, for headings."""
     policy_to_runs: dict[str, list[list[Measurement]]] = field(default_factory=dict)
     bound: ReuseBound | None = None
 

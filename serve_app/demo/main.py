@@ -52,6 +52,7 @@ def compare(plan: Plan, run: Run, console: Console, json_file: Path | None) -> N
             url=run.url,
             model=run.model,
             application=running,
+            note=run.note,
         )
         console.print(
             f"{len(conversations)} conversations, {experiment.num_requests} requests a run, {plan.repetitions} runs "

@@ -17,7 +17,8 @@ BOOTSTRAP_SEED = 1
 
 def table(experiment: Experiment) -> Table:
     """Per policy and replica: requests and tokens; per policy: uncached prefill tokens and TTFT."""
-    result = Table(title=f"{experiment.repetitions} repetitions, {experiment.concurrency} conversations at a time")
+    title = f"{experiment.repetitions} repetitions, {experiment.concurrency} conversations at a time{experiment.note}"
+    result = Table(title=title)
     for name in ("policy", "replica"):
         result.add_column(name, no_wrap=True)
     for name in ("requests", "prompt\ntokens", "cached\ntokens", "hit\nrate", "uncached\ntokens"):
@@ -62,6 +63,7 @@ def as_json(experiment: Experiment) -> dict[str, Any]:
         "repetitions": experiment.repetitions,
         "concurrency": experiment.concurrency,
         "max_tokens": experiment.max_tokens,
+        "note": experiment.note.strip(" ()"),
         "summary": lines(experiment),
         "runs": {
             policy: [[asdict(each) for each in run] for run in runs]

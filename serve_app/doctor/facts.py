@@ -216,6 +216,8 @@ class Answer:
     request_id: str | None
     excerpt: str
     """The body's beginning."""
+    engine: str | None = None
+    """Where it is not a real one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

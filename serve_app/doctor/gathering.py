@@ -15,7 +15,7 @@ from serve_app.doctor.facts import Answer, Facts, Missing, ServeDetails
 from serve_app.doctor.node_view import look_at_nodes
 from serve_app.doctor.router_answers import router_reader, settle
 from serve_app.doctor.target import Target
-from serve_app.replica_headers import REASON_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER
+from serve_app.replica_headers import ENGINE_HEADER, REASON_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER
 from serve_app.running_application import ApplicationError, connect
 from serve_app.serve_api import ServeApi, ServeApiError
 
@@ -65,6 +65,7 @@ def ask(url: str, *, transport: httpx.BaseTransport | None = None) -> Answer | M
         replica=response.headers.get(REPLICA_HEADER),
         reason=response.headers.get(REASON_HEADER),
         request_id=response.headers.get(REQUEST_ID_HEADER),
+        engine=response.headers.get(ENGINE_HEADER),
         excerpt=shorten(response.text, MAX_MESSAGE_CHARS, placeholder=" ...") or "nothing",
     )
 

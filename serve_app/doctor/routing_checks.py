@@ -109,7 +109,8 @@ def check_request(facts: Facts) -> Finding:
     if answer.request_id is None:
         return failed(Check.REQUEST, Problem(f"routed, but the answer has no {REQUEST_ID_HEADER}", SKEW))
     text = f"routed to {short_id(answer.replica or '?')} ({answer.reason}), answered {answer.status} in"
-    return ok(Check.REQUEST, f"{text} {answer.milliseconds:.0f} ms")
+    engine = f", by a {answer.engine} engine" if answer.engine else ""
+    return ok(Check.REQUEST, f"{text} {answer.milliseconds:.0f} ms{engine}")
 
 
 def check_receipts(facts: Facts) -> Finding:

@@ -23,6 +23,8 @@ STEP_S = 0.005
 RECOVERY_S = 0.15
 ENGINE_PID = 1000
 """How far an engine's process id is from its actor's."""
+USAGE = {"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 60}}
+"""Of every request that wants to know."""
 
 
 @dataclass
@@ -44,7 +46,7 @@ class FakeProcess:
 class FakeServer:
     """Stands in for `loadtests.live.Server`."""
 
-    def __init__(self, *, max_at_a_time: int = 1000) -> None:
+    def __init__(self, *, max_at_a_time: int = 1000, step_s: float = STEP_S) -> None:
         self.run = SimpleNamespace(model="demo", url="http://server", run_dir="nowhere", application="warmroute")
         self.pid_to_replica = {100: "app#LLM#r0", 101: "app#LLM#r1"}
         self.rank_to_pid = {0: 100, 1: 101}
@@ -56,6 +58,7 @@ class FakeServer:
         self._turns = itertools.count()
         self._at_a_time = 0
         self._max_at_a_time = max_at_a_time
+        self._step_s = step_s
         self._recoveries: set[asyncio.Task[None]] = set()
         self._unrouted = asyncio.Event()
 
@@ -154,11 +157,13 @@ class FakeServer:
         if not body.get("stream"):
             return httpx.Response(200, headers=headers, json={})
         is_message = request.url.path.endswith("messages")
-        events = self._events(name, body.get("max_tokens", 1), is_message=is_message)
+        events = self._events(
+            name, body.get("max_tokens", 1), is_message=is_message, has_usage="stream_options" in body
+        )
         headers["content-type"] = "text/event-stream"
         return httpx.Response(200, headers=headers, stream=_Stream(events))
 
-    async def _events(self, name: str, num_tokens: int, *, is_message: bool) -> AsyncIterator[bytes]:
+    async def _events(self, name: str, num_tokens: int, *, is_message: bool, has_usage: bool) -> AsyncIterator[bytes]:
         self._at_a_time += 1
         try:
             for _ in range(num_tokens):
@@ -166,14 +171,21 @@ class FakeServer:
                     yield b'data: {"error": {"message": "EngineCore died"}}\n\ndata: [DONE]\n\n'
                     return
                 yield b'data: {"choices": [{"index": 0, "finish_reason": null}]}\n\n'
-                await asyncio.sleep(STEP_S)
+                await asyncio.sleep(self._step_s)
         finally:
             self._at_a_time -= 1
         if is_message:
             yield b'data: {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}\n\n'
             yield b'data: {"type": "message_stop"}\n\n'
         else:
-            yield b'data: {"choices": [{"index": 0, "finish_reason": "length"}]}\n\ndata: [DONE]\n\n'
+            yield b'data: {"choices": [{"index": 0, "finish_reason": "length"}]}\n\n'
+            if has_usage:
+                yield (
+                    b"data: "
+                    + orjson.dumps({"choices": [], "usage": USAGE | {"completion_tokens": num_tokens}})
+                    + b"\n\n"
+                )
+            yield b"data: [DONE]\n\n"
 
 
 class _Stream(httpx.AsyncByteStream):

@@ -18,8 +18,9 @@ from loadtests.key_parity.models import Family, Model, build
 from loadtests.key_parity.replica import Replica, Report
 from loadtests.key_parity.result import Comparison, FamilyResult, as_json, lines, result_table
 from loadtests.key_parity.router import Pass, Reader, Reading
-from loadtests.key_parity.texts import SHIPPED, Dialogue, Source, TextsError, allocate, read, sample
+from loadtests.key_parity.texts import SHIPPED, Dialogue, Source, allocate, read, sample
 from loadtests.live import LiveError, make_console
+from loadtests.recorded_texts import TextsError
 from serve_app.request_body import is_anthropic
 from serve_app.token_boundaries import find_boundaries
 

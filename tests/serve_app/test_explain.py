@@ -111,3 +111,16 @@ async def test_a_failing_app_is_reported_as_finished_too() -> None:
     with pytest.raises(RuntimeError, match="engine died"):
         await middleware(scope_with(NOTE), receive, lambda _: receive())  # type: ignore[arg-type,return-value]
     assert receipts == [Arrived(RequestId("id-1")), Finished(RequestId("id-1"))]
+
+
+async def test_a_simulated_engine_says_so_in_every_answer() -> None:
+    """Routed or not, so that its figures cannot be taken for real ones."""
+    for note in (NOTE, None):
+        sent = list[Message]()
+
+        async def send(message: Message, sent: list[Message] = sent) -> None:
+            sent.append(message)
+
+        middleware = ExplainAndReport(answer, replica_id="here", ledger=make_ledger([]), engine="simulated")
+        await middleware(scope_with(note), receive, send)
+        assert (b"x-warmroute-engine", b"simulated") in sent[0]["headers"]

@@ -1,0 +1,164 @@
+"""`warmroute bench`. Thin: parse, run, print."""
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from loadtests.bench import cluster, report_html
+from loadtests.bench.experiment import CapacityError, Experiment
+from loadtests.bench.numbers import verdict_lines
+from loadtests.bench.options import read_routings, read_workloads
+from loadtests.bench.plan import Plan
+from loadtests.bench.records import Capacity, CellResult, Results
+from loadtests.bench.report import Report, as_json, banner, capacity_cells, circumstances, reason_cells, workload_cells
+from loadtests.bench.traffic import read_traffic
+from loadtests.replay.console import at_least, check_output, command_line, fail, make_console, rich_table
+from loadtests.replay.options import read_numbers
+from loadtests.workloads import TextsError
+from serve_app.local_cluster import StartError
+from serve_app.running_application import ApplicationError
+from serve_app.serve_api import ServeApiError
+from serve_app.settings import Settings, SettingsError, load_settings
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+FAILURES = (StartError, SettingsError, ServeApiError, ApplicationError, CapacityError, TextsError, ValueError)
+DEFAULT_ROUTINGS = (
+    "prefix_affinity",
+    "round_robin",
+    "power_of_two",
+    "least_loaded",
+    "ray_prefix",
+    "ray_consistent_hash",
+)
+
+
+@app.command()
+def bench(  # noqa: PLR0913  one for each option
+    config: Annotated[Path, typer.Argument(help="A settings file; see configs/.")],
+    *,
+    workload: Annotated[list[str] | None, typer.Option(help="May be repeated; one_shot is always added.")] = None,
+    routing: Annotated[list[str] | None, typer.Option(help="May be repeated: our policies, and Ray's routers.")] = None,
+    loads: Annotated[str, typer.Option(help="Separated by commas; 1 is what round robin serves.")] = "0.5,0.8,1.2",
+    repetitions: Annotated[int, typer.Option(callback=at_least(1), help="Of every cell, with other sessions.")] = 5,
+    sessions: Annotated[int, typer.Option(callback=at_least(1), help="Of a cell.")] = 40,
+    think_scale: Annotated[
+        float, typer.Option(callback=at_least(0), help="Times the users' pauses between turns.")
+    ] = 0.02,
+    ttft_slo_ms: Annotated[float, typer.Option(callback=at_least(0), help="A later first token is not good.")] = 1000.0,
+    replicas: Annotated[
+        int | None, typer.Option(callback=at_least(1), help="Of each application, instead of the settings' number.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same sessions, arrivals and order.")] = 1,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every record there.")] = None,
+) -> None:
+    """Compare routings on a cluster of their own: the same sessions through each in turn, caches reset between."""
+    try:
+        check_output("--json", json_file)
+        check_output("--html", html_file)
+        plan = Plan(
+            workloads=read_traffic(read_workloads(workload or ["chat"])),
+            loads=read_numbers("--loads", loads),
+            routings=read_routings(routing or DEFAULT_ROUTINGS),
+            repetitions=repetitions,
+            num_sessions=sessions,
+            seed=seed,
+            think_scale=think_scale,
+            ttft_slo_s=ttft_slo_ms / 1000,
+        )
+        settings = _settings(config, replicas)
+        results = _run(plan, settings)
+    except FAILURES as error:
+        fail(str(error))
+    if not results.cells:
+        fail("nothing was measured before the end was asked for")
+    report = Report(plan, settings, results, command_line())
+    _print(report)
+    if json_file is not None:
+        json_file.write_text(as_json(report))
+    if html_file is not None:
+        html_file.write_text(report_html.as_html(report))
+    if results.ended_early:
+        fail(f"ended after {len(results.cells)} of {plan.num_cells} cells: {results.ended_early}")
+
+
+def _settings(config: Path, replicas: int | None) -> Settings:
+    settings = load_settings(config)
+    if replicas is None:
+        return settings
+    deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": replicas}
+    deployment.pop("autoscaling_config", None)
+    return settings.model_copy(update={"llm": {**settings.llm, "deployment_config": deployment}})
+
+
+def _run(plan: Plan, settings: Settings) -> Results:
+    """Whatever ends it early, what was measured until then is reported."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    capacities: dict[str, Capacity] = {}
+    cells: list[CellResult] = []
+    engine = ended_early = ""
+    try:
+        with cluster.running(settings, plan.routings, console) as running:
+            engine = running.engine()
+            experiment = Experiment(plan, running)
+            with _progress(console) as progress:
+                _measure(plan, experiment, progress, capacities, cells)
+    except KeyboardInterrupt:
+        ended_early = "interrupted"
+    except FAILURES as error:
+        if not cells:
+            raise
+        ended_early = str(error)
+    return Results(list(capacities.values()), cells, engine, ended_early)
+
+
+def _measure(
+    plan: Plan,
+    experiment: Experiment,
+    progress: Progress,
+    capacities: dict[str, Capacity],
+    cells: list[CellResult],
+) -> None:
+    task = progress.add_task("", total=len(plan.workloads) + plan.num_cells)
+
+    def show(title: str) -> Any:  # noqa: ANN401  a callback
+        num_done = 0
+
+        def on_done(_: object) -> None:
+            nonlocal num_done
+            num_done += 1
+            progress.update(task, description=f"{title}, request {num_done}")
+
+        progress.update(task, description=title)
+        return on_done
+
+    for traffic in plan.workloads:
+        capacities[traffic.name] = experiment.measure_capacity(traffic.name, on_done=show(f"capacity, {traffic.name}"))
+        progress.advance(task)
+    for cell in plan.cells():
+        title = f"{cell.workload}, load {cell.load:g}, {cell.routing}"
+        cells.append(experiment.measure(cell, capacities[cell.workload], on_done=show(title)))
+        progress.advance(task)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+
+
+def _print(report: Report) -> None:
+    console = make_console()
+    if banner(report):
+        console.print(banner(report), style="bold")
+    for traffic in report.plan.workloads:
+        for cells in workload_cells(report, traffic.name):
+            console.print(rich_table(cells))
+    console.print(rich_table(capacity_cells(report)))
+    console.print(rich_table(reason_cells(report)))
+    for line in (*verdict_lines(report.comparisons()), *circumstances(report)):
+        console.print(line)

@@ -1,0 +1,103 @@
+"""Sends a cell's sessions: they start when they are due, whatever the server does; turns follow their answers."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import httpx
+import orjson
+
+from loadtests.bench.records import Record
+from loadtests.exchange import ClientRequest, Exchange, exchange
+from loadtests.workloads import Session
+
+CHAT_PATH = "/v1/chat/completions"
+SESSION_HEADER = "x-session-id"
+"""Ray's default name of it; ConsistentHashRouter goes by nothing else. All routings get it."""
+
+OnDone = Callable[[Record], None]
+
+
+def _ignore(_: Record) -> None:
+    """For callers who wait for the whole."""
+
+
+class Driver:
+    """One client of one application.
+
+    Args:
+        client: with the application's address.
+        model: its name for clients.
+        think_scale: times the sessions' pauses.
+        on_done: called after every request.
+
+    """
+
+    def __init__(self, client: httpx.AsyncClient, *, model: str, think_scale: float, on_done: OnDone = _ignore) -> None:
+        self._client = client
+        self._model = model
+        self._think_scale = think_scale
+        self._on_done = on_done
+
+    async def open_loop(self, sessions: Sequence[Session], starts_s: Sequence[float]) -> list[Record]:
+        """Each session at its time; as many at once as that makes. In order of being due."""
+        started_s = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            running = [
+                tasks.create_task(self._converse(session, started_s, started_s + start_s))
+                for session, start_s in zip(sessions, starts_s, strict=True)
+            ]
+        return sorted((record for task in running for record in task.result()), key=lambda each: each.due_s)
+
+    async def closed_loop(self, sessions: Sequence[Session], *, num_users: int) -> list[Record]:
+        """So many sessions at a time until the last has started and all have ended, without pauses."""
+        started_s = time.monotonic()
+        waiting = iter(sessions)
+
+        async def user() -> list[Record]:
+            records: list[Record] = []
+            for session in waiting:
+                records += await self._converse(session, started_s, time.monotonic())
+            return records
+
+        async with asyncio.TaskGroup() as tasks:
+            users = [tasks.create_task(user()) for _ in range(num_users)]
+        return sorted((record for task in users for record in task.result()), key=lambda each: each.due_s)
+
+    async def _converse(self, session: Session, started_s: float, due_s: float) -> list[Record]:
+        """A session's requests. One that fails does not end it: the recorded answer goes on."""
+        records: list[Record] = []
+        for number, turn in enumerate(session.turns):
+            if records:
+                due_s = time.monotonic() + turn.think_s * self._think_scale
+            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            content = orjson.dumps({"model": self._model, **turn.body})
+            headers = (("content-type", "application/json"), (SESSION_HEADER, session.session_id))
+            request = ClientRequest(f"{session.session_id}-{number}", session.kind, CHAT_PATH, content, headers)
+            late_s = time.monotonic() - due_s
+            answer = await exchange(
+                self._client, request, record=Exchange(request.request_id, session.kind, started_s=due_s)
+            )
+            records.append(_record(answer, session.session_id, number, due_s=due_s - started_s, late_s=late_s))
+            self._on_done(records[-1])
+        return records
+
+
+def _record(answer: Exchange, session: str, turn: int, *, due_s: float, late_s: float) -> Record:
+    stream = answer.stream
+    assert answer.outcome is not None
+    assert answer.duration_s is not None
+    return Record(
+        session=session,
+        turn=turn,
+        due_s=due_s,
+        late_s=late_s,
+        outcome=answer.outcome,
+        status=answer.status,
+        replica=answer.replica,
+        reason=answer.reason,
+        ttft_s=answer.first_byte_s if answer.is_complete else None,
+        end_to_end_s=answer.duration_s,
+        prompt_tokens=(stream.prompt_tokens or 0) if stream else 0,
+        cached_tokens=(stream.cached_tokens or 0) if stream else 0,
+    )

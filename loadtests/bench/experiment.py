@@ -1,0 +1,128 @@
+"""Runs a plan on a cluster: capacities first, then the cells in their order."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from statistics import fmean
+from typing import Any, Protocol
+
+import httpx
+
+from loadtests.bench.cluster import Target
+from loadtests.bench.driver import Driver, OnDone
+from loadtests.bench.plan import CAPACITY_REPETITION, Cell, Plan
+from loadtests.bench.records import Capacity, CellResult, Record
+from loadtests.bench.routings import BASELINE
+from loadtests.exchange import TIMEOUT_S
+from loadtests.workloads import Session
+
+USERS_PER_REPLICA = 8
+SESSIONS_PER_USER = 3
+"""In a capacity run, so that it is busy for a while before the last begin."""
+
+
+class CapacityError(Exception):
+    """A workload's capacity could not be measured."""
+
+
+class Prepares(Protocol):
+    """A cluster, as an experiment sees it."""
+
+    def prepare(self, routing: str) -> Target:
+        """Let this routing decide, from empty caches."""
+
+
+ClientOf = Callable[[str], httpx.AsyncClient]
+
+
+def make_client(url: str) -> httpx.AsyncClient:
+    """Without a limit of connections, which would hold back what is due."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    return httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, limits=limits, trust_env=False)
+
+
+class Experiment:
+    """One plan on one cluster.
+
+    Args:
+        plan: what to measure.
+        cluster: prepared for one cell after the other.
+        client_of: makes a client of an address.
+
+    """
+
+    def __init__(self, plan: Plan, cluster: Prepares, *, client_of: ClientOf = make_client) -> None:
+        self._plan = plan
+        self._cluster = cluster
+        self._client_of = client_of
+
+    def measure_capacity(self, workload: str, *, on_done: OnDone) -> Capacity:
+        """As many users as keep every replica busy, one session after the other, without pauses, by round robin.
+
+        Raises:
+            CapacityError: requests failed, or none was served.
+
+        """
+        target = self._cluster.prepare(BASELINE)
+        num_users = USERS_PER_REPLICA * target.num_replicas
+        num_sessions = max(SESSIONS_PER_USER * num_users, self._plan.num_sessions)
+        sessions = self._plan.sessions(workload, CAPACITY_REPETITION, num_sessions=num_sessions)
+
+        async def run(driver: Driver) -> list[Record]:
+            return await driver.closed_loop(sessions, num_users=num_users)
+
+        records = asyncio.run(self._drive(target, run, think_scale=0.0, on_done=on_done))
+        return capacity(workload, records, sessions, num_users=num_users)
+
+    def measure(self, cell: Cell, capacity: Capacity, *, on_done: OnDone) -> CellResult:
+        """One cell."""
+        began_s = time.monotonic()
+        target = self._cluster.prepare(cell.routing)
+        setup_s = time.monotonic() - began_s
+        sessions = self._plan.sessions(cell.workload, cell.repetition)
+        rate = capacity.sessions_per_s(cell.load)
+        starts_s = self._plan.starts_s(cell.workload, cell.repetition, sessions_per_s=rate)
+
+        async def run(driver: Driver) -> list[Record]:
+            return await driver.open_loop(sessions, starts_s)
+
+        records = asyncio.run(self._drive(target, run, think_scale=self._plan.think_scale, on_done=on_done))
+        duration_s = max(each.due_s + each.end_to_end_s for each in records)
+        return CellResult(cell, target.num_replicas, duration_s, setup_s, records)
+
+    async def _drive(
+        self,
+        target: Target,
+        run: Callable[[Driver], Coroutine[Any, Any, list[Record]]],
+        *,
+        think_scale: float,
+        on_done: OnDone,
+    ) -> list[Record]:
+        async with self._client_of(target.url) as client:
+            return await run(Driver(client, model=target.model, think_scale=think_scale, on_done=on_done))
+
+
+def capacity(workload: str, records: Sequence[Record], sessions: Sequence[Session], *, num_users: int) -> Capacity:
+    """Of the time in which all users were busy: until the last session began.
+
+    Raises:
+        CapacityError: requests failed, or there were not more sessions than users.
+
+    """
+    failed = [each for each in records if not each.is_complete]
+    if failed or not records:
+        outcome = f"{failed[0].outcome} (status {failed[0].status})" if failed else "nothing was sent"
+        raise CapacityError(
+            f"the capacity for {workload} cannot be measured: {len(failed)} of {len(records)} requests failed, "
+            f"the first: {outcome}"
+        )
+    last_start_s = max(each.due_s for each in records if each.turn == 0)
+    ends_s = [each.due_s + each.end_to_end_s for each in records]
+    served = [each for each, end_s in zip(records, ends_s, strict=True) if end_s <= last_start_s]
+    return Capacity(
+        workload=workload,
+        num_users=num_users,
+        requests_per_s=len(served) / last_start_s,
+        uncached_tokens_per_s=sum(each.prompt_tokens - each.cached_tokens for each in served) / last_start_s,
+        turns_per_session=fmean(len(session.turns) for session in sessions),
+    )

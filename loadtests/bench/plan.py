@@ -1,0 +1,68 @@
+"""What is measured, in which order. Pure: the same plan gives the same cells, sessions and arrivals."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice, product
+from random import Random
+
+from loadtests.bench.traffic import Traffic
+from loadtests.workloads import Session, sessions
+
+CAPACITY_REPETITION = -1
+"""Sessions of its own, which no cell repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One measurement: some sessions at one rate, by one routing, from empty caches."""
+
+    workload: str
+    load: float
+    routing: str
+    repetition: int
+    """From 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the command line asks for."""
+
+    workloads: Sequence[Traffic]
+    loads: Sequence[float]
+    """1.0 is what the capacity run found."""
+    routings: Sequence[str]
+    repetitions: int
+    num_sessions: int
+    """In a cell."""
+    seed: int
+    think_scale: float
+    """Times the users' pauses."""
+    ttft_slo_s: float
+
+    @property
+    def num_cells(self) -> int:
+        """Without the capacity runs."""
+        return len(self.workloads) * len(self.loads) * len(self.routings) * self.repetitions
+
+    def cells(self) -> Iterator[Cell]:
+        """Every repetition has each cell once, shuffled anew: a drift of the machine favours nobody."""
+        names = [each.name for each in self.workloads]
+        for repetition in range(self.repetitions):
+            cells = [Cell(*case, repetition) for case in product(names, self.loads, self.routings)]
+            Random(f"order {self.seed} {repetition}").shuffle(cells)
+            yield from cells
+
+    def sessions(self, workload: str, repetition: int, *, num_sessions: int | None = None) -> list[Session]:
+        """The same for every routing and load of a repetition; as many as the plan says, unless told otherwise."""
+        traffic = next(each for each in self.workloads if each.name == workload)
+        seed = Random(f"sessions {self.seed} {workload} {repetition}").getrandbits(32)
+        return list(islice(sessions(traffic.workload, traffic.texts, seed=seed), num_sessions or self.num_sessions))
+
+    def starts_s(self, workload: str, repetition: int, *, sessions_per_s: float) -> list[float]:
+        """When each session starts, from the cell's start: a Poisson process, stretched to the rate."""
+        rng = Random(f"arrivals {self.seed} {workload} {repetition}")
+        at_s, starts = 0.0, []
+        for _ in range(self.num_sessions):
+            starts.append(at_s)
+            at_s += rng.expovariate(sessions_per_s)
+        return starts

@@ -1,0 +1,53 @@
+"""What a user does: requests one after the other, with pauses between them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+Message = dict[str, Any]
+
+
+class Kind(StrEnum):
+    """What a session is about; its requests are counted under this name."""
+
+    CHAT = "chat"
+    AGENTS = "agents"
+    RAG = "rag"
+    ONE_SHOT = "one_shot"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request."""
+
+    body: dict[str, Any]
+    """Of a streaming chat completion, without "model"."""
+    think_s: float
+    """The user's pause before this turn, after the answer to the one before; 0 for the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The requests of one user; each has the recorded answers in it, so none depends on what a server answered."""
+
+    session_id: str
+    """Unique in the run, and the same for the same seed."""
+    kind: Kind
+    turns: tuple[Turn, ...]
+
+
+def chat_body(
+    messages: Sequence[Message], *, answer_tokens: int, tools: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """A streaming request whose answer has exactly that many tokens, and whose usage is reported."""
+    body: dict[str, Any] = {
+        "messages": list(messages),
+        "max_tokens": answer_tokens,
+        "min_tokens": answer_tokens,
+        "ignore_eos": True,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    return body | {"tools": list(tools)} if tools else body

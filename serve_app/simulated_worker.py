@@ -1,0 +1,151 @@
+"""vLLM's worker without a model: its steps take the time that the settings say, and sample noise.
+
+Everything above the worker is vLLM's own: HTTP API, tokenising, scheduler, prefix cache, KV events and metrics. vLLM
+takes a worker's class by its engine argument `worker_cls`. Adapter: private names of vLLM are listed in
+tests/serve_app/test_private_names.py.
+"""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheSpec
+from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, LogprobsLists, ModelRunnerOutput
+from vllm.v1.worker.worker_base import CompilationTimes, WorkerBase
+
+from serve_app.settings import EngineModelSettings
+from serve_app.simulated_engine import ENGINE_MODEL
+from serve_app.step_clock import StepClock
+
+MEMORY_BYTES = 2**40
+"""Enough for any cache: its size is the setting `num_gpu_blocks_override`."""
+NUM_NOISE_TOKENS = 256
+"""Answers count through so many tokens in the middle of the vocabulary."""
+
+
+class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed for us
+    """Knows of each request how many tokens it has, and nothing of what they are."""
+
+    def init_device(self) -> None:
+        """There is none."""
+        model = EngineModelSettings.model_validate(self.vllm_config.additional_config[ENGINE_MODEL])
+        self._clock = StepClock(model, clock=time.monotonic, sleep=time.sleep)
+        self._id_to_prompt_tokens: dict[str, int] = {}
+        self._id_to_logprobs: dict[str, int] = {}
+        """How many alternatives are wanted of each token, by requests that want log-probabilities."""
+        self._scheduled = SchedulerOutput.make_empty()
+
+    def load_model(self, *, load_dummy_weights: bool = False) -> None:
+        """There is none."""
+
+    def get_supported_tasks(self) -> tuple[str, ...]:
+        """What the engine offers."""
+        return ("generate",)
+
+    def get_kv_cache_spec(self) -> dict[str, KVCacheSpec]:
+        """As of a model with full attention; blocks of any size in bytes, as none are allocated."""
+        block_size = self.cache_config.block_size
+        return {"layer": FullAttentionSpec(block_size=block_size, num_kv_heads=1, head_size=8, dtype=torch.float16)}
+
+    def get_supported_kv_cache_layouts(self) -> list[str]:
+        """Any will do."""
+        return ["NHD"]
+
+    def determine_available_memory(self) -> int:
+        """In bytes."""
+        return MEMORY_BYTES
+
+    def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
+        """Nothing is allocated."""
+
+    def compile_or_warm_up_model(self) -> CompilationTimes:
+        """There is nothing to compile."""
+        return CompilationTimes(language_model=0.0, encoder=0.0)
+
+    def execute_model(self, scheduler_output: SchedulerOutput) -> ModelRunnerOutput | None:
+        """Note what the step is; vLLM asks for its tokens next, if it has any."""
+        for new in scheduler_output.scheduled_new_reqs:
+            self._id_to_prompt_tokens[new.req_id] = new.prompt_len
+            if new.sampling_params.logprobs is not None:
+                self._id_to_logprobs[new.req_id] = new.sampling_params.logprobs
+        self._scheduled = scheduler_output
+        if not scheduler_output.total_num_scheduled_tokens:
+            self._forget(scheduler_output)
+            return EMPTY_MODEL_RUNNER_OUTPUT
+        return None
+
+    def sample_tokens(self, grammar_output: GrammarOutput | None) -> ModelRunnerOutput:
+        """A token for each request whose known tokens are all computed by this step, when its time is over."""
+        scheduled = self._scheduled
+        id_to_position = {new.req_id: new.num_computed_tokens for new in scheduled.scheduled_new_reqs}
+        id_to_known = {request_id: self._id_to_prompt_tokens[request_id] for request_id in id_to_position}
+        running = scheduled.scheduled_cached_reqs
+        for request_id, computed, answered in zip(
+            running.req_ids, running.num_computed_tokens, running.num_output_tokens, strict=True
+        ):
+            id_to_position[request_id] = computed
+            id_to_known[request_id] = self._id_to_prompt_tokens[request_id] + answered
+        decoding = {each for each in running.req_ids if id_to_position[each] == id_to_known[each] - 1}
+        self._clock.step(
+            prefill_tokens=sum(
+                tokens for each, tokens in scheduled.num_scheduled_tokens.items() if each not in decoding
+            ),
+            num_decoding=len(decoding),
+        )
+        allowed = _allowed_tokens(grammar_output)
+        request_ids = list(scheduled.num_scheduled_tokens)
+        sampled = []
+        for each in request_ids:
+            position = id_to_position[each] + scheduled.num_scheduled_tokens[each]
+            is_complete = position >= id_to_known[each]
+            sampled.append([allowed.get(each, self._noise(position))] if is_complete else [])
+        output = ModelRunnerOutput(
+            req_ids=request_ids,
+            req_id_to_index={request_id: index for index, request_id in enumerate(request_ids)},
+            sampled_token_ids=sampled,
+            logprobs=self._logprobs(request_ids, sampled),
+        )
+        self._forget(scheduled)
+        return output
+
+    def _logprobs(self, request_ids: Sequence[str], sampled: Sequence[Sequence[int]]) -> LogprobsLists | None:
+        """All tokens are equally likely, where somebody asks; the sampled one is first, as vLLM has it."""
+        wanted = [self._id_to_logprobs[each] for each in request_ids if each in self._id_to_logprobs]
+        if not wanted:
+            return None
+        shape = (len(request_ids), 1 + max(wanted))
+        token_ids = np.tile(np.arange(-1, shape[1] - 1, dtype=np.int32), (shape[0], 1))
+        token_ids[:, 0] = [tokens[0] if tokens else 0 for tokens in sampled]
+        return LogprobsLists(
+            logprob_token_ids=token_ids,
+            logprobs=np.full(shape, -math.log(self.vocab_size), dtype=np.float32),
+            sampled_token_ranks=np.ones(shape[0], dtype=np.int32),
+        )
+
+    def _noise(self, position: int) -> int:
+        return int(self.vocab_size) // 2 + position % min(NUM_NOISE_TOKENS, int(self.vocab_size) // 4)
+
+    def _forget(self, scheduled: SchedulerOutput) -> None:
+        for request_id in scheduled.finished_req_ids:
+            self._id_to_prompt_tokens.pop(request_id, None)
+            self._id_to_logprobs.pop(request_id, None)
+
+
+def _allowed_tokens(grammar: GrammarOutput | None) -> Mapping[str, int]:
+    """For each request with a grammar, the first token that it allows."""
+    if grammar is None:
+        return {}
+    return {
+        request_id: _first_bit(row)
+        for request_id, row in zip(grammar.structured_output_request_ids, grammar.grammar_bitmask, strict=False)
+    }
+
+
+def _first_bit(words: "torch.Tensor") -> int:
+    """Of 32-bit words, each with its lowest bit first."""
+    index = next(index for index, word in enumerate(words) if word)
+    word = int(words[index]) & 0xFFFFFFFF
+    return int(32 * index + (word & -word).bit_length() - 1)

@@ -1,0 +1,127 @@
+"""A simulated engine under vLLM's own front end, scheduler and cache, without Serve around it."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from serve_app.settings import Settings
+from serve_app.simulated_engine import replica_options
+from tests.e2e.conftest import DEMO_MODEL
+
+pytestmark = [
+    pytest.mark.usefixtures("application"),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore"),  # vLLM's own, of an engine that is started in this process
+]
+
+BLOCK_SIZE = 16
+NUM_BLOCKS = 101
+"""One of them is vLLM's own."""
+PROMPT = list(range(500, 900))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def engine() -> AsyncIterator[Any]:
+    """With 1,600 tokens of KV cache, and steps of hardly any time."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    settings = Settings.model_validate(
+        {
+            "engine": "simulated",
+            "engine_model": {"step_s": 0.001, "prefill_tokens_per_s": 1_000_000, "decode_s": 0},
+            "llm": {
+                "engine_kwargs": {
+                    "block_size": BLOCK_SIZE,
+                    "num_gpu_blocks_override": NUM_BLOCKS,
+                    "max_model_len": 1024,
+                    "max_num_batched_tokens": 128,
+                }
+            },
+        }
+    )
+    arguments = replica_options(settings)["engine_kwargs"]
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=str(DEMO_MODEL), **arguments))
+    yield engine
+    engine.shutdown()
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def _empty_cache(engine: Any) -> None:
+    assert await engine.reset_prefix_cache()
+
+
+async def ask(engine: Any, request_id: str, token_ids: list[int], **options: Any) -> Any:
+    """The last output of a request."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(**{"max_tokens": 4, "ignore_eos": True, "temperature": 0, **options})
+    output = None
+    async for each in engine.generate({"prompt_token_ids": token_ids}, params, request_id=request_id):
+        output = each
+    return output
+
+
+async def test_it_reuses_whole_blocks_but_never_the_last_token(engine: Any) -> None:
+    """As vLLM does; a prompt that ends with a block has that block computed again."""
+    first = await ask(engine, "first", PROMPT)
+    again = await ask(engine, "again", PROMPT)
+    longer = await ask(engine, "longer", [*PROMPT, *range(900, 1000)])
+    other = await ask(engine, "other", [7, *PROMPT])
+    assert [each.num_cached_tokens for each in (first, again, longer, other)] == [0, 384, 400, 0]
+
+
+async def test_answers_have_their_length_and_are_cached_too(engine: Any) -> None:
+    """So the next turn of a conversation finds them."""
+    answer = await ask(engine, "turn 1", PROMPT, max_tokens=40)
+    token_ids = answer.outputs[0].token_ids
+    assert len(token_ids) == 40
+    next_turn = await ask(engine, "turn 2", [*PROMPT, *token_ids, *range(100)])
+    assert next_turn.num_cached_tokens == (400 + 39) // BLOCK_SIZE * BLOCK_SIZE
+
+
+async def test_more_than_the_cache_holds_is_preempted_and_still_answered(engine: Any) -> None:
+    """Six prompts of 400 tokens with answers of 100 do not fit at a time."""
+    prompts = [[number, *PROMPT[1:]] for number in range(6)]
+    answers = await asyncio.gather(
+        *(ask(engine, f"many {number}", prompt, max_tokens=100) for number, prompt in enumerate(prompts))
+    )
+    assert [len(each.outputs[0].token_ids) for each in answers] == [100] * 6
+
+
+async def test_an_aborted_request_leaves_the_engine_as_it_was(engine: Any) -> None:
+    """Its client goes after the first token."""
+    from vllm import SamplingParams
+
+    stream = engine.generate({"prompt_token_ids": PROMPT}, SamplingParams(max_tokens=600, ignore_eos=True), "gone")
+    async with contextlib.aclosing(stream):
+        await anext(stream)
+        assert engine.output_processor.has_unfinished_requests()
+    assert not engine.output_processor.has_unfinished_requests()
+    assert len((await ask(engine, "next", PROMPT)).outputs[0].token_ids) == 4
+
+
+async def test_log_probabilities_are_those_of_equally_likely_tokens(engine: Any) -> None:
+    """One for the sampled token, and as many as were asked for beside it."""
+    alone, beside = await asyncio.gather(
+        ask(engine, "with", PROMPT, logprobs=2), ask(engine, "without", PROMPT, logprobs=None)
+    )
+    assert beside.outputs[0].logprobs is None
+    for token_id, of_token in zip(alone.outputs[0].token_ids, alone.outputs[0].logprobs, strict=True):
+        assert token_id in of_token
+        assert len({each.logprob for each in of_token.values()}) == 1
+
+
+async def test_a_grammar_is_obeyed(engine: Any) -> None:
+    """The answer is one of two words, as constrained decoding wants."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    wanted = StructuredOutputsParams(choice=["yes", "no"])
+    answer = await ask(engine, "choice", PROMPT, structured_outputs=wanted, ignore_eos=False, max_tokens=20)
+    assert answer.outputs[0].text in {"yes", "no"}

@@ -1,0 +1,74 @@
+"""Builds plans, traffic and hand-made results."""
+
+from typing import Any
+
+from loadtests.answers import Outcome
+from loadtests.bench.plan import Cell, Plan
+from loadtests.bench.records import Capacity, CellResult, Record, Results
+from loadtests.bench.traffic import Traffic, read_traffic
+from loadtests.workloads import Session, Turn
+from loadtests.workloads.session import Kind
+
+
+def plan(**fields: Any) -> Plan:
+    """Two workloads of the project's own, two loads, two routings, three repetitions."""
+    given: dict[str, Any] = {
+        "workloads": read_traffic(["chat"]),
+        "loads": (0.5, 1.2),
+        "routings": ("prefix_affinity", "round_robin"),
+        "repetitions": 3,
+        "num_sessions": 4,
+        "seed": 1,
+        "think_scale": 0.0,
+        "ttft_slo_s": 1.0,
+        **fields,
+    }
+    return Plan(**given)
+
+
+def session(name: str, *, turns: int = 2, think_s: float = 0.0) -> Session:
+    """With answers of one token."""
+    body = {"messages": [], "max_tokens": 1, "stream": True, "stream_options": {"include_usage": True}}
+    return Session(name, Kind.CHAT, tuple(Turn(body, think_s if number else 0.0) for number in range(turns)))
+
+
+def record(**fields: Any) -> Record:
+    """Complete, within a second, from a cold cache."""
+    given: dict[str, Any] = {
+        "session": "s",
+        "turn": 0,
+        "due_s": 0.0,
+        "late_s": 0.001,
+        "outcome": Outcome.COMPLETE,
+        "status": 200,
+        "replica": "r0",
+        "reason": "ring",
+        "ttft_s": 0.5,
+        "end_to_end_s": 1.0,
+        "prompt_tokens": 100,
+        "cached_tokens": 0,
+        **fields,
+    }
+    return Record(**given)
+
+
+def result(routing: str, repetition: int = 0, *, ttft_s: float = 0.5, load: float = 0.5, **fields: Any) -> CellResult:
+    """Of one request, unless other records are given."""
+    given: dict[str, Any] = {
+        "num_replicas": 2,
+        "duration_s": 10.0,
+        "setup_s": 1.0,
+        "records": [record(ttft_s=ttft_s)],
+        **fields,
+    }
+    return CellResult(Cell("chat", load, routing, repetition), **given)
+
+
+def results(cells: list[CellResult], *, engine: str = "vllm", ended_early: str = "") -> Results:
+    """With a capacity for the workload."""
+    return Results([Capacity("chat", 16, 20.0, 3000.0, 2.0)], cells, engine, ended_early)
+
+
+def chat() -> Traffic:
+    """The project's own conversations."""
+    return read_traffic(["chat"])[0]

@@ -1,0 +1,91 @@
+"""The page and the JSON, of hand-made results."""
+
+import json
+import re
+
+import pytest
+
+from loadtests.bench.report import Report, as_json, banner, circumstances
+from loadtests.bench.report_html import as_html
+from serve_app.settings import Settings
+from tests.loadtests.bench.builders import chat, plan, record, result, results
+
+COMMAND = "warmroute bench configs/x.yaml --workload chat"
+
+
+def report(*, engine: str = "vllm", ended_early: str = "") -> Report:
+    """Ours twice as fast as round robin, three times; Ray's as fast."""
+    routings = ("prefix_affinity", "round_robin", "ray_prefix")
+    cells = [
+        result(routing, number, ttft_s=ttft_s * (1 + number / 10), load=load)
+        for routing, ttft_s in zip(routings, (0.5, 1.0, 0.5), strict=True)
+        for number in range(3)
+        for load in (0.5, 1.2)
+    ]
+    some = plan(workloads=[chat()], routings=routings)
+    return Report(some, Settings(llm={}), results(cells, engine=engine, ended_early=ended_early), COMMAND)
+
+
+def test_the_page_has_everything_and_needs_nothing() -> None:
+    """Numbers, ratios, verdicts, plots, circumstances; no script, no address to fetch from."""
+    page = as_html(report())
+    for text in (
+        COMMAND,
+        "chat, load 0.5: ahead of round_robin",
+        "prefix_affinity / other, paired by repetition",
+        "0.500 ±0.000",
+        "Load 1.0",
+        "seed 1",
+        "As shipped, which under direct streaming",
+        "mean TTFT, seconds",
+        "requests a second within the SLO",
+        "prefers-color-scheme: dark",
+    ):
+        assert text in page, text
+    assert page.count("<svg viewBox") >= 4 + 2
+    assert not re.search(r"<script|<link|src=|href=|url\(|https?://", page)
+
+
+def test_simulated_engines_are_said_loudly() -> None:
+    """At the top and beside every workload's plots; with real ones not at all."""
+    assert as_html(report(engine="simulated")).count("SIMULATED engines") == 2
+    assert "SIMULATED" not in as_html(report())
+    assert banner(report()) == ""
+
+
+def test_the_json_has_every_record_and_the_verdicts() -> None:
+    """And how it was run."""
+    content = json.loads(as_json(report(engine="simulated")))
+    assert content["command"] == COMMAND
+    assert content["engine"] == "simulated"
+    assert content["plan"]["workloads"] == ["chat"]
+    assert len(content["cells"]) == 18
+    assert content["cells"][0]["records"][0]["ttft_s"] == 0.5
+    assert content["cells"][0]["numbers"]["hit_rate"] == 0.0
+    assert [each["verdict"] for each in content["comparisons"] if each["other"] == "round_robin"] == ["ahead"] * 2
+    assert content["capacities"][0]["requests_per_s"] == 20.0
+
+
+@pytest.mark.parametrize("write", [as_html, as_json])
+def test_no_text_of_a_prompt_is_reported(write: object) -> None:
+    """Of the workload's texts, which the plan holds."""
+    some = report()
+    assert callable(write)
+    written = write(some)
+    texts = some.plan.workloads[0].texts
+    for sentence in texts.sentences[:200]:
+        assert sentence not in written
+    for dialogue in (*texts.chats, *texts.agents):
+        for message in dialogue.messages:
+            content = message.get("content")
+            assert not content or len(content) < 20 or content not in written
+
+
+def test_what_to_be_wary_of_is_said() -> None:
+    """An early end, warm caches at a cell's start, and how late requests were sent."""
+    some = report(ended_early="interrupted")
+    warm = result("round_robin", 0, records=[record(cached_tokens=64)])
+    lines = "\n".join(circumstances(Report(some.plan, some.settings, results([warm], ended_early="interrupted"), "")))
+    assert "Ended early: interrupted" in lines
+    assert "In 1 cells the first request found something cached" in lines
+    assert "1.0 ms after they were due" in lines
