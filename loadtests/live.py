@@ -12,6 +12,7 @@ import httpx
 import orjson
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from loadtests.engine_counters import CountersError, EngineCounters
 from loadtests.exchange import TIMEOUT_S
@@ -216,7 +217,7 @@ def running_server() -> Iterator[Server]:
 
 def fail(message: str) -> NoReturn:
     """Say why, and end with exit code 1."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {message}")
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(message)}")
     raise typer.Exit(1)
 
 

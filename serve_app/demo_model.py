@@ -148,8 +148,8 @@ def texts_of(source: Path) -> Iterator[str]:
     yield from found
 
 
-def write_tokenizer(folder: Path, corpus: Sequence[Path]) -> int:
-    """Train and save the tokenizer; return how many tokens it knows."""
+def write_tokenizer(folder: Path, corpus: Sequence[Path], *, max_length: int = MAX_LENGTH) -> int:
+    """Train and save the tokenizer of a model that reads so many tokens; return how many it knows."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -168,7 +168,7 @@ def write_tokenizer(folder: Path, corpus: Sequence[Path]) -> int:
     # Written by hand, because what `save_pretrained` puts here differs between releases.
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": MAX_LENGTH,
+        "model_max_length": max_length,
         "eos_token": END_TOKEN,
         "pad_token": PAD_TOKEN,
         "clean_up_tokenization_spaces": False,

@@ -41,6 +41,14 @@ def ratio(values: Sequence[float], others: Sequence[float]) -> Estimate:
     return Estimate(quotient, None if margin is None else margin / abs(fmean(others)))
 
 
+def estimate_text(estimate: Estimate, number_format: str) -> str:
+    """With its margin, where there is one; a dash where there is no number."""
+    if math.isnan(estimate.value):
+        return "-"
+    margin = "" if estimate.margin is None else f" ±{estimate.margin:{number_format}}"
+    return f"{estimate.value:{number_format}}{margin}"
+
+
 def _margin(values: Sequence[float]) -> float | None:
     degrees = len(values) - 1
     if degrees < 1:

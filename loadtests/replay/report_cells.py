@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import isnan
 
 from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
 from loadtests.replay.experiment import Comparison
-from loadtests.replay.intervals import Estimate
+from loadtests.replay.intervals import estimate_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,6 @@ def bounds_text(comparison: Comparison) -> str:
         f"{num_replicas * engine.kv_capacity_tokens:,} tokens, {estimate_text(bounds.infinite, '.4f')} of an infinite "
         "cache"
     )
-
-
-def estimate_text(estimate: Estimate, number_format: str) -> str:
-    """With its margin, where there is one; a dash where there is no number."""
-    if isnan(estimate.value):
-        return "-"
-    margin = "" if estimate.margin is None else f" ±{estimate.margin:{number_format}}"
-    return f"{estimate.value:{number_format}}{margin}"
 
 
 def _cells(

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -12,7 +11,6 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from loadtests.key_parity import engine
 from loadtests.key_parity.__main__ import app
 from loadtests.key_parity.bodies import ENDPOINT_TO_VARIATIONS, Endpoint, Question, questions
 from loadtests.key_parity.engine import command, llm_settings
@@ -268,40 +266,6 @@ def test_the_engine_is_started_as_the_settings_say() -> None:
         assert part in started
     assert "--enforce-eager --" in started
     assert "override" not in started
-
-
-SERVER = """
-import sys
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-class Healthy(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-
-HTTPServer(("127.0.0.1", int(sys.argv[1])), Healthy).serve_forever()
-"""
-
-
-def test_the_engine_is_stopped_when_it_is_not_needed_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It answers until then."""
-    monkeypatch.setattr(engine, "command", lambda _, *, port: [sys.executable, "-c", SERVER, str(port)])
-    monkeypatch.setattr(engine, "POLL_S", 0.1)
-    with engine.running_engine(llm_settings(Model(Path("model"))), log=tmp_path / "log") as url:
-        assert httpx.get(f"{url}/health").is_success
-    with pytest.raises(httpx.TransportError):
-        httpx.get(f"{url}/health")
-
-
-def test_an_engine_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its exit code, and where its log is."""
-    monkeypatch.setattr(engine, "command", lambda _, *, port: [sys.executable, "-c", f"raise SystemExit({port} and 3)"])
-    monkeypatch.setattr(engine, "POLL_S", 0.1)
-    with (
-        pytest.raises(LiveError, match=r"exit code 3: see .*log"),
-        engine.running_engine(llm_settings(Model(Path("model"))), log=tmp_path / "log"),
-    ):
-        pass
 
 
 def test_the_command_says_what_it_lacks(tmp_path: Path) -> None:

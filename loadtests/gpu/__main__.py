@@ -1,0 +1,230 @@
+"""The command line.
+
+python -m loadtests.gpu ttft --json ttft.json
+python -m loadtests.gpu policies --engines 3 --rate 6 --json policies.json
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from loadtests.gpu import ttft
+from loadtests.gpu.comparison import Plan, Result, compare, result_tables
+from loadtests.gpu.engines import EngineOptions, connected, new_client, running_engines
+from loadtests.gpu.machine import Machine, command_line, find_machine, versions
+from loadtests.gpu.model import Shape
+from loadtests.gpu.sessions import Traffic
+from loadtests.live import JsonOption, LiveError, SeedOption, fail, make_console, verdict, write_json
+from router import UnknownPolicyError
+from router.policies import POLICY_NAMES
+from serve_app.calibration.errors import CalibrationError, FitError
+from serve_app.calibration.fit import Point
+from serve_app.calibration.main import constants_yaml, line_table
+from serve_app.calibration.probe import Probe
+
+DEFAULT_FOLDER = Path(".warmroute/gpu")
+DEFAULT_LENGTHS = "1024,2048,4096,8192,16384,32768,65536"
+DEFAULT_POLICIES = "round_robin,least_loaded,prefix_affinity"
+MEMORY_SHARE = 0.9
+"""Of the GPU's memory, for all engines together."""
+
+ShapeOption = Annotated[
+    Shape | None, typer.Option(help="The model's sizes; by default llama-8b on a GPU, tiny on a CPU.")
+]
+StepOption = Annotated[int, typer.Option(min=1, help="Tokens of one step: vLLM's max_num_batched_tokens.")]
+FolderOption = Annotated[Path, typer.Option(help="For the model and the engines' logs.")]
+RepetitionsOption = Annotated[int, typer.Option(min=1, help="Of everything, in turn; two or more give intervals.")]
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command("ttft")
+def ttft_command(
+    lengths: Annotated[str, typer.Option(help="Of the prompts, in tokens, separated by commas.")] = DEFAULT_LENGTHS,
+    repetitions: RepetitionsOption = 5,
+    streams: Annotated[int, typer.Option(min=4, help="At most so many sequences are decoded at a time.")] = 32,
+    step_tokens: StepOption = 8192,
+    shape: ShapeOption = None,
+    folder: FolderOption = DEFAULT_FOLDER,
+    seed: SeedOption = 1,
+    json_file: JsonOption = None,
+) -> None:
+    """Time to the first token, cold and warm, against the prompt's length; and the simulator's constants."""
+    console = make_console()
+    with _measuring(console, json_file) as machine:
+        sizes = _read_lengths(lengths)
+        options = EngineOptions(
+            shape or _shape(machine),
+            max_prompt_tokens=sizes[-1],
+            max_step_tokens=step_tokens,
+            memory_share=MEMORY_SHARE,
+        )
+        with running_engines(1, options, machine, folder=folder) as [url]:
+            result = asyncio.run(_measure_ttft(url, sizes, repetitions, streams, step_tokens, seed, console))
+    console.print(ttft.ttft_table(result))
+    _print_constants(result, console)
+    write_json(json_file, _document("ttft", machine, options) | result.as_json())
+    verdict(console, result.faults())
+
+
+@app.command("policies")
+def policies_command(  # noqa: PLR0913  one for each option
+    *,
+    policies: Annotated[str, typer.Option(help="Separated by commas; the others are compared with the first.")] = (
+        DEFAULT_POLICIES
+    ),
+    engines: Annotated[int, typer.Option(min=2, help="How many, on one GPU.")] = 2,
+    kv_tokens: Annotated[int | None, typer.Option(min=1, help="Of each KV cache; all that fit by default.")] = None,
+    rate: Annotated[float, typer.Option(min=0.001, help="Requests a second, at the mean.")] = 4.0,
+    sessions: Annotated[int, typer.Option(min=1, help="Conversations in each run.")] = 200,
+    turns: Annotated[int, typer.Option(min=1, help="Of a conversation, at the mean.")] = 4,
+    prefixes: Annotated[int, typer.Option(min=1, help="System prompts that conversations share.")] = 40,
+    prefix_tokens: Annotated[int, typer.Option(min=0, help="Of each.")] = 4000,
+    message_tokens: Annotated[int, typer.Option(min=1, help="Of a user's message, at the mean.")] = 500,
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Of every answer.")] = 64,
+    think_s: Annotated[float, typer.Option(min=0, help="From an answer to the next turn, at the mean.")] = 2.0,
+    ttft_limit_s: Annotated[float, typer.Option(min=0, help="A request is good with its first token within it.")] = 2.0,
+    repetitions: RepetitionsOption = 3,
+    step_tokens: StepOption = 8192,
+    shape: ShapeOption = None,
+    folder: FolderOption = DEFAULT_FOLDER,
+    seed: SeedOption = 1,
+    json_file: JsonOption = None,
+) -> None:
+    """Hit rate and TTFT by policy: the production router in front of several engines that share one GPU."""
+    console = make_console()
+    traffic = Traffic(sessions, rate, turns, prefixes, prefix_tokens, message_tokens, answer_tokens, think_s)
+    with _measuring(console, json_file) as machine:
+        plan = Plan(_read_policies(policies), traffic, repetitions, seed, ttft_limit_s)
+        options = EngineOptions(
+            shape or _shape(machine), traffic.max_tokens, step_tokens, MEMORY_SHARE / engines, kv_tokens
+        )
+        with running_engines(engines, options, machine, folder=folder) as urls:
+            result = asyncio.run(_compare(plan, urls, console))
+    console.print(
+        f"{engines} engines with {' and '.join(f'{cache.num_tokens:,}' for cache in result.caches)} tokens of KV cache "
+        f"share {machine.shared_by}: one that computes slows the others down, as on GPUs of their own it would not."
+    )
+    console.print(*result_tables(result), sep="\n")
+    console.print(f"Sessions began at most {1000 * max(run.max_late_s for run in result.runs):.0f} ms late.")
+    write_json(json_file, _document("policies", machine, options) | result.as_json())
+    verdict(console, result.faults())
+
+
+@contextmanager
+def _measuring(console: Console, json_file: Path | None) -> Iterator[Machine]:
+    """Every failure becomes one message and exit code 1; of what can be wrong, as much as possible before the start."""
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        fail(f"--json {json_file} cannot be written: name a file in a folder that exists")
+    try:
+        machine = find_machine()
+        console.print(machine.name if machine.driver is None else f"{machine.name}, driver {machine.driver}")
+        console.print(", ".join(f"{package} {version}" for package, version in versions().items()))
+        console.print(command_line(), markup=False)
+        yield machine
+    except (LiveError, CalibrationError, UnknownPolicyError) as error:
+        fail(str(error))
+
+
+async def _measure_ttft(
+    url: str, lengths: list[int], repetitions: int, streams: int, step_tokens: int, seed: int, console: Console
+) -> ttft.Result:
+    rng = Random(f"ttft {seed}")
+    numbers = [2**power for power in range(streams.bit_length())]
+    samples = []
+    with Progress(console=console, transient=True) as progress:
+        async with new_client(url) as client:
+            bar = progress.add_task("streams", total=None)
+            probe = Probe(client, rng=rng, clock=time.perf_counter)
+            await probe.find_model()
+            decode: list[Point] = []
+            try:
+                decode = await ttft.measure_decode(probe.between_tokens_s, numbers, repetitions=repetitions)
+            except* CalibrationError as group:  # streams fail together, or by themselves
+                console.print(
+                    f"The time from token to token could not be measured: {group.exceptions[0]}", markup=False
+                )
+            progress.remove_task(bar)
+        async with connected([url]) as [engine]:
+            bar = progress.add_task("prompts", total=repetitions * len(lengths))
+            async for sample in ttft.measure_prompts(engine, lengths, repetitions=repetitions, rng=rng):
+                samples.append(sample)
+                progress.advance(bar)
+    return ttft.Result(samples, decode, step_tokens)
+
+
+async def _compare(plan: Plan, urls: list[str], console: Console) -> Result:
+    runs = []
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("runs", total=plan.repetitions * len(plan.policies))
+        async with connected(urls) as engines:
+            caches = [await engine.kv_cache() for engine in engines]
+            async for run in compare(plan, engines, caches, clock=time.perf_counter):
+                runs.append(run)
+                progress.advance(bar)
+    return Result(plan, caches, runs)
+
+
+def _print_constants(result: ttft.Result, console: Console) -> None:
+    """For the simulator, if the times allow it."""
+    if not result.decode:
+        return
+    try:
+        fit = result.fit()
+    except FitError as error:
+        console.print(f"No engine_model: {error}", markup=False)
+        return
+    console.print(
+        line_table(f"Cold prompts of at most {result.max_step_tokens:,} tokens, one step", "tokens", fit.prefill)
+    )
+    console.print(line_table("Time from token to token", "streams", fit.decode))
+    console.print(constants_yaml(fit), end="", markup=False)
+
+
+def _document(measurement: str, machine: Machine, options: EngineOptions) -> dict[str, Any]:
+    """How it came about."""
+    return {
+        "measurement": measurement,
+        "machine": machine.name,
+        "driver": machine.driver,
+        "versions": versions(),
+        "command": command_line(),
+        "engine": {**asdict(options), "shape": options.shape.value},
+    }
+
+
+def _shape(machine: Machine) -> Shape:
+    return Shape.LLAMA_8B if machine.has_gpu else Shape.TINY
+
+
+def _read_lengths(text: str) -> list[int]:
+    try:
+        lengths = sorted({int(length) for length in text.split(",")})
+    except ValueError as error:
+        raise LiveError(
+            f"--lengths {text} is not a list of numbers: separate them by commas, as in 1024,4096"
+        ) from error
+    if lengths[0] < 1:
+        raise LiveError(f"--lengths {text} has a prompt without tokens: leave it out")
+    return lengths
+
+
+def _read_policies(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    for name in names:
+        if name not in POLICY_NAMES:
+            raise UnknownPolicyError(name, list(POLICY_NAMES))
+    return names
+
+
+if __name__ == "__main__":
+    app()
