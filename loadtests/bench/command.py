@@ -53,6 +53,9 @@ def bench(  # noqa: PLR0913  one for each option
         float, typer.Option(callback=at_least(0), help="Times the users' pauses between turns.")
     ] = 0.02,
     ttft_slo_ms: Annotated[float, typer.Option(callback=at_least(0), help="A later first token is not good.")] = 1000.0,
+    capacity_s: Annotated[
+        float, typer.Option(callback=at_least(0.01), help="Seconds for which each workload's capacity is measured.")
+    ] = 60.0,
     replicas: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Of each application, instead of the settings' number.")
     ] = None,
@@ -73,6 +76,7 @@ def bench(  # noqa: PLR0913  one for each option
             seed=seed,
             think_scale=think_scale,
             ttft_slo_s=ttft_slo_ms / 1000,
+            capacity_s=capacity_s,
         )
         settings = _settings(config, replicas)
 
