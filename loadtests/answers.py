@@ -37,9 +37,9 @@ class EventStream:
         self.num_events = 0
         self.answer_tokens: int | None = None
         """By the usage that the stream reports, where it does; as the next two."""
-        self.prompt_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        """Of the prompt's; None where the engine does not say, which vLLM does when told to."""
+        self.prompt_tokens = 0
+        self.cached_tokens = 0
+        """Of the prompt's; a server that reused none may leave it out."""
         self._choice_to_finish: dict[int, str | None] = {}
         self._has_ended = False
         self._has_error = False
@@ -94,8 +94,7 @@ class EventStream:
         usage = event.get("usage") or answer.get("usage") or {}
         self.answer_tokens = usage.get("completion_tokens", usage.get("output_tokens", self.answer_tokens))
         self.prompt_tokens = usage.get("prompt_tokens", self.prompt_tokens)
-        details = usage.get("prompt_tokens_details") or {}
-        self.cached_tokens = details.get("cached_tokens", self.cached_tokens)
+        self.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or self.cached_tokens
 
     def _finish(self, choice: int, reason: str | None) -> None:
         self._choice_to_finish[choice] = reason or self._choice_to_finish.get(choice)

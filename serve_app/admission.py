@@ -29,14 +29,24 @@ class Admission:
         app: vLLM's.
         ledger: knows what is waiting here.
         max_waiting_requests: so many may wait for their first token; more are answered 429.
+        max_waiting_tokens: of their prompts, so much may be uncached; None for any. One request may wait in any case.
         max_body_bytes: a body said to be larger is answered 413, unread.
 
     """
 
-    def __init__(self, app: ASGIApp, *, ledger: Ledger, max_waiting_requests: int, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        ledger: Ledger,
+        max_waiting_requests: int,
+        max_waiting_tokens: int | None = None,
+        max_body_bytes: int,
+    ) -> None:
         self._app = app
         self._ledger = ledger
         self._max_waiting_requests = max_waiting_requests
+        self._max_waiting_tokens = max_waiting_tokens
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,12 +60,22 @@ class Admission:
             # Nothing was done, so HAProxy sends the request to another replica (`retry-on` in environment.py).
             self._ledger.passed_on(current_request_id.get())
             await _refuse(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The engine of this replica died.")
-        elif self._ledger.num_waiting > self._max_waiting_requests:
-            message = f"{self._max_waiting_requests} requests are waiting here already; try again later."
+        elif (enough := self._enough_waiting()) is not None:
+            message = f"{enough} are waiting here already; try again later."
             retry_after = (b"retry-after", str(self._retry_after_s()).encode())
             await _refuse(scope, send, HTTPStatus.TOO_MANY_REQUESTS, message, retry_after)
         else:
             await self._app(scope, receive, self._sending_failures_elsewhere(send))
+
+    def _enough_waiting(self) -> str | None:
+        """What there is too much of, with the one that asks; None where there is room."""
+        ledger = self._ledger
+        if ledger.num_waiting > self._max_waiting_requests:
+            return f"{self._max_waiting_requests} requests"
+        most = self._max_waiting_tokens
+        if most is not None and ledger.waiting_tokens > most and ledger.num_waiting > 1:
+            return f"{most} prompt tokens"
+        return None
 
     def _sending_failures_elsewhere(self, send: Send) -> Send:
         """An answer that had not begun when the engine died: 503, which HAProxy does not show the client."""

@@ -47,7 +47,7 @@ class ExplainAndReport:
             await send(message)
 
         if note is not None:
-            self._ledger.arrived(note.request_id)
+            self._ledger.arrived(note.request_id, uncached_tokens=note.uncached_tokens)
         token = current_request_id.set(note.request_id if note else None)
         try:
             await self._app(scope, receive, send_explained)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
+from typing import NamedTuple
 
 from router import RequestId, TokenHash
 from serve_app.receipts import Arrived, CanaryReport, EngineState, Finished, Prefilled, Report, Status
@@ -12,6 +13,13 @@ current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request
 
 CROWDED_KV_USE = 0.5
 """From this share on, what is cached and not used any more may have to make room within moments."""
+
+
+class _Waiting(NamedTuple):
+    """A request without a first token."""
+
+    since_s: float
+    uncached_tokens: int
 
 
 class Ledger:
@@ -27,7 +35,7 @@ class Ledger:
         self._report = report
         self._clock = clock
         self._outstanding: dict[RequestId, int] = {}  # prompt tokens that had a first output
-        self._waiting_since: dict[RequestId, float] = {}
+        self._waiting: dict[RequestId, _Waiting] = {}
         self._engine: EngineState | None = None
         self._prompt_tokens = 0
         self._cached_tokens = 0
@@ -50,7 +58,12 @@ class Ledger:
     @property
     def num_waiting(self) -> int:
         """Those without a first token."""
-        return len(self._waiting_since)
+        return len(self._waiting)
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Of their prompts, what the engine will have to compute, by the routers' word."""
+        return sum(each.uncached_tokens for each in self._waiting.values())
 
     @property
     def is_crowded(self) -> bool:
@@ -59,10 +72,10 @@ class Ledger:
             return False
         return self._engine is None or self._engine.waiting > 0 or self._engine.kv_use > CROWDED_KV_USE
 
-    def arrived(self, request_id: RequestId) -> None:
-        """A routed request is here."""
+    def arrived(self, request_id: RequestId, *, uncached_tokens: int = 0) -> None:
+        """A routed request is here; so much of its prompt is not cached, as far as its router knew."""
         self._outstanding[request_id] = 0
-        self._waiting_since[request_id] = self._clock()
+        self._waiting[request_id] = _Waiting(self._clock(), uncached_tokens)
         self._report(Arrived(request_id))
 
     def prefilled(
@@ -86,8 +99,8 @@ class Ledger:
             self.uncounted(uncounted, prompt_tokens=prompt_tokens)
         if request_id is None:
             return
-        if request_id in self._waiting_since:
-            self.last_wait_s = self._clock() - self._waiting_since.pop(request_id)
+        if request_id in self._waiting:
+            self.last_wait_s = self._clock() - self._waiting.pop(request_id).since_s
         if request_id in self._outstanding:
             self._outstanding[request_id] += prompt_tokens
         self._report(Prefilled(request_id, prompt_tokens, cached_tokens, token_hash))
@@ -137,4 +150,4 @@ class Ledger:
 
     def _drop(self, request_id: RequestId) -> None:
         del self._outstanding[request_id]
-        self._waiting_since.pop(request_id, None)
+        self._waiting.pop(request_id, None)

@@ -91,6 +91,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             Admission,
             ledger=self._ledger,
             max_waiting_requests=self._replicas.max_waiting_requests,
+            max_waiting_tokens=self._replicas.max_waiting_tokens,
             max_body_bytes=round(self._replicas.max_body_mib * 2**20),
         )
         app.add_middleware(ExplainAndReport, replica_id=_replica_id(), ledger=self._ledger, engine=self._engine_name)

@@ -26,6 +26,11 @@ class RoutingNote:
     prompt_tokens: int | None
     believed_cached_tokens: int | None
 
+    @property
+    def uncached_tokens(self) -> int:
+        """What is to be computed of the prompt; 0 where that is not known."""
+        return max(0, (self.prompt_tokens or 0) - (self.believed_cached_tokens or 0))
+
     def encode(self) -> str:
         """As a header's value."""
         counts = (self.prompt_tokens, self.believed_cached_tokens)

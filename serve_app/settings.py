@@ -121,6 +121,9 @@ class ReplicaSettings(_Frozen):
     (docs/parity.md)."""
     max_waiting_requests: int = Field(256, ge=1)
     """So many requests may wait for their first token at a replica; more are answered 429 with Retry-After."""
+    max_waiting_tokens: int | None = Field(None, ge=1)
+    """Likewise, of their prompts so many tokens that are not cached; unbounded by default. What the engine computes
+    in the time to a first token that you promise: `prefill_tokens_per_s` times those seconds."""
     token_memo_mib: float = Field(256.0, ge=0)
     """Memory of each replica for token ids of texts it has seen, so that only what is new is tokenised; 0 for none."""
     max_body_mib: float = Field(32.0, gt=0)

@@ -1,11 +1,11 @@
-"""The command line of the three experiments."""
+"""The command line of the experiments."""
 
 import asyncio
 from typing import Annotated
 
 import typer
 
-from loadtests.failures import engine, engine_result, overload, router, router_result
+from loadtests.failures import engine, engine_result, overload, router, router_result, sustained
 from loadtests.live import JsonOption, SeedOption, make_console, running_server, verdict, write_json
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -83,6 +83,28 @@ def overload_command(
     console.print(overload.summary(result))
     console.print(f"Refused by the routers' own count: {overload.refused_by_routers(result)}")
     write_json(json_file, overload.as_json(result))
+    verdict(console, result.faults())
+
+
+@app.command("sustained")
+def sustained_command(
+    factor: Annotated[float, typer.Option(min=1, help="Times the capacity, which is measured first.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Of overload.")] = 300,
+    calm: Annotated[float, typer.Option(min=1, help="Seconds of calm before it, and after it.")] = 60,
+    slo: Annotated[float, typer.Option(min=0, help="Seconds to the first token of 95 % of what is admitted.")] = 5,
+    recovery: Annotated[float, typer.Option(min=0, help="Seconds until all is normal again.")] = 30,
+    seed: SeedOption = 1,
+    json_file: JsonOption = None,
+) -> None:
+    """Send for minutes what the replicas cannot do: shed, keep the promise to the admitted, recover."""
+    plan = sustained.Plan(factor, seconds, calm, slo, recovery, seed)
+    console = make_console()
+    with running_server() as server:
+        result = asyncio.run(sustained.run(server, plan, console))
+    console.print(sustained.summary(result))
+    for line in sustained.lines(result):
+        console.print(line)
+    write_json(json_file, sustained.as_json(result))
     verdict(console, result.faults())
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from serve_app.calibration.errors import CalibrationError
 from serve_app.calibration.fit import Fit, Line, Point, fit_constants
-from serve_app.calibration.place import find_place
+from serve_app.calibration.place import Place, find_place
 from serve_app.calibration.probe import Probe
 from serve_app.local_cluster import Run
 from serve_app.running_application import ApplicationError
@@ -56,12 +56,7 @@ def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None,
     if run is not None and run.note:
         console.print(f"The replica is not a real one{run.note}.")
     with find_place(run, url=url, replica=replica) as place:
-        measured = asyncio.run(_measure(plan, place.url, console))
-        if place.bystanders is None:
-            console.print("Whether others used the replica meanwhile is not known.")
-        else:
-            place.bystanders.check(measured.prompt_tokens)
-    fit = fit_constants(measured.prefill, measured.decode)
+        fit = measure(plan, place, console)
     console.print(line_table("Time to the first token of a cold prompt", "tokens", fit.prefill))
     console.print(line_table("Time from token to token", "streams", fit.decode))
     console.print(
@@ -71,15 +66,34 @@ def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None,
     console.print(constants_yaml(fit), end="", markup=False)
 
 
-def constants_yaml(fit: Fit) -> str:
-    """The settings to paste."""
-    constants = {
+def measure(plan: Plan, place: Place, console: Console) -> Fit:
+    """The constants of an idle replica, with a progress bar.
+
+    Raises:
+        CalibrationError: it cannot be measured, others used it, or its times are no line.
+
+    """
+    measured = asyncio.run(_measure(plan, place.url, console))
+    if place.bystanders is None:
+        console.print("Whether others used the replica meanwhile is not known.")
+    else:
+        place.bystanders.check(measured.prompt_tokens)
+    return fit_constants(measured.prefill, measured.decode)
+
+
+def constants(fit: Fit) -> dict[str, float]:
+    """As settings, to the digits that a measurement is good for."""
+    values = {
         "step_s": fit.step_s,
         "prefill_tokens_per_s": fit.prefill_tokens_per_s,
         "decode_s": fit.decode_s,
     }
-    rounded = {name: float(f"{value:.{NUM_DIGITS}g}") for name, value in constants.items()}
-    return yaml.safe_dump({"engine_model": rounded}, sort_keys=False)
+    return {name: float(f"{value:.{NUM_DIGITS}g}") for name, value in values.items()}
+
+
+def constants_yaml(fit: Fit) -> str:
+    """The settings to paste."""
+    return yaml.safe_dump({"engine_model": constants(fit)}, sort_keys=False)
 
 
 def line_table(title: str, x: str, line: Line) -> Table:

@@ -165,3 +165,22 @@ async def test_other_protocols_pass() -> None:
         {"type": "lifespan"}, nothing, nothing
     )
     assert seen == ["lifespan"]
+
+
+@pytest.mark.parametrize(
+    ("uncached", "status"),
+    [((600, 400), 200), ((600, 401), 429), ((5000,), 200), ((0,) * 2, 200)],
+    ids=["as much as may wait", "more", "one alone", "all cached"],
+)
+async def test_uncached_tokens_are_bounded_too(uncached: tuple[int, ...], status: int) -> None:
+    """The request that asks is the last to have arrived; alone, it is always served."""
+    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
+    for number, tokens in enumerate(uncached):
+        ledger.arrived(RequestId(str(number)), uncached_tokens=tokens)
+    app = Admission(serve, ledger=ledger, max_waiting_requests=256, max_waiting_tokens=1000, max_body_bytes=1000)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        response = await client.post("/v1/chat/completions")
+    assert response.status_code == status
+    if status == 429:
+        assert response.json()["error"]["message"] == "1000 prompt tokens are waiting here already; try again later."
+        assert response.headers["retry-after"] == "1"

@@ -104,3 +104,15 @@ def test_a_request_passed_on_is_not_reported_as_over() -> None:
     ledger.finished(ONE)
     assert receipts == [Arrived(ONE)]
     assert (ledger.num_outstanding, ledger.num_waiting) == (0, 0)
+
+
+def test_waiting_tokens_are_those_without_a_first_token() -> None:
+    """A prompt that got one, or is over, waits no more."""
+    ledger, _, _ = make_ledger()
+    ledger.arrived(ONE, uncached_tokens=100)
+    ledger.arrived(TWO, uncached_tokens=30)
+    assert ledger.waiting_tokens == 130
+    ledger.prefilled(ONE, prompt_tokens=150, cached_tokens=50)
+    assert ledger.waiting_tokens == 30
+    ledger.finished(TWO)
+    assert ledger.waiting_tokens == 0

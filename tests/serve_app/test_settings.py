@@ -29,7 +29,7 @@ def test_both_machines_have_a_config() -> None:
     [
         (
             "{llm: {}, rooting: {}}",
-            "rooting is not a setting; allowed here: engine_model, http, llm, local, name, replicas, route_prefix",
+            "rooting is not a setting; allowed here: engine, engine_model, http, llm, local, name, replicas",
         ),
         (
             "{llm: {}, routing: {polcy: x}}",

@@ -1,0 +1,226 @@
+"""Minutes of more than the replicas can do: what is shed, what the admitted wait, and how soon all is normal again."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from loadtests.exchange import ClientRequest, Exchange
+from loadtests.failures.overload import is_refused
+from loadtests.live import Server
+from loadtests.load import Load, closed_loop, open_loop, outcome_counts
+from loadtests.statistics import percentile
+from loadtests.tables import counts_text, make_table, milliseconds_text
+from loadtests.workloads import Session, Workload, default_texts, sessions
+
+CHAT_PATH = "/v1/chat/completions"
+OPEN_SESSIONS = 64
+"""Whose turns are sent in random order."""
+CLIENTS_PER_REPLICA = 6
+"""Enough to keep a replica busy, and to be admitted."""
+CAPACITY_S = 40.0
+CALM = 0.4
+"""Of the capacity."""
+SLO_PERCENT = 95
+MAX_OUTSTANDING = 100_000
+"""Arrivals wait for nobody."""
+
+
+class Phase(StrEnum):
+    """In this order."""
+
+    CALM = "calm"
+    OVERLOAD = "overload"
+    AFTERWARDS = "afterwards"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the command line asks for. Times in seconds."""
+
+    factor: float
+    """Times the capacity."""
+    overload_s: float
+    calm_s: float
+    """Before, and as long afterwards."""
+    slo_s: float
+    """For the time to the first token."""
+    recovery_s: float
+    """In which all must be normal again."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Of one run."""
+
+    plan: Plan
+    engine: str
+    capacity: float
+    """Requests a second."""
+    phase_to_exchanges: dict[Phase, Sequence[Exchange]]
+    ended_s: float
+    """When the overload ended, on the exchanges' clock."""
+    max_late_s: float
+
+    def admitted_s(self, phase: Phase) -> list[float]:
+        """The times to the first token of what was served."""
+        exchanges = self.phase_to_exchanges[phase]
+        return [each.first_byte_s for each in exchanges if each.is_complete and each.first_byte_s is not None]
+
+    @property
+    def normal_s(self) -> float:
+        """What a first token takes at most, nearly always, when it is calm."""
+        return percentile(self.admitted_s(Phase.CALM), 99)
+
+    @property
+    def recovered_s(self) -> float:
+        """From the overload's end until the last request was sent that was refused, failed or slower than normal.
+
+        The last 1 % of all may be so, as in the calm before.
+        """
+        afterwards = self.phase_to_exchanges[Phase.AFTERWARDS]
+        odd = [each.started_s - self.ended_s for each in afterwards if not self._is_normal(each)]
+        allowed = len(afterwards) // 100
+        return max(sorted(odd)[: len(odd) - allowed], default=0.0)
+
+    def faults(self) -> list[str]:
+        """What must not be, in words."""
+        faults = []
+        refused = [each for each in self.phase_to_exchanges[Phase.OVERLOAD] if is_refused(each)]
+        if not refused:
+            faults.append("nothing was refused: raise --factor, or lower replicas.max_waiting_tokens")
+        without = sum(each.retry_after is None for each in refused)
+        if without:
+            faults.append(f"{without} refusals had no Retry-After header")
+        for phase, exchanges in self.phase_to_exchanges.items():
+            others = [each for each in exchanges if not each.is_complete and not is_refused(each)]
+            if others:
+                faults.append(f"{phase}: {counts_text(outcome_counts(others))}")
+        late_s = percentile(self.admitted_s(Phase.OVERLOAD), SLO_PERCENT)
+        if late_s > self.plan.slo_s:
+            faults.append(f"overload: p{SLO_PERCENT} to the first token {late_s:.1f} s, not {self.plan.slo_s:.1f}")
+        if self.recovered_s > self.plan.recovery_s:
+            faults.append(f"normal again only after {self.recovered_s:.0f} s")
+        return faults
+
+    def _is_normal(self, each: Exchange) -> bool:
+        return each.is_complete and each.first_byte_s is not None and each.first_byte_s <= self.normal_s
+
+
+def requests(model: str, *, seed: int) -> Iterator[ClientRequest]:
+    """Without end: the next turn of one of many open sessions of all kinds."""
+    rng, coming = Random(f"sustained {seed}"), sessions(Workload.MIX, default_texts(), seed=seed)
+    under_way = [_turns(next(coming), model) for _ in range(OPEN_SESSIONS)]
+    while True:
+        place = rng.randrange(OPEN_SESSIONS)
+        request = next(under_way[place], None)
+        if request is None:
+            under_way[place] = _turns(next(coming), model)
+        else:
+            yield request
+
+
+def _turns(session: Session, model: str) -> Iterator[ClientRequest]:
+    for number, turn in enumerate(session.turns):
+        content = orjson.dumps({"model": model, **turn.body})
+        yield ClientRequest(f"{session.session_id}-{number}", session.kind, CHAT_PATH, content)
+
+
+async def run(server: Server, plan: Plan, console: Console) -> Result:
+    """Find the capacity, then calm, overload, and calm again, without a pause between them."""
+    coming = requests(server.run.model, seed=plan.seed)
+    num_clients = CLIENTS_PER_REPLICA * len([each for each in await server.replicas() if not each.is_router])
+    async with server.client() as client:
+        load = Load()
+        with console.status("Finding the capacity"):
+            await _for(CAPACITY_S, closed_loop, client, coming, load, num_clients=num_clients)
+        duration_s = max(each.ended_s for each in load.exchanges) - load.exchanges[0].started_s
+        capacity = sum(each.is_complete for each in load.exchanges) / duration_s
+        console.print(f"{num_clients} clients are served {capacity:.1f} requests a second")
+        loads = {phase: Load() for phase in Phase}
+        phases = {
+            Phase.CALM: (plan.calm_s, CALM),
+            Phase.OVERLOAD: (plan.overload_s, plan.factor),
+            Phase.AFTERWARDS: (plan.calm_s, CALM),
+        }
+        ended_s = 0.0
+        async with asyncio.TaskGroup() as tasks:  # each phase's last answers come in the next one
+            for phase, (seconds, factor) in phases.items():
+                rate = factor * capacity
+                stopped = asyncio.Event()
+                sending = open_loop(
+                    client, coming, loads[phase], rate=rate, stopped=stopped, max_outstanding=MAX_OUTSTANDING
+                )
+                tasks.create_task(sending)
+                with console.status(f"{phase}: {rate:.1f} requests a second for {seconds:.0f} s"):
+                    await asyncio.sleep(seconds)
+                stopped.set()
+                if phase is Phase.OVERLOAD:
+                    ended_s = time.monotonic()
+    return Result(
+        plan,
+        server.run.engine,
+        capacity,
+        {phase: each.exchanges for phase, each in loads.items()},
+        ended_s,
+        max(each.max_late_s for each in loads.values()),
+    )
+
+
+async def _for(seconds: float, loop: Any, *args: Any, **options: Any) -> None:  # noqa: ANN401  one of the loops
+    stopped = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(loop(*args, stopped=stopped, **options))
+        await asyncio.sleep(seconds)
+        stopped.set()
+
+
+def summary(result: Result) -> Table:
+    """A row for each phase."""
+    note = "" if result.engine == "vllm" else f", {result.engine} engines"
+    table = make_table(
+        f"{result.plan.factor:g} times the capacity of {result.capacity:.1f} requests/s{note}",
+        left=("phase", "outcomes", "Retry-After of refusals"),
+        right=("TTFT of the admitted, ms\np50", "\np95", "\np99"),
+    )
+    for phase, exchanges in result.phase_to_exchanges.items():
+        waits = Counter(f"{each.retry_after} s" for each in exchanges if is_refused(each))
+        times_s = result.admitted_s(phase)
+        table.add_row(
+            phase,
+            counts_text(outcome_counts(exchanges)),
+            counts_text(waits),
+            *(milliseconds_text(times_s, percent) for percent in (50, 95, 99)),
+        )
+    return table
+
+
+def lines(result: Result) -> list[str]:
+    """What the table does not say."""
+    seconds = result.plan.overload_s
+    rate = sum(each.is_complete for each in result.phase_to_exchanges[Phase.OVERLOAD]) / seconds
+    return [
+        f"Served under overload: {rate:.1f} requests/s, {rate / result.capacity:.2f} of capacity.",
+        f"Normal again (99 % within {1000 * result.normal_s:.0f} ms) {result.recovered_s:.1f} s after its end.",
+        f"Requests were sent at most {1000 * result.max_late_s:.0f} ms late.",
+    ]
+
+
+def as_json(result: Result) -> dict[str, Any]:
+    """Every record."""
+    return {
+        "engine": result.engine,
+        "capacity": result.capacity,
+        "ended_s": result.ended_s,
+        "requests": {phase: [each.as_json() for each in rows] for phase, rows in result.phase_to_exchanges.items()},
+        "faults": result.faults(),
+    }

@@ -1,0 +1,105 @@
+"""What a run has measured so far; workers send theirs to the master, which adds them up. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from loadtests.locust_kit.sample import Sample
+
+COLD_TTFT, WARM_TTFT, INTER_TOKEN = "TTFT cold", "TTFT warm", "inter-token time"
+REAL = "real"
+
+
+def sample_rows(sample: Sample) -> Iterator[tuple[str, float]]:
+    """The rows in which a complete request is shown, each with its time in seconds."""
+    yield sample.kind, sample.duration_s
+    if sample.ttft_s is not None:
+        yield WARM_TTFT if sample.is_warm else COLD_TTFT, sample.ttft_s
+    if sample.inter_token_s is not None:
+        yield INTER_TOKEN, sample.inter_token_s
+
+
+@dataclass(slots=True)
+class Totals:
+    """Counts and sums, and every time: Locust's own statistics round them."""
+
+    num_sessions: int = 0
+    """That have ended."""
+    num_complete: int = 0
+    num_shed: int = 0
+    failure_to_count: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    answer_tokens: int = 0
+    row_to_times_s: dict[str, list[float]] = field(default_factory=dict)
+    engines: set[str] = field(default_factory=set)
+    max_late_s: float = 0.0
+    """How late a session began at worst: how well the sender kept up with its own arrivals."""
+    problems: set[str] = field(default_factory=set)
+    """Why a process could not send."""
+
+    @property
+    def num_requests(self) -> int:
+        """However they ended."""
+        return self.num_complete + self.num_shed + self.failure_to_count.total()
+
+    @property
+    def error_share(self) -> float:
+        """Failed ones of all."""
+        return self.failure_to_count.total() / self.num_requests if self.num_requests else 0.0
+
+    @property
+    def hit_rate(self) -> float:
+        """Cached tokens of all prompt tokens: a ratio of sums, so long prompts count for more."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+    @property
+    def engine(self) -> str:
+        """What answered; more than one name if the run met several."""
+        return ", ".join(sorted(self.engines))
+
+    def add(self, sample: Sample) -> None:
+        """One request that has ended."""
+        if sample.is_shed:
+            self.num_shed += 1
+        elif not sample.is_complete:
+            self.failure_to_count[sample.failure] += 1
+        else:
+            self._add_complete(sample)
+
+    def _add_complete(self, sample: Sample) -> None:
+        self.num_complete += 1
+        self.prompt_tokens += sample.prompt_tokens
+        self.cached_tokens += sample.cached_tokens
+        self.answer_tokens += sample.answer_tokens
+        self.engines.add(sample.engine or REAL)
+        for row, time_s in sample_rows(sample):
+            self.row_to_times_s.setdefault(row, []).append(time_s)
+
+    def merge(self, other: Self) -> None:
+        """What another process measured."""
+        self.num_sessions += other.num_sessions
+        self.num_complete += other.num_complete
+        self.num_shed += other.num_shed
+        self.failure_to_count.update(other.failure_to_count)
+        self.prompt_tokens += other.prompt_tokens
+        self.cached_tokens += other.cached_tokens
+        self.answer_tokens += other.answer_tokens
+        for row, times_s in other.row_to_times_s.items():
+            self.row_to_times_s.setdefault(row, []).extend(times_s)
+        self.engines |= other.engines
+        self.max_late_s = max(self.max_late_s, other.max_late_s)
+        self.problems |= other.problems
+
+    def as_message(self) -> dict[str, Any]:
+        """In what Locust can send."""
+        content = {name: getattr(self, name) for name in self.__slots__}
+        lists = {"engines": sorted(self.engines), "problems": sorted(self.problems)}
+        return content | {"failure_to_count": dict(self.failure_to_count)} | lists
+
+    @classmethod
+    def from_message(cls, message: dict[str, Any]) -> Self:
+        """What `as_message` made."""
+        sets = {name: set(message[name]) for name in ("engines", "problems")}
+        return cls(**(message | {"failure_to_count": Counter(message["failure_to_count"])} | sets))

@@ -1,0 +1,88 @@
+"""Options, samples and totals; and a Locust in a process of its own, for it patches the standard library."""
+
+import json
+import os
+import subprocess
+import sys
+from argparse import ArgumentParser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtests.answers import Outcome
+from loadtests.locust_kit.options import RunOptions, add_arguments
+from loadtests.locust_kit.sample import Sample
+from loadtests.locust_kit.totals import Totals
+
+ROOT = Path(__file__).parents[3]
+LOCUST = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtests" / "locustfile.py")]
+TIMEOUT_S = 60
+
+
+def options(*arguments: str) -> RunOptions:
+    """As read from a command line."""
+    parser = ArgumentParser()
+    add_arguments(parser)
+    return RunOptions.read(parser.parse_args(arguments))
+
+
+def sample(**values: Any) -> Sample:
+    """A complete answer of 5 tokens, cold."""
+    complete: dict[str, Any] = {
+        "kind": "chat", "outcome": Outcome.COMPLETE, "duration_s": 0.5, "status": 200, "ttft_s": 0.1,
+        "last_token_s": 0.5, "prompt_tokens": 100, "cached_tokens": 0, "answer_tokens": 5,
+    }  # fmt: skip
+    return Sample(**(complete | values))
+
+
+def totals(*samples: Sample) -> Totals:
+    """Of these."""
+    added = Totals()
+    for each in samples:
+        added.add(each)
+    return added
+
+
+def start_locust(*arguments: str) -> "subprocess.Popen[str]":
+    """With its output to be read."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [*LOCUST, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a Locust left."""
+
+    code: int
+    output: str
+    report: dict[str, Any] | None
+
+
+def end(process: "subprocess.Popen[str]", report: Path | None = None) -> Ended:
+    """Wait for its own end."""
+    try:
+        output, _ = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        process.kill()
+    content = None if report is None or not report.exists() else json.loads(report.read_text())
+    return Ended(process.returncode, output, content)
+
+
+def run_locust(*arguments: str, report: Path | None = None) -> Ended:
+    """Headless, in one process."""
+    written = () if report is None else ("--report", str(report))
+    return end(start_locust("--headless", "--only-summary", *arguments, *written), report)
+
+
+def run_distributed(*arguments: str, port: int, report: Path) -> Ended:
+    """Headless, with a master on that port and two workers."""
+    workers = [start_locust("--worker", "--master-port", str(port)) for _ in range(2)]
+    try:
+        return run_locust(
+            "--master", "--master-bind-port", str(port), "--expect-workers", "2", *arguments, report=report
+        )
+    finally:
+        for worker in workers:
+            end(worker)

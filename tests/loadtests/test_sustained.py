@@ -1,0 +1,80 @@
+"""What is concluded from minutes of overload."""
+
+from itertools import islice
+from typing import Any
+
+import orjson
+import pytest
+
+from loadtests.answers import Outcome
+from loadtests.exchange import Exchange
+from loadtests.failures.sustained import Phase, Plan, Result, lines, requests
+
+PLAN = Plan(factor=3, overload_s=10, calm_s=5, slo_s=4, recovery_s=2, seed=1)
+END_S = 100.0
+
+
+def served(ttft_s: float, started_s: float = 0.0) -> Exchange:
+    """A whole answer."""
+    return Exchange("1", "chat", started_s, Outcome.COMPLETE, status=200, first_byte_s=ttft_s, duration_s=ttft_s)
+
+
+def refused(started_s: float = 0.0, retry_after: str | None = "3") -> Exchange:
+    """Shed."""
+    return Exchange("1", "chat", started_s, Outcome.REFUSED, status=429, retry_after=retry_after, duration_s=0.01)
+
+
+def result(**phases: Any) -> Result:
+    """By default as it should be."""
+    exchanges = {
+        Phase.CALM: [served(0.5)] * 100,
+        Phase.OVERLOAD: [*[served(3.0)] * 20, refused()],
+        Phase.AFTERWARDS: [served(0.4, END_S + number) for number in range(5)],
+    }
+    exchanges |= {Phase(name): rows for name, rows in phases.items()}
+    return Result(PLAN, "simulated", 2.0, exchanges, END_S, 0.0)
+
+
+def test_shedding_within_the_promise_is_as_it_must_be() -> None:
+    """And what was served is told as a share of the capacity."""
+    assert result().faults() == []
+    assert result().recovered_s == 0
+    assert lines(result())[0] == "Served under overload: 2.0 requests/s, 1.00 of capacity."
+
+
+@pytest.mark.parametrize(
+    ("phases", "fault"),
+    [
+        ({"overload": [served(3.0)]}, "nothing was refused"),
+        ({"overload": [served(3.0), refused(retry_after=None)]}, "1 refusals had no Retry-After"),
+        ({"overload": [*[served(9.0)] * 9, refused()]}, "p95 to the first token 9.0 s, not 4.0"),
+        ({"calm": [served(0.5), Exchange("1", "chat", 0, Outcome.CUT, duration_s=1)]}, "calm: cut: 1"),
+        ({"afterwards": [served(0.4, END_S), served(0.9, END_S + 7)]}, "normal again only after 7 s"),
+        ({"afterwards": [served(0.4, END_S), refused(END_S + 3)]}, "normal again only after 3 s"),
+    ],
+)
+def test_what_must_not_be_is_said(phases: dict[str, list[Exchange]], fault: str) -> None:
+    """One fault each."""
+    (said,) = result(**phases).faults()
+    assert fault in said
+
+
+def test_one_in_a_hundred_may_be_slow_afterwards_as_before() -> None:
+    """The bound is a percentile of the calm before."""
+    afterwards = [served(0.4, END_S + number / 10) for number in range(99)]
+    assert result(afterwards=[*afterwards, served(2.0, END_S + 9)]).recovered_s == 0
+    assert result(afterwards=[*afterwards[1:], *[served(2.0, END_S + 8), served(2.0, END_S + 9)]]).recovered_s == 8
+
+
+def test_requests_are_seeded_and_their_sessions_interleave() -> None:
+    """Turns of a session come in order, others between them."""
+    first, again = (list(islice(requests("m", seed=1), 300)) for _ in range(2))
+    assert first == again
+    assert first != list(islice(requests("m", seed=2), 300))
+    by_session: dict[str, list[int]] = {}
+    for each in first:
+        session, _, turn = each.request_id.rpartition("-")
+        by_session.setdefault(session, []).append(int(turn))
+        assert orjson.loads(each.content)["model"] == "m"
+    assert all(turns == list(range(len(turns))) for turns in by_session.values())
+    assert len(by_session) > 64
