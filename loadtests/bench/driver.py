@@ -102,6 +102,6 @@ def _record(answer: Exchange, session: str, turn: int, *, due_s: float, late_s: 
         reason=answer.reason,
         ttft_s=answer.first_byte_s if answer.is_complete else None,
         end_to_end_s=answer.duration_s,
-        prompt_tokens=(stream.prompt_tokens or 0) if stream else 0,
-        cached_tokens=(stream.cached_tokens or 0) if stream else 0,
+        prompt_tokens=stream.prompt_tokens if stream else 0,
+        cached_tokens=stream.cached_tokens if stream else 0,
     )
