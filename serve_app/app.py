@@ -1,7 +1,5 @@
 """The composition root: settings to a Ray Serve application."""
 
-from typing import Any
-
 from ray import serve
 from ray.llm._internal.serve.core.ingress.builder import _build_direct_streaming_llm_deployment
 from ray.serve import Application
@@ -23,8 +21,8 @@ def build(args: Settings) -> Application:
     return with_routers(replicas(args, LLMReplica), args)
 
 
-def replicas(args: Settings, replica_class: type[LLMReplica], **serve_options: Any) -> Application:  # noqa: ANN401
-    """Without routers. The options are Serve's, of the deployment."""
+def replicas(args: Settings, replica_class: type[LLMReplica]) -> Application:
+    """Without routers."""
     return _build_direct_streaming_llm_deployment(
         llm_options.parse({**replica_options(args), "server_cls": replica_class}),
         bind_kwargs={
@@ -33,7 +31,6 @@ def replicas(args: Settings, replica_class: type[LLMReplica], **serve_options: A
             "replicas": args.replicas.model_dump(),
             "engine": args.engine,
         },
-        override_serve_options=serve_options,
     )
 
 

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import httpx
@@ -65,8 +66,9 @@ def running(
                 api = ServeApi(run.dashboard_url)
                 _patiently(lambda: api.deploy(config), settings, stopped)
             with progress.step("Starting replicas and routers") as report:
-                for application in config["applications"]:
-                    _wait_until_running(api, application["name"], settings, stopped, report)
+                for name in (application["name"] for application in config["applications"]):
+                    report_as = partial(_report_of, name, report) if beside else report
+                    _wait_until_running(api, name, settings, stopped, report_as)
             with progress.step("Sending a first request"):
                 _wait_until_routed(run, settings, stopped)
             if not beside:
@@ -122,6 +124,10 @@ def _patiently(call: Callable[[], Answer], settings: Settings, stopped: threadin
                 raise
         if stopped.wait(POLL_S):
             raise _Stopped
+
+
+def _report_of(name: str, report: Callable[[str], None], detail: str) -> None:
+    report(f"{name}, {detail}")
 
 
 def _count_ready(application: dict[str, Any]) -> str:

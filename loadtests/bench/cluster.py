@@ -56,8 +56,9 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request, once Ray has set up logging
     settings = llm_options.with_absolute_model_path(settings)
     replicas = settings.replicas.model_copy(update={"canary_period_s": CANARY_PERIOD_S})
-    settings = settings.model_copy(update={"replicas": replicas})
     rays = [RAY_ROUTINGS[name] for name in routings if name in RAY_ROUTINGS]
+    local = settings.local.model_copy(update={"num_cpus": settings.local.num_cpus * (1 + len(rays))})
+    settings = settings.model_copy(update={"replicas": replicas, "local": local})
     beside = [ray_application_config(settings, each) for each in rays]
     with local_server.running(settings, console, threading.Event(), beside=beside) as run:
         assert run is not None, "nobody stops it"

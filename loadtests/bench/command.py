@@ -1,14 +1,18 @@
 """`warmroute bench`. Thin: parse, run, print."""
 
 import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Self
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from loadtests.bench import cluster, report_html
+from loadtests.bench.driver import OnDone
 from loadtests.bench.experiment import CapacityError, Experiment
 from loadtests.bench.numbers import verdict_lines
 from loadtests.bench.options import read_routings, read_workloads
@@ -49,6 +53,9 @@ def bench(  # noqa: PLR0913  one for each option
         float, typer.Option(callback=at_least(0), help="Times the users' pauses between turns.")
     ] = 0.02,
     ttft_slo_ms: Annotated[float, typer.Option(callback=at_least(0), help="A later first token is not good.")] = 1000.0,
+    capacity_s: Annotated[
+        float, typer.Option(callback=at_least(0.01), help="Seconds for which each workload's capacity is measured.")
+    ] = 60.0,
     replicas: Annotated[
         int | None, typer.Option(callback=at_least(1), help="Of each application, instead of the settings' number.")
     ] = None,
@@ -69,19 +76,24 @@ def bench(  # noqa: PLR0913  one for each option
             seed=seed,
             think_scale=think_scale,
             ttft_slo_s=ttft_slo_ms / 1000,
+            capacity_s=capacity_s,
         )
         settings = _settings(config, replicas)
-        results = _run(plan, settings)
+
+        def save(results: Results) -> Report:
+            report = Report(plan, settings, results, command_line())
+            if json_file is not None:
+                json_file.write_text(as_json(report))
+            if html_file is not None:
+                html_file.write_text(report_html.as_html(report))
+            return report
+
+        results = _run(plan, settings, save)
     except FAILURES as error:
         fail(str(error))
     if not results.cells:
         fail("nothing was measured before the end was asked for")
-    report = Report(plan, settings, results, command_line())
-    _print(report)
-    if json_file is not None:
-        json_file.write_text(as_json(report))
-    if html_file is not None:
-        html_file.write_text(report_html.as_html(report))
+    _print(save(results))
     if results.ended_early:
         fail(f"ended after {len(results.cells)} of {plan.num_cells} cells: {results.ended_early}")
 
@@ -95,8 +107,8 @@ def _settings(config: Path, replicas: int | None) -> Settings:
     return settings.model_copy(update={"llm": {**settings.llm, "deployment_config": deployment}})
 
 
-def _run(plan: Plan, settings: Settings) -> Results:
-    """Whatever ends it early, what was measured until then is reported."""
+def _run(plan: Plan, settings: Settings, save: Callable[[Results], object]) -> Results:
+    """Whatever ends it early, what was measured until then is reported; and saved after each repetition."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     capacities: dict[str, Capacity] = {}
@@ -106,8 +118,16 @@ def _run(plan: Plan, settings: Settings) -> Results:
         with cluster.running(settings, plan.routings, console) as running:
             engine = running.engine()
             experiment = Experiment(plan, running)
-            with _progress(console) as progress:
-                _measure(plan, experiment, progress, capacities, cells)
+            with _Progress(console, total=len(plan.workloads) + plan.num_cells) as progress:
+                for traffic in plan.workloads:
+                    with progress.step(f"capacity, {traffic.name}") as on_done:
+                        capacities[traffic.name] = experiment.measure_capacity(traffic.name, on_done=on_done)
+                for cell in plan.cells():
+                    if cells and cell.repetition > cells[-1].cell.repetition:
+                        save(Results(list(capacities.values()), cells, engine, "still running"))
+                    title = f"{cell.workload}, load {cell.load:g}, {cell.routing}, repetition {cell.repetition + 1}"
+                    with progress.step(title) as on_done:
+                        cells.append(experiment.measure(cell, capacities[cell.workload], on_done=on_done))
     except KeyboardInterrupt:
         ended_early = "interrupted"
     except FAILURES as error:
@@ -117,38 +137,43 @@ def _run(plan: Plan, settings: Settings) -> Results:
     return Results(list(capacities.values()), cells, engine, ended_early)
 
 
-def _measure(
-    plan: Plan,
-    experiment: Experiment,
-    progress: Progress,
-    capacities: dict[str, Capacity],
-    cells: list[CellResult],
-) -> None:
-    task = progress.add_task("", total=len(plan.workloads) + plan.num_cells)
+class _Progress:
+    """A bar in a terminal, a line for each step elsewhere."""
 
-    def show(title: str) -> Any:  # noqa: ANN401  a callback
-        num_done = 0
+    def __init__(self, console: Console, *, total: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(
+            *columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal
+        )
+        self._console = console
+        self._total = total
+        self._num_done = 0
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[OnDone]:
+        """Yields what is to be called after every request."""
+        began_s, num_requests = time.monotonic(), 0
 
         def on_done(_: object) -> None:
-            nonlocal num_done
-            num_done += 1
-            progress.update(task, description=f"{title}, request {num_done}")
+            nonlocal num_requests
+            num_requests += 1
+            self._bar.update(self._task, description=f"{title}, request {num_requests}")
 
-        progress.update(task, description=title)
-        return on_done
-
-    for traffic in plan.workloads:
-        capacities[traffic.name] = experiment.measure_capacity(traffic.name, on_done=show(f"capacity, {traffic.name}"))
-        progress.advance(task)
-    for cell in plan.cells():
-        title = f"{cell.workload}, load {cell.load:g}, {cell.routing}"
-        cells.append(experiment.measure(cell, capacities[cell.workload], on_done=show(title)))
-        progress.advance(task)
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
+        self._bar.update(self._task, description=title)
+        yield on_done
+        self._bar.advance(self._task)
+        self._num_done += 1
+        if not self._console.is_terminal:
+            seconds = time.monotonic() - began_s
+            self._console.print(f"{self._num_done}/{self._total} {title}: {num_requests} requests in {seconds:.1f} s")
 
 
 def _print(report: Report) -> None:

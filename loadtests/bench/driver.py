@@ -1,8 +1,9 @@
 """Sends a cell's sessions: they start when they are due, whatever the server does; turns follow their answers."""
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 import orjson
@@ -49,27 +50,30 @@ class Driver:
             ]
         return sorted((record for task in running for record in task.result()), key=lambda each: each.due_s)
 
-    async def closed_loop(self, sessions: Sequence[Session], *, num_users: int) -> list[Record]:
-        """So many sessions at a time until the last has started and all have ended, without pauses."""
+    async def closed_loop(self, sessions: Iterator[Session], *, num_users: int, seconds: float) -> list[Record]:
+        """So many sessions at a time, a new one when one ends; after the time none is sent, and all are awaited."""
         started_s = time.monotonic()
-        waiting = iter(sessions)
 
         async def user() -> list[Record]:
             records: list[Record] = []
-            for session in waiting:
-                records += await self._converse(session, started_s, time.monotonic())
+            while (now_s := time.monotonic()) < started_s + seconds:
+                records += await self._converse(next(sessions), started_s, now_s, until_s=started_s + seconds)
             return records
 
         async with asyncio.TaskGroup() as tasks:
             users = [tasks.create_task(user()) for _ in range(num_users)]
         return sorted((record for task in users for record in task.result()), key=lambda each: each.due_s)
 
-    async def _converse(self, session: Session, started_s: float, due_s: float) -> list[Record]:
-        """A session's requests. One that fails does not end it: the recorded answer goes on."""
+    async def _converse(
+        self, session: Session, started_s: float, due_s: float, *, until_s: float = math.inf
+    ) -> list[Record]:
+        """A session's requests, those due by then. One that fails does not end it: the recorded answer goes on."""
         records: list[Record] = []
         for number, turn in enumerate(session.turns):
             if records:
                 due_s = time.monotonic() + turn.think_s * self._think_scale
+            if due_s > until_s:
+                break
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             content = orjson.dumps({"model": self._model, **turn.body})
             headers = (("content-type", "application/json"), (SESSION_HEADER, session.session_id))
@@ -98,6 +102,6 @@ def _record(answer: Exchange, session: str, turn: int, *, due_s: float, late_s: 
         reason=answer.reason,
         ttft_s=answer.first_byte_s if answer.is_complete else None,
         end_to_end_s=answer.duration_s,
-        prompt_tokens=(stream.prompt_tokens or 0) if stream else 0,
-        cached_tokens=(stream.cached_tokens or 0) if stream else 0,
+        prompt_tokens=stream.prompt_tokens if stream else 0,
+        cached_tokens=stream.cached_tokens if stream else 0,
     )

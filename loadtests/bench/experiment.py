@@ -10,15 +10,12 @@ import httpx
 
 from loadtests.bench.cluster import Target
 from loadtests.bench.driver import Driver, OnDone
-from loadtests.bench.plan import CAPACITY_REPETITION, Cell, Plan
+from loadtests.bench.plan import Cell, Plan
 from loadtests.bench.records import Capacity, CellResult, Record
 from loadtests.bench.routings import BASELINE
 from loadtests.exchange import TIMEOUT_S
-from loadtests.workloads import Session
 
 USERS_PER_REPLICA = 8
-SESSIONS_PER_USER = 3
-"""In a capacity run, so that it is busy for a while before the last begin."""
 
 
 class CapacityError(Exception):
@@ -65,14 +62,18 @@ class Experiment:
         """
         target = self._cluster.prepare(BASELINE)
         num_users = USERS_PER_REPLICA * target.num_replicas
-        num_sessions = max(SESSIONS_PER_USER * num_users, self._plan.num_sessions)
-        sessions = self._plan.sessions(workload, CAPACITY_REPETITION, num_sessions=num_sessions)
+        seconds = self._plan.capacity_s
 
         async def run(driver: Driver) -> list[Record]:
-            return await driver.closed_loop(sessions, num_users=num_users)
+            sessions = self._plan.capacity_sessions(workload)
+            return await driver.closed_loop(sessions, num_users=num_users, seconds=seconds)
 
         records = asyncio.run(self._drive(target, run, think_scale=0.0, on_done=on_done))
-        return capacity(workload, records, sessions, num_users=num_users)
+        all_sessions = [
+            each for number in range(self._plan.repetitions) for each in self._plan.sessions(workload, number)
+        ]
+        turns_per_session = fmean(len(each.turns) for each in all_sessions)
+        return capacity(workload, records, seconds=seconds, num_users=num_users, turns_per_session=turns_per_session)
 
     def measure(self, cell: Cell, capacity: Capacity, *, on_done: OnDone) -> CellResult:
         """One cell."""
@@ -102,27 +103,27 @@ class Experiment:
             return await run(Driver(client, model=target.model, think_scale=think_scale, on_done=on_done))
 
 
-def capacity(workload: str, records: Sequence[Record], sessions: Sequence[Session], *, num_users: int) -> Capacity:
-    """Of the time in which all users were busy: until the last session began.
+def capacity(
+    workload: str, records: Sequence[Record], *, seconds: float, num_users: int, turns_per_session: float
+) -> Capacity:
+    """Of the requests that were served within the time, in which all users were busy.
 
     Raises:
-        CapacityError: requests failed, or there were not more sessions than users.
+        CapacityError: requests failed, or none was served.
 
     """
     failed = [each for each in records if not each.is_complete]
-    if failed or not records:
-        outcome = f"{failed[0].outcome} (status {failed[0].status})" if failed else "nothing was sent"
+    served = [each for each in records if each.due_s + each.end_to_end_s <= seconds]
+    if failed or not served:
+        outcome = f", the first: {failed[0].outcome} (status {failed[0].status})" if failed else ""
         raise CapacityError(
-            f"the capacity for {workload} cannot be measured: {len(failed)} of {len(records)} requests failed, "
-            f"the first: {outcome}"
+            f"the capacity for {workload} cannot be measured: of {len(records)} requests {len(failed)} failed and "
+            f"{len(served)} ended within {seconds:g} s{outcome}"
         )
-    last_start_s = max(each.due_s for each in records if each.turn == 0)
-    ends_s = [each.due_s + each.end_to_end_s for each in records]
-    served = [each for each, end_s in zip(records, ends_s, strict=True) if end_s <= last_start_s]
     return Capacity(
         workload=workload,
         num_users=num_users,
-        requests_per_s=len(served) / last_start_s,
-        uncached_tokens_per_s=sum(each.prompt_tokens - each.cached_tokens for each in served) / last_start_s,
-        turns_per_session=fmean(len(session.turns) for session in sessions),
+        requests_per_s=len(served) / seconds,
+        uncached_tokens_per_s=sum(each.prompt_tokens - each.cached_tokens for each in served) / seconds,
+        turns_per_session=turns_per_session,
     )

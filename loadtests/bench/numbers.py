@@ -12,6 +12,7 @@ from loadtests.statistics import percentile
 
 COMPARED = ("ttft_mean_s", "ttft_p50_s", "ttft_p95_s", "end_to_end_s", "goodput_rps")
 """Those whose ratios are reported; the first decides."""
+MAX_UNANSWERED_DIFFERENCE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +103,20 @@ class Comparison:
     other: str
     metric_to_ratio: dict[str, Estimate]
     num_repetitions: int
+    unanswered_difference: float
+    """Share of requests that failed or were answered 429, ours less theirs."""
 
     @property
     def verdict(self) -> str:
-        """By mean TTFT: whether the whole interval lies on one side of 1."""
+        """By mean TTFT: whether the whole interval lies on one side of 1. Nobody is ahead by answering less."""
         ttft = self.metric_to_ratio[COMPARED[0]]
         if math.isnan(ttft.value) or ttft.margin is None:
             return "no difference shown"
-        if ttft.value + ttft.margin < 1:
+        if ttft.value + ttft.margin < 1 and self.unanswered_difference <= MAX_UNANSWERED_DIFFERENCE:
             return "ahead"
-        return "behind" if ttft.value - ttft.margin > 1 else "no difference shown"
+        if ttft.value - ttft.margin > 1 and -self.unanswered_difference <= MAX_UNANSWERED_DIFFERENCE:
+            return "behind"
+        return "no difference shown"
 
 
 def comparisons(results: Sequence[CellResult], *, ours: str, ttft_slo_s: float) -> list[Comparison]:
@@ -129,7 +134,8 @@ def comparisons(results: Sequence[CellResult], *, ours: str, ttft_slo_s: float) 
                 name: ratio([own[each][name] for each in both], [theirs[each][name] for each in both])
                 for name in COMPARED
             }
-            compared.append(Comparison(workload, load, other, ratios, len(both)))
+            unanswered = fmean(_unanswered_share(own[each]) - _unanswered_share(theirs[each]) for each in both)
+            compared.append(Comparison(workload, load, other, ratios, len(both), unanswered))
     return compared
 
 
@@ -164,6 +170,10 @@ def _imbalance(complete: Sequence[Record], num_replicas: int) -> float:
         computed[each.replica or ""] += each.prompt_tokens - each.cached_tokens
     total = computed.total()
     return max(computed.values()) * num_replicas / total if total else math.nan
+
+
+def _unanswered_share(of_a_cell: dict[str, float]) -> float:
+    return of_a_cell["failed_share"] + of_a_cell["rejected_share"]
 
 
 def _mean(values: Sequence[float]) -> Estimate:

@@ -38,6 +38,8 @@ class Plan:
     think_scale: float
     """Times the users' pauses."""
     ttft_slo_s: float
+    capacity_s: float
+    """How long each workload's capacity is measured."""
 
     @property
     def num_cells(self) -> int:
@@ -52,11 +54,13 @@ class Plan:
             Random(f"order {self.seed} {repetition}").shuffle(cells)
             yield from cells
 
-    def sessions(self, workload: str, repetition: int, *, num_sessions: int | None = None) -> list[Session]:
-        """The same for every routing and load of a repetition; as many as the plan says, unless told otherwise."""
-        traffic = next(each for each in self.workloads if each.name == workload)
-        seed = Random(f"sessions {self.seed} {workload} {repetition}").getrandbits(32)
-        return list(islice(sessions(traffic.workload, traffic.texts, seed=seed), num_sessions or self.num_sessions))
+    def sessions(self, workload: str, repetition: int) -> list[Session]:
+        """The same for every routing and load of a repetition."""
+        return list(islice(self._endless(workload, repetition), self.num_sessions))
+
+    def capacity_sessions(self, workload: str) -> Iterator[Session]:
+        """Without end."""
+        return self._endless(workload, CAPACITY_REPETITION)
 
     def starts_s(self, workload: str, repetition: int, *, sessions_per_s: float) -> list[float]:
         """When each session starts, from the cell's start: a Poisson process, stretched to the rate."""
@@ -66,3 +70,8 @@ class Plan:
             starts.append(at_s)
             at_s += rng.expovariate(sessions_per_s)
         return starts
+
+    def _endless(self, workload: str, repetition: int) -> Iterator[Session]:
+        traffic = next(each for each in self.workloads if each.name == workload)
+        seed = Random(f"sessions {self.seed} {workload} {repetition}").getrandbits(32)
+        return sessions(traffic.workload, traffic.texts, seed=seed)

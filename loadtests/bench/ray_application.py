@@ -4,9 +4,10 @@ Adapter: private names of Ray are listed in tests/loadtests/bench/test_private_n
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from loadtests.bench.routings import RAY_ROUTINGS, RayRouting
+from loadtests.bench.routings import RayRouting
 from serve_app.serve_config import application_config
 from serve_app.settings import Settings
 
@@ -15,47 +16,42 @@ if TYPE_CHECKING:
     from serve_app.receipts import Receipt
 
 TREE_ACTOR = "LlmPrefixTreeActor"
+LEARNING_ROUTER = "LearningRouter"
 
 
 def ray_application_config(settings: Settings, routing: RayRouting) -> dict[str, Any]:
-    """For Serve: the same replicas under a name and path of their own."""
-    own = settings.model_copy(update={"name": routing.name, "route_prefix": f"/{routing.name}"})
-    config = application_config(own)
-    return config | {"import_path": f"{__name__}:build_{routing.name}", "deployments": []}
+    """For Serve: the same replicas under a name and path of their own, with the router set as users set it."""
+    deployment = {
+        **settings.llm.get("deployment_config", {}),
+        "request_router_config": {"request_router_class": routing.router_class},
+    }
+    own = settings.model_copy(
+        update={
+            "name": routing.name,
+            "route_prefix": f"/{routing.name}",
+            "llm": {**settings.llm, "deployment_config": deployment},
+        }
+    )
+    return application_config(own) | {"import_path": f"{__name__}:build", "deployments": []}
 
 
-def build_ray_prefix(args: Settings) -> Any:  # noqa: ANN401  Ray's Application
-    """Serve's `import_path`; so are the next ones."""
-    return _build(args, RAY_ROUTINGS["ray_prefix"].router_class)
-
-
-def build_ray_consistent_hash(args: Settings) -> Any:  # noqa: ANN401
-    """As `build_ray_prefix`."""
-    return _build(args, RAY_ROUTINGS["ray_consistent_hash"].router_class)
-
-
-def build_ray_round_robin(args: Settings) -> Any:  # noqa: ANN401
-    """As `build_ray_prefix`."""
-    return _build(args, RAY_ROUTINGS["ray_round_robin"].router_class)
-
-
-def build_ray_prefix_learning(args: Settings) -> Any:  # noqa: ANN401
-    """As `build_ray_prefix`, with a router that is not as shipped."""
-    return _build(args, _learning_router())
-
-
-def _build(args: Settings, router_class: Any) -> Any:  # noqa: ANN401
-    """As Ray's `build_openai_app` does it, but for the replicas' class."""
+def build(args: Settings) -> Any:  # noqa: ANN401  Ray's Application
+    """Serve's `import_path`: as Ray's `build_openai_app` does it, but for the replicas' class."""
     from ray.llm._internal.serve.core.ingress.builder import _build_openai_ingress_request_router
-    from ray.serve.config import RequestRouterConfig
 
     from serve_app import llm_options
     from serve_app.app import replicas
 
-    config = RequestRouterConfig(request_router_class=router_class)
-    server = replicas(args, _silent_replica(), request_router_config=config)
+    server = replicas(args, _silent_replica())
     router = _build_openai_ingress_request_router(server=server, llm_config=llm_options.parse(args.llm))
     return server._with_ingress_request_router(router)  # noqa: SLF001
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401
+    """Ray imports routers by name; this one is not made before Ray itself is imported."""
+    if name == LEARNING_ROUTER:
+        return _learning_router()
+    raise AttributeError(name)
 
 
 def _silent_replica() -> Any:  # noqa: ANN401
@@ -73,6 +69,7 @@ def _silent_replica() -> Any:  # noqa: ANN401
     return SilentReplica
 
 
+@cache
 def _learning_router() -> Any:  # noqa: ANN401
     """Ray's prefix router, which also hears what became of its choices.
 

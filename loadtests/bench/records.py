@@ -67,6 +67,7 @@ class Capacity:
     requests_per_s: float
     uncached_tokens_per_s: float
     turns_per_session: float
+    """Of the cells' sessions."""
 
     def sessions_per_s(self, load: float) -> float:
         """The rate at which sessions start at a load."""

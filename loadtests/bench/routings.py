@@ -12,7 +12,7 @@ BASELINE = "round_robin"
 
 @dataclass(frozen=True, slots=True)
 class RayRouting:
-    """A request router that Ray ships, with the arguments that it has by default."""
+    """A request router of Ray's, with the arguments that it has by default."""
 
     name: str
     router_class: str
@@ -29,7 +29,7 @@ RAY_ROUTINGS = {
         ),
         RayRouting(
             "ray_prefix_learning",
-            "ray.serve.llm.request_router.PrefixCacheAffinityRouter",
+            "loadtests.bench.ray_application.LearningRouter",
             "Not as shipped: the same router, told what it routed, as Ray does without direct streaming.",
         ),
         RayRouting(

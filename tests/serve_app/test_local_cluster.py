@@ -122,6 +122,8 @@ def test_too_little_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_cluster, "HAPROXY_PORTS", ())
     with pytest.raises(StartError, match=r"GiB of memory are free, 200000.0 GiB are wanted: .*memory_per_replica_gib"):
         check_machine(settings_with(free_port(), memory_gib=100_000))
+    with pytest.raises(StartError, match=r"600000.0 GiB are wanted for 3 applications: "):
+        check_machine(settings_with(free_port(), memory_gib=100_000), num_applications=3)
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ PARAMETERS = [
     (
         "ray.llm._internal.serve.core.ingress.builder",
         "_build_direct_streaming_llm_deployment",
-        {"bind_kwargs", "override_serve_options"},
+        {"bind_kwargs"},
         "app.py",
     ),
     (

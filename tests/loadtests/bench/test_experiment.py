@@ -9,7 +9,7 @@ from loadtests.bench.experiment import CapacityError, Experiment, capacity
 from loadtests.bench.plan import Cell, Plan
 from loadtests.bench.records import Capacity, Record
 from loadtests.bench.routings import BASELINE
-from tests.loadtests.bench.builders import plan, record, session
+from tests.loadtests.bench.builders import plan, record
 from tests.loadtests.fake_server import FakeServer
 
 
@@ -36,24 +36,24 @@ def experiment(some: Plan, cluster: FakeCluster) -> Experiment:
 
 
 def test_capacity_is_measured_by_round_robin() -> None:
-    """With more sessions than users, so that there is a time in which all are busy."""
+    """With users enough for every replica, and the cells' sessions to make a rate of sessions of it."""
     cluster, done = FakeCluster(), []
     found = experiment(plan(), cluster).measure_capacity("one_shot", on_done=done.append)
     assert cluster.prepared == [BASELINE]
     assert found.num_users == 16
-    assert len(done) == 48, "one request a session"
+    assert len(done) >= 16
     assert found.requests_per_s > 0
     assert found.turns_per_session == 1.0
 
 
-def test_capacity_is_that_of_the_time_in_which_all_users_were_busy() -> None:
-    """What ends after the last session began does not count: 2 requests in 2 seconds, of 3."""
+def test_capacity_is_that_of_what_was_served_within_the_time() -> None:
+    """2 requests in 2 seconds; the third ended later."""
     records = [
-        record(session="a", due_s=0.0, end_to_end_s=1.0, cached_tokens=20),
-        record(session="a", turn=1, due_s=1.0, end_to_end_s=1.0),
-        record(session="b", due_s=2.0, end_to_end_s=1.0),
+        record(due_s=0.0, end_to_end_s=1.0, cached_tokens=20),
+        record(due_s=1.0, end_to_end_s=1.0),
+        record(due_s=1.5, end_to_end_s=1.0),
     ]
-    found = capacity("chat", records, [session("a"), session("b")], num_users=1)
+    found = capacity("chat", records, seconds=2.0, num_users=1, turns_per_session=2.0)
     assert found == Capacity("chat", 1, requests_per_s=1.0, uncached_tokens_per_s=90.0, turns_per_session=2.0)
 
 
@@ -67,7 +67,7 @@ def test_a_load_is_a_rate_of_sessions() -> None:
 def test_a_capacity_with_failures_is_none(records: list[Record]) -> None:
     """It would set every load wrong."""
     with pytest.raises(CapacityError, match="for chat cannot be measured"):
-        capacity("chat", records, [session("a")], num_users=1)
+        capacity("chat", records, seconds=2.0, num_users=1, turns_per_session=2.0)
 
 
 def test_a_cell_is_measured_from_a_prepared_cluster() -> None:

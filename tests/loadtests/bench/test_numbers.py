@@ -79,6 +79,19 @@ def test_the_verdict_needs_the_whole_interval(ours: tuple[float, ...], theirs: t
     assert found.verdict == verdict
 
 
+@pytest.mark.parametrize(("failing", "verdict"), [("ours", "no difference shown"), ("theirs", "ahead")])
+def test_nobody_is_ahead_by_answering_less(failing: str, verdict: str) -> None:
+    """Those who answer only what is quick have the best times."""
+    refused = record(outcome=Outcome.REFUSED, status=429, ttft_s=None, prompt_tokens=0)
+    cells = [
+        result(name, number, records=[record(ttft_s=ttft_s * (1 + number)), *([refused] if name == failing else [])])
+        for name, ttft_s in (("ours", 0.5), ("theirs", 1.0))
+        for number in range(3)
+    ]
+    (found,) = comparisons(cells, ours="ours", ttft_slo_s=SLO_S)
+    assert found.verdict == verdict
+
+
 def test_only_repetitions_that_both_have_are_paired() -> None:
     """After an early end one may be missing."""
     cells = [result("ours", 0, ttft_s=1.0), result("ours", 1, ttft_s=5.0), result("theirs", 0, ttft_s=2.0)]

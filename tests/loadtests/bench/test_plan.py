@@ -1,11 +1,10 @@
 """Which cells, in which order, with which sessions."""
 
-from itertools import pairwise
+from itertools import islice, pairwise
 from statistics import fmean
 
 import pytest
 
-from loadtests.bench.plan import CAPACITY_REPETITION
 from loadtests.bench.traffic import read_traffic
 from loadtests.workloads import TextsError
 from tests.loadtests.bench.builders import plan
@@ -34,11 +33,12 @@ def test_the_same_seed_gives_the_same_plan() -> None:
 def test_repetitions_have_sessions_of_their_own() -> None:
     """The capacity run too; routings and loads of a repetition share theirs, for nothing tells them apart."""
     some = plan()
-    ids = [{each.session_id for each in some.sessions("chat", number)} for number in (CAPACITY_REPETITION, 0, 1)]
+    ids = [{each.session_id for each in some.sessions("chat", number)} for number in (0, 1)]
     assert not ids[0] & ids[1]
-    assert not ids[1] & ids[2]
-    assert len(some.sessions("chat", 0)) == 4
-    assert len(some.sessions("chat", 0, num_sessions=7)) == 7
+    assert len(ids[0]) == len(ids[1]) == some.num_sessions
+    capacity_ids = {each.session_id for each in islice(some.capacity_sessions("chat"), 10)}
+    assert len(capacity_ids) == 10
+    assert not capacity_ids & (ids[0] | ids[1])
 
 
 def test_arrivals_are_a_poisson_process_that_the_rate_stretches() -> None:

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from loadtests.answers import Outcome
 from loadtests.bench.report import Report, as_json, banner, circumstances
 from loadtests.bench.report_html import as_html
 from serve_app.settings import Settings
@@ -44,6 +45,17 @@ def test_the_page_has_everything_and_needs_nothing() -> None:
         assert text in page, text
     assert page.count("<svg viewBox") >= 4 + 2
     assert not re.search(r"<script|<link|src=|href=|url\(|https?://", page)
+
+
+def test_one_load_is_drawn_as_dots() -> None:
+    """Where a line would have one point, and no routing without an answer is drawn."""
+    silent = record(outcome=Outcome.NO_ANSWER, status=None, ttft_s=None, prompt_tokens=0)
+    cells = [result("prefix_affinity"), result("round_robin", records=[silent])]
+    page = as_html(Report(plan(workloads=[chat()], loads=(0.5,)), Settings(llm={}), results(cells), COMMAND))
+    assert "<polyline" not in page
+    assert "prefix_affinity 0.5" in page
+    assert "nan<" not in page.replace(" ", "")
+    assert "round_robin nan" not in page
 
 
 def test_simulated_engines_are_said_loudly() -> None:
