@@ -31,18 +31,28 @@ class Driver:
         model: its name for clients.
         think_scale: times the sessions' pauses.
         on_done: called after every request.
+        clock: seconds, monotonic.
 
     """
 
-    def __init__(self, client: httpx.AsyncClient, *, model: str, think_scale: float, on_done: OnDone = _ignore) -> None:
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        *,
+        model: str,
+        think_scale: float,
+        on_done: OnDone = _ignore,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
+        self._clock = clock
         self._model = model
         self._think_scale = think_scale
         self._on_done = on_done
 
     async def open_loop(self, sessions: Sequence[Session], starts_s: Sequence[float]) -> list[Record]:
         """Each session at its time; as many at once as that makes. In order of being due."""
-        started_s = time.monotonic()
+        started_s = self._clock()
         async with asyncio.TaskGroup() as tasks:
             running = [
                 tasks.create_task(self._converse(session, started_s, started_s + start_s))
@@ -52,11 +62,11 @@ class Driver:
 
     async def closed_loop(self, sessions: Iterator[Session], *, num_users: int, seconds: float) -> list[Record]:
         """So many sessions at a time, a new one when one ends; after the time none is sent, and all are awaited."""
-        started_s = time.monotonic()
+        started_s = self._clock()
 
         async def user() -> list[Record]:
             records: list[Record] = []
-            while (now_s := time.monotonic()) < started_s + seconds:
+            while (now_s := self._clock()) < started_s + seconds:
                 records += await self._converse(next(sessions), started_s, now_s, until_s=started_s + seconds)
             return records
 
@@ -71,14 +81,14 @@ class Driver:
         records: list[Record] = []
         for number, turn in enumerate(session.turns):
             if records:
-                due_s = time.monotonic() + turn.think_s * self._think_scale
+                due_s = self._clock() + turn.think_s * self._think_scale
             if due_s > until_s:
                 break
-            await asyncio.sleep(max(0.0, due_s - time.monotonic()))
+            await asyncio.sleep(max(0.0, due_s - self._clock()))
             content = orjson.dumps({"model": self._model, **turn.body})
             headers = (("content-type", "application/json"), (SESSION_HEADER, session.session_id))
             request = ClientRequest(f"{session.session_id}-{number}", session.kind, CHAT_PATH, content, headers)
-            late_s = time.monotonic() - due_s
+            late_s = self._clock() - due_s
             answer = await exchange(
                 self._client, request, record=Exchange(request.request_id, session.kind, started_s=due_s)
             )

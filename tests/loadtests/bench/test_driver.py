@@ -71,7 +71,9 @@ def test_a_request_that_fails_is_kept_and_the_session_goes_on() -> None:
 def test_a_closed_loop_has_so_many_sessions_at_a_time() -> None:
     """The next begins when one ends, until the time is over; what has begun is awaited."""
     sessions = (session(f"s{number}", turns=2) for number in count())
-    some = driver(FakeServer(max_at_a_time=2))
+    now_s = count(0, 0.01)  # a moment passes whenever somebody looks
+    client = FakeServer(max_at_a_time=2).client()
+    some = Driver(client, model="demo", think_scale=1.0, clock=lambda: next(now_s))
     records = asyncio.run(some.closed_loop(sessions, num_users=2, seconds=0.15))
     assert len({each.session for each in records}) > 2
     assert all(each.is_complete for each in records), "never three at a time"
