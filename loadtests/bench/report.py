@@ -16,7 +16,8 @@ from loadtests.bench.numbers import COMPARED, METRICS, Comparison, Row, comparis
 from loadtests.bench.plan import Plan
 from loadtests.bench.records import Results
 from loadtests.bench.routings import OURS, RAY_ROUTINGS
-from loadtests.replay.report_cells import Cells, estimate_text
+from loadtests.replay.intervals import estimate_text
+from loadtests.replay.report_cells import Cells
 from loadtests.replay.report_json import plain, versions
 from loadtests.statistics import percentile
 from serve_app.settings import Settings
