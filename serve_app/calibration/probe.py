@@ -15,7 +15,8 @@ from serve_app.calibration.streams import Progress, seconds_a_token
 TOKEN_IDS = range(300, 1_300)
 """Words of every vocabulary; special tokens are elsewhere."""
 SHORT_PROMPT_TOKENS = 8
-ANSWER_TOKENS = 48
+ANSWER_TOKENS = 192
+"""Streams begin some steps apart, and all must be decoded at a time for long enough to be measured."""
 TIMEOUT_S = 300.0
 
 
