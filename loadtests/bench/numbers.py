@@ -78,7 +78,7 @@ class Row:
 
 
 def rows(results: Sequence[CellResult], *, ttft_slo_s: float) -> list[Row]:
-    """In the order in which workloads, loads and routings are first met, loads in increasing order."""
+    """Loads in increasing order, the rest as first met."""
     return [
         Row(
             workload,

@@ -43,11 +43,21 @@ class Report:
 
     def rows(self) -> list[Row]:
         """Means over the repetitions."""
-        return rows(self.results.cells, ttft_slo_s=self.plan.ttft_slo_s)
+        return sorted(
+            rows(self.results.cells, ttft_slo_s=self.plan.ttft_slo_s),
+            key=lambda each: (self._workload(each.workload), each.load, self.plan.routings.index(each.routing)),
+        )
 
     def comparisons(self) -> list[Comparison]:
         """Ours with each other."""
-        return comparisons(self.results.cells, ours=self.ours, ttft_slo_s=self.plan.ttft_slo_s)
+        return sorted(
+            comparisons(self.results.cells, ours=self.ours, ttft_slo_s=self.plan.ttft_slo_s),
+            key=lambda each: (self._workload(each.workload), each.load, self.plan.routings.index(each.other)),
+        )
+
+    def _workload(self, name: str) -> int:
+        """Its place in the plan: cells are measured in shuffled order, and reported in the plan's."""
+        return [each.name for each in self.plan.workloads].index(name)
 
 
 def banner(report: Report) -> str:

@@ -47,6 +47,16 @@ def test_the_page_has_everything_and_needs_nothing() -> None:
     assert not re.search(r"<script|<link|src=|href=|url\(|https?://", page)
 
 
+def test_rows_come_in_the_plans_order() -> None:
+    """Whatever the order in which the cells were measured."""
+    some = report()
+    shuffled = Report(some.plan, some.settings, results(list(reversed(some.results.cells))), COMMAND)
+    assert [(each.load, each.routing) for each in shuffled.rows()] == [
+        (load, routing) for load in (0.5, 1.2) for routing in some.plan.routings
+    ]
+    assert [each.other for each in shuffled.comparisons()] == ["round_robin", "ray_prefix"] * 2
+
+
 def test_one_load_is_drawn_as_dots() -> None:
     """Where a line would have one point, and no routing without an answer is drawn."""
     silent = record(outcome=Outcome.NO_ANSWER, status=None, ttft_s=None, prompt_tokens=0)
