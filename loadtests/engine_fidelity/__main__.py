@@ -93,6 +93,7 @@ def replay(path: RecordingArgument, json_file: JsonOption = None) -> None:
         simulated = asyncio.run(_replay(recording, made, rank_to_url, model=server.run.model))
     comparison = Comparison(recording.served, simulated)
     console.print(comparison.table())
+    console.print(comparison.size_table())
     for line in comparison.lines():
         console.print(line)
     write_json(json_file, comparison.as_json())

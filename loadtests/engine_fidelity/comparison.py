@@ -1,7 +1,9 @@
 """The same requests, by real and by simulated engines. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
 
@@ -11,6 +13,9 @@ from rich.table import Table
 from loadtests.engine_fidelity.recording import Served
 from loadtests.statistics import percentile
 from loadtests.tables import make_table
+
+SIZES = (0, 150, 300, 600, 1200, 2400, math.inf)
+"""In tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,24 @@ class Comparison:
                 *(f"{1000 * each:,.0f}" for each in (real, simulated, simulated / real)[:2]),
                 f"{simulated / real:.3f}",
             )
+        return table
+
+    def size_table(self) -> Table:
+        """Times by how much of a prompt was not cached."""
+        table = make_table(
+            "Medians, by the tokens of a prompt that were new to the real engine",
+            left=("new tokens",),
+            right=("requests", "prompt tokens", "TTFT real, ms", "simulated, ms"),
+        )
+        for low, high in pairwise(SIZES):
+            pairs = [(a, b) for a, b in zip(self.real, self.simulated, strict=True) if low <= a.new_tokens < high]
+            if pairs:
+                prompt_tokens = median(a.prompt_tokens for a, _ in pairs)
+                times_ms = (1000 * median(each.ttft_s for each in run) for run in zip(*pairs, strict=True))
+                sizes = f"{low:,} and more" if high == math.inf else f"{low:,} to {high - 1:,}"
+                table.add_row(
+                    sizes, f"{len(pairs)}", f"{prompt_tokens:,.0f}", *(f"{each_ms:,.0f}" for each_ms in times_ms)
+                )
         return table
 
     def lines(self) -> list[str]:

@@ -26,6 +26,11 @@ class Served(msgspec.Struct, frozen=True):
     cached_tokens: int
     ttft_s: float
 
+    @property
+    def new_tokens(self) -> int:
+        """Of the prompt, what the engine computed."""
+        return self.prompt_tokens - self.cached_tokens
+
 
 class Recording(msgspec.Struct, frozen=True):
     """A run."""

@@ -65,10 +65,11 @@ def test_both_runs_are_put_side_by_side() -> None:
     comparison = Comparison([SERVED, other], simulated)
     console = Console(width=150, file=StringIO())
     with console.capture() as text:
-        console.print(comparison.table())
+        console.print(comparison.table(), comparison.size_table())
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.get().splitlines() if "│" in line]
     assert ["cached tokens", "100", "96", "0.9600"] in cells
     assert ["TTFT mean, ms", "500", "300", "0.600"] in cells
+    assert ["0 to 149", "2", "100", "500", "300"] in cells
     assert comparison.lines()[0] == "1 of 2 requests reused exactly as many tokens."
     assert comparison.faults() == []
 
