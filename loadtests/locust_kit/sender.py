@@ -16,10 +16,9 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTP
 from loadtests.answers import EventStream, Outcome
 from loadtests.locust_kit.sample import Sample
 from loadtests.workloads import Turn
-from serve_app.replica_headers import EXPLAIN_PREFIX
+from serve_app.replica_headers import ENGINE_HEADER
 
 PATH = "/v1/chat/completions"
-ENGINE_HEADER = f"{EXPLAIN_PREFIX}engine"
 HEADERS = {"content-type": "application/json"}
 TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 10.0
