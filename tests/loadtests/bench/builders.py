@@ -21,7 +21,7 @@ def plan(**fields: Any) -> Plan:
         "seed": 1,
         "think_scale": 0.0,
         "ttft_slo_s": 1.0,
-        "capacity_s": 0.2,
+        "capacity_s": 1.5,
         **fields,
     }
     return Plan(**given)

@@ -16,7 +16,7 @@ from loadtests.bench.experiment import Experiment
 from serve_app.local_cluster import StartError
 from tests.loadtests.bench.test_experiment import FakeCluster
 
-FAST = ("--loads", "0.5", "--repetitions", "2", "--sessions", "3", "--think-scale", "0", "--capacity-s", "1")
+FAST = ("--loads", "0.5", "--repetitions", "2", "--sessions", "3", "--think-scale", "0", "--capacity-s", "1.5")
 
 
 @pytest.fixture
