@@ -30,6 +30,8 @@ CAPACITY_S = 40.0
 CALM = 0.4
 """Of the capacity."""
 SLO_PERCENT = 95
+MAX_LATE_S = 1.0
+"""This process may not keep up for a moment."""
 MAX_OUTSTANDING = 100_000
 """Arrivals wait for nobody."""
 
@@ -108,6 +110,8 @@ class Result:
         late_s = percentile(self.admitted_s(Phase.OVERLOAD), SLO_PERCENT)
         if late_s > self.plan.slo_s:
             faults.append(f"overload: p{SLO_PERCENT} to the first token {late_s:.1f} s, not {self.plan.slo_s:.1f}")
+        if self.max_late_s > MAX_LATE_S:
+            faults.append(f"requests were sent up to {self.max_late_s:.1f} s late: there was less load than wanted")
         if self.recovered_s > self.plan.recovery_s:
             faults.append(f"normal again only after {self.recovered_s:.0f} s")
         return faults

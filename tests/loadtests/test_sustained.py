@@ -24,7 +24,7 @@ def refused(started_s: float = 0.0, retry_after: str | None = "3") -> Exchange:
     return Exchange("1", "chat", started_s, Outcome.REFUSED, status=429, retry_after=retry_after, duration_s=0.01)
 
 
-def result(**phases: Any) -> Result:
+def result(*, late_s: float = 0.0, **phases: Any) -> Result:
     """By default as it should be."""
     exchanges = {
         Phase.CALM: [served(0.5)] * 100,
@@ -32,7 +32,7 @@ def result(**phases: Any) -> Result:
         Phase.AFTERWARDS: [served(0.4, END_S + number) for number in range(5)],
     }
     exchanges |= {Phase(name): rows for name, rows in phases.items()}
-    return Result(PLAN, "simulated", 2.0, exchanges, END_S, 0.0)
+    return Result(PLAN, "simulated", 2.0, exchanges, END_S, late_s)
 
 
 def test_shedding_within_the_promise_is_as_it_must_be() -> None:
@@ -57,6 +57,11 @@ def test_what_must_not_be_is_said(phases: dict[str, list[Exchange]], fault: str)
     """One fault each."""
     (said,) = result(**phases).faults()
     assert fault in said
+
+
+def test_a_sender_that_does_not_keep_up_has_shown_nothing() -> None:
+    """There was less load than the run says."""
+    assert result(late_s=2.0).faults() == ["requests were sent up to 2.0 s late: there was less load than wanted"]
 
 
 def test_one_in_a_hundred_may_be_slow_afterwards_as_before() -> None:
