@@ -27,10 +27,11 @@ check: install  ## format, lint, types, import arrows, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python tools/settings_reference.py --check
-	$(BIN)/pytest -m "not e2e"
+	$(BIN)/pytest -m "not e2e and not own_process"
 
 test: check  ## everything, including two real vLLM replicas end to end
 	@$(BIN)/warmroute demo-model .warmroute/demo-model
+	$(BIN)/pytest -m own_process
 	$(BIN)/pytest -m e2e
 
 bench: install  ## what a routing decision costs, by replicas, blocks and prompts

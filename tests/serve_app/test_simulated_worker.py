@@ -1,4 +1,7 @@
-"""A simulated engine under vLLM's own front end, scheduler and cache, without Serve around it."""
+"""A simulated engine under vLLM's own front end, scheduler and cache, without Serve around it.
+
+`make test` runs it in a process of its own, because vLLM leaves some of itself behind in one.
+"""
 
 import asyncio
 import contextlib
@@ -14,7 +17,7 @@ from serve_app.simulated_engine import replica_options
 from tests.e2e.conftest import DEMO_MODEL
 
 pytestmark = [
-    pytest.mark.usefixtures("application"),
+    pytest.mark.own_process,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.filterwarnings("ignore"),  # vLLM's own, of an engine that is started in this process
 ]
