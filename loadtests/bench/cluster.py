@@ -15,9 +15,9 @@ from typing import Any
 import httpx
 from rich.console import Console
 
-from loadtests.bench.driver import CHAT_PATH
 from loadtests.bench.ray_application import empty_prefix_tree, ray_application_config
 from loadtests.bench.routings import RAY_ROUTINGS
+from loadtests.request_mix import CHAT
 from serve_app import local_server
 from serve_app.local_cluster import Run, StartError, num_replicas
 from serve_app.replica_headers import ENGINE_HEADER
@@ -96,9 +96,7 @@ class Cluster:
 
     def engine(self) -> str:
         """By a response of ours."""
-        response = httpx.post(
-            f"{self._run.url}{CHAT_PATH}", json=_first_request(self._run.model), timeout=REQUEST_TIMEOUT_S
-        )
+        response = httpx.post(f"{self._run.url}{CHAT}", json=_first_request(self._run.model), timeout=REQUEST_TIMEOUT_S)
         return str(response.headers.get(ENGINE_HEADER, "vllm"))
 
     def wait_until_served(self, routing: str) -> None:
@@ -109,7 +107,7 @@ class Cluster:
 
         """
         deadline = time.monotonic() + self._settings.local.start_timeout_s
-        url, in_a_row, answer = f"{self._url(routing)}{CHAT_PATH}", 0, "none"
+        url, in_a_row, answer = f"{self._url(routing)}{CHAT}", 0, "none"
         with httpx.Client(timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
             while time.monotonic() < deadline:
                 try:

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import httpx
-import orjson
 
 from loadtests.bench.records import Record
-from loadtests.exchange import ClientRequest, Exchange, exchange
+from loadtests.exchange import JSON_HEADERS, Exchange, exchange
+from loadtests.turn_request import turn_request
 from loadtests.workloads import Session
 
-CHAT_PATH = "/v1/chat/completions"
 SESSION_HEADER = "x-session-id"
 """Ray's default name of it; ConsistentHashRouter goes by nothing else. All routings get it."""
 
@@ -85,9 +84,8 @@ class Driver:
             if due_s > until_s:
                 break
             await asyncio.sleep(max(0.0, due_s - self._clock()))
-            content = orjson.dumps({"model": self._model, **turn.body})
-            headers = (("content-type", "application/json"), (SESSION_HEADER, session.session_id))
-            request = ClientRequest(f"{session.session_id}-{number}", session.kind, CHAT_PATH, content, headers)
+            headers = (*JSON_HEADERS, (SESSION_HEADER, session.session_id))
+            request = turn_request(session, number, model=self._model, headers=headers)
             late_s = self._clock() - due_s
             answer = await exchange(
                 self._client, request, record=Exchange(request.request_id, session.kind, started_s=due_s)

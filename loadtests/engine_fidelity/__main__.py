@@ -15,19 +15,19 @@ from random import Random
 from typing import Annotated, Any
 
 import httpx
-import orjson
 import typer
 import yaml
 
-from loadtests.bench.driver import CHAT_PATH, Driver
+from loadtests.bench.driver import Driver
 from loadtests.bench.experiment import make_client
 from loadtests.bench.records import Record
 from loadtests.bench.traffic import read_traffic
 from loadtests.engine_fidelity.comparison import Comparison
 from loadtests.engine_fidelity.recording import Recording, RecordingError, Served, load_recording, served
-from loadtests.exchange import ClientRequest, exchange
+from loadtests.exchange import exchange
 from loadtests.live import JsonOption, SeedOption, Server, fail, make_console, running_server, verdict, write_json
 from loadtests.snapshots import rank_to_replica, short
+from loadtests.turn_request import turn_request
 from loadtests.workloads import Session, TextsError, sessions
 from serve_app.calibration import main as calibration
 from serve_app.calibration.place import find_place
@@ -131,8 +131,7 @@ async def _replay(
     start_s = asyncio.get_running_loop().time()
 
     async def send(client: httpx.AsyncClient, each: Served) -> Served:
-        body = {"model": model, **id_to_session[each.session].turns[each.turn].body}
-        request = ClientRequest(f"{each.session}-{each.turn}", "replayed", CHAT_PATH, orjson.dumps(body))
+        request = turn_request(id_to_session[each.session], each.turn, model=model)
         await asyncio.sleep(start_s + each.sent_s - asyncio.get_running_loop().time())
         answer = await exchange(client, request)
         if not answer.is_complete or answer.stream is None or answer.first_byte_s is None:

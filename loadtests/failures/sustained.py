@@ -9,7 +9,6 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-import orjson
 from rich.console import Console
 from rich.table import Table
 
@@ -19,9 +18,9 @@ from loadtests.live import Server
 from loadtests.load import Load, closed_loop, open_loop, outcome_counts
 from loadtests.statistics import percentile
 from loadtests.tables import counts_text, make_table, milliseconds_text
+from loadtests.turn_request import turn_request
 from loadtests.workloads import Session, Workload, default_texts, sessions
 
-CHAT_PATH = "/v1/chat/completions"
 OPEN_SESSIONS = 64
 """Whose turns are sent in random order."""
 CLIENTS_PER_REPLICA = 6
@@ -134,9 +133,7 @@ def requests(model: str, *, seed: int) -> Iterator[ClientRequest]:
 
 
 def _turns(session: Session, model: str) -> Iterator[ClientRequest]:
-    for number, turn in enumerate(session.turns):
-        content = orjson.dumps({"model": model, **turn.body})
-        yield ClientRequest(f"{session.session_id}-{number}", session.kind, CHAT_PATH, content)
+    return (turn_request(session, number, model=model) for number in range(len(session.turns)))
 
 
 async def run(server: Server, plan: Plan, console: Console) -> Result:
