@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.ledger import Ledger, current_request_id
 
+EVENT_STREAM = b"text/event-stream"
 ANTHROPIC_PATH = "/v1/messages"
 LIGHT_PATHS = ("/count_tokens", "/tokenize", "/detokenize", "/render")
 """POSTs that never reach the engine."""
@@ -57,15 +58,13 @@ class Admission:
         elif not _asks_engine(scope):
             await self._app(scope, receive, send)
         elif not self._ledger.is_serving:
-            # Nothing was done, so HAProxy sends the request to another replica (`retry-on` in environment.py).
-            self._ledger.passed_on(current_request_id.get())
-            await _refuse(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The engine of this replica died.")
+            await _send_elsewhere(scope, send, self._ledger)
         elif (enough := self._enough_waiting()) is not None:
             message = f"{enough} are waiting here already; try again later."
             retry_after = (b"retry-after", str(self._retry_after_s()).encode())
             await _refuse(scope, send, HTTPStatus.TOO_MANY_REQUESTS, message, retry_after)
         else:
-            await self._app(scope, receive, self._sending_failures_elsewhere(send))
+            await self._app(scope, receive, _Answer(scope, send, self._ledger).send)
 
     def _enough_waiting(self) -> str | None:
         """What there is too much of, with the one that asks; None where there is room."""
@@ -77,21 +76,47 @@ class Admission:
             return f"{most} prompt tokens"
         return None
 
-    def _sending_failures_elsewhere(self, send: Send) -> Send:
-        """An answer that had not begun when the engine died: 503, which HAProxy does not show the client."""
-
-        async def send_or_retry(message: Message) -> None:
-            is_failure = message["type"] == "http.response.start" and message["status"] >= SERVER_ERRORS
-            if is_failure and not self._ledger.is_serving:
-                message["status"] = HTTPStatus.SERVICE_UNAVAILABLE.value
-                self._ledger.passed_on(current_request_id.get())
-            await send(message)
-
-        return send_or_retry
-
     def _retry_after_s(self) -> int:
         """By then, the queue of now will be served: it takes as long as the last one served had to wait."""
         return min(max(1, math.ceil(self._ledger.last_wait_s)), MAX_RETRY_AFTER_S)
+
+
+class _Answer:
+    """VLLM's answer to one request. If the engine dies before anything of it was sent, another replica answers.
+
+    VLLM sends a stream's headers before the engine has begun; here they wait for its first part.
+    """
+
+    def __init__(self, scope: Scope, send: Send, ledger: Ledger) -> None:
+        self._scope = scope
+        self._send = send
+        self._ledger = ledger
+        self._held: Message | None = None
+        self._is_elsewhere = False
+
+    async def send(self, message: Message) -> None:
+        """Pass on one part, hold it back, or drop it."""
+        if self._is_elsewhere:
+            return
+        if message["type"] == "http.response.start":
+            if message["status"] >= SERVER_ERRORS and not self._ledger.is_serving:
+                await self._send_elsewhere()
+            elif _is_event_stream(message):
+                self._held = message
+            else:
+                await self._send(message)
+        elif self._held is None:
+            await self._send(message)
+        elif self._ledger.is_serving:
+            start, self._held = self._held, None
+            await self._send(start)
+            await self._send(message)
+        else:
+            await self._send_elsewhere()
+
+    async def _send_elsewhere(self) -> None:
+        self._is_elsewhere = True
+        await _send_elsewhere(self._scope, self._send, self._ledger)
 
 
 def _asks_engine(scope: Scope) -> bool:
@@ -102,6 +127,16 @@ def _body_bytes(scope: Scope) -> int:
     """As announced; 0 where a client sends without saying how much."""
     value = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     return int(value) if value.isdigit() else 0
+
+
+def _is_event_stream(start: Message) -> bool:
+    return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in start["headers"])
+
+
+async def _send_elsewhere(scope: Scope, send: Send, ledger: Ledger) -> None:
+    """A 503 that the client does not see: HAProxy asks another replica (`retry-on` in environment.py)."""
+    ledger.passed_on(current_request_id.get())
+    await _refuse(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The engine of this replica died.")
 
 
 async def _refuse(scope: Scope, send: Send, status: HTTPStatus, message: str, *headers: tuple[bytes, bytes]) -> None:

@@ -103,21 +103,57 @@ async def test_with_a_dead_engine_it_sends_the_request_elsewhere(path: str) -> N
     assert "engine of this replica died" in response.text
 
 
-@pytest.mark.parametrize(("dies", "status", "seen"), [(True, 500, 503), (False, 500, 500), (True, 200, 200)])
-async def test_an_answer_that_fails_with_the_engine_is_sent_elsewhere(*, dies: bool, status: int, seen: int) -> None:
-    """A fault of the request itself is not, and an answer that succeeded is one."""
+START_TO_TEXT = {
+    (True, 500, "application/json"): (503, "engine of this replica died"),
+    (False, 500, "application/json"): (500, "vllm's words, to their end"),
+    (True, 200, "application/json"): (200, "vllm's words, to their end"),
+    (True, 200, "text/event-stream; charset=utf-8"): (503, "engine of this replica died"),
+    (False, 200, "text/event-stream; charset=utf-8"): (200, "vllm's words, to their end"),
+}
+
+
+@pytest.mark.parametrize(("dies", "status", "content_type"), START_TO_TEXT)
+async def test_an_answer_that_fails_with_the_engine_is_sent_elsewhere(
+    *, dies: bool, status: int, content_type: str
+) -> None:
+    """A fault of the request itself is not, and an answer that succeeded is one. Headers do not begin a stream."""
     ledger = make_ledger()
 
     async def serve_until_death(_scope: Scope, _receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": status, "headers": [(b"content-type", content_type.encode())]}
+        if status == 200:
+            await send(start)
         if dies:
             ledger.engine_died()
-        await send({"type": "http.response.start", "status": status, "headers": []})
-        await send({"type": "http.response.body", "body": b"vllm's words"})
+        if status != 200:
+            await send(start)
+        await send({"type": "http.response.body", "body": b"vllm's words", "more_body": True})
+        await send({"type": "http.response.body", "body": b", to their end"})
 
     app = Admission(serve_until_death, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         response = await client.post("/v1/completions")
-    assert (response.status_code, response.text) == (seen, "vllm's words")
+    seen, text = START_TO_TEXT[dies, status, content_type]
+    assert response.status_code == seen
+    assert text in response.text
+    assert ("vllm" in response.text) == (seen != 503)
+
+
+async def test_a_stream_that_has_begun_goes_on_to_its_end() -> None:
+    """With vLLM's own words about the engine's death: nobody else can continue it."""
+    ledger = make_ledger()
+
+    async def die_midway(_scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        ledger.engine_died()
+        await send({"type": "http.response.body", "body": b"data: error\n\n"})
+
+    app = Admission(die_midway, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        response = await client.post("/v1/completions")
+    assert (response.status_code, response.text) == (200, "data: 1\n\ndata: error\n\n")
 
 
 async def test_a_request_sent_elsewhere_is_not_over() -> None:
