@@ -132,14 +132,16 @@ class ReplicaSettings(_Frozen):
 
 class EngineModelSettings(_Frozen):
     """How long an engine's steps take, for replaying traces and for simulated engines: `step_s` + prefill tokens /
-    `prefill_tokens_per_s` + `decode_s` for each sequence being decoded. `warmroute calibrate` measures these constants
-    on a running replica. A real engine ignores them.
+    `prefill_tokens_per_s` + `attention_s` for each token that one of them looks at + `decode_s` for each sequence being
+    decoded. `warmroute calibrate` measures these constants on a running replica. A real engine ignores them.
     """
 
     step_s: float = Field(0.008, ge=0)
     """What every step costs."""
     prefill_tokens_per_s: float = Field(10_000.0, gt=0)
     """Prompt tokens computed a second, beside that."""
+    attention_s: float = Field(0.0, ge=0)
+    """What each pair of a prefill token and a token before it in its prompt, cached or not, adds to a step."""
     decode_s: float = Field(0.000_15, ge=0)
     """What each sequence being decoded adds to a step."""
     max_step_tokens: int = Field(8_192, ge=1)

@@ -18,7 +18,7 @@ from vllm.v1.worker.worker_base import CompilationTimes, WorkerBase
 
 from serve_app.settings import EngineModelSettings
 from serve_app.simulated_engine import ENGINE_MODEL
-from serve_app.step_clock import StepClock
+from serve_app.step_clock import StepClock, num_attended
 
 MEMORY_BYTES = 2**40
 """Enough for any cache: its size is the setting `num_gpu_blocks_override`."""
@@ -89,9 +89,11 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
             id_to_position[request_id] = computed
             id_to_known[request_id] = self._id_to_prompt_tokens[request_id] + answered
         decoding = {each for each in running.req_ids if id_to_position[each] == id_to_known[each] - 1}
+        prefilling = {each: tokens for each, tokens in scheduled.num_scheduled_tokens.items() if each not in decoding}
         self._clock.step(
-            prefill_tokens=sum(
-                tokens for each, tokens in scheduled.num_scheduled_tokens.items() if each not in decoding
+            prefill_tokens=sum(prefilling.values()),
+            num_attended=sum(
+                num_attended(tokens, num_before=id_to_position[each]) for each, tokens in prefilling.items()
             ),
             num_decoding=len(decoding),
         )

@@ -9,6 +9,14 @@ BACK_TO_BACK_S = 0.02
 is part of the measured `step_s` already."""
 
 
+def num_attended(num_tokens: int, *, num_before: int) -> float:
+    """Pairs of a token, of so many in a row after others, and one that it looks at: all before it, and itself by half.
+
+    The half makes it additive: a prompt has the same in one chunk as in several.
+    """
+    return num_tokens * (num_before + num_tokens / 2)
+
+
 class StepClock:
     """Lets each step take its time.
 
@@ -27,12 +35,23 @@ class StepClock:
         self._sleep = sleep
         self._last_end_s = float("-inf")
 
-    def step(self, *, prefill_tokens: int, num_decoding: int) -> None:
-        """Wait until the end of a step that computes so many prompt tokens, and one more for so many sequences."""
+    def step(self, *, prefill_tokens: int, num_attended: float = 0.0, num_decoding: int) -> None:
+        """Wait until the end of a step that computes so many prompt tokens, and one more for so many sequences.
+
+        Args:
+            prefill_tokens: of all prompts in the step.
+            num_attended: pairs of one of these and a token that it looks at.
+            num_decoding: sequences.
+
+        """
         now_s = self._clock()
         start_s = self._last_end_s if now_s - self._last_end_s < BACK_TO_BACK_S else now_s
         model = self._model
         self._last_end_s = (
-            start_s + model.step_s + prefill_tokens / model.prefill_tokens_per_s + model.decode_s * num_decoding
+            start_s
+            + model.step_s
+            + prefill_tokens / model.prefill_tokens_per_s
+            + model.attention_s * num_attended
+            + model.decode_s * num_decoding
         )
         self._sleep(max(0.0, self._last_end_s - now_s))

@@ -90,7 +90,7 @@ def overload_command(
 def sustained_command(
     factor: Annotated[float, typer.Option(min=1, help="Times the capacity, which is measured first.")] = 3,
     seconds: Annotated[float, typer.Option(min=1, help="Of overload.")] = 300,
-    calm: Annotated[float, typer.Option(min=1, help="Seconds of calm before it, and after it.")] = 60,
+    calm: Annotated[float, typer.Option(min=1, help="Seconds of calm before it, and after it.")] = 120,
     slo: Annotated[float, typer.Option(min=0, help="Seconds to the first token of 95 % of what is admitted.")] = 5,
     recovery: Annotated[float, typer.Option(min=0, help="Seconds until all is normal again.")] = 30,
     seed: SeedOption = 1,

@@ -22,6 +22,7 @@ from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, RequestId
 from serve_app.settings import EngineModelSettings
+from serve_app.step_clock import num_attended
 
 
 class EngineOptions(EngineModelSettings):
@@ -95,6 +96,7 @@ class Engine:
         self._order = count()
         self._num_steps = 0
         self._in_step_tokens = 0
+        self._in_step_attended = 0.0
         self._is_short = False  # somebody was preempted in this step, so nobody may start
         self._in_step_loaded_tokens = 0
         self.num_computed_tokens = 0
@@ -118,6 +120,7 @@ class Engine:
         return (
             self._options.step_s
             + self._in_step_tokens / self._options.prefill_tokens_per_s
+            + self._in_step_attended * self._options.attention_s
             + self._in_step_loaded_tokens / self._options.host_tokens_per_s
             + self._options.decode_s * len(self._decoding)
         )
@@ -140,6 +143,7 @@ class Engine:
         """The step's outputs, as far as routers care for them."""
         self.num_computed_tokens += self._in_step_tokens
         self._in_step_tokens = self._in_step_loaded_tokens = 0
+        self._in_step_attended = 0.0
         return (*self._first_tokens(), *self._last_tokens())
 
     def take_kv_events(self) -> tuple[KvEvent, ...]:
@@ -233,6 +237,7 @@ class Engine:
             prompt.blocks += self.cache.store(loaded, parent=prompt.last_block)
             self._in_step_loaded_tokens += len(loaded) * self._block_size
         chunk_tokens = min(budget_tokens, prompt.tokens_left)
+        self._in_step_attended += num_attended(chunk_tokens, num_before=prompt.computed_tokens)
         prompt.computed_tokens += chunk_tokens
         self._in_step_tokens += chunk_tokens
         num_full_blocks = prompt.computed_tokens // self._block_size

@@ -1,8 +1,10 @@
 """From measured times to the constants of an engine's steps, by least squares. Pure.
 
-A step takes `step_s` + prefill tokens / `prefill_tokens_per_s` + `decode_s` for each sequence being decoded. So the
-time between two tokens is a line over the number of sequences, and the time to the first token of a prompt that fits
-into one step a line over its length; what is over in that, beside a step, is spent outside the engine's steps.
+A step takes `step_s` + prefill tokens / `prefill_tokens_per_s` + `attention_s` for each token that one of them looks
+at + `decode_s` for each sequence being decoded. So the time between two tokens is a line over the number of sequences.
+The time to the first token of some new ones after a cached context is a line over the context; and that of a cold
+prompt which fits into one step a line over its length, once its attention is taken off. What is over in that, beside a
+step, is spent outside the engine's steps.
 """
 
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from math import sqrt
 from statistics import fmean, linear_regression
 
 from serve_app.calibration.errors import FitError
+from serve_app.step_clock import num_attended
 
 MIN_POINTS = 3
 MAX_ERROR = 0.2
@@ -59,13 +62,26 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Contexts:
+    """Times to first tokens over the tokens of a cached context."""
+
+    new_tokens: int
+    """After each of them, as many."""
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
-    """Both lines, and the constants that they give."""
+    """The lines, and the constants that they give."""
 
     prefill: Line
-    """Time to the first token over the prompt's tokens."""
+    """Time to the first token over a cold prompt's tokens, without their attention."""
     decode: Line
     """Time between tokens over the sequences being decoded."""
+    context: Line | None
+    """Time to the first token over the cached tokens before as many new ones; None where it was not measured."""
+    attention_s: float
+    """What each pair of a prefill token and one before it adds."""
 
     @property
     def step_s(self) -> float:
@@ -88,15 +104,28 @@ class Fit:
         return self.prefill.intercept_s - self.step_s
 
 
-def fit_constants(prefill: Sequence[Point], decode: Sequence[Point]) -> Fit:
+def fit_constants(prefill: Sequence[Point], decode: Sequence[Point], contexts: Contexts | None = None) -> Fit:
     """The constants nearest to the measured times.
+
+    Args:
+        prefill: times to the first token of cold prompts, each of which fits into one step.
+        decode: times between tokens.
+        contexts: times to the first token after cached contexts; without them, attention is taken to cost nothing.
 
     Raises:
         FitError: there is too little to fit, or what comes out is nonsense.
 
     """
     decode_line = _line(decode, "different numbers of streams")
-    fit = Fit(_prefill_line(prefill, step_s=decode_line.intercept_s), decode_line)
+    context_line, attention_s = None, 0.0
+    if contexts is not None:
+        context_line = _line(contexts.points, "cached contexts of different lengths")
+        attention_s = max(0.0, context_line.slope_s / contexts.new_tokens)
+    straight = [
+        Point(each.x, each.seconds - attention_s * num_attended(round(each.x), num_before=0)) for each in prefill
+    ]
+    prefill_line = _prefill_line(straight, step_s=decode_line.intercept_s)
+    fit = Fit(prefill_line, decode_line, context_line, attention_s)
     if fit.prefill.growth < MIN_PREFILL_GROWTH:
         raise FitError(f"longer prompts hardly took longer ({_times(fit.prefill)}): raise --longest")
     if fit.decode.growth < MIN_DECODE_GROWTH:
@@ -106,8 +135,12 @@ def fit_constants(prefill: Sequence[Point], decode: Sequence[Point]) -> Fit:
             f"a step without work would take {fit.step_s * 1000:.2f} ms ({_times(fit.decode)}): "
             "measure more streams with --streams"
         )
-    for name, line in (("to the first token", fit.prefill), ("between tokens", fit.decode)):
-        if line.error > MAX_ERROR:
+    for name, line in (
+        ("to the first token", fit.prefill),
+        ("between tokens", fit.decode),
+        ("to the first token after a cached context", fit.context),
+    ):
+        if line is not None and line.error > MAX_ERROR:
             raise FitError(
                 f"the times {name} are no line ({_times(line)}), they are {line.error:.0%} off: is the replica idle?"
             )
@@ -115,8 +148,8 @@ def fit_constants(prefill: Sequence[Point], decode: Sequence[Point]) -> Fit:
 
 
 def _prefill_line(points: Sequence[Point], *, step_s: float) -> Line:
-    """A prompt takes a step at least. Where attention makes long prompts dearer by the token, the nearest line would
-    start below that; then the nearest of those that start there is taken.
+    """A prompt takes a step at least. Where long prompts are dearer by the token, the nearest line would start below
+    that; then the nearest of those that start there is taken.
     """
     line = _line(points, "prompts of different lengths")
     if line.intercept_s >= step_s:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import SystemRandom
 from statistics import median
 
@@ -14,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from serve_app.calibration.errors import CalibrationError
-from serve_app.calibration.fit import Fit, Line, Point, fit_constants
+from serve_app.calibration.fit import Contexts, Fit, Line, Point, fit_constants
 from serve_app.calibration.place import Place, find_place
 from serve_app.calibration.probe import Probe
 from serve_app.local_cluster import Run
@@ -24,6 +25,14 @@ from serve_app.serve_api import ServeApiError
 FAILURES = (CalibrationError, ApplicationError, ServeApiError)
 LENGTHS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
 """Of the longest prompt."""
+CONTEXT = 4
+"""The longest cached context is so many times the longest prompt, where the model takes as much."""
+CONTEXTS = (1 / 4, 1 / 2, 3 / 4, 1)
+"""Of the longest one."""
+NEW_TOKENS = 1 / 8
+"""After a context, of the longest prompt: few enough for attention to show."""
+BLOCK_TOKENS = 128
+"""Contexts are whole blocks of any usual size, so that all of them can be cached."""
 NUM_DIGITS = 3
 
 
@@ -42,6 +51,7 @@ class Plan:
 class _Measured:
     prefill: list[Point]
     decode: list[Point]
+    contexts: Contexts | None
     prompt_tokens: int
     """Of all prompts that were sent."""
 
@@ -57,7 +67,9 @@ def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None,
         console.print(f"The replica is not a real one{run.note}.")
     with find_place(run, url=url, replica=replica) as place:
         fit = measure(plan, place, console)
-    console.print(line_table("Time to the first token of a cold prompt", "tokens", fit.prefill))
+    console.print(line_table("Time to the first token of a cold prompt, without attention", "tokens", fit.prefill))
+    if fit.context is not None:
+        console.print(line_table("Time to the first token after a cached context", "cached tokens", fit.context))
     console.print(line_table("Time from token to token", "streams", fit.decode))
     console.print(
         f"Of the time to a first token, {fit.outside_s * 1000:.1f} ms are spent outside the engine's steps. "
@@ -78,7 +90,7 @@ def measure(plan: Plan, place: Place, console: Console) -> Fit:
         console.print("Whether others used the replica meanwhile is not known.")
     else:
         place.bystanders.check(measured.prompt_tokens)
-    return fit_constants(measured.prefill, measured.decode)
+    return fit_constants(measured.prefill, measured.decode, measured.contexts)
 
 
 def constants(fit: Fit) -> dict[str, float]:
@@ -86,6 +98,7 @@ def constants(fit: Fit) -> dict[str, float]:
     values = {
         "step_s": fit.step_s,
         "prefill_tokens_per_s": fit.prefill_tokens_per_s,
+        "attention_s": fit.attention_s,
         "decode_s": fit.decode_s,
     }
     return {name: float(f"{value:.{NUM_DIGITS}g}") for name, value in values.items()}
@@ -116,11 +129,21 @@ async def _measure(plan: Plan, url: str, console: Console) -> _Measured:
         console.print(f"Measuring {model.name} at {url}")
         lengths = [round(min(plan.longest, model.max_prompt_tokens) * share) for share in LENGTHS]
         streams = [2**power for power in range(plan.streams.bit_length())]
+        new_tokens = round(lengths[-1] * NEW_TOKENS)
+        context_tokens = context_lengths(min(CONTEXT * plan.longest, model.max_prompt_tokens - new_tokens))
         with Progress(console=console) as progress:
             await _medians(probe.first_token_s, lengths[:1], 1, progress, "warming up")
             prefill = await _medians(probe.first_token_s, lengths, plan.repetitions, progress, "prompts")
+            after = partial(probe.first_token_after_s, new_tokens=new_tokens)
+            contexts = await _medians(after, context_tokens, plan.repetitions, progress, "contexts")
             decode = await _medians(probe.between_tokens_s, streams, plan.repetitions, progress, "streams")
-    return _Measured(prefill, decode, probe.prompt_tokens)
+    return _Measured(prefill, decode, Contexts(new_tokens, contexts) if contexts else None, probe.prompt_tokens)
+
+
+def context_lengths(longest: int) -> list[int]:
+    """Of which the longest has at most so many tokens; none where that is too little for attention to show."""
+    lengths = [int(longest * share) // BLOCK_TOKENS * BLOCK_TOKENS for share in CONTEXTS]
+    return lengths if lengths[0] > 0 else []
 
 
 async def _medians(

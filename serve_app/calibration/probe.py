@@ -72,7 +72,26 @@ class Probe:
 
         """
         started_s = self._clock()
-        progress = await self._stream(prompt_tokens, answer_tokens=1)
+        progress = await self._stream(self._random_tokens(prompt_tokens), answer_tokens=1)
+        return progress[0].at_s - started_s
+
+    async def first_token_after_s(self, context_tokens: int, *, new_tokens: int) -> float:
+        """From sending a prompt to its first token, when all but its last tokens are cached.
+
+        Raises:
+            CalibrationError: there was none, or the replica says that they were not.
+
+        """
+        context = self._random_tokens(context_tokens)
+        await self._stream(context, answer_tokens=1)
+        started_s = self._clock()
+        progress = await self._stream(context + self._random_tokens(new_tokens), answer_tokens=1)
+        cached_tokens = progress[0].cached_tokens
+        if cached_tokens is not None and cached_tokens < context_tokens:
+            raise CalibrationError(
+                f"the replica had {cached_tokens} of {context_tokens} prompt tokens cached that it had just seen: "
+                "is enable_prefix_caching on? Else lower --longest"
+            )
         return progress[0].at_s - started_s
 
     async def between_tokens_s(self, num_streams: int) -> float:
@@ -84,7 +103,7 @@ class Probe:
         """
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._stream(SHORT_PROMPT_TOKENS, answer_tokens=ANSWER_TOKENS))
+                group.create_task(self._stream(self._random_tokens(SHORT_PROMPT_TOKENS), answer_tokens=ANSWER_TOKENS))
                 for _ in range(num_streams)
             ]
         seconds = seconds_a_token([task.result() for task in tasks])
@@ -94,9 +113,12 @@ class Probe:
             )
         return seconds
 
-    async def _stream(self, prompt_tokens: int, *, answer_tokens: int) -> list[Progress]:
-        self.prompt_tokens += prompt_tokens
-        content = orjson.dumps(self._body(prompt_tokens, answer_tokens))
+    def _random_tokens(self, num_tokens: int) -> list[int]:
+        return self._rng.choices(TOKEN_IDS, k=num_tokens)
+
+    async def _stream(self, prompt: list[int], *, answer_tokens: int) -> list[Progress]:
+        self.prompt_tokens += len(prompt)
+        content = orjson.dumps(self._body(prompt, answer_tokens))
         headers = {"content-type": "application/json"}
         progress = []
         try:
@@ -107,19 +129,19 @@ class Probe:
                     text = (await response.aread()).decode(errors="replace")
                     raise CalibrationError(f"the replica answered {response.status_code}: {text[:500]}")
                 async for line in response.aiter_lines():
-                    num_tokens = _num_tokens(line)
+                    num_tokens, cached_tokens = _usage(line)
                     if num_tokens:
-                        progress.append(Progress(self._clock(), num_tokens))
+                        progress.append(Progress(self._clock(), num_tokens, cached_tokens))
         except httpx.TransportError as error:
             raise CalibrationError(f"the replica broke the connection off: {type(error).__name__}") from error
         if not progress:
             raise CalibrationError("the replica's stream ended without a token")
         return progress
 
-    def _body(self, prompt_tokens: int, answer_tokens: int) -> dict[str, Any]:
+    def _body(self, prompt: list[int], answer_tokens: int) -> dict[str, Any]:
         return {
             "model": self._model_name,
-            "prompt": self._rng.choices(TOKEN_IDS, k=prompt_tokens),
+            "prompt": prompt,
             "max_tokens": answer_tokens,
             "ignore_eos": True,
             "stream": True,
@@ -127,9 +149,12 @@ class Probe:
         }
 
 
-def _num_tokens(line: str) -> int:
-    """Tokens of the answer so far, by a line of its stream; 0 where the line does not say."""
+def _usage(line: str) -> tuple[int, int | None]:
+    """By a line of a stream, tokens of the answer so far, and those of the prompt that were cached; 0 and None where it
+    does not say.
+    """
     if not line.startswith("data: {"):
-        return 0
+        return 0, None
     usage = orjson.loads(line.removeprefix("data: ")).get("usage") or {}
-    return int(usage.get("completion_tokens", 0))
+    details = usage.get("prompt_tokens_details") or {}
+    return int(usage.get("completion_tokens", 0)), details.get("cached_tokens")

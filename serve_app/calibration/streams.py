@@ -10,6 +10,8 @@ class Progress(NamedTuple):
 
     at_s: float
     num_tokens: int
+    cached_tokens: int | None = None
+    """Of the prompt, where the replica says so."""
 
 
 def seconds_a_token(streams: Sequence[Sequence[Progress]]) -> float | None:

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from io import StringIO
 from random import Random
+from typing import Any
 
 import httpx
 import orjson
@@ -16,8 +17,8 @@ from rich.console import Console
 
 from serve_app.calibration.bystanders import TIMEOUT_S, Bystanders
 from serve_app.calibration.errors import CalibrationError, FitError
-from serve_app.calibration.fit import Fit, Point, fit_constants
-from serve_app.calibration.main import constants_yaml, line_table
+from serve_app.calibration.fit import Contexts, Fit, Point, fit_constants
+from serve_app.calibration.main import constants_yaml, context_lengths, line_table
 from serve_app.calibration.place import choose_replica, find_place
 from serve_app.calibration.probe import Model, Probe
 from serve_app.calibration.streams import Progress, seconds_a_token
@@ -26,6 +27,7 @@ from serve_app.settings import EngineModelSettings
 LENGTHS = (256, 512, 1024, 1536, 2048)
 STREAMS = (1, 2, 4, 8, 16)
 STEP_S, RATE, DECODE_S, OUTSIDE_S = 0.008, 10_000, 0.000_15, 0.004
+ATTENTION_S, NEW_TOKENS, CONTEXTS = 5e-8, 256, (2048, 4096, 6144, 8192)
 
 
 def prefill(noise: Callable[[], float] = lambda: 1.0) -> list[Point]:
@@ -36,6 +38,18 @@ def prefill(noise: Callable[[], float] = lambda: 1.0) -> list[Point]:
 def decode(noise: Callable[[], float] = lambda: 1.0) -> list[Point]:
     """Times between its tokens."""
     return [Point(streams, (STEP_S + DECODE_S * streams) * noise()) for streams in STREAMS]
+
+
+def with_attention(points: list[Point]) -> list[Point]:
+    """The same prompts, where a token takes longer the more tokens are before it."""
+    return [Point(each.x, each.seconds + ATTENTION_S * each.x**2 / 2) for each in points]
+
+
+def contexts(noise: Callable[[], float] = lambda: 1.0, *, attention_s: float = ATTENTION_S) -> Contexts:
+    """Times to first tokens of such an engine after cached contexts."""
+    own_s = OUTSIDE_S + STEP_S + NEW_TOKENS / RATE + attention_s * NEW_TOKENS**2 / 2
+    times = [(own_s + attention_s * NEW_TOKENS * tokens) * noise() for tokens in CONTEXTS]
+    return Contexts(NEW_TOKENS, [Point(*each) for each in zip(CONTEXTS, times, strict=True)])
 
 
 def assert_constants(fit: Fit, *, rel: float) -> None:
@@ -60,6 +74,33 @@ def test_noisy_times_give_about_the_constants(seed: int) -> None:
     fit = fit_constants(prefill(lambda: rng.uniform(0.995, 1.005)), decode(lambda: rng.uniform(0.995, 1.005)))
     assert_constants(fit, rel=0.03)
     assert 0 < fit.prefill.error < 0.0075
+
+
+@given(st.integers())
+def test_attention_is_told_from_what_tokens_take(seed: int) -> None:
+    """By the contexts; the cold prompts are a line again without it."""
+    rng = Random(seed)
+    fit = fit_constants(with_attention(prefill()), decode(), contexts(lambda: rng.uniform(0.995, 1.005)))
+    assert fit.attention_s == pytest.approx(ATTENTION_S, rel=0.05)
+    assert_constants(fit, rel=0.05)
+    exact = fit_constants(with_attention(prefill()), decode(), contexts())
+    assert exact.attention_s == pytest.approx(ATTENTION_S)
+    assert_constants(exact, rel=1e-9)
+    assert exact.prefill.error == pytest.approx(0, abs=1e-12)
+
+
+def test_contexts_that_cost_nothing_cost_nothing() -> None:
+    """Not less, though noise says so; and nothing is known of those that were not measured."""
+    assert fit_constants(prefill(), decode(), contexts(attention_s=-1e-9)).attention_s == 0
+    assert fit_constants(prefill(), decode()).attention_s == 0
+
+
+def test_contexts_are_whole_blocks_within_the_longest() -> None:
+    """None for a model that is too short for them."""
+    assert context_lengths(8192) == [2048, 4096, 6144, 8192]
+    assert context_lengths(1000) == [128, 384, 640, 896]
+    assert context_lengths(511) == []
+    assert context_lengths(-5) == []
 
 
 def test_sequences_that_cost_nothing_cost_nothing() -> None:
@@ -98,9 +139,11 @@ def test_nonsense_is_refused_in_a_sentence(prefill: list[Point], decode: list[Po
 
 def test_the_constants_are_settings() -> None:
     """What is printed can be pasted."""
-    settings = yaml.safe_load(constants_yaml(fit_constants(prefill(), decode())))
+    settings = yaml.safe_load(constants_yaml(fit_constants(with_attention(prefill()), decode(), contexts())))
     model = EngineModelSettings.model_validate(settings["engine_model"])
-    assert model == EngineModelSettings(step_s=STEP_S, prefill_tokens_per_s=RATE, decode_s=DECODE_S)
+    assert model == EngineModelSettings(
+        step_s=STEP_S, prefill_tokens_per_s=RATE, attention_s=ATTENTION_S, decode_s=DECODE_S
+    )
 
 
 def test_residuals_are_shown() -> None:
@@ -127,11 +170,12 @@ def test_streams_that_never_overlap_tell_nothing() -> None:
 
 
 class FakeReplica:
-    """A second passes with each chunk that it sends; a prompt's token takes a millisecond."""
+    """A second passes with each chunk that it sends; a prompt's token that is not cached takes a millisecond."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.bodies: list[dict[str, object]] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.forgets = False
 
     def probe(self) -> Probe:
         """Of this replica."""
@@ -142,17 +186,23 @@ class FakeReplica:
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": "demo", "max_model_len": 4096}]})
         body = orjson.loads(request.content)
+        cached_tokens = self._cached_tokens(body["prompt"])
         self.bodies.append(body)
         if len(body["prompt"]) > 4095:
             return httpx.Response(400, text="too long")
-        return httpx.Response(200, content=self._chunks(len(body["prompt"]), body["max_tokens"]))
+        return httpx.Response(200, content=self._chunks(len(body["prompt"]), cached_tokens, body["max_tokens"]))
 
-    async def _chunks(self, prompt_tokens: int, answer_tokens: int) -> AsyncIterator[bytes]:
-        self.now_s += prompt_tokens / 1000
+    def _cached_tokens(self, prompt: list[int]) -> int:
+        earlier = [body["prompt"] for body in self.bodies]
+        return max((len(each) for each in earlier if not self.forgets and each == prompt[: len(each)]), default=0)
+
+    async def _chunks(self, prompt_tokens: int, cached_tokens: int, answer_tokens: int) -> AsyncIterator[bytes]:
+        self.now_s += (prompt_tokens - cached_tokens) / 1000
         for number in range(answer_tokens):
             await asyncio.sleep(0)
             self.now_s += 1
-            yield b"data: " + orjson.dumps({"usage": {"completion_tokens": number + 1}}) + b"\n\n"
+            usage = {"completion_tokens": number + 1, "prompt_tokens_details": {"cached_tokens": cached_tokens}}
+            yield b"data: " + orjson.dumps({"usage": usage}) + b"\n\n"
         yield b"data: [DONE]\n\n"
 
 
@@ -166,6 +216,19 @@ async def test_a_probe_takes_the_times_of_streams() -> None:
     assert await probe.between_tokens_s(2) == pytest.approx(2, rel=0.05)
     assert probe.prompt_tokens == sum(len(str(body["prompt"]).split(",")) for body in replica.bodies) == 500 + 3 * 8
     assert len({str(body["prompt"])[:20] for body in replica.bodies}) == 4
+
+
+async def test_a_context_is_cached_before_its_time_is_taken() -> None:
+    """What comes after it is new; a replica that does not keep it cannot be measured."""
+    replica = FakeReplica()
+    probe = replica.probe()
+    assert await probe.first_token_after_s(1024, new_tokens=256) == pytest.approx(1.256)
+    context, whole = (body["prompt"] for body in replica.bodies)
+    assert (len(context), whole[:1024], len(whole)) == (1024, context, 1280)
+    assert probe.prompt_tokens == 1024 + 1280
+    replica.forgets = True
+    with pytest.raises(CalibrationError, match="had 0 of 1024 prompt tokens cached"):
+        await probe.first_token_after_s(1024, new_tokens=256)
 
 
 async def test_a_replica_that_refuses_ends_the_calibration() -> None:

@@ -1,9 +1,11 @@
 """The time that a simulated engine's steps take."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from serve_app.settings import EngineModelSettings
-from serve_app.step_clock import StepClock
+from serve_app.step_clock import StepClock, num_attended
 
 MODEL = EngineModelSettings(step_s=0.01, prefill_tokens_per_s=1000, decode_s=0.002)
 
@@ -29,6 +31,23 @@ def test_a_step_costs_its_base_its_prompt_tokens_and_its_sequences() -> None:
     time = Time()
     StepClock(MODEL, clock=time.clock, sleep=time.sleep).step(prefill_tokens=500, num_decoding=3)
     assert time.now_s == pytest.approx(100 + 0.01 + 0.5 + 0.006)
+
+
+def test_attention_costs_by_what_is_attended() -> None:
+    """Beside that, 100 tokens that look at 2,000 each, and by half at each other: 205,000 pairs of 1 us."""
+    time = Time()
+    model = MODEL.model_copy(update={"attention_s": 1e-6})
+    pairs = num_attended(100, num_before=2000)
+    StepClock(model, clock=time.clock, sleep=time.sleep).step(prefill_tokens=100, num_attended=pairs, num_decoding=0)
+    assert time.now_s == pytest.approx(100 + 0.01 + 0.1 + 0.205)
+
+
+@given(st.integers(0, 100_000), st.integers(0, 100_000), st.integers(0, 100_000))
+def test_chunks_attend_to_as_much_as_the_whole(before: int, first: int, second: int) -> None:
+    """However a prompt is cut; and from its beginning it is half a square."""
+    chunks = num_attended(first, num_before=before) + num_attended(second, num_before=before + first)
+    assert chunks == num_attended(first + second, num_before=before)
+    assert num_attended(first, num_before=0) == first**2 / 2
 
 
 def test_what_passes_between_two_steps_is_part_of_the_second() -> None:

@@ -62,6 +62,22 @@ def test_a_prefix_is_reused_from_the_moment_it_is_scheduled() -> None:
     assert engine.pending_tokens() == 0
 
 
+def test_attention_takes_longer_after_a_context() -> None:
+    """Of 145 tokens, steps of 100 and 45; then the last one after 144 that are cached. Here a pair takes 10 us."""
+    engine = Engine(OPTIONS.model_copy(update={"attention_s": 1e-5}), block_size=BLOCK_SIZE)
+    durations_s = []
+    for request_id in ("cold", "again"):
+        engine.submit(RequestId(request_id), make_trace_request(*range(9), output_tokens=1))
+        while (duration_s := engine.start_step()) is not None:
+            engine.finish_step()
+            durations_s.append(duration_s)
+    pairs = (100 * 50, 45 * (100 + 22.5), 1 * (144 + 0.5))
+    assert durations_s == [
+        pytest.approx(0.010 + tokens / 1000 + attended * 1e-5)
+        for tokens, attended in zip((100, 45, 1), pairs, strict=True)
+    ]
+
+
 def test_an_engine_knows_who_waits_and_what_is_in_use() -> None:
     """Prompts of 150 and 33 tokens, steps of 100: the second waits, then both run, then both decode.
 
