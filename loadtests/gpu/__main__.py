@@ -19,17 +19,16 @@ from rich.progress import Progress
 
 from loadtests.gpu import ttft
 from loadtests.gpu.comparison import Plan, Result, compare, result_tables
-from loadtests.gpu.engines import EngineOptions, connected, new_client, running_engines
+from loadtests.gpu.engines import EngineOptions, connected, running_engines
 from loadtests.gpu.machine import Machine, command_line, find_machine, versions
 from loadtests.gpu.model import Shape
 from loadtests.gpu.sessions import Traffic
 from loadtests.live import JsonOption, LiveError, SeedOption, fail, make_console, verdict, write_json
 from router import UnknownPolicyError
 from router.policies import POLICY_NAMES
-from serve_app.calibration.errors import CalibrationError, FitError
-from serve_app.calibration.fit import Point
-from serve_app.calibration.main import constants_yaml, line_table
-from serve_app.calibration.probe import Probe
+from serve_app.calibration import main as calibration
+from serve_app.calibration.errors import CalibrationError
+from serve_app.calibration.place import Place
 
 DEFAULT_FOLDER = Path(".warmroute/gpu")
 DEFAULT_LENGTHS = "1024,2048,4096,8192,16384,32768,65536"
@@ -69,10 +68,10 @@ def ttft_command(
             memory_share=MEMORY_SHARE,
         )
         with running_engines(1, options, machine, folder=folder) as [url]:
-            result = asyncio.run(_measure_ttft(url, sizes, repetitions, streams, step_tokens, seed, console))
-    console.print(ttft.ttft_table(result))
-    _print_constants(result, console)
-    write_json(json_file, _document("ttft", machine, options) | result.as_json())
+            result = asyncio.run(_measure_ttft(url, sizes, repetitions, seed, console))
+            console.print(ttft.ttft_table(result))
+            constants = _calibrate(calibration.Plan(step_tokens, streams, repetitions), url, console)
+    write_json(json_file, _document("ttft", machine, options) | {"engine_model": constants} | result.as_json())
     verdict(console, result.faults())
 
 
@@ -135,31 +134,16 @@ def _measuring(console: Console, json_file: Path | None) -> Iterator[Machine]:
         fail(str(error))
 
 
-async def _measure_ttft(
-    url: str, lengths: list[int], repetitions: int, streams: int, step_tokens: int, seed: int, console: Console
-) -> ttft.Result:
+async def _measure_ttft(url: str, lengths: list[int], repetitions: int, seed: int, console: Console) -> ttft.Result:
     rng = Random(f"ttft {seed}")
-    numbers = [2**power for power in range(streams.bit_length())]
     samples = []
     with Progress(console=console, transient=True) as progress:
-        async with new_client(url) as client:
-            bar = progress.add_task("streams", total=None)
-            probe = Probe(client, rng=rng, clock=time.perf_counter)
-            await probe.find_model()
-            decode: list[Point] = []
-            try:
-                decode = await ttft.measure_decode(probe.between_tokens_s, numbers, repetitions=repetitions)
-            except* CalibrationError as group:  # streams fail together, or by themselves
-                console.print(
-                    f"The time from token to token could not be measured: {group.exceptions[0]}", markup=False
-                )
-            progress.remove_task(bar)
         async with connected([url]) as [engine]:
             bar = progress.add_task("prompts", total=repetitions * len(lengths))
             async for sample in ttft.measure_prompts(engine, lengths, repetitions=repetitions, rng=rng):
                 samples.append(sample)
                 progress.advance(bar)
-    return ttft.Result(samples, decode, step_tokens)
+    return ttft.Result(samples)
 
 
 async def _compare(plan: Plan, urls: list[str], console: Console) -> Result:
@@ -174,20 +158,15 @@ async def _compare(plan: Plan, urls: list[str], console: Console) -> Result:
     return Result(plan, caches, runs)
 
 
-def _print_constants(result: ttft.Result, console: Console) -> None:
-    """For the simulator, if the times allow it."""
-    if not result.decode:
-        return
+def _calibrate(plan: calibration.Plan, url: str, console: Console) -> dict[str, float] | None:
+    """The simulator's constants; None where the times make no sense, and why is said."""
     try:
-        fit = result.fit()
-    except FitError as error:
+        fit = calibration.measure(plan, Place(url, bystanders=None), console)
+    except CalibrationError as error:
         console.print(f"No engine_model: {error}", markup=False)
-        return
-    console.print(
-        line_table(f"Cold prompts of at most {result.max_step_tokens:,} tokens, one step", "tokens", fit.prefill)
-    )
-    console.print(line_table("Time from token to token", "streams", fit.decode))
-    console.print(constants_yaml(fit), end="", markup=False)
+        return None
+    calibration.print_fit(fit, console)
+    return calibration.constants(fit)
 
 
 def _document(measurement: str, machine: Machine, options: EngineOptions) -> dict[str, Any]:

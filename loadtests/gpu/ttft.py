@@ -1,10 +1,10 @@
-"""Time to the first token against the prompt's length, cold and warm, and the constants of the engine's steps."""
+"""Time to the first token against the prompt's length, cold and warm."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from random import Random
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any, Protocol
 
 from rich.table import Table
@@ -13,7 +13,6 @@ from loadtests.gpu.engine import Answer
 from loadtests.replay import intervals
 from loadtests.replay.intervals import estimate_text
 from loadtests.tables import make_table
-from serve_app.calibration.fit import Fit, Point, fit_constants
 from serve_app.calibration.probe import TOKEN_IDS
 
 MS_A_SECOND = 1000
@@ -52,9 +51,6 @@ class Result:
     """All that was measured."""
 
     samples: Sequence[Sample]
-    decode: Sequence[Point]
-    """Median seconds from token to token, over the sequences being decoded; none if they could not be measured."""
-    max_step_tokens: int
 
     def lengths(self) -> Iterator[Length]:
         """From short to long."""
@@ -67,20 +63,6 @@ class Result:
                 fmean(sample.cold.cached_tokens for sample in samples),
                 fmean(sample.warm.cached_tokens for sample in samples),
             )
-
-    def fit(self) -> Fit:
-        """The constants of the engine's steps, from prompts that fit into one.
-
-        Raises:
-            FitError: there are too few of them, or the times make no sense.
-
-        """
-        prefill = [
-            Point(length.num_tokens, median(length.cold_s))
-            for length in self.lengths()
-            if length.num_tokens <= self.max_step_tokens
-        ]
-        return fit_constants(prefill, self.decode)
 
     def faults(self) -> list[str]:
         """What makes the times worthless."""
@@ -96,11 +78,7 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """Every sample; times in seconds."""
-        return {
-            "max_step_tokens": self.max_step_tokens,
-            "prompts": [asdict(sample) for sample in self.samples],
-            "decode": [{"streams": point.x, "seconds": point.seconds} for point in self.decode],
-        }
+        return {"prompts": [asdict(sample) for sample in self.samples]}
 
 
 async def measure_prompts(
@@ -117,20 +95,6 @@ async def measure_prompts(
     for _ in range(repetitions):
         for length in rng.sample(lengths, k=len(lengths)):
             yield await _sample(engine, length, rng)
-
-
-async def measure_decode(
-    between_tokens_s: Callable[[int], Awaitable[float]], streams: Sequence[int], *, repetitions: int
-) -> list[Point]:
-    """Each number of streams in turn, so that what changes with time changes all; a first one does not count.
-
-    Raises:
-        CalibrationError: the engine did not answer, or never decoded so many sequences at the same time.
-
-    """
-    await between_tokens_s(streams[-1])
-    rounds = [[await between_tokens_s(number) for number in streams] for _ in range(repetitions)]
-    return [Point(number, median(times_s)) for number, times_s in zip(streams, zip(*rounds, strict=True), strict=True)]
 
 
 async def _sample(engine: Asked, length: int, rng: Random) -> Sample:

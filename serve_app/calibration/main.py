@@ -67,6 +67,11 @@ def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None,
         console.print(f"The replica is not a real one{run.note}.")
     with find_place(run, url=url, replica=replica) as place:
         fit = measure(plan, place, console)
+    print_fit(fit, console)
+
+
+def print_fit(fit: Fit, console: Console) -> None:
+    """What was measured, and the settings to paste."""
     console.print(line_table("Time to the first token of a cold prompt, without attention", "tokens", fit.prefill))
     if fit.context is not None:
         console.print(line_table("Time to the first token after a cached context", "cached tokens", fit.context))

@@ -101,11 +101,15 @@ class Probe:
             CalibrationError: they were not, all at the same time.
 
         """
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._stream(self._random_tokens(SHORT_PROMPT_TOKENS), answer_tokens=ANSWER_TOKENS))
-                for _ in range(num_streams)
-            ]
+        prompts = [self._random_tokens(SHORT_PROMPT_TOKENS) for _ in range(num_streams)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._stream(each, answer_tokens=ANSWER_TOKENS)) for each in prompts]
+        except ExceptionGroup as errors:
+            refusals, others = errors.split(CalibrationError)
+            if refusals is None or others is not None:
+                raise
+            raise refusals.exceptions[0] from None  # streams fail together: one reason will do
         seconds = seconds_a_token([task.result() for task in tasks])
         if seconds is None:
             raise CalibrationError(

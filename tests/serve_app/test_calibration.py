@@ -237,6 +237,15 @@ async def test_a_replica_that_refuses_ends_the_calibration() -> None:
         await FakeReplica().probe().first_token_s(5000)
 
 
+async def test_streams_that_fail_together_have_one_reason() -> None:
+    """Not a group of them."""
+    client = httpx.AsyncClient(
+        base_url="http://replica", transport=httpx.MockTransport(lambda _: httpx.Response(503, text="no room"))
+    )
+    with pytest.raises(CalibrationError, match="answered 503: no room"):
+        await Probe(client, rng=Random(1), clock=lambda: 0.0).between_tokens_s(4)
+
+
 async def test_what_is_no_replica_ends_the_calibration() -> None:
     """A web server, say."""
     client = httpx.AsyncClient(

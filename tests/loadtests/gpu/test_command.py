@@ -16,8 +16,10 @@ from loadtests.gpu.engine import Engine, KvCache
 from loadtests.gpu.engines import EngineOptions
 from loadtests.gpu.machine import Machine
 from loadtests.live import LiveError
+from serve_app.calibration import main as calibration
 from serve_app.calibration.errors import CalibrationError
-from serve_app.calibration.probe import Probe
+from serve_app.calibration.fit import Fit, Point, fit_constants
+from serve_app.calibration.place import Place
 from tests.loadtests.gpu.fake_engine import BLOCK_SIZE, FakeEngine
 
 ROOT = Path(__file__).parents[3]
@@ -46,17 +48,15 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, EngineOptions]]:
     async def connect(urls: list[str]) -> AsyncIterator[list[FakeEngine]]:
         yield [Sized() for _ in urls]
 
-    async def find_model(_: Probe) -> None:
-        pass
-
-    async def between_tokens_s(_: Probe, num_streams: int) -> float:
-        return 0.008 + 0.001 * num_streams
+    def measure(plan: calibration.Plan, place: Place, _: object) -> Fit:
+        assert place.url == "http://engine-0"
+        prefill = [Point(tokens, 0.01 + tokens / 1000) for tokens in (100, 200, plan.longest)]
+        return fit_constants(prefill, [Point(streams, 0.008 + 0.001 * streams) for streams in range(1, 5)])
 
     monkeypatch.setattr(program, "find_machine", lambda: Machine("NVIDIA H100, 81559 MiB", "580.1"))
     monkeypatch.setattr(program, "running_engines", run)
     monkeypatch.setattr(program, "connected", connect)
-    monkeypatch.setattr(Probe, "find_model", find_model)
-    monkeypatch.setattr(Probe, "between_tokens_s", between_tokens_s)
+    monkeypatch.setattr(calibration, "measure", measure)
     return calls
 
 
@@ -77,34 +77,22 @@ def test_ttft_prints_table_and_constants(started: list[tuple[int, EngineOptions]
     content = json.loads(document.read_text())
     assert (content["measurement"], content["driver"], len(content["prompts"])) == ("ttft", "580.1", 6)
     assert content["engine"]["shape"] == "llama-8b"
+    assert content["engine_model"]["prefill_tokens_per_s"] == 1000
 
 
 @pytest.mark.usefixtures("started")
-def test_times_that_are_no_line_give_no_constants() -> None:
-    """Why is said; the table is there all the same."""
+def test_a_calibration_that_fails_leaves_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Why is said, and there are no constants."""
+
+    def fail(*_: object) -> Fit:
+        raise CalibrationError("32 streams were never decoded")
+
+    monkeypatch.setattr(calibration, "measure", fail)
     result = invoke("ttft", "--lengths", "100,200", "--repetitions", "1")
     assert result.exit_code == 0
-    assert "No engine_model: 3 prompts of different lengths are needed" in result.output
-
-
-@pytest.mark.usefixtures("started")
-@pytest.mark.parametrize(
-    "error",
-    [CalibrationError("32 streams were never decoded"), ExceptionGroup("", [CalibrationError("32 streams broke off")])],
-)
-def test_streams_that_fail_leave_the_table(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the reason, and without constants."""
-
-    async def fail(_: Probe, num_streams: int) -> float:
-        del num_streams
-        raise error
-
-    monkeypatch.setattr(Probe, "between_tokens_s", fail)
-    result = invoke("ttft", "--lengths", "100,200,400", "--repetitions", "1")
-    assert result.exit_code == 0
-    assert "could not be measured: 32 streams" in result.output
+    assert "No engine_model: 32 streams were never decoded" in result.output
     assert "Time to the first token" in result.output
-    assert "engine_model" not in result.output
+    assert "prefill_tokens_per_s" not in result.output
 
 
 def test_policies_say_that_the_engines_share_one_gpu(started: list[tuple[int, EngineOptions]], tmp_path: Path) -> None:

@@ -3,17 +3,13 @@
 from io import StringIO
 from random import Random
 
-import pytest
 from rich.console import Console
 
 from loadtests.gpu.engine import Answer
-from loadtests.gpu.ttft import Result, Sample, measure_decode, measure_prompts, ttft_table
-from serve_app.calibration.errors import FitError
-from serve_app.calibration.fit import Point
+from loadtests.gpu.ttft import Result, Sample, measure_prompts, ttft_table
 from tests.loadtests.gpu.fake_engine import FakeEngine
 
 LENGTHS = (100, 200, 400, 800)
-DECODE = [Point(streams, 0.008 + 0.001 * streams) for streams in (1, 2, 4, 8)]
 
 
 def sample(num_tokens: int, cold_s: float, warm_s: float, *, cached: tuple[int, int] = (0, 96)) -> Sample:
@@ -25,10 +21,9 @@ def sample(num_tokens: int, cold_s: float, warm_s: float, *, cached: tuple[int, 
     return Sample(num_tokens, cold, warm)
 
 
-def result(*, decode: list[Point] | None = None, max_step_tokens: int = 800) -> Result:
-    """10,000 prefill tokens a second, in steps of 8 ms; twice the same."""
-    samples = [sample(length, 0.010 + length / 10_000, 0.012) for length in LENGTHS for _ in range(2)]
-    return Result(samples, DECODE if decode is None else decode, max_step_tokens)
+def result() -> Result:
+    """10,000 prefill tokens a second; twice the same."""
+    return Result([sample(length, 0.010 + length / 10_000, 0.012) for length in LENGTHS for _ in range(2)])
 
 
 async def test_each_prompt_is_sent_twice_and_then_no_more() -> None:
@@ -52,31 +47,6 @@ async def test_the_same_seed_sends_the_same_prompts() -> None:
     assert engines[0].prompts == engines[1].prompts
 
 
-async def test_streams_are_measured_in_turn() -> None:
-    """Medians of the repetitions; the first one does not count."""
-    asked: list[int] = []
-
-    async def between_tokens_s(num_streams: int) -> float:
-        asked.append(num_streams)
-        return float(len(asked))
-
-    points = await measure_decode(between_tokens_s, [1, 2], repetitions=3)
-    assert asked == [2, 1, 2, 1, 2, 1, 2]
-    assert points == [Point(1, 4.0), Point(2, 5.0)]
-
-
-def test_the_constants_come_from_prompts_of_one_step() -> None:
-    """Longer ones are in the table only."""
-    fit = result().fit()
-    assert fit.prefill_tokens_per_s == pytest.approx(10_000)
-    assert (fit.step_s, fit.decode_s) == (pytest.approx(0.008), pytest.approx(0.001))
-    assert [point.x for point in result(max_step_tokens=400).fit().prefill.points] == [100, 200, 400]
-    with pytest.raises(FitError, match="are needed"):
-        result(max_step_tokens=200).fit()
-    with pytest.raises(FitError, match="are needed"):
-        result(decode=[]).fit()
-
-
 def test_the_table_has_a_row_for_each_length() -> None:
     """The last column is the rate of the tokens that a row has more than the one before."""
     written = StringIO()
@@ -89,7 +59,7 @@ def test_the_table_has_a_row_for_each_length() -> None:
 def test_what_makes_times_worthless_is_named() -> None:
     """A cold prompt that was cached, and a warm one that was not."""
     assert result().faults() == []
-    spoilt = Result([sample(100, 0.02, 0.02, cached=(64, 0))], DECODE, 800)
+    spoilt = Result([sample(100, 0.02, 0.02, cached=(64, 0))])
     assert spoilt.faults() == [
         "prompts of 100 tokens had 64 cached when cold",
         "prompts of 100 tokens had 0 cached when warm",
@@ -106,4 +76,3 @@ def test_the_document_has_every_sample() -> None:
         "first_token_s": 0.02,
         "duration_s": 0.02,
     }
-    assert document["decode"][0] == {"streams": 1, "seconds": pytest.approx(0.009)}
