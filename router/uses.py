@@ -12,7 +12,6 @@ ended comes in the order of its end, and before all that has not ended.
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import count
-from typing import NamedTuple
 
 from router.prefix_tree import PrefixTree, Run
 from router.types import ReplicaId, RequestId
@@ -22,11 +21,6 @@ MAX_PASSED_OVER = 32
 What is not found for that is evicted by the next ones."""
 
 
-class _Use(NamedTuple):
-    number: int
-    last_run: Run
-
-
 class Uses:
     """One replica's uses, oldest first. Those whose runs all belong to later uses by now are passed over."""
 
@@ -34,7 +28,8 @@ class Uses:
         self.replica_id = replica_id
         self._tree = tree
         self._numbers = count(1)
-        self._queue: deque[_Use] = deque()
+        self._queue: deque[int] = deque()  # numbers
+        self._number_to_last_run: dict[int, Run] = {}  # of all in the queue
         self._number_to_request: dict[int, RequestId] = {}  # of the uses that go on
         self._request_to_number: dict[RequestId, int] = {}
         self._compact_at = 64
@@ -50,12 +45,13 @@ class Uses:
             if self.replica_id not in run.holder_to_use:
                 self.num_blocks += len(run)
             run.holder_to_use[self.replica_id] = number
-        self._queue.append(_Use(number, runs[-1]))
+        self._queue.append(number)
+        self._number_to_last_run[number] = runs[-1]
         self._compact()
 
     def go_on(self, last_run: Run, request_id: RequestId) -> None:
         """A prompt that is held is in use already, whoever used it last."""
-        self._queue.appendleft(_Use(self._begin(request_id), last_run))
+        self._put_first(self._begin(request_id), last_run)
 
     def end(self, request_id: RequestId) -> None:
         """A request does not use anything any more."""
@@ -71,7 +67,7 @@ class Uses:
             run.holder_to_use[self.replica_id] = number
             self.num_blocks += len(run)
         if new:
-            self._queue.appendleft(_Use(number, new[-1]))
+            self._put_first(number, new[-1])
 
     def fit(self) -> None:
         """Release what exceeds the capacity, as far as it is not in use.
@@ -87,10 +83,11 @@ class Uses:
         num_left = min(num_blocks, self.num_blocks)
         num_to_pass = min(MAX_PASSED_OVER, len(self._number_to_request))
         while num_left > 0:
-            number, run = self._queue.popleft()
+            number = self._queue.popleft()
+            run = self._number_to_last_run.pop(number)
             if number in self._number_to_request:
                 if num_to_pass == 0:
-                    self._queue.appendleft(_Use(number, run))
+                    self._put_first(number, run)
                     return
                 num_to_pass -= 1
                 self._use_again(number, run)
@@ -103,7 +100,7 @@ class Uses:
                     num_left -= len(run)
                     run = self.release(run)
             if run.holder_to_use.get(self.replica_id) == number:
-                self._queue.appendleft(_Use(number, run))
+                self._put_first(number, run)
 
     def forget(self) -> None:
         """Release everything, in use or not."""
@@ -120,6 +117,10 @@ class Uses:
             self._number_to_request[number] = request_id
         return number
 
+    def _put_first(self, number: int, last_run: Run) -> None:
+        self._queue.appendleft(number)
+        self._number_to_last_run[number] = last_run
+
     def _use_again(self, number: int, last_run: Run) -> None:
         if self.replica_id in last_run.holder_to_use:
             self.use(self._tree.path_to(last_run), self._number_to_request[number])
@@ -132,12 +133,11 @@ class Uses:
         return run.parent
 
     def cut(self, run: Run, num_kept: int) -> None:
-        """Hold the first `num_kept` blocks of a run only; what is left of the same use would be evicted next."""
+        """Hold the first `num_kept` blocks of a run only; what is left of the same use keeps its place in the queue."""
         number = run.holder_to_use[self.replica_id]
         left = self._shorten(run, len(run) - num_kept) if num_kept else self.release(run)
-        if left is not run and left.holder_to_use.get(self.replica_id) == number:
-            self._queue.appendleft(_Use(number, left))
-            self._compact()
+        if left.holder_to_use.get(self.replica_id) == number:
+            self._number_to_last_run[number] = left
 
     def lengthen(self, run: Run, block_hashes: Sequence[int]) -> None:
         """Hold more blocks at the end of a run that nobody else holds, and on which nothing builds."""
@@ -154,8 +154,8 @@ class Uses:
 
     def runs(self) -> Iterator[Run]:
         """What is held, in the order in which it would be evicted."""
-        for number, last_run in self._queue:
-            run = last_run
+        for number in self._queue:
+            run = self._number_to_last_run[number]
             while run.holder_to_use.get(self.replica_id) == number:
                 yield run
                 assert run.parent is not None
@@ -176,21 +176,27 @@ class Uses:
         """Drop uses to which nothing belongs any more, once they are the larger part."""
         if len(self._queue) < self._compact_at:
             return
-        kept = [
-            use
-            for use in self._queue
-            if use.last_run.holder_to_use.get(self.replica_id) == use.number or use.number in self._number_to_request
-        ]
-        self._queue = deque(kept)
-        self._compact_at = max(64, 2 * len(kept))
+        number_to_last_run = self._number_to_last_run
+        self._queue = deque(
+            number
+            for number in self._queue
+            if number_to_last_run[number].holder_to_use.get(self.replica_id) == number
+            or number in self._number_to_request
+        )
+        self._number_to_last_run = {number: number_to_last_run[number] for number in self._queue}
+        self._compact_at = max(64, 2 * len(self._queue))
 
     def check_integrity(self) -> None:
         """Assert what must hold after every step."""
+        assert self._number_to_last_run.keys() == set(self._queue)
         held = [run for run in self._tree.runs() if self.replica_id in run.holder_to_use]
         assert self.num_blocks == sum(map(len, held)), f"{self.num_blocks} blocks counted, {sum(map(len, held))} held"
         assert not self.is_bounded or self._number_to_request or self.num_blocks <= self.capacity_blocks, (
             f"{self.num_blocks} blocks, capacity {self.capacity_blocks}, and nothing is in use"
         )
-        listed = list(map(id, self.runs()))
-        assert len(listed) == len(set(listed)), "a run would be evicted twice"
-        assert set(listed) == set(map(id, held)), "runs are held that would never be evicted"
+        run_to_place = {id(run): place for place, run in enumerate(self.runs())}
+        assert len(run_to_place) == sum(1 for _ in self.runs()), "a run would be evicted twice"
+        assert run_to_place.keys() == set(map(id, held)), "runs are held that would never be evicted"
+        assert all(run_to_place.get(id(run.parent), len(held)) > run_to_place[id(run)] for run in held), (
+            "a run would be evicted before one that builds on it"
+        )

@@ -54,6 +54,19 @@ def test_what_the_engine_stored_is_held_and_what_it_evicted_is_not(router: Route
     assert held_blocks(router, 1, 2, 3, 4) == 1
 
 
+def test_what_is_left_of_a_prompt_is_evicted_after_what_builds_on_it(router: Router) -> None:
+    """When the engine's word is over: the end of the prompt that was used last is gone, an older one goes on there."""
+    store(router, 1, 2, 3)
+    store(router, 1, 2, 4)
+    remove(router, 1, 2, 4)
+    state = router.export(ONE, now=0)
+    assert state is not None
+    assert all(each.parent is None or each.parent < index for index, each in enumerate(state.held))
+    router.on_events_lost(ONE)
+    router.cluster.holders.evict_oldest(ONE, 1)
+    assert held_blocks(router, 1, 2, 3) == 2
+
+
 def test_a_replica_is_exact_only_from_a_clear_on() -> None:
     """What was stored before is not known, so events mean nothing until then."""
     router = make_router(num_replicas=1)
