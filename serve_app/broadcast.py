@@ -1,6 +1,6 @@
 """Delivery to every ingress router of an application, over Ray Serve's deployment handles."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -29,8 +29,19 @@ async def ask_routers(handle: DeploymentHandle, method: str, *args: Any, timeout
     return answers
 
 
-def broadcast_to_routers(deployment: str, app_name: str, method: str, *, sender: str, timeout_s: float) -> Send[Item]:
-    """A `send` that calls `method` on every ingress router of the application, with the batch as one message."""
+def broadcast_to_routers(
+    deployment: str,
+    app_name: str,
+    method: str,
+    *,
+    sender: str,
+    timeout_s: float,
+    on_answers: Callable[[list[Any]], None] | None = None,
+) -> Send[Item]:
+    """A `send` that calls `method` on every ingress router of the application, with the batch as one message.
+
+    `on_answers` takes what those return that took it.
+    """
     handle = None
     numbers = count(1)
 
@@ -43,6 +54,8 @@ def broadcast_to_routers(deployment: str, app_name: str, method: str, *, sender:
         payload = messages.encode(sender, next(numbers), batch)
         answers = await ask_routers(handle, method, payload, timeout_s=timeout_s)
         failures = [answer for answer in answers if isinstance(answer, Exception)]
+        if on_answers is not None:
+            on_answers([answer for answer in answers if not isinstance(answer, Exception)])
         if failures:
             msg = f"{len(failures)} of {len(answers)} routers failed {method}: {type(failures[0]).__name__}"
             raise DeliveryError(msg)

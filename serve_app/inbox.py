@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from router import CacheRecord, ReplicaId, ReplicaState, RequestId, Reservation, Router, TokenHash
+from serve_app.kv_book import KvBook
+from serve_app.kv_wire import KvUpdate
 from serve_app.messages import Batch, Item, Reader, RefusedError
 from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status
 
@@ -33,6 +35,8 @@ class Inbox:
         self._receipts: Reader[Receipt] = Reader(Receipt)
         self._reservations: Reader[Reservation] = Reader(Reservation)
         self._states: Reader[ReplicaState] = Reader(ReplicaState)
+        self._kv_updates: Reader[KvUpdate] = Reader(KvUpdate)
+        self.kv = KvBook()
         self._replica_to_number: dict[ReplicaId, int] = {}
         self.replica_to_status: dict[ReplicaId, Status] = {}
         self.reason_to_refused: Counter[str] = Counter()
@@ -42,6 +46,7 @@ class Inbox:
         for replica_to in (self._replica_to_number, self.replica_to_status):
             for replica_id in replica_to.keys() - set(replica_ids):
                 del replica_to[replica_id]
+        self.kv.keep_only(replica_ids)
 
     def on_receipts(self, payload: bytes, router: Router, *, now: float) -> None:
         """A replica's batch."""
@@ -71,6 +76,12 @@ class Inbox:
         batch = self._read(self._reservations, payload)
         for reservation in batch.items if batch is not None else ():
             router.on_reserved(reservation, now=now)
+
+    def on_kv_updates(self, payload: bytes, router: Router) -> bool:
+        """A replica's batch; returns whether its snapshot is wanted."""
+        batch = self._read(self._kv_updates, payload)
+        wants = [self.kv.on_update(ReplicaId(batch.sender), each, router) for each in batch.items] if batch else []
+        return wants[-1:] == [True]
 
     def on_states(self, payload: bytes, router: Router, *, now: float) -> None:
         """What a peer believes and has booked."""

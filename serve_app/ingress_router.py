@@ -159,6 +159,8 @@ class IngressRouter:
         while True:
             await asyncio.sleep(EXPORT_S)
             self._metrics.parity.show(self._parity.by_rank())
+            if self._router is not None:
+                self._metrics.show_knowledge(self._router)
             self._metrics.export()
 
     async def _judge_canaries(self) -> None:
@@ -219,6 +221,10 @@ class IngressRouter:
         if self._router is not None:
             self._inbox.on_reservations(payload, self._router, now=time.monotonic())
 
+    async def on_kv_updates(self, payload: bytes) -> bool:
+        """From a replica that follows its engine's KV events; returns whether this router wants its snapshot."""
+        return self._router is not None and self._inbox.on_kv_updates(payload, self._router)
+
     async def share_state(self, replica_id: ReplicaId) -> bytes:
         """For a router that joins: what this one believes of a replica and has booked there."""
         state = None if self._router is None else self._router.export(replica_id, now=time.monotonic())
@@ -241,6 +247,7 @@ class IngressRouter:
             "funnel": self._metrics.funnel.snapshot(),
             "reservations_dropped": self._reservations.num_dropped,
             "refused": dict(self._inbox.reason_to_refused),
+            "kv_events_lost": self._inbox.kv.num_lost,
             "tasks": len(asyncio.all_tasks()),
             **snapshot(self._router, self._inbox, self._parity, now=time.monotonic()),
         }

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from router import CacheRecord, Funnel, RoutingDecision, ShadowFault, ShadowTotals
+from router import CacheRecord, Funnel, Router, RoutingDecision, ShadowFault, ShadowTotals
 from serve_app.counters import Counters, Tally
 from serve_app.funnel_report import STAGES, as_snapshot
 from serve_app.parity import Verdict
 from serve_app.request_body import Unreadable
+from serve_app.router_snapshot import knowledge
 from serve_app.routing_note import RoutingNote
 
 logger = logging.getLogger("ray.serve")
@@ -24,6 +25,11 @@ class RouterMetrics:
         self.shadows = ShadowMetrics(self._counters)
         self.funnel = FunnelMetrics(self._counters)
         self.parity = ParityMetrics(self._counters)
+        self._knowledge = Tally(
+            "warmroute_cache_knowledge",
+            "Replicas by how this router knows what they hold: by their engine's kv_events, or by receipts.",
+            labels=("rank", "source"),
+        )
         self.reason_to_decisions: Counter[str] = Counter()
         self.reason_to_unreadable: Counter[str] = Counter()
         self._counters.declare("warmroute_decisions", "Routing decisions of this router.", labels=("policy", "reason"))
@@ -42,6 +48,10 @@ class RouterMetrics:
         """A prompt has no key."""
         self.reason_to_unreadable[reason.value] += 1
         self._counters.add("warmroute_unreadable_prompts", 1, {"reason": reason.value})
+
+    def show_knowledge(self, router: Router) -> None:
+        """Of all replicas there are, once in a while."""
+        self._knowledge.show((str(each.rank), knowledge(router, each)) for each in router.cluster.members)
 
     def export(self) -> None:
         """To be called once in a while."""

@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,10 @@ from serve_app.canary import Probe, run_canary
 from serve_app.delivery import Delivery
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
+from serve_app.kv_account import KvAccount
+from serve_app.kv_feed import KvFeed
+from serve_app.kv_subscription import KvSubscription
+from serve_app.kv_wire import KvUpdate
 from serve_app.ledger import Ledger
 from serve_app.prompt_memo import make_token_memo
 from serve_app.receipts import ProbeResult, Receipt
@@ -37,6 +43,8 @@ STREAMS_TOLD_S = 10.0
 """After the engine's death, how long vLLM may take to notice."""
 LAST_WORDS_S = 1.0
 """Then, until the replica's own."""
+KV_INTERVAL_S = 0.05
+"""Between two deliveries of KV updates: what a decision changes, routers book at once."""
 WARM_UP_TIMEOUT_S = 600
 PROBE_TIMEOUT_S = 60.0
 """For each of the canary's; it waits its turn at the engine like everybody."""
@@ -59,6 +67,10 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._router_deployment = router_deployment
         self._routers = RouterSettings.model_validate(routers)
         self._replicas = ReplicaSettings.model_validate(replicas)
+        self._feed: KvFeed | None = None
+        if self._replicas.kv_events:
+            self._kv_folder = tempfile.TemporaryDirectory(prefix="warmroute-kv-")  # nobody else may read prompts there
+            llm_config.engine_kwargs["kv_events_config"] = self._kv_events_config()
         await super().__init__(llm_config, engine_cls=None if engine == "vllm" else _one_process_engine())
 
     async def start(self) -> None:
@@ -73,6 +85,10 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._watch = EngineWatch(self._ledger)
         self._watch.attach(engine_client.output_processor)
         self._watch.watch_processes(engine_client.engine_core.resources.engine_manager)
+        if self._replicas.kv_events:
+            self._feed = self._make_feed()
+            self._following = asyncio.create_task(self._feed.follow(self._subscription().batches()))
+            _after_reset(engine_client, self._feed.clear)
         self._heartbeat = asyncio.create_task(self._beat())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -118,6 +134,36 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             max_undelivered=self._routers.max_undelivered,
         )
 
+    def _kv_events_config(self) -> dict[str, Any]:
+        """Where vLLM publishes them."""
+        folder = self._kv_folder.name
+        return {
+            "enable_kv_cache_events": True,
+            "publisher": "zmq",
+            "endpoint": f"ipc://{folder}/events",
+            "replay_endpoint": f"ipc://{folder}/replay",
+        }
+
+    def _subscription(self) -> KvSubscription:
+        config = self._kv_events_config()
+        return KvSubscription(config["endpoint"], config["replay_endpoint"])
+
+    def _make_feed(self) -> KvFeed:
+        delivery: Delivery[KvUpdate] = Delivery(
+            broadcast_to_routers(
+                self._router_deployment,
+                serve.get_replica_context().app_name,
+                "on_kv_updates",
+                sender=_replica_id(),
+                timeout_s=self._routers.delivery_timeout_s,
+                on_answers=lambda answers: feed.send_snapshot() if any(answers) else None,
+            ),
+            interval_s=KV_INTERVAL_S,
+            max_undelivered=self._routers.max_undelivered,
+        )
+        feed = KvFeed(KvAccount(model=self._llm_config.model_id, block_size=self._facts().block_size), delivery.post)
+        return feed
+
     async def _beat(self) -> None:
         """Tell the routers that we are here; and leave when the engine has died, as vLLM's own server does.
 
@@ -126,6 +172,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         """
         while self._ledger.is_serving:
             self._ledger.report_status()
+            if self._feed is not None:
+                self._feed.beat()
             await asyncio.sleep(self._replicas.heartbeat_s)
         logger.error("The engine died; this replica ends, for Serve to start another")
         with contextlib.suppress(TimeoutError):
@@ -210,6 +258,18 @@ def _as_built(app: Starlette) -> ASGIApp:
         await stack(scope, receive, send)
 
     return built
+
+
+def _after_reset(engine_client: Any, on_reset: Callable[[], None]) -> None:  # noqa: ANN401  vLLM's AsyncLLM
+    reset = engine_client.reset_prefix_cache
+
+    async def reset_and_tell(*args: Any, **kwargs: Any) -> bool:  # noqa: ANN401
+        is_done = bool(await reset(*args, **kwargs))
+        if is_done:
+            on_reset()
+        return is_done
+
+    engine_client.reset_prefix_cache = reset_and_tell
 
 
 def _name_responses(serving: Any) -> None:  # noqa: ANN401  vLLM's; None where the model generates no text

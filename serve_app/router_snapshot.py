@@ -26,6 +26,11 @@ def snapshot(router: Router | None, inbox: Inbox, parity: ParityBook, *, now: fl
     }
 
 
+def knowledge(router: Router, replica: Replica) -> str:
+    """By what the router believes that a replica holds something: its engine's `kv_events`, or `receipts`."""
+    return "kv_events" if router.cluster.holders.is_exact(replica.replica_id) else "receipts"
+
+
 def _replica_snapshot(router: Router, replica: Replica, inbox: Inbox, *, now: float) -> dict[str, Any]:
     load = router.cluster.load_of(replica)
     exclusion = router.health.exclusion(replica.replica_id, now=now)
@@ -38,6 +43,7 @@ def _replica_snapshot(router: Router, replica: Replica, inbox: Inbox, *, now: fl
         "running": load.num_running,
         "recent_tokens": round(load.recent_tokens),
         "believed_blocks": router.cluster.holders.num_blocks(replica.replica_id),
+        "knowledge": knowledge(router, replica),
         "heard_s_ago": router.health.heard_s_ago(replica.replica_id, now=now),
         "excluded": None if exclusion is None else exclusion.value,
         "engine": None if status is None else _engine_snapshot(status),

@@ -119,6 +119,9 @@ class ReplicaSettings(_Frozen):
     canary_period_s: float = Field(60.0, gt=0)
     """How often a replica serves a few small prompts to itself, by which routers see whether their keys are its own
     (docs/parity.md)."""
+    kv_events: bool = False
+    """Follow vLLM's KV events: routers then know what a replica holds, and guess only what is under way
+    (docs/kv_events.md)."""
     max_waiting_requests: int = Field(256, ge=1)
     """So many requests may wait for their first token at a replica; more are answered 429 with Retry-After."""
     max_waiting_tokens: int | None = Field(None, ge=1)
@@ -200,6 +203,28 @@ class Settings(_Frozen):
             raise ValueError(
                 "engine = 'simulated' has no memory by which to size its KV cache: set "
                 "llm.engine_kwargs.num_gpu_blocks_override"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _kv_events_are_ours(self) -> Self:
+        arguments = self.llm.get("engine_kwargs", {})
+        if not self.replicas.kv_events:
+            return self
+        if "kv_events_config" in arguments:
+            raise ValueError(
+                "replicas.kv_events = true, and llm.engine_kwargs.kv_events_config is set: vLLM publishes its KV "
+                "events in one place only; leave one of the two out"
+            )
+        if arguments.get("data_parallel_size", 1) > 1:
+            raise ValueError(
+                "replicas.kv_events = true, and llm.engine_kwargs.data_parallel_size is "
+                f"{arguments['data_parallel_size']}: a replica then has several KV caches; leave one of the two out"
+            )
+        if arguments.get("enable_prefix_caching") is False:
+            raise ValueError(
+                "replicas.kv_events = true, and llm.engine_kwargs.enable_prefix_caching is false: nothing is cached "
+                "then; leave one of the two out"
             )
         return self
 

@@ -9,6 +9,7 @@ from router import CacheRecord, Loss, ReplicaId, RequestId, RoutingDecision, Sha
 from router.types import Reason
 from serve_app.parity import Verdict
 from serve_app.request_body import Unreadable
+from tests.builders import make_router
 
 if TYPE_CHECKING:
     from serve_app.metrics import RouterMetrics
@@ -178,3 +179,26 @@ def test_each_replicas_verdict_is_shown_until_it_is_another(
         router_metrics.parity.show(by_rank)
         assert set(shown) == expected
         assert len(shown) == len(expected)
+
+
+def test_how_the_router_knows_what_replicas_hold_is_shown(
+    router_metrics: "RouterMetrics", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two tells of its KV events, and then no more."""
+    from ray.util import metrics
+
+    shown = set[tuple[float, str, str]]()
+
+    def record(_: object, value: float, tags: dict[str, str]) -> None:
+        shown.add((value, tags["rank"], tags["source"]))
+
+    monkeypatch.setattr(metrics.Gauge, "set", record)
+    router = make_router(num_replicas=2)
+    replica_id = router.cluster.members[1].replica_id
+    router.on_blocks_cleared(replica_id)
+    router_metrics.show_knowledge(router)
+    assert shown == {(1, "0", "receipts"), (1, "1", "kv_events")}
+    shown.clear()
+    router.on_events_lost(replica_id)
+    router_metrics.show_knowledge(router)
+    assert shown == {(1, "0", "receipts"), (1, "1", "receipts"), (0, "1", "kv_events")}

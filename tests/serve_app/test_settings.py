@@ -57,6 +57,18 @@ def test_both_machines_have_a_config() -> None:
         ),
         ("{llm: {}, http: {port: 99999}}", "http.port = 99999: Input should be less than or equal to 65535"),
         ("{}", "llm is missing and has no default"),
+        (
+            "{llm: {engine_kwargs: {kv_events_config: {}}}, replicas: {kv_events: true}}",
+            "replicas.kv_events = true, and llm.engine_kwargs.kv_events_config is set",
+        ),
+        (
+            "{llm: {engine_kwargs: {data_parallel_size: 2}}, replicas: {kv_events: true}}",
+            "replicas.kv_events = true, and llm.engine_kwargs.data_parallel_size is 2: a replica then has several KV",
+        ),
+        (
+            "{llm: {engine_kwargs: {enable_prefix_caching: false}}, replicas: {kv_events: true}}",
+            "replicas.kv_events = true, and llm.engine_kwargs.enable_prefix_caching is false: nothing is cached then",
+        ),
         ("{llm: {}, name: Up Case}", "name = 'Up Case': String should match pattern"),
         ("[1, 2]", "the file = [1, 2]: Input should be"),
         ("{llm: {", "is not valid YAML"),
