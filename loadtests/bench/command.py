@@ -48,7 +48,9 @@ def bench(  # noqa: PLR0913  one for each option
     routing: Annotated[list[str] | None, typer.Option(help="May be repeated: our policies, and Ray's routers.")] = None,
     loads: Annotated[str, typer.Option(help="Separated by commas; 1 is what round robin serves.")] = "0.5,0.8,1.2",
     repetitions: Annotated[int, typer.Option(callback=at_least(1), help="Of every cell, with other sessions.")] = 5,
-    sessions: Annotated[int, typer.Option(callback=at_least(1), help="Of a cell.")] = 40,
+    requests: Annotated[
+        int, typer.Option(callback=at_least(1), help="Of a cell, at least: in as many sessions as make them.")
+    ] = 100,
     think_scale: Annotated[
         float, typer.Option(callback=at_least(0), help="Times the users' pauses between turns.")
     ] = 0.02,
@@ -72,7 +74,7 @@ def bench(  # noqa: PLR0913  one for each option
             loads=read_numbers("--loads", loads),
             routings=read_routings(routing or DEFAULT_ROUTINGS),
             repetitions=repetitions,
-            num_sessions=sessions,
+            num_requests=requests,
             seed=seed,
             think_scale=think_scale,
             ttft_slo_s=ttft_slo_ms / 1000,
@@ -110,12 +112,12 @@ def _settings(config: Path, replicas: int | None) -> Settings:
 def _run(plan: Plan, settings: Settings, save: Callable[[Results], object]) -> Results:
     """Whatever ends it early, what was measured until then is reported; and saved after each repetition."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     capacities: dict[str, Capacity] = {}
     cells: list[CellResult] = []
     engine = ended_early = ""
     try:
         with cluster.running(settings, plan.routings, console) as running:
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has set one of its own
             engine = running.engine()
             experiment = Experiment(plan, running)
             with _Progress(console, total=len(plan.workloads) + plan.num_cells) as progress:

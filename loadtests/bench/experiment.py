@@ -82,7 +82,7 @@ class Experiment:
         setup_s = time.monotonic() - began_s
         sessions = self._plan.sessions(cell.workload, cell.repetition)
         rate = capacity.sessions_per_s(cell.load)
-        starts_s = self._plan.starts_s(cell.workload, cell.repetition, sessions_per_s=rate)
+        starts_s = self._plan.starts_s(cell.workload, cell.repetition, num_sessions=len(sessions), sessions_per_s=rate)
 
         async def run(driver: Driver) -> list[Record]:
             return await driver.open_loop(sessions, starts_s)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
+from itertools import product
 from random import Random
 
 from loadtests.bench.traffic import Traffic
@@ -32,8 +32,8 @@ class Plan:
     """1.0 is what the capacity run found."""
     routings: Sequence[str]
     repetitions: int
-    num_sessions: int
-    """In a cell."""
+    num_requests: int
+    """In a cell, at least: as many sessions as make them, whose turns differ from workload to workload."""
     seed: int
     think_scale: float
     """Times the users' pauses."""
@@ -56,17 +56,24 @@ class Plan:
 
     def sessions(self, workload: str, repetition: int) -> list[Session]:
         """The same for every routing and load of a repetition."""
-        return list(islice(self._endless(workload, repetition), self.num_sessions))
+        chosen: list[Session] = []
+        num_left = self.num_requests
+        for session in self._endless(workload, repetition):
+            chosen.append(session)
+            num_left -= len(session.turns)
+            if num_left <= 0:
+                break
+        return chosen
 
     def capacity_sessions(self, workload: str) -> Iterator[Session]:
         """Without end."""
         return self._endless(workload, CAPACITY_REPETITION)
 
-    def starts_s(self, workload: str, repetition: int, *, sessions_per_s: float) -> list[float]:
+    def starts_s(self, workload: str, repetition: int, *, num_sessions: int, sessions_per_s: float) -> list[float]:
         """When each session starts, from the cell's start: a Poisson process, stretched to the rate."""
         rng = Random(f"arrivals {self.seed} {workload} {repetition}")
         at_s, starts = 0.0, []
-        for _ in range(self.num_sessions):
+        for _ in range(num_sessions):
             starts.append(at_s)
             at_s += rng.expovariate(sessions_per_s)
         return starts

@@ -40,7 +40,7 @@ def server(run: Run, application: RunningApplication) -> Iterator[SharedServer]:
 
 def test_cells_of_two_policies(server: SharedServer) -> None:
     """Everything is answered, from empty caches at first; the same sessions, with reuse by their later turns."""
-    some = plan(num_sessions=3, repetitions=1)
+    some = plan(num_requests=12, repetitions=1)
     experiment = Experiment(some, server)
     results = [
         experiment.measure(Cell("chat", 1.0, routing, 0), RATE, on_done=lambda _: None) for routing in some.routings

@@ -17,7 +17,7 @@ def plan(**fields: Any) -> Plan:
         "loads": (0.5, 1.2),
         "routings": ("prefix_affinity", "round_robin"),
         "repetitions": 3,
-        "num_sessions": 4,
+        "num_requests": 10,
         "seed": 1,
         "think_scale": 0.0,
         "ttft_slo_s": 1.0,

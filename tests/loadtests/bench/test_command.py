@@ -16,7 +16,7 @@ from loadtests.bench.experiment import Experiment
 from serve_app.local_cluster import StartError
 from tests.loadtests.bench.test_experiment import FakeCluster
 
-FAST = ("--loads", "0.5", "--repetitions", "2", "--sessions", "3", "--think-scale", "0", "--capacity-s", "1.5")
+FAST = ("--loads", "0.5", "--repetitions", "2", "--requests", "8", "--think-scale", "0", "--capacity-s", "1.5")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def run(*arguments: object) -> Any:
         (("--routing", "fair"), "--routing fair does not exist: use one or more of prefix_affinity, round_robin"),
         (("--loads", "0.5,zero"), "--loads 0.5,zero is not a list of numbers"),
         (("--loads", "0"), "--loads 0 has a number that is not above 0"),
-        (("--sessions", "0"), "--sessions 0 is too small: use 1 or more"),
+        (("--requests", "0"), "--requests 0 is too small: use 1 or more"),
         (("--html", "/"), "--html / cannot be written"),
     ],
 )

@@ -72,7 +72,7 @@ def test_a_capacity_with_failures_is_none(records: list[Record]) -> None:
 
 def test_a_cell_is_measured_from_a_prepared_cluster() -> None:
     """All its requests, until the last answer."""
-    cluster, some = FakeCluster(), plan(num_sessions=5)
+    cluster, some = FakeCluster(), plan(num_requests=5)
     cell = Cell("one_shot", 0.5, "power_of_two", 1)
     fast = Capacity("one_shot", 16, requests_per_s=1000.0, uncached_tokens_per_s=1e6, turns_per_session=1.0)
     found = experiment(some, cluster).measure(cell, fast, on_done=lambda _: None)

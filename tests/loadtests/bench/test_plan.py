@@ -35,7 +35,7 @@ def test_repetitions_have_sessions_of_their_own() -> None:
     some = plan()
     ids = [{each.session_id for each in some.sessions("chat", number)} for number in (0, 1)]
     assert not ids[0] & ids[1]
-    assert len(ids[0]) == len(ids[1]) == some.num_sessions
+    assert all(ids)
     capacity_ids = {each.session_id for each in islice(some.capacity_sessions("chat"), 10)}
     assert len(capacity_ids) == 10
     assert not capacity_ids & (ids[0] | ids[1])
@@ -43,13 +43,21 @@ def test_repetitions_have_sessions_of_their_own() -> None:
 
 def test_arrivals_are_a_poisson_process_that_the_rate_stretches() -> None:
     """Mean gap of 1/rate, and the same pattern at every rate."""
-    some = plan(num_sessions=2000)
-    slow = some.starts_s("chat", 0, sessions_per_s=2.0)
-    fast = some.starts_s("chat", 0, sessions_per_s=4.0)
+    some = plan()
+    slow = some.starts_s("chat", 0, num_sessions=2000, sessions_per_s=2.0)
+    fast = some.starts_s("chat", 0, num_sessions=2000, sessions_per_s=4.0)
     assert slow[0] == 0.0
     assert fmean(later - earlier for earlier, later in pairwise(slow)) == pytest.approx(0.5, rel=0.1)
     assert slow == pytest.approx([2 * each for each in fast])
-    assert slow != some.starts_s("chat", 1, sessions_per_s=2.0)
+    assert slow != some.starts_s("chat", 1, num_sessions=2000, sessions_per_s=2.0)
+
+
+def test_a_cell_has_as_many_sessions_as_make_its_requests() -> None:
+    """And not one more."""
+    sessions = plan(num_requests=30).sessions("chat", 0)
+    num_turns = [len(each.turns) for each in sessions]
+    assert sum(num_turns[:-1]) < 30 <= sum(num_turns)
+    assert len(plan(num_requests=30).sessions("one_shot", 0)) == 30
 
 
 def test_one_shot_traffic_is_always_measured() -> None:
