@@ -141,6 +141,16 @@ class Funnel:
         for cause, tokens in record.lost.items():
             self.lost[cause] = self.lost.get(cause, 0) + tokens
 
+    def merge(self, other: "Funnel") -> None:
+        """The prompts of another one more."""
+        self.prompts += other.prompts
+        self.offered += other.offered
+        self.reachable += other.reachable
+        self.selected += other.selected
+        self.reused += other.reused
+        for cause, tokens in other.lost.items():
+            self.lost[cause] = self.lost.get(cause, 0) + tokens
+
     def check_integrity(self) -> None:
         """Assert that every token is accounted for once."""
         assert self.offered == self.reused + sum(self.lost.values())

@@ -98,10 +98,11 @@ def funnel() -> None:
         with RunningApplication(
             run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
         ) as running:
-            total = funnel_report.add_up(router["funnel"] for router in running.routers())
+            rank_to_funnel = funnel_report.of_routers(running.routers())
     except (ApplicationError, ServeApiError) as error:
         _fail(str(error))
-    console.print(funnel_report.table(total, note=run.note))
+    console.print(funnel_report.table(funnel_report.add_up(rank_to_funnel.values()), note=run.note))
+    console.print(funnel_report.replica_table(rank_to_funnel))
 
 
 @app.command()

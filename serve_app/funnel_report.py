@@ -1,5 +1,6 @@
 """The routers' funnels as one table: where prompt tokens went. Pure."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from router import Funnel, Loss
 
 STAGES = ("offered", "reachable", "selected", "reused")
 """Fields of `Funnel` and of its records, each a part of the one before."""
+MOST_LOSSES = 2
 MEANINGS: dict[Loss, str] = {
     Loss.PARTIAL_BLOCK: "the prompt's end, which fills no block",
     Loss.NEW: "no replica ever held it, as far as is remembered",
@@ -27,15 +29,41 @@ def as_snapshot(funnel: Funnel) -> dict[str, Any]:
     return {**sums, "lost": {cause.value: tokens for cause, tokens in funnel.lost.items()}}
 
 
-def add_up(snapshots: Iterable[Mapping[str, Any]]) -> Funnel:
-    """The sum of several routers' funnels, of which each counts the prompts that it placed."""
+def from_snapshot(snapshot: Mapping[str, Any]) -> Funnel:
+    """What `as_snapshot` made plain."""
+    lost = {Loss(cause): tokens for cause, tokens in snapshot["lost"].items()}
+    return Funnel(**{name: snapshot[name] for name in ("prompts", *STAGES)}, lost=lost)
+
+
+def of_routers(routers: Iterable[Mapping[str, Any]]) -> dict[int, Funnel]:
+    """By rank, from the snapshots of all routers, of which each counts the prompts that it placed."""
+    rank_to_funnel: defaultdict[int, Funnel] = defaultdict(Funnel)
+    for router in routers:
+        for rank, snapshot in router["rank_to_funnel"].items():
+            rank_to_funnel[int(rank)].merge(from_snapshot(snapshot))
+    return dict(sorted(rank_to_funnel.items()))
+
+
+def add_up(funnels: Iterable[Funnel]) -> Funnel:
+    """Their sum."""
     total = Funnel()
-    for snapshot in snapshots:
-        for name in ("prompts", *STAGES):
-            setattr(total, name, getattr(total, name) + snapshot[name])
-        for cause, tokens in snapshot["lost"].items():
-            total.lost[Loss(cause)] = total.lost.get(Loss(cause), 0) + tokens
+    for funnel in funnels:
+        total.merge(funnel)
     return total
+
+
+def replica_table(rank_to_funnel: Mapping[int, Funnel]) -> Table:
+    """A row for each replica: its share of each stage, and what it lost most tokens to."""
+    result = Table(title="By replica", title_justify="left")
+    for name in ("replica", "prompts", *STAGES):
+        result.add_column(name, justify="right", no_wrap=True)
+    result.add_column("lost most to")
+    for rank, funnel in rank_to_funnel.items():
+        shares = [_amount(getattr(funnel, stage), funnel)[1] for stage in STAGES[1:]]
+        losses = sorted(funnel.lost.items(), key=lambda each: -each[1])[:MOST_LOSSES]
+        most = ", ".join(f"{cause.value} {_amount(tokens, funnel)[1]}" for cause, tokens in losses)
+        result.add_row(str(rank), f"{funnel.prompts:,}", f"{funnel.offered:,}", *shares, most)
+    return result
 
 
 def table(funnel: Funnel, *, note: str = "") -> Table:

@@ -31,6 +31,7 @@ from starlette.types import ASGIApp
 
 from router import (
     BlockHasher,
+    CacheRecord,
     NoReplicasError,
     Reason,
     Replica,
@@ -89,7 +90,7 @@ class IngressRouter:
         self._metrics = RouterMetrics()
         self._samples = KeySamples()
         self._parity = ParityBook(self._on_verdict)
-        self._inbox = Inbox(self._metrics.funnel.on_record, self._on_token_hash)
+        self._inbox = Inbox(self._on_record, self._on_token_hash)
         self._reader = RequestReader(session_header=SERVE_SESSION_ID, model=ServedModel.from_llm(llm))
         context = serve.get_replica_context()
         self._router_id = context.replica_id.unique_id
@@ -244,7 +245,7 @@ class IngressRouter:
             "unreadable": dict(self._metrics.reason_to_unreadable),
             "shadows": self._metrics.shadows.snapshot(),
             "token_memo": self._reader.memo_snapshot(),
-            "funnel": self._metrics.funnel.snapshot(),
+            "rank_to_funnel": self._metrics.funnel.snapshot(),
             "reservations_dropped": self._reservations.num_dropped,
             "refused": dict(self._inbox.reason_to_refused),
             "kv_events_lost": self._inbox.kv.num_lost,
@@ -299,6 +300,12 @@ class IngressRouter:
     def _on_verdict(self, replica_id: ReplicaId, verdict: Verdict) -> None:
         if self._router is not None:
             self._router.set_parity(replica_id, is_known=verdict is Verdict.OK)
+
+    def _on_record(self, record: CacheRecord) -> None:
+        members = () if self._router is None else self._router.cluster.members
+        for replica in members:
+            if replica.replica_id == record.replica_id:
+                self._metrics.funnel.on_record(record, rank=replica.rank)
 
     def _on_token_hash(self, replica_id: ReplicaId, request_id: RequestId, token_hash: TokenHash) -> None:
         agrees = self._samples.agrees(request_id, token_hash)

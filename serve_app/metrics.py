@@ -128,31 +128,32 @@ class ShadowMetrics:
 
 
 class FunnelMetrics:
-    """Sums up where prompt tokens went, of the prompts that were decided here."""
+    """Sums up where prompt tokens went, of the prompts that were decided here, by the rank of who got them."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._funnel = Funnel()
+        self._rank_to_funnel: defaultdict[int, Funnel] = defaultdict(Funnel)
         counters.declare(
             "warmroute_prompt_tokens",
             "Prompt tokens by stage: offered by clients, reachable on the replica that held most, selected by the "
             "choice of a replica, reused by its engine.",
-            labels=("stage",),
+            labels=("rank", "stage"),
         )
         counters.declare(
             "warmroute_lost_tokens",
             "Prompt tokens that were not reused, each by one cause: offered = reused + lost.",
-            labels=("cause",),
+            labels=("rank", "cause"),
         )
 
-    def on_record(self, record: CacheRecord) -> None:
+    def on_record(self, record: CacheRecord, *, rank: int) -> None:
         """A prompt got its first token."""
-        self._funnel.add(record)
+        self._rank_to_funnel[rank].add(record)
         for stage in STAGES:
-            self._counters.add("warmroute_prompt_tokens", getattr(record, stage), {"stage": stage})
+            labels = {"rank": str(rank), "stage": stage}
+            self._counters.add("warmroute_prompt_tokens", getattr(record, stage), labels)
         for cause, tokens in record.lost.items():
-            self._counters.add("warmroute_lost_tokens", tokens, {"cause": cause.value})
+            self._counters.add("warmroute_lost_tokens", tokens, {"rank": str(rank), "cause": cause.value})
 
-    def snapshot(self) -> dict[str, Any]:
-        """The sums since the router started."""
-        return as_snapshot(self._funnel)
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """The sums since the router started, by rank."""
+        return {str(rank): as_snapshot(funnel) for rank, funnel in sorted(self._rank_to_funnel.items())}

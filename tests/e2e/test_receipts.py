@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from router import Loss
-from serve_app.funnel_report import add_up
+from serve_app.funnel_report import add_up, of_routers
 from serve_app.local_cluster import Run
 from serve_app.running_application import RunningApplication
 from tests.e2e.conftest import ROOT
@@ -97,7 +97,7 @@ def test_the_funnel_accounts_for_every_prompt_token(
 ) -> None:
     """Two turns of one conversation: what the answers say was cached is what the routers, together, count as reused."""
     application.wait_until_idle()
-    before = add_up(router["funnel"] for router in application.routers())
+    before = add_up(of_routers(application.routers()).values())
     messages = [{"role": "user", "content": "Tell me of the weather in the north. " * 40}]
     usages = []
     for _ in range(2):
@@ -106,7 +106,7 @@ def test_the_funnel_accounts_for_every_prompt_token(
         usages.append(answer["usage"])
         messages += [answer["choices"][0]["message"], {"role": "user", "content": "And in the south?"}]
     application.wait_until_idle()
-    after = add_up(router["funnel"] for router in application.routers())
+    after = add_up(of_routers(application.routers()).values())
     after.check_integrity()
     assert after.prompts - before.prompts == 2
     assert after.offered - before.offered == sum(usage["prompt_tokens"] for usage in usages)
@@ -124,4 +124,5 @@ def test_the_funnel_is_printed(folder: Path) -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "reused" in result.stdout
+    assert "By replica" in result.stdout
     assert "100.0%" in result.stdout

@@ -3,9 +3,10 @@
 from io import StringIO
 
 from rich.console import Console
+from rich.table import Table
 
 from router import CacheRecord, Funnel, Loss, ReplicaId, RequestId
-from serve_app.funnel_report import MEANINGS, STAGES, add_up, as_snapshot, table
+from serve_app.funnel_report import MEANINGS, STAGES, add_up, as_snapshot, of_routers, replica_table, table
 
 
 def make_funnel(*, reused: int, lost: dict[Loss, int]) -> Funnel:
@@ -16,21 +17,26 @@ def make_funnel(*, reused: int, lost: dict[Loss, int]) -> Funnel:
     return funnel
 
 
-def text(funnel: Funnel) -> str:
+def text(printed: Table) -> str:
     """As printed."""
     console = Console(file=StringIO(), width=110)
-    console.print(table(funnel))
+    console.print(printed)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
 
 def test_funnels_add_up_and_come_back_from_their_snapshots() -> None:
-    """Of two routers, with a cause in common and one apart."""
+    """Of two routers, with a cause in common and one apart; by rank, and of all replicas."""
     funnels = [
         make_funnel(reused=70, lost={Loss.NEW: 20, Loss.PARTIAL_BLOCK: 10}),
         make_funnel(reused=0, lost={Loss.NEW: 99, Loss.EVICTED: 1}),
+        make_funnel(reused=5, lost={Loss.NEW: 5}),
     ]
-    total = add_up(map(as_snapshot, funnels))
+    one, two, three = map(as_snapshot, funnels)
+    rank_to_funnel = of_routers([{"rank_to_funnel": {"3": one, "1": three}}, {"rank_to_funnel": {"3": two}}])
+    assert list(rank_to_funnel) == [1, 3]
+    assert as_snapshot(rank_to_funnel[1]) == three
+    total = rank_to_funnel[3]
     total.check_integrity()
     assert as_snapshot(total) == {
         "prompts": 2,
@@ -42,9 +48,28 @@ def test_funnels_add_up_and_come_back_from_their_snapshots() -> None:
     }
 
 
+def test_all_replicas_add_up() -> None:
+    """To what the table of the whole shows."""
+    total = add_up([make_funnel(reused=70, lost={Loss.NEW: 30}), make_funnel(reused=5, lost={Loss.EVICTED: 15})])
+    total.check_integrity()
+    assert (total.prompts, total.offered, total.reused) == (2, 120, 75)
+
+
+def test_each_replica_has_a_row() -> None:
+    """With the two causes that cost it most."""
+    lost = {Loss.NEW: 200, Loss.PARTIAL_BLOCK: 50, Loss.EVICTED: 250}
+    output = text(replica_table({2: make_funnel(reused=500, lost=lost), 7: Funnel()}))
+    [row, empty] = [line for line in output.splitlines() if "│" in line]
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == [
+        *("2", "1", "1,000", "50.0%", "50.0%", "50.0%"),
+        "evicted 25.0%, new 20.0%",
+    ]
+    assert [cell.strip() for cell in empty.split("│")[1:-1]] == ["7", "0", "0", "-", "-", "-", ""]
+
+
 def test_the_table_shows_every_stage_and_the_causes_that_there_were() -> None:
     """As shares of what was offered."""
-    output = text(make_funnel(reused=1_500, lost={Loss.NEW: 400, Loss.SPILLED: 100}))
+    output = text(table(make_funnel(reused=1_500, lost={Loss.NEW: 400, Loss.SPILLED: 100})))
     assert "2,000" in output
     assert "75.0%" in output
     assert "lost: spilled" in output
@@ -55,7 +80,7 @@ def test_the_table_shows_every_stage_and_the_causes_that_there_were() -> None:
 
 def test_nothing_yet_is_no_error() -> None:
     """Before the first prompt."""
-    assert "0 prompts" in text(Funnel())
+    assert "0 prompts" in text(table(Funnel()))
 
 
 def test_every_cause_has_a_meaning() -> None:

@@ -121,19 +121,19 @@ def test_without_shadows_nothing_happens(router_metrics: "RouterMetrics", export
 
 
 def test_where_prompt_tokens_went_is_exported(router_metrics: "RouterMetrics", exported: Exported) -> None:
-    """By stage and cause; what is zero is left out, as Ray refuses it."""
+    """By rank, stage and cause; what is zero is left out, as Ray refuses it."""
     for _ in range(2):
         router_metrics.funnel.on_record(
-            CacheRecord(RequestId("a"), HERE, "m", "t", 10, 4, 0, 0, {Loss.SPILLED: 4, Loss.NEW: 6})
+            CacheRecord(RequestId("a"), HERE, "m", "t", 10, 4, 0, 0, {Loss.SPILLED: 4, Loss.NEW: 6}), rank=3
         )
     router_metrics.export()
     assert exported == {
-        ("warmroute_prompt_tokens", "offered"): 20,
-        ("warmroute_prompt_tokens", "reachable"): 8,
-        ("warmroute_lost_tokens", "spilled"): 8,
-        ("warmroute_lost_tokens", "new"): 12,
+        ("warmroute_prompt_tokens", "3", "offered"): 20,
+        ("warmroute_prompt_tokens", "3", "reachable"): 8,
+        ("warmroute_lost_tokens", "3", "spilled"): 8,
+        ("warmroute_lost_tokens", "3", "new"): 12,
     }
-    assert router_metrics.funnel.snapshot()["lost"] == {"spilled": 8, "new": 12}
+    assert router_metrics.funnel.snapshot()["3"]["lost"] == {"spilled": 8, "new": 12}
 
 
 def test_nothing_is_exported_twice(router_metrics: "RouterMetrics", exported: Exported) -> None:
