@@ -143,13 +143,20 @@ class Funnel:
 
     def merge(self, other: "Funnel") -> None:
         """The prompts of another one more."""
-        self.prompts += other.prompts
-        self.offered += other.offered
-        self.reachable += other.reachable
-        self.selected += other.selected
-        self.reused += other.reused
+        self._merge(other, 1)
+
+    def subtract(self, earlier: "Funnel") -> None:
+        """Only what came after this one's state at an earlier time."""
+        self._merge(earlier, -1)
+
+    def _merge(self, other: "Funnel", factor: int) -> None:
+        self.prompts += factor * other.prompts
+        self.offered += factor * other.offered
+        self.reachable += factor * other.reachable
+        self.selected += factor * other.selected
+        self.reused += factor * other.reused
         for cause, tokens in other.lost.items():
-            self.lost[cause] = self.lost.get(cause, 0) + tokens
+            self.lost[cause] = self.lost.get(cause, 0) + factor * tokens
 
     def check_integrity(self) -> None:
         """Assert that every token is accounted for once."""

@@ -106,6 +106,33 @@ def funnel() -> None:
 
 
 @app.command()
+def top(
+    *,
+    window: Annotated[float, typer.Option(min=1, help="Seconds over which prompts are counted.")] = 60,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, of all since the routers started.")] = False,
+) -> None:
+    """Show the running server's replicas, live: load, memory, and the hit rate predicted and actual."""
+    from serve_app import top as view
+    from serve_app.running_application import ApplicationError, RunningApplication
+
+    run = _local_run()
+    try:
+        with RunningApplication(
+            run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
+        ) as running:
+            if once:
+                snapshots = running.routers()
+                console.print(view.table(view.replicas(snapshots), seconds=None, note=run.note))
+                console.print(view.routing_line(snapshots))
+            else:
+                view.watch(running.routers, console, window_s=window, note=run.note)
+    except (ApplicationError, ServeApiError) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        return
+
+
+@app.command()
 def demo(
     texts: Annotated[Path | None, typer.Option(help="Conversations, OpenAI messages as JSON Lines (.zst too).")] = None,
     tools: Annotated[Path | None, typer.Option(help="Tool definitions for all of them, a JSON array.")] = None,

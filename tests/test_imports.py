@@ -32,6 +32,11 @@ RAY_FREE = (
     "funnel_report",
     "inbox",
     "key_samples",
+    "kv_account",
+    "kv_book",
+    "kv_feed",
+    "kv_subscription",
+    "kv_wire",
     "ledger",
     "messages",
     "parity",
@@ -46,6 +51,7 @@ RAY_FREE = (
     "settings",
     "token_boundaries",
     "token_memo",
+    "top",
 )
 LOCUST_MODULES = {"locustfile", "load_run", "page"}
 """Importing Locust patches the standard library of the whole process."""

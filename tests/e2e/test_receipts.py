@@ -115,6 +115,20 @@ def test_the_funnel_accounts_for_every_prompt_token(
     assert after.lost.get(Loss.MISMATCH, 0) == before.lost.get(Loss.MISMATCH, 0)
 
 
+def test_the_replicas_are_shown(folder: Path, application: RunningApplication) -> None:
+    """Once, by a command beside the running server: as many prompts as the routers count."""
+    command = [sys.executable, "-m", "serve_app.cli", "top", "--once"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    application.wait_until_idle()
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    total = add_up(of_routers(application.routers()).values())
+    assert f"{total.prompts:,}" in next(line for line in result.stdout.splitlines() if " all " in line)
+    assert "2 routers; decisions:" in result.stdout
+
+
 def test_the_funnel_is_printed(folder: Path) -> None:
     """By a command beside the running server."""
     command = [sys.executable, "-m", "serve_app.cli", "funnel"]

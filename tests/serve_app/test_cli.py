@@ -30,7 +30,7 @@ def test_stop_without_a_run_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [["policy", "round_robin"], ["shadow", "chwbl"], ["funnel"], ["demo"], ["calibrate"]]
+    "command", [["policy", "round_robin"], ["shadow", "chwbl"], ["funnel"], ["top"], ["demo"], ["calibrate"]]
 )
 def test_commands_for_a_running_server_tell_how_to_start_one(command: list[str]) -> None:
     """Instead of a missing file."""
@@ -39,7 +39,7 @@ def test_commands_for_a_running_server_tell_how_to_start_one(command: list[str])
     assert "no cluster was started from this folder: run `warmroute serve CONFIG`" in result.output
 
 
-@pytest.mark.parametrize("command", ["stop", "funnel", "demo", "doctor", "calibrate"])
+@pytest.mark.parametrize("command", ["stop", "funnel", "top", "demo", "doctor", "calibrate"])
 @pytest.mark.parametrize("content", ['{"run_id": "a", "later": 1}', "[1]", "{"])
 def test_the_note_of_another_version_is_a_sentence(empty_folder: Path, command: str, content: str) -> None:
     """With what to do, and the file left as it is."""

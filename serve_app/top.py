@@ -1,0 +1,151 @@
+"""The replicas as the routers see them, live in a terminal: `warmroute top`. Pure but for `watch`."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from router import Funnel
+from serve_app.funnel_report import add_up, of_routers
+
+Snapshot = Mapping[str, Any]
+"""One router's, as `RunningApplication.routers` gives it."""
+
+REFRESH_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One line."""
+
+    rank: int
+    name: str
+    state: str
+    """`ok`, or what is wrong."""
+    knowledge: str
+    waiting: int
+    running: int
+    pending_tokens: int
+    kv_use: float | None
+    """Of the engine's memory, what running requests take."""
+    held: float
+    """Of the engine's memory, what is believed to be filled with prefixes."""
+    funnel: Funnel
+    """Of the window."""
+
+
+def replicas(now: Sequence[Snapshot], before: Sequence[Snapshot] = ()) -> list[Replica]:
+    """By rank; of prompts, those since `before`. Load and state are what the first router says.
+
+    Routers tell each other all they book, so that any of them knows; a router that has started since `before` counts
+    from its start.
+    """
+    rank_to_funnel = _difference(now, before)
+    return sorted(
+        (
+            _replica(replica_id, each, now[0]["block_size"], rank_to_funnel.get(each["rank"], Funnel()))
+            for replica_id, each in now[0]["replicas"].items()
+        ),
+        key=lambda each: (each.rank, each.name),
+    )
+
+
+def _replica(replica_id: str, replica: Mapping[str, Any], block_size: int, funnel: Funnel) -> Replica:
+    wrong = [replica["excluded"]] if replica["excluded"] else []
+    wrong += [f"keys: {replica['parity']}"] if replica["parity"] != "ok" else []
+    return Replica(
+        rank=replica["rank"],
+        name=replica_id.rpartition("#")[2],
+        state=", ".join(wrong) or "ok",
+        knowledge=replica["knowledge"],
+        waiting=replica["waiting"],
+        running=replica["running"],
+        pending_tokens=replica["pending_tokens"],
+        kv_use=(replica["engine"] or {}).get("kv_use"),
+        held=replica["believed_blocks"] * block_size / replica["kv_capacity_tokens"],
+        funnel=funnel,
+    )
+
+
+def _difference(now: Sequence[Snapshot], before: Sequence[Snapshot]) -> dict[int, Funnel]:
+    """What each rank got since then."""
+    ids = {each["router"] for each in now}
+    rank_to_earlier = of_routers(each for each in before if each["router"] in ids)
+    result = of_routers(now)
+    for rank, earlier in rank_to_earlier.items():
+        result[rank].subtract(earlier)
+    return result
+
+
+def table(shown: Sequence[Replica], *, seconds: float | None, note: str = "") -> Table:
+    """A line for each replica, and one for all. `seconds` is the window's length; None for all since the start."""
+    span = "since the routers started" if seconds is None else f"of the last {seconds:.0f} s"
+    result = Table(title=f"Replicas; prompts {span}{note}", title_justify="left", show_footer=len(shown) > 1)
+    total = add_up(each.funnel for each in shown)
+    for header, footer in (
+        ("", "all"),
+        ("replica", ""),
+        ("state", ""),
+        ("waiting", f"{sum(each.waiting for each in shown):,}"),
+        ("running", f"{sum(each.running for each in shown):,}"),
+        ("pending\ntokens", f"{sum(each.pending_tokens for each in shown):,}"),
+        ("KV\nin use", ""),
+        ("held", ""),
+        ("prompts", f"{total.prompts:,}"),
+        ("hit rate\npredicted", _share(total, "selected")),
+        ("\nactual", _share(total, "reused")),
+        ("known by", ""),
+    ):
+        is_text = header in {"replica", "state", "known by"}
+        result.add_column(header, footer, justify="left" if is_text else "right", no_wrap=True)
+    for each in shown:
+        result.add_row(
+            str(each.rank),
+            each.name,
+            each.state,
+            f"{each.waiting:,}",
+            f"{each.running:,}",
+            f"{each.pending_tokens:,}",
+            "-" if each.kv_use is None else f"{each.kv_use:.0%}",
+            f"{each.held:.0%}",
+            f"{each.funnel.prompts:,}",
+            _share(each.funnel, "selected"),
+            _share(each.funnel, "reused"),
+            each.knowledge,
+        )
+    return result
+
+
+def routing_line(now: Sequence[Snapshot], before: Sequence[Snapshot] = ()) -> str:
+    """The policy, and how many decisions it made for which reason."""
+    reasons: dict[str, int] = {}
+    earlier = {each["router"]: each["decisions"] for each in before}
+    for router in now:
+        for reason, number in router["decisions"].items():
+            reasons[reason] = reasons.get(reason, 0) + number - earlier.get(router["router"], {}).get(reason, 0)
+    counts = ", ".join(f"{reason} {number:,}" for reason, number in sorted(reasons.items()) if number)
+    return f"{now[0]['policy']}, {len(now)} routers; decisions: {counts or 'none'}"
+
+
+def _share(funnel: Funnel, stage: str) -> str:
+    return f"{getattr(funnel, stage) / funnel.offered:.1%}" if funnel.offered else "-"
+
+
+def watch(read: Callable[[], Sequence[Snapshot]], console: Console, *, window_s: float, note: str) -> None:
+    """Show it until Ctrl-C."""
+    history: deque[tuple[float, Sequence[Snapshot]]] = deque()
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while True:
+            now_s, now = time.monotonic(), read()
+            while history and now_s - history[0][0] > window_s:
+                history.popleft()
+            since_s, before = history[0] if history else (now_s, now)
+            history.append((now_s, now))
+            shown = table(replicas(now, before), seconds=now_s - since_s, note=note)
+            live.update(Group(shown, routing_line(now, before)), refresh=True)
+            time.sleep(REFRESH_S)
