@@ -8,57 +8,65 @@ from collections.abc import Iterable, Mapping
 
 from ray.util import metrics
 
+from serve_app.metric_definitions import Metric
+
 EXPORT_S = 1.0
 """How often."""
 
 
-_Series = tuple[str, tuple[str, ...]]
-"""A counter's name, and the values of its labels."""
+_Series = tuple[Metric, tuple[str, ...]]
+"""A counter, and the values of its labels."""
 
 
 class Counters:
     """Named counters with closed label sets."""
 
     def __init__(self) -> None:
-        self._name_to_counter: dict[str, metrics.Counter] = {}
+        self._metric_to_counter: dict[Metric, metrics.Counter] = {}
         self._waiting: defaultdict[_Series, float] = defaultdict(float)
 
-    def declare(self, name: str, description: str, *, labels: tuple[str, ...]) -> None:
-        """Before the first `add`."""
-        self._name_to_counter[name] = metrics.Counter(name, description=description, tag_keys=labels)
-
-    def add(self, name: str, amount: float, labels: Mapping[str, str]) -> None:
+    def add(self, metric: Metric, amount: float, labels: Mapping[str, str]) -> None:
         """For the next export.
 
         Raises:
-            KeyError: this counter, or one of its labels, was not declared.
+            KeyError: a label of the metric has no value.
 
         """
-        tag_keys = self._name_to_counter[name].info["tag_keys"]
-        self._waiting[name, tuple(labels[key] for key in tag_keys)] += amount
+        self._waiting[metric, tuple(labels[key] for key in metric.labels)] += amount
 
     def export(self) -> None:
         """Give Ray what was added since the last time; Ray refuses zeros."""
         waiting, self._waiting = self._waiting, defaultdict(float)
-        for (name, values), amount in waiting.items():
+        for (metric, values), amount in waiting.items():
             if amount > 0:
-                counter = self._name_to_counter[name]
-                counter.inc(amount, tags=dict(zip(counter.info["tag_keys"], values, strict=True)))
+                self._counter(metric).inc(amount, tags=dict(zip(metric.labels, values, strict=True)))
+
+    def _counter(self, metric: Metric) -> metrics.Counter:
+        if metric not in self._metric_to_counter:
+            self._metric_to_counter[metric] = metrics.Counter(
+                metric.name, description=metric.description, tag_keys=metric.labels
+            )
+        return self._metric_to_counter[metric]
+
+
+class Levels:
+    """Gauges, one value for each set of labels. Ray forgets what is not set again."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._labels = metric.labels
+        self._gauge = metrics.Gauge(metric.name, description=metric.description, tag_keys=metric.labels)
+
+    def show(self, value: float, *values: str) -> None:
+        """Now, for these values of the labels."""
+        self._gauge.set(value, tags=dict(zip(self._labels, values, strict=True)))
 
 
 class Tally:
-    """A gauge that says of how many each set of labels is true, with a closed label set.
+    """A gauge that says of how many each set of labels is true, with a closed label set."""
 
-    Args:
-        name: the metric's.
-        description: for who reads it.
-        labels: their names.
-
-    """
-
-    def __init__(self, name: str, description: str, *, labels: tuple[str, ...]) -> None:
-        self._gauge = metrics.Gauge(name, description=description, tag_keys=labels)
-        self._labels = labels
+    def __init__(self, metric: Metric) -> None:
+        self._gauge = metrics.Gauge(metric.name, description=metric.description, tag_keys=metric.labels)
+        self._labels = metric.labels
         self._shown: Counter[tuple[str, ...]] = Counter()
 
     def show(self, values: Iterable[tuple[str, ...]]) -> None:

@@ -160,8 +160,9 @@ class IngressRouter:
         while True:
             await asyncio.sleep(EXPORT_S)
             self._metrics.parity.show(self._parity.by_rank())
+            self._metrics.show_undelivered(self._reservations.num_dropped)
             if self._router is not None:
-                self._metrics.show_knowledge(self._router)
+                self._metrics.show_replicas(self._router, self._inbox.replica_to_status, now=time.monotonic())
             self._metrics.export()
 
     async def _judge_canaries(self) -> None:

@@ -2,14 +2,16 @@
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from router import CacheRecord, Funnel, Router, RoutingDecision, ShadowFault, ShadowTotals
-from serve_app.counters import Counters, Tally
+from router import CacheRecord, Funnel, ReplicaId, Router, RoutingDecision, ShadowFault, ShadowTotals
+from serve_app import metric_definitions as definitions
+from serve_app.counters import Counters, Levels, Tally
 from serve_app.funnel_report import STAGES, as_snapshot
 from serve_app.parity import Verdict
+from serve_app.receipts import Status
 from serve_app.request_body import Unreadable
 from serve_app.router_snapshot import knowledge
 from serve_app.routing_note import RoutingNote
@@ -18,40 +20,47 @@ logger = logging.getLogger("ray.serve")
 
 
 class RouterMetrics:
-    """Counts decisions by policy and reason, and unreadable prompts by reason; all label sets are closed."""
+    """All that a router exports; what is exported is defined in `metric_definitions`."""
 
     def __init__(self) -> None:
         self._counters = Counters()
         self.shadows = ShadowMetrics(self._counters)
         self.funnel = FunnelMetrics(self._counters)
         self.parity = ParityMetrics(self._counters)
-        self._knowledge = Tally(
-            "warmroute_cache_knowledge",
-            "Replicas by how this router knows what they hold: by their engine's kv_events, or by receipts.",
-            labels=("rank", "source"),
-        )
+        self._knowledge = Tally(definitions.CACHE_KNOWLEDGE)
+        self._pending_tokens = Levels(definitions.PENDING_TOKENS)
+        self._kv_use = Levels(definitions.KV_USE)
+        self._excluded = Levels(definitions.EXCLUDED)
+        self._num_undelivered = 0
         self.reason_to_decisions: Counter[str] = Counter()
         self.reason_to_unreadable: Counter[str] = Counter()
-        self._counters.declare("warmroute_decisions", "Routing decisions of this router.", labels=("policy", "reason"))
-        self._counters.declare(
-            "warmroute_unreadable_prompts",
-            "Requests whose prompt could not be tokenised; they go to the least loaded replica.",
-            labels=("reason",),
-        )
 
     def on_decision(self, note: RoutingNote) -> None:
         """A request was placed."""
         self.reason_to_decisions[note.reason] += 1
-        self._counters.add("warmroute_decisions", 1, {"policy": note.policy, "reason": note.reason})
+        self._counters.add(definitions.DECISIONS, 1, {"policy": note.policy, "reason": note.reason})
 
     def on_unreadable(self, reason: Unreadable) -> None:
         """A prompt has no key."""
         self.reason_to_unreadable[reason.value] += 1
-        self._counters.add("warmroute_unreadable_prompts", 1, {"reason": reason.value})
+        self._counters.add(definitions.UNREADABLE, 1, {"reason": reason.value})
 
-    def show_knowledge(self, router: Router) -> None:
-        """Of all replicas there are, once in a while."""
+    def show_replicas(self, router: Router, replica_to_status: Mapping[ReplicaId, Status], *, now: float) -> None:
+        """Of all there are, once in a while."""
         self._knowledge.show((str(each.rank), knowledge(router, each)) for each in router.cluster.members)
+        for replica in router.cluster.members:
+            rank = str(replica.rank)
+            self._pending_tokens.show(router.cluster.load_of(replica).pending_tokens, rank)
+            is_excluded = router.health.exclusion(replica.replica_id, now=now) is not None
+            self._excluded.show(float(is_excluded), rank)
+            status = replica_to_status.get(replica.replica_id)
+            if status is not None and status.engine is not None:
+                self._kv_use.show(status.engine.kv_use, rank)
+
+    def show_undelivered(self, total: int) -> None:
+        """Of all reservations since the start."""
+        self._counters.add(definitions.UNDELIVERED, total - self._num_undelivered, {})
+        self._num_undelivered = total
 
     def export(self) -> None:
         """To be called once in a while."""
@@ -63,35 +72,16 @@ class ParityMetrics:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._tally = Tally(
-            "warmroute_key_parity",
-            "Replicas by what this router found of their keys: ok, unknown, or what is wrong.",
-            labels=("rank", "verdict"),
-        )
-        counters.declare(
-            "warmroute_sampled_keys",
-            "Sampled requests whose token ids router and replica compared, by whether these were equal.",
-            labels=("rank", "verdict"),
-        )
+        self._tally = Tally(definitions.KEY_PARITY)
 
     def on_sample(self, rank: int, *, agrees: bool) -> None:
         """A sampled request got its first token."""
         verdict = Verdict.OK if agrees else Verdict.TEMPLATE
-        self._counters.add("warmroute_sampled_keys", 1, {"rank": str(rank), "verdict": verdict})
+        self._counters.add(definitions.SAMPLED_KEYS, 1, {"rank": str(rank), "verdict": verdict})
 
     def show(self, by_rank: Iterable[tuple[int, Verdict]]) -> None:
         """All replicas there are, once in a while."""
         self._tally.show((str(rank), verdict.value) for rank, verdict in by_rank)
-
-
-_SHADOW_COUNTERS = {
-    "decisions": "Decisions to which the shadow has an answer.",
-    "agreements": "Of these, those where it chose the same replica.",
-    "regret_tokens": "Prefill tokens that its choices would have cost more, where the live decision was better.",
-    "gain_tokens": "Prefill tokens that its choices would have spared, where the shadow's was better.",
-    "failures": "Decisions without an answer, because the shadow had failed.",
-}
-"""The fields of `ShadowTotals`."""
 
 
 class ShadowMetrics:
@@ -100,8 +90,6 @@ class ShadowMetrics:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._shadow_to_totals: defaultdict[str, ShadowTotals] = defaultdict(ShadowTotals)
-        for name, description in _SHADOW_COUNTERS.items():
-            counters.declare(f"warmroute_shadow_{name}", description, labels=("policy", "shadow"))
 
     def start(self, shadows: Iterable[str]) -> None:
         """Others from now on, or the same anew. The snapshot begins again; what was exported stays."""
@@ -120,7 +108,7 @@ class ShadowMetrics:
             added.add(answer, decision)
             for name, amount in asdict(added).items():
                 labels = {"policy": decision.policy, "shadow": answer.policy}
-                self._counters.add(f"warmroute_shadow_{name}", amount, labels)
+                self._counters.add(definitions.SHADOWS[name], amount, labels)
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """The sums since the routing settings were last applied, by shadow."""
@@ -133,26 +121,16 @@ class FunnelMetrics:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._rank_to_funnel: defaultdict[int, Funnel] = defaultdict(Funnel)
-        counters.declare(
-            "warmroute_prompt_tokens",
-            "Prompt tokens by stage: offered by clients, reachable on the replica that held most, selected by the "
-            "choice of a replica, reused by its engine.",
-            labels=("rank", "stage"),
-        )
-        counters.declare(
-            "warmroute_lost_tokens",
-            "Prompt tokens that were not reused, each by one cause: offered = reused + lost.",
-            labels=("rank", "cause"),
-        )
 
     def on_record(self, record: CacheRecord, *, rank: int) -> None:
         """A prompt got its first token."""
         self._rank_to_funnel[rank].add(record)
+        self._counters.add(definitions.PROMPTS, 1, {"rank": str(rank)})
         for stage in STAGES:
             labels = {"rank": str(rank), "stage": stage}
-            self._counters.add("warmroute_prompt_tokens", getattr(record, stage), labels)
+            self._counters.add(definitions.PROMPT_TOKENS, getattr(record, stage), labels)
         for cause, tokens in record.lost.items():
-            self._counters.add("warmroute_lost_tokens", tokens, {"rank": str(rank), "cause": cause.value})
+            self._counters.add(definitions.LOST_TOKENS, tokens, {"rank": str(rank), "cause": cause.value})
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """The sums since the router started, by rank."""

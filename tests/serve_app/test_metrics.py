@@ -7,9 +7,11 @@ import pytest
 
 from router import CacheRecord, Loss, ReplicaId, RequestId, RoutingDecision, ShadowChoice, ShadowFault, ShadowTotals
 from router.types import Reason
+from serve_app.metric_definitions import METRICS, SHADOWS
 from serve_app.parity import Verdict
+from serve_app.receipts import EngineState, Status
 from serve_app.request_body import Unreadable
-from tests.builders import make_router
+from tests.builders import BLOCK_SIZE, make_request, make_router
 
 if TYPE_CHECKING:
     from serve_app.metrics import RouterMetrics
@@ -106,10 +108,15 @@ def test_new_settings_begin_the_snapshot_again(router_metrics: "RouterMetrics", 
     assert exported["warmroute_shadow_decisions", "random", "chwbl"] == 1
 
 
-def test_every_total_has_a_counter(router_metrics: "RouterMetrics") -> None:
+def test_every_total_has_a_counter() -> None:
     """Or adding a field to the totals would fail on the first decision."""
-    names = {f"warmroute_shadow_{name}" for name in ShadowTotals.__slots__}
-    assert names <= router_metrics._counters._name_to_counter.keys()
+    assert set(ShadowTotals.__slots__) <= SHADOWS.keys()
+
+
+def test_metrics_have_names_of_their_own() -> None:
+    """And descriptions, for who reads them in Prometheus."""
+    assert len({each.name for each in METRICS}) == len(METRICS)
+    assert all(each.name.startswith("warmroute_") and each.description.endswith(".") for each in METRICS)
 
 
 def test_without_shadows_nothing_happens(router_metrics: "RouterMetrics", exported: Exported) -> None:
@@ -128,6 +135,7 @@ def test_where_prompt_tokens_went_is_exported(router_metrics: "RouterMetrics", e
         )
     router_metrics.export()
     assert exported == {
+        ("warmroute_prompts", "3"): 2,
         ("warmroute_prompt_tokens", "3", "offered"): 20,
         ("warmroute_prompt_tokens", "3", "reachable"): 8,
         ("warmroute_lost_tokens", "3", "spilled"): 8,
@@ -181,24 +189,45 @@ def test_each_replicas_verdict_is_shown_until_it_is_another(
         assert len(shown) == len(expected)
 
 
-def test_how_the_router_knows_what_replicas_hold_is_shown(
+def test_replicas_are_shown_as_the_router_sees_them(
     router_metrics: "RouterMetrics", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One of two tells of its KV events, and then no more."""
+    """One of two tells of its KV events, and then no more; the other has been silent, and has a prompt to compute."""
     from ray.util import metrics
 
-    shown = set[tuple[float, str, str]]()
+    shown = dict[tuple[str, ...], float]()
 
-    def record(_: object, value: float, tags: dict[str, str]) -> None:
-        shown.add((value, tags["rank"], tags["source"]))
+    def record(gauge: Any, value: float, tags: dict[str, str]) -> None:
+        shown[gauge.info["name"].removeprefix("warmroute_"), *tags.values()] = value
 
     monkeypatch.setattr(metrics.Gauge, "set", record)
     router = make_router(num_replicas=2)
-    replica_id = router.cluster.members[1].replica_id
-    router.on_blocks_cleared(replica_id)
-    router_metrics.show_knowledge(router)
-    assert shown == {(1, "0", "receipts"), (1, "1", "kv_events")}
-    shown.clear()
-    router.on_events_lost(replica_id)
-    router_metrics.show_knowledge(router)
-    assert shown == {(1, "0", "receipts"), (1, "1", "receipts"), (0, "1", "kv_events")}
+    first, second = (each.replica_id for each in router.cluster.members)
+    router.on_heard(second, is_serving=True, now=0)
+    router.on_heard(first, is_serving=False, now=0)
+    router.on_blocks_cleared(second)
+    status = Status({}, True, 0, 0, {}, 0, 0, EngineState(waiting=0, running=1, kv_use=0.25))  # noqa: FBT003
+    router_metrics.show_replicas(router, {second: status}, now=0)
+    assert shown == {
+        ("cache_knowledge", "0", "receipts"): 1,
+        ("cache_knowledge", "1", "kv_events"): 1,
+        ("pending_tokens", "0"): 0,
+        ("pending_tokens", "1"): 0,
+        ("excluded", "0"): 1,
+        ("excluded", "1"): 0,
+        ("kv_use", "1"): 0.25,
+    }
+    router.choose(make_request("a", 1, 2), now=0)
+    router.on_events_lost(second)
+    router_metrics.show_replicas(router, {}, now=0)
+    assert shown["cache_knowledge", "1", "kv_events"] == 0
+    assert shown["cache_knowledge", "1", "receipts"] == 1
+    assert shown["pending_tokens", "1"] == 2 * BLOCK_SIZE + 1
+
+
+def test_what_peers_did_not_hear_is_counted_once(router_metrics: "RouterMetrics", exported: Exported) -> None:
+    """From a total that only grows."""
+    for total in (0, 3, 3, 5):
+        router_metrics.show_undelivered(total)
+        router_metrics.export()
+    assert exported == {("warmroute_undelivered_reservations",): 5}

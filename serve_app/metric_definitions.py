@@ -1,0 +1,120 @@
+"""Every metric that Warmroute exports: one place for names, descriptions and labels.
+
+They go out through Ray's metrics, from each router process. Dashboard and alert rules are made from these definitions
+(`serve_app/monitoring/`), so they name nothing that is not here. Label values come from closed sets: ranks, policies,
+reasons, causes; never a prompt, a hash or a client's words.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """How a metric is read."""
+
+    COUNTER = "counter"
+    """It only grows: by its rate."""
+    GAUGE = "gauge"
+    """As it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric."""
+
+    name: str
+    kind: Kind
+    description: str
+    labels: tuple[str, ...]
+
+    @property
+    def exported(self) -> str:
+        """Its name in Prometheus: Ray puts its own before it, and a counter's ending after it."""
+        return f"ray_{self.name}_total" if self.kind is Kind.COUNTER else f"ray_{self.name}"
+
+
+DECISIONS = Metric("warmroute_decisions", Kind.COUNTER, "Routing decisions of this router.", ("policy", "reason"))
+UNREADABLE = Metric(
+    "warmroute_unreadable_prompts",
+    Kind.COUNTER,
+    "Requests whose prompt could not be tokenised; they go to the least loaded replica.",
+    ("reason",),
+)
+PROMPTS = Metric("warmroute_prompts", Kind.COUNTER, "Prompts that got their first token, by replica.", ("rank",))
+PROMPT_TOKENS = Metric(
+    "warmroute_prompt_tokens",
+    Kind.COUNTER,
+    "Prompt tokens by stage: offered by clients, reachable on the replica that held most, selected by the choice of a "
+    "replica, reused by its engine.",
+    ("rank", "stage"),
+)
+LOST_TOKENS = Metric(
+    "warmroute_lost_tokens",
+    Kind.COUNTER,
+    "Prompt tokens that were not reused, each by one cause: offered = reused + lost.",
+    ("rank", "cause"),
+)
+KEY_PARITY = Metric(
+    "warmroute_key_parity",
+    Kind.GAUGE,
+    "Replicas by what this router found of their keys: ok, unknown, or what is wrong.",
+    ("rank", "verdict"),
+)
+SAMPLED_KEYS = Metric(
+    "warmroute_sampled_keys",
+    Kind.COUNTER,
+    "Sampled requests whose token ids router and replica compared, by whether these were equal.",
+    ("rank", "verdict"),
+)
+CACHE_KNOWLEDGE = Metric(
+    "warmroute_cache_knowledge",
+    Kind.GAUGE,
+    "Replicas by how this router knows what they hold: by their engine's kv_events, or by receipts.",
+    ("rank", "source"),
+)
+PENDING_TOKENS = Metric(
+    "warmroute_pending_tokens",
+    Kind.GAUGE,
+    "Prompt tokens that a replica has still to compute, as this router has booked them.",
+    ("rank",),
+)
+KV_USE = Metric(
+    "warmroute_kv_use",
+    Kind.GAUGE,
+    "Share of a replica's KV cache that running requests take, 0 to 1, as its engine says.",
+    ("rank",),
+)
+EXCLUDED = Metric(
+    "warmroute_excluded", Kind.GAUGE, "Whether a replica is out of this router's choice, 1 or 0.", ("rank",)
+)
+UNDELIVERED = Metric(
+    "warmroute_undelivered_reservations", Kind.COUNTER, "Decisions of which the other routers did not hear.", ()
+)
+SHADOW_LABELS = ("policy", "shadow")
+SHADOWS = {
+    name: Metric(f"warmroute_shadow_{name}", Kind.COUNTER, description, SHADOW_LABELS)
+    for name, description in {
+        "decisions": "Decisions to which the shadow has an answer.",
+        "agreements": "Of these, those where it chose the same replica.",
+        "regret_tokens": "Prefill tokens that its choices would have cost more, where the live decision was better.",
+        "gain_tokens": "Prefill tokens that its choices would have spared, where the shadow's was better.",
+        "failures": "Decisions without an answer, because the shadow had failed.",
+    }.items()
+}
+"""By the fields of `ShadowTotals`."""
+
+METRICS = (
+    DECISIONS,
+    UNREADABLE,
+    PROMPTS,
+    PROMPT_TOKENS,
+    LOST_TOKENS,
+    KEY_PARITY,
+    SAMPLED_KEYS,
+    CACHE_KNOWLEDGE,
+    PENDING_TOKENS,
+    KV_USE,
+    EXCLUDED,
+    UNDELIVERED,
+    *SHADOWS.values(),
+)
