@@ -1,5 +1,6 @@
 """The `warmroute` command line. Thin: parse, call, print; every failure is one clear sentence."""
 
+import json
 import signal
 import threading
 from collections.abc import Iterable
@@ -232,6 +233,22 @@ def check(config: ConfigArgument) -> None:
 def print_serve_config(config: ConfigArgument) -> None:
     """Print CONFIG as Ray Serve's declarative config, for `serve deploy` or a RayService."""
     typer.echo(yaml.safe_dump(serve_config(_load(config)), sort_keys=False), nl=False)
+
+
+@app.command()
+def grafana() -> None:
+    """Print a Grafana dashboard of Warmroute's metrics, as JSON to import."""
+    from serve_app.monitoring.dashboard import dashboard
+
+    typer.echo(json.dumps(dashboard(), indent=2))
+
+
+@app.command()
+def alerts() -> None:
+    """Print Prometheus alert rules on Warmroute's metrics, as a rule file."""
+    from serve_app.monitoring.alerts import rules
+
+    typer.echo(yaml.safe_dump(rules(), sort_keys=False, width=120), nl=False)
 
 
 @app.command(context_settings=PASSED_ON, add_help_option=False)

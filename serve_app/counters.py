@@ -5,10 +5,13 @@ One `inc` of Ray's costs about 40 us, which is more than a fifth of a routing de
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from ray.util import metrics
 
-from serve_app.metric_definitions import Metric
+from serve_app.metric_definitions import APPLICATION, Metric
+
+RayMetric = TypeVar("RayMetric", metrics.Counter, metrics.Gauge)
 
 EXPORT_S = 1.0
 """How often."""
@@ -19,9 +22,10 @@ _Series = tuple[Metric, tuple[str, ...]]
 
 
 class Counters:
-    """Named counters with closed label sets."""
+    """Counters with closed label sets."""
 
-    def __init__(self) -> None:
+    def __init__(self, application: str) -> None:
+        self._application = application
         self._metric_to_counter: dict[Metric, metrics.Counter] = {}
         self._waiting: defaultdict[_Series, float] = defaultdict(float)
 
@@ -43,18 +47,16 @@ class Counters:
 
     def _counter(self, metric: Metric) -> metrics.Counter:
         if metric not in self._metric_to_counter:
-            self._metric_to_counter[metric] = metrics.Counter(
-                metric.name, description=metric.description, tag_keys=metric.labels
-            )
+            self._metric_to_counter[metric] = _make(metrics.Counter, metric, self._application)
         return self._metric_to_counter[metric]
 
 
 class Levels:
     """Gauges, one value for each set of labels. Ray forgets what is not set again."""
 
-    def __init__(self, metric: Metric) -> None:
+    def __init__(self, metric: Metric, application: str) -> None:
         self._labels = metric.labels
-        self._gauge = metrics.Gauge(metric.name, description=metric.description, tag_keys=metric.labels)
+        self._gauge = _make(metrics.Gauge, metric, application)
 
     def show(self, value: float, *values: str) -> None:
         """Now, for these values of the labels."""
@@ -64,8 +66,8 @@ class Levels:
 class Tally:
     """A gauge that says of how many each set of labels is true, with a closed label set."""
 
-    def __init__(self, metric: Metric) -> None:
-        self._gauge = metrics.Gauge(metric.name, description=metric.description, tag_keys=metric.labels)
+    def __init__(self, metric: Metric, application: str) -> None:
+        self._gauge = _make(metrics.Gauge, metric, application)
         self._labels = metric.labels
         self._shown: Counter[tuple[str, ...]] = Counter()
 
@@ -75,3 +77,9 @@ class Tally:
         for each in self._shown.keys() | counts.keys():
             self._gauge.set(counts[each], tags=dict(zip(self._labels, each, strict=True)))
         self._shown = counts
+
+
+def _make(kind: type[RayMetric], metric: Metric, application: str) -> RayMetric:
+    made = kind(metric.name, description=metric.description, tag_keys=(APPLICATION, *metric.labels))
+    made.set_default_tags({APPLICATION: application})
+    return made

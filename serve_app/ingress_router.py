@@ -57,7 +57,7 @@ from serve_app.request_body import Prompt, Unreadable
 from serve_app.request_reader import Incoming, RequestReader
 from serve_app.route_endpoint import RouteEndpoint, answer_with
 from serve_app.router_snapshot import snapshot
-from serve_app.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.routing_note import NO_REPLICAS, NOTE_HEADER, ROUTING_ERROR, RoutingNote
 from serve_app.served_model import ServedModel
 from serve_app.settings import RouterSettings, RoutingSettings
 
@@ -66,8 +66,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
-NO_REPLICAS = "no_replicas"
-ROUTING_ERROR = "routing_error"
 NOBODY = ReplicaId("none")
 """No replica has this id, so HAProxy sends the request through Serve's fallback proxy."""
 REPLICAS_TIMEOUT_S = 1.0
@@ -82,17 +80,17 @@ class IngressRouter:
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
         self, server: DeploymentHandle, llm: dict[str, Any], routers: dict[str, Any]
     ) -> None:
+        context = serve.get_replica_context()
         self._settings = RouterSettings.model_validate(routers)
         self._routing = RoutingSettings()
         self._router: Router | None = None
         self._hasher: BlockHasher
         """Set with the router, whose block size it has."""
-        self._metrics = RouterMetrics()
+        self._metrics = RouterMetrics(context.app_name)
         self._samples = KeySamples()
         self._parity = ParityBook(self._on_verdict)
         self._inbox = Inbox(self._on_record, self._on_token_hash)
         self._reader = RequestReader(session_header=SERVE_SESSION_ID, model=ServedModel.from_llm(llm))
-        context = serve.get_replica_context()
         self._router_id = context.replica_id.unique_id
         self._peers = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
         self._reservations: Delivery[Reservation] = Delivery(

@@ -1,12 +1,15 @@
 """Every metric that Warmroute exports: one place for names, descriptions and labels.
 
-They go out through Ray's metrics, from each router process. Dashboard and alert rules are made from these definitions
-(`serve_app/monitoring/`), so they name nothing that is not here. Label values come from closed sets: ranks, policies,
-reasons, causes; never a prompt, a hash or a client's words.
+They go out through Ray's metrics, from each router process, with its application's name. Dashboard and alert rules are
+made from these definitions (`serve_app/monitoring/`), so they name nothing that is not here. Label values come from
+closed sets: ranks, policies, reasons, causes; never a prompt, a hash or a client's words.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+APPLICATION = "application"
+"""A label of every metric: a cluster serves a model in each application, and their replicas' ranks are alike."""
 
 
 class Kind(StrEnum):
@@ -26,6 +29,7 @@ class Metric:
     kind: Kind
     description: str
     labels: tuple[str, ...]
+    """Beside the application's."""
 
     @property
     def exported(self) -> str:

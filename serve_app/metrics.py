@@ -20,17 +20,17 @@ logger = logging.getLogger("ray.serve")
 
 
 class RouterMetrics:
-    """All that a router exports; what is exported is defined in `metric_definitions`."""
+    """All that a router of an application exports; what that is is defined in `metric_definitions`."""
 
-    def __init__(self) -> None:
-        self._counters = Counters()
+    def __init__(self, application: str) -> None:
+        self._counters = Counters(application)
         self.shadows = ShadowMetrics(self._counters)
         self.funnel = FunnelMetrics(self._counters)
-        self.parity = ParityMetrics(self._counters)
-        self._knowledge = Tally(definitions.CACHE_KNOWLEDGE)
-        self._pending_tokens = Levels(definitions.PENDING_TOKENS)
-        self._kv_use = Levels(definitions.KV_USE)
-        self._excluded = Levels(definitions.EXCLUDED)
+        self.parity = ParityMetrics(self._counters, application)
+        self._knowledge = Tally(definitions.CACHE_KNOWLEDGE, application)
+        self._pending_tokens = Levels(definitions.PENDING_TOKENS, application)
+        self._kv_use = Levels(definitions.KV_USE, application)
+        self._excluded = Levels(definitions.EXCLUDED, application)
         self._num_undelivered = 0
         self.reason_to_decisions: Counter[str] = Counter()
         self.reason_to_unreadable: Counter[str] = Counter()
@@ -70,9 +70,9 @@ class RouterMetrics:
 class ParityMetrics:
     """Whether replicas find prompts by this router's keys, by the replica's rank."""
 
-    def __init__(self, counters: Counters) -> None:
+    def __init__(self, counters: Counters, application: str) -> None:
         self._counters = counters
-        self._tally = Tally(definitions.KEY_PARITY)
+        self._tally = Tally(definitions.KEY_PARITY, application)
 
     def on_sample(self, rank: int, *, agrees: bool) -> None:
         """A sampled request got its first token."""

@@ -10,6 +10,10 @@ from typing import Self
 from router import ReplicaId, RequestId
 
 NOTE_HEADER = "x-serve-router-warmroute"
+NO_REPLICAS = "no_replicas"
+"""A note's reason: none is ready, so Serve's fallback proxy places the request."""
+ROUTING_ERROR = "routing_error"
+"""Likewise: a fault of ours."""
 
 _SEPARATOR = ";"
 _UNKNOWN = "-"

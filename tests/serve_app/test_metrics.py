@@ -42,7 +42,7 @@ def router_metrics(exported: Exported) -> "RouterMetrics":  # noqa: ARG001  in t
     """Two policies in the shadow of one."""
     from serve_app.metrics import RouterMetrics
 
-    result = RouterMetrics()
+    result = RouterMetrics("warmroute")
     result.shadows.start(["chwbl", "random"])
     return result
 
