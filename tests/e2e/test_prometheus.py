@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes the running server: each query of the dashboard finds data, each alert rule is understood."""
+"""A real Prometheus scrapes the running server: every query of the dashboard finds data, every rule is understood."""
 
 import shutil
 import socket
