@@ -87,12 +87,13 @@ class Result:
     def recovered_s(self) -> float:
         """From the overload's end until the last request was sent that was refused, failed or slower than normal.
 
-        The last 1 % of all may be so, as in the calm before.
+        As many of the last may be so as in the calm before, where one long document can do it, or 1 % of all.
         """
-        afterwards = self.phase_to_exchanges[Phase.AFTERWARDS]
+        calm, afterwards = self.phase_to_exchanges[Phase.CALM], self.phase_to_exchanges[Phase.AFTERWARDS]
         odd = [each.started_s - self.ended_s for each in afterwards if not self._is_normal(each)]
-        allowed = len(afterwards) // 100
-        return max(sorted(odd)[: len(odd) - allowed], default=0.0)
+        odd_share = max(0.01, sum(not self._is_normal(each) for each in calm) / len(calm))
+        allowed = int(odd_share * len(afterwards))
+        return max(sorted(odd)[: max(0, len(odd) - allowed)], default=0.0)
 
     def faults(self) -> list[str]:
         """What must not be, in words."""

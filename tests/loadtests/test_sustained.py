@@ -71,6 +71,15 @@ def test_one_in_a_hundred_may_be_slow_afterwards_as_before() -> None:
     assert result(afterwards=[*afterwards[1:], *[served(2.0, END_S + 8), served(2.0, END_S + 9)]]).recovered_s == 8
 
 
+def test_as_many_may_be_refused_afterwards_as_before() -> None:
+    """Two of a hundred were, when it was calm: so the last two do not count, and the third last does."""
+    calm = [*[served(0.5)] * 98, *[refused()] * 2]
+    well = [served(0.4, END_S + number / 10) for number in range(97)]
+    odd = [refused(END_S + number) for number in (6, 20, 30)]
+    assert result(calm=calm, afterwards=[*well, *odd]).recovered_s == 6
+    assert result(calm=calm, afterwards=[served(0.4, END_S), *well, *odd[1:]]).recovered_s == 0
+
+
 def test_requests_are_seeded_and_their_sessions_interleave() -> None:
     """Turns of a session come in order, others between them."""
     first, again = (list(islice(requests("m", seed=1), 300)) for _ in range(2))

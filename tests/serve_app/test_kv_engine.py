@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,7 @@ from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
 from serve_app.kv_subscription import KvSubscription
 from serve_app.kv_wire import KvCleared, KvRemoved, KvStored, KvUpdate
-from serve_app.settings import Settings
-from serve_app.simulated_engine import replica_options
-from tests.e2e.conftest import DEMO_MODEL
+from tests.serve_app.simulated_engines import BLOCK_SIZE, NUM_BLOCKS, ask, start_engine
 
 pytestmark = [
     pytest.mark.own_process,
@@ -27,9 +24,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # vLLM's own, of an engine that is started in this process
 ]
 
-BLOCK_SIZE = 16
-NUM_BLOCKS = 101
-"""One of them is vLLM's own."""
 PROMPT = list(range(500, 900))
 TIMEOUT_S = 20.0
 
@@ -74,15 +68,7 @@ class Followed:
 
     async def ask(self, request_id: str, token_ids: list[int], **options: Any) -> Any:
         """The last output of a request."""
-        from vllm import SamplingParams
-
-        salt = options.pop("cache_salt", None)
-        params = SamplingParams(**{"max_tokens": 2, "ignore_eos": True, "temperature": 0, **options})
-        prompt = {"prompt_token_ids": token_ids} | ({"cache_salt": salt} if salt else {})
-        output = None
-        async for each in self.engine.generate(prompt, params, request_id=request_id):
-            output = each
-        return output
+        return await ask(self.engine, request_id, token_ids, **options)
 
 
 def keys(token_ids: list[int], *, cache_salt: str = "") -> tuple[BlockHash, ...]:
@@ -93,34 +79,16 @@ def keys(token_ids: list[int], *, cache_salt: str = "") -> tuple[BlockHash, ...]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def followed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Followed]:
-    """With 1,600 tokens of KV cache, and followed from the start."""
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
+    """Followed from the start."""
     folder: Path = tmp_path_factory.mktemp("kv")
     endpoints = (f"ipc://{folder}/events", f"ipc://{folder}/replay")
-    arguments = {
-        "block_size": BLOCK_SIZE,
-        "num_gpu_blocks_override": NUM_BLOCKS,
-        "max_model_len": 1024,
-        "max_num_batched_tokens": 128,
-        "kv_events_config": {
+    engine = start_engine(
+        kv_events_config={
             "enable_kv_cache_events": True,
             "publisher": "zmq",
             "endpoint": endpoints[0],
             "replay_endpoint": endpoints[1],
-        },
-    }
-    settings = Settings.model_validate(
-        {
-            "engine": "simulated",
-            "engine_model": {"step_s": 0.001, "prefill_tokens_per_s": 1_000_000, "decode_s": 0},
-            "llm": {"engine_kwargs": arguments},
         }
-    )
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    engine = AsyncLLM.from_engine_args(
-        AsyncEngineArgs(model=str(DEMO_MODEL), **replica_options(settings)["engine_kwargs"])
     )
     followed = Followed(engine, endpoints)
     # Before anybody listens: a subscription asks for what it has missed.

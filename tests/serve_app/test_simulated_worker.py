@@ -5,16 +5,13 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from serve_app.settings import Settings
-from serve_app.simulated_engine import replica_options
-from tests.e2e.conftest import DEMO_MODEL
+from tests.serve_app.simulated_engines import BLOCK_SIZE, ask, start_engine
 
 pytestmark = [
     pytest.mark.own_process,
@@ -22,35 +19,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # vLLM's own, of an engine that is started in this process
 ]
 
-BLOCK_SIZE = 16
-NUM_BLOCKS = 101
-"""One of them is vLLM's own."""
 PROMPT = list(range(500, 900))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[Any]:
-    """With 1,600 tokens of KV cache, and steps of hardly any time."""
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    settings = Settings.model_validate(
-        {
-            "engine": "simulated",
-            "engine_model": {"step_s": 0.001, "prefill_tokens_per_s": 1_000_000, "decode_s": 0},
-            "llm": {
-                "engine_kwargs": {
-                    "block_size": BLOCK_SIZE,
-                    "num_gpu_blocks_override": NUM_BLOCKS,
-                    "max_model_len": 1024,
-                    "max_num_batched_tokens": 128,
-                }
-            },
-        }
-    )
-    arguments = replica_options(settings)["engine_kwargs"]
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=str(DEMO_MODEL), **arguments))
+    """Started once."""
+    engine = start_engine()
     yield engine
     engine.shutdown()
 
@@ -58,17 +33,6 @@ async def engine() -> AsyncIterator[Any]:
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
 async def _empty_cache(engine: Any) -> None:
     assert await engine.reset_prefix_cache()
-
-
-async def ask(engine: Any, request_id: str, token_ids: list[int], **options: Any) -> Any:
-    """The last output of a request."""
-    from vllm import SamplingParams
-
-    params = SamplingParams(**{"max_tokens": 4, "ignore_eos": True, "temperature": 0, **options})
-    output = None
-    async for each in engine.generate({"prompt_token_ids": token_ids}, params, request_id=request_id):
-        output = each
-    return output
 
 
 async def test_it_reuses_whole_blocks_but_never_the_last_token(engine: Any) -> None:

@@ -1,0 +1,47 @@
+"""VLLM with the simulated worker, in a test's own process, without Serve around it."""
+
+import os
+from typing import Any
+
+from serve_app.settings import Settings
+from serve_app.simulated_engine import replica_options
+from tests.e2e.conftest import DEMO_MODEL
+
+BLOCK_SIZE = 16
+NUM_BLOCKS = 101
+"""One of them is vLLM's own."""
+
+
+def start_engine(**engine_kwargs: Any) -> Any:
+    """An AsyncLLM with 1,600 tokens of KV cache, and steps of hardly any time."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    size = {
+        "block_size": BLOCK_SIZE,
+        "num_gpu_blocks_override": NUM_BLOCKS,
+        "max_model_len": 1024,
+        "max_num_batched_tokens": 128,
+    }
+    settings = Settings.model_validate(
+        {
+            "engine": "simulated",
+            "engine_model": {"step_s": 0.001, "prefill_tokens_per_s": 1_000_000, "decode_s": 0},
+            "llm": {"engine_kwargs": size | engine_kwargs},
+        }
+    )
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    arguments = replica_options(settings)["engine_kwargs"]
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(model=str(DEMO_MODEL), **arguments))
+
+
+async def ask(engine: Any, request_id: str, token_ids: list[int], *, cache_salt: str = "", **options: Any) -> Any:
+    """The last output of a request."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(**{"max_tokens": 4, "ignore_eos": True, "temperature": 0, **options})
+    prompt = {"prompt_token_ids": token_ids} | ({"cache_salt": cache_salt} if cache_salt else {})
+    output = None
+    async for each in engine.generate(prompt, params, request_id=request_id):
+        output = each
+    return output
