@@ -21,9 +21,9 @@ class Kind(StrEnum):
     """As it is now."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """One metric."""
+    """One metric, which is equal to itself alone: it is looked up several times for each request."""
 
     name: str
     kind: Kind

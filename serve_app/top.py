@@ -45,6 +45,8 @@ def replicas(now: Sequence[Snapshot], before: Sequence[Snapshot] = ()) -> list[R
     Routers tell each other all they book, so that any of them knows; a router that has started since `before` counts
     from its start.
     """
+    if not now:
+        return []
     rank_to_funnel = _difference(now, before)
     return sorted(
         (
@@ -123,6 +125,8 @@ def table(shown: Sequence[Replica], *, seconds: float | None, note: str = "") ->
 
 def routing_line(now: Sequence[Snapshot], before: Sequence[Snapshot] = ()) -> str:
     """The policy, and how many decisions it made for which reason."""
+    if not now:
+        return "no router is running"
     reasons: dict[str, int] = {}
     earlier = {each["router"]: each["decisions"] for each in before}
     for router in now:

@@ -85,6 +85,13 @@ def test_a_window_counts_what_came_within_it() -> None:
     assert routing_line(now, before) == "prefix_affinity, 2 routers; decisions: load 1, prefix 2"
 
 
+def test_without_routers_there_is_nothing_to_show() -> None:
+    """While an application starts, say."""
+    assert replicas([]) == []
+    assert routing_line([]) == "no router is running"
+    assert "Replicas" in text(table([], seconds=None))
+
+
 def test_without_prompts_there_is_no_rate() -> None:
     """Before the first one, or in a quiet window."""
     now = [router("a", {"0": funnel()}, prefix=1)]
