@@ -1,6 +1,8 @@
 """VLLM with the simulated worker, in a test's own process, without Serve around it."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from serve_app.settings import Settings
@@ -12,7 +14,8 @@ NUM_BLOCKS = 101
 """One of them is vLLM's own."""
 
 
-def start_engine(**engine_kwargs: Any) -> Any:
+@contextlib.contextmanager
+def running_engine(**engine_kwargs: Any) -> Iterator[Any]:
     """An AsyncLLM with 1,600 tokens of KV cache, and steps of hardly any time."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -32,7 +35,13 @@ def start_engine(**engine_kwargs: Any) -> Any:
     )
     os.environ["HF_HUB_OFFLINE"] = "1"
     arguments = replica_options(settings)["engine_kwargs"]
-    return AsyncLLM.from_engine_args(AsyncEngineArgs(model=str(DEMO_MODEL), **arguments))
+    engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=str(DEMO_MODEL), **arguments))
+    try:
+        yield engine
+    finally:
+        engine.shutdown()
+        # Its shutdown leaves this to the garbage collector, which warns whenever it comes by: after the last test, too.
+        engine.engine_core.resources.ctx.destroy(linger=0)
 
 
 async def ask(engine: Any, request_id: str, token_ids: list[int], *, cache_salt: str = "", **options: Any) -> Any:

@@ -16,7 +16,7 @@ from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
 from serve_app.kv_subscription import KvSubscription
 from serve_app.kv_wire import KvCleared, KvRemoved, KvStored, KvUpdate
-from tests.serve_app.simulated_engines import BLOCK_SIZE, NUM_BLOCKS, ask, start_engine
+from tests.serve_app.simulated_engines import BLOCK_SIZE, NUM_BLOCKS, ask, running_engine
 
 pytestmark = [
     pytest.mark.own_process,
@@ -82,22 +82,20 @@ async def followed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fo
     """Followed from the start."""
     folder: Path = tmp_path_factory.mktemp("kv")
     endpoints = (f"ipc://{folder}/events", f"ipc://{folder}/replay")
-    engine = start_engine(
-        kv_events_config={
-            "enable_kv_cache_events": True,
-            "publisher": "zmq",
-            "endpoint": endpoints[0],
-            "replay_endpoint": endpoints[1],
-        }
-    )
-    followed = Followed(engine, endpoints)
-    # Before anybody listens: a subscription asks for what it has missed.
-    await followed.ask("early", [7] * 64)
-    following = asyncio.create_task(followed.feed.follow(followed.subscription.batches()))
-    yield followed
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
-    engine.shutdown()
+    events = {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": endpoints[0],
+        "replay_endpoint": endpoints[1],
+    }
+    with running_engine(kv_events_config=events) as engine:
+        followed = Followed(engine, endpoints)
+        # Before anybody listens: a subscription asks for what it has missed.
+        await followed.ask("early", [7] * 64)
+        following = asyncio.create_task(followed.feed.follow(followed.subscription.batches()))
+        yield followed
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_blocks_have_the_routers_hashes(followed: Followed) -> None:

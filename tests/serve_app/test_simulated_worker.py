@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.serve_app.simulated_engines import BLOCK_SIZE, ask, start_engine
+from tests.serve_app.simulated_engines import BLOCK_SIZE, ask, running_engine
 
 pytestmark = [
     pytest.mark.own_process,
@@ -25,9 +25,8 @@ PROMPT = list(range(500, 900))
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def engine() -> AsyncIterator[Any]:
     """Started once."""
-    engine = start_engine()
-    yield engine
-    engine.shutdown()
+    with running_engine() as engine:
+        yield engine
 
 
 @pytest_asyncio.fixture(autouse=True, loop_scope="module")
