@@ -9,6 +9,7 @@ from router.blocks import cacheable_tokens, hash_blocks, hash_tokens, root_hash
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
 from router.funnel import CacheRecord, Funnel, Loss
 from router.health import Exclusion
+from router.hot_prefixes import HotPrefix
 from router.router import Routed, Router, RouterOptions
 from router.sessions import session_key
 from router.shadow import Shadow
@@ -37,6 +38,7 @@ __all__ = [
     "Exclusion",
     "Funnel",
     "HeldRun",
+    "HotPrefix",
     "Loss",
     "NoReplicasError",
     "Reason",

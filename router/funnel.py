@@ -48,6 +48,8 @@ class Known(NamedTuple):
     """The most that one which is gone or out of the choice held."""
     seen_blocks: int
     """What any replica ever held, as far as is remembered."""
+    shared_blocks: int = 0
+    """What begins other prompts as well, which then go on differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,10 @@ class CacheRecord:
     """What the engine says."""
     lost: dict[Loss, int]
     """All others, by their cause; no zeros."""
+    shared: int = 0
+    """What begins other prompts as well, such as a system prompt: the prompt's static part."""
+    shared_reused: int = 0
+    """Of this, what was reused."""
 
 
 def make_record(
@@ -80,7 +86,7 @@ def make_record(
     def tokens(num_blocks: int) -> int:
         return cacheable_tokens(offered, num_blocks=num_blocks, block_size=block_size)
 
-    selected, reachable = reused, reused
+    selected, reachable, shared = reused, reused, 0
     if not request.block_hashes:
         causes = [(Loss.NO_KEY, tokens(offered))]
     elif offered != request.num_prompt_tokens:
@@ -88,6 +94,7 @@ def make_record(
     else:
         selected = max(reused, tokens(reservation.num_held_blocks))
         reachable = max(selected, tokens(known.best_blocks))
+        shared = tokens(known.shared_blocks)
         causes = [
             (Loss.EVICTED if reservation.is_computed else Loss.UNCOMPUTED, selected),
             (Loss.SPILLED, reachable),
@@ -106,6 +113,8 @@ def make_record(
         selected=selected,
         reused=reused,
         lost=lost,
+        shared=shared,
+        shared_reused=min(shared, reused),
     )
 
 
@@ -129,6 +138,8 @@ class Funnel:
     reachable: int = 0
     selected: int = 0
     reused: int = 0
+    shared: int = 0
+    shared_reused: int = 0
     lost: dict[Loss, int] = field(default_factory=dict)
 
     def add(self, record: CacheRecord) -> None:
@@ -138,6 +149,8 @@ class Funnel:
         self.reachable += record.reachable
         self.selected += record.selected
         self.reused += record.reused
+        self.shared += record.shared
+        self.shared_reused += record.shared_reused
         for cause, tokens in record.lost.items():
             self.lost[cause] = self.lost.get(cause, 0) + tokens
 
@@ -155,10 +168,13 @@ class Funnel:
         self.reachable += factor * other.reachable
         self.selected += factor * other.selected
         self.reused += factor * other.reused
+        self.shared += factor * other.shared
+        self.shared_reused += factor * other.shared_reused
         for cause, tokens in other.lost.items():
             self.lost[cause] = self.lost.get(cause, 0) + factor * tokens
 
     def check_integrity(self) -> None:
         """Assert that every token is accounted for once."""
         assert self.offered == self.reused + sum(self.lost.values())
-        assert self.offered >= self.reachable >= self.selected >= self.reused
+        assert self.offered >= self.reachable >= self.selected >= self.reused >= self.shared_reused
+        assert self.offered >= self.shared >= self.shared_reused

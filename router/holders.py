@@ -10,16 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import ceil
 from typing import NamedTuple
 
+from router.hot_prefixes import SHARED_FROM_NUM_ENDS, HotPrefix, hot_prefixes
 from router.kv_contents import KvContents
 from router.prefix_tree import PrefixTree, Run, Step, agreement
 from router.state import HeldRun
 from router.types import BlockHash, ReplicaId, RequestId
 from router.uses import Uses
-
-SHARED_FROM_NUM_ENDS = 4
-"""So many prompts ending in one block are several requests with a common beginning and short questions; a
-conversation's own turns are seldom that short."""
-
 
 NARROW_FACTOR = 1.5
 """A prefix for which work has grown is for more replicas at once; for fewer, once they could do so much more of it."""
@@ -35,6 +31,39 @@ class Placed(NamedTuple):
 
     work: float
     mean_work: float
+
+
+class LastUse(NamedTuple):
+    """Of a stretch of a prompt."""
+
+    end: int
+    """Of the stretch, in blocks from the prompt's start."""
+    number: int
+
+
+class LastUses(NamedTuple):
+    """When what one replica holds of a prompt had been used last, before it was sent there. Uses are counted."""
+
+    now: int
+    """The use that comes next."""
+    stretches: tuple[LastUse, ...]
+    """From the prompt's start on, so of earlier and earlier use."""
+
+    @property
+    def held_blocks(self) -> int:
+        """Of the prompt."""
+        return self.stretches[-1].end if self.stretches else 0
+
+    def first_missing(self, num_found_blocks: int) -> int | None:
+        """The last use of what is held after so many blocks; None if that is all."""
+        return next((each.number for each in self.stretches if each.end > num_found_blocks), None)
+
+    def is_found_from_before(self, use: int, num_found_blocks: int) -> bool:
+        """Whether some of the first blocks, of so many, had not been used since another use."""
+        starts = (0, *(each.end for each in self.stretches))
+        return any(
+            start < num_found_blocks and each.number < use for start, each in zip(starts, self.stretches, strict=False)
+        )
 
 
 class PrefixMatch(NamedTuple):
@@ -174,10 +203,19 @@ class Holders:
         if runs:  # what stays was used a moment ago
             uses.use(runs)
 
-    def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
-        """Stop believing in the blocks that were used longest ago, but for those in use."""
+    def evict_before(self, replica_id: ReplicaId, use: int) -> None:
+        """Stop believing in what was used before this use, but for what is in use."""
         self._last_match = None
-        self._replica_to_uses[replica_id].evict(num_blocks)
+        self._replica_to_uses[replica_id].evict_before(use)
+
+    def last_uses(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> LastUses:
+        """When what is held there of this prompt was used last."""
+        stretches = (
+            LastUse(step.end, use)
+            for step in self.match(block_hashes).steps
+            if (use := step.run.holder_to_use.get(replica_id)) is not None
+        )
+        return LastUses(self._replica_to_uses[replica_id].next_number, tuple(stretches))
 
     def export(self, replica_id: ReplicaId) -> tuple[HeldRun, ...]:
         """What the replica is believed to hold, most recently used first, for a router that joins."""
@@ -275,6 +313,10 @@ class Holders:
         """Follow `Fading` into a new epoch."""
         for run in self._tree.runs():
             run.work *= factor
+
+    def hot_prefixes(self, limit: int, *, total_work: float) -> list[HotPrefix]:
+        """Where most of the recent work, which is `total_work` in all, began alike; the most first."""
+        return hot_prefixes(self._tree.beginnings(), limit=limit, total_work=total_work)
 
     def num_blocks(self, replica_id: ReplicaId) -> int:
         """Blocks believed to be held there."""

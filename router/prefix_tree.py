@@ -7,7 +7,7 @@ run compares all of it. Matching and marking a prompt therefore cost a few steps
 """
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from router.types import ReplicaId
@@ -134,6 +134,10 @@ class PrefixTree:
     def is_root(self, run: Run) -> bool:
         """Whether this is the start of all prompts, which has no blocks and no holders."""
         return run is self._root
+
+    def beginnings(self) -> Iterable[Run]:
+        """The runs that prompts start with."""
+        return self._root.children.values()
 
     def runs(self) -> Iterator[Run]:
         """All of them, parents first."""

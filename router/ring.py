@@ -30,6 +30,11 @@ class Ring:
         self._rank_to_points: dict[int, list[int]] = {}
         for point, rank in points:
             self._rank_to_points.setdefault(rank, []).append(point)
+        self._rank_to_keys = dict.fromkeys(self._rank_to_points, 0)
+        before = self._point_hashes[-1] - RING_SIZE if points else 0
+        for point, rank in points:
+            self._rank_to_keys[rank] += point - before
+            before = point
 
     def successors(self, key: BlockHash) -> Iterator[int]:
         """Every rank once, in clockwise order from `key`: the owner first, then who would take over."""
@@ -42,6 +47,10 @@ class Ring:
                 seen.add(rank)
                 if len(seen) == len(self._rank_to_points):
                     return
+
+    def share(self, rank: int) -> float:
+        """Of all keys, those that belong to this rank, 0 to 1."""
+        return self._rank_to_keys[rank] / RING_SIZE
 
     def distance(self, key: BlockHash, rank: int) -> int:
         """How far clockwise from `key` a rank's next point is: ranks in order of it are the key's successors."""

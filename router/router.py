@@ -6,21 +6,25 @@ Ray Serve, the simulator and the tests all drive this same object.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from router.blocks import cacheable_tokens
 from router.cluster import Cluster
 from router.errors import NoReplicasError
 from router.funnel import CacheRecord, Known, make_record
 from router.health import Exclusion, HealthBook
-from router.holders import Holders, Placed, PrefixMatch
+from router.holders import Holders, LastUses, Placed, PrefixMatch
+from router.hot_prefixes import HotPrefix
 from router.load import LoadBook
+from router.missing import MissingBook
 from router.policies.policy import Choice, Policy
 from router.ring import Ring
 from router.seen import Seen
 from router.shadow import Shadow
 from router.state import ReplicaState
 from router.types import BlockHash, Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
+
+Value = TypeVar("Value")
 
 
 class Routed(NamedTuple):
@@ -70,6 +74,8 @@ class Router:
         self._excluded: Mapping[ReplicaId, Exclusion] | None = None  # as the choice was made with
         self._seen = Seen()
         self._known: dict[RequestId, Known] = {}  # of the outstanding requests that were decided here
+        self._last_uses: dict[RequestId, LastUses] = {}  # of all outstanding prompts, before they were sent
+        self._missing = MissingBook()
         self.cluster = Cluster(
             load=LoadBook(
                 half_life_s=options.half_life_s,
@@ -149,6 +155,8 @@ class Router:
         cluster = self.cluster
         if not cluster.load.reserve(reservation, now=now):
             return False
+        last_uses = cluster.holders.last_uses(reservation.replica_id, reservation.request.block_hashes)
+        self._last_uses[reservation.request.request_id] = last_uses
         placed = Placed(cluster.load.stored(cluster.load.work(reservation)), cluster.load.mean_stored_tokens)
         cluster.holders.insert(
             reservation.replica_id,
@@ -172,6 +180,7 @@ class Router:
             if not self._keep_stored(reservation):
                 self._discard_uncomputed(uncomputed)
             self.cluster.holders.end_use(reservation.replica_id, request_id)
+            self._last_uses.pop(request_id, None)
             if not self._book_at(replica_id, reservation.request, now=now):
                 self._known.pop(request_id, None)
         self.cluster.load.arrived(request_id, now=now)
@@ -205,19 +214,23 @@ class Router:
         self.health.heard(replica_id, is_serving=is_serving, now=now)
 
     def on_prefilled(
-        self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int, now: float
+        self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int, now: float, is_looked_up: bool = True
     ) -> CacheRecord | None:
         """A first token: the engine has `prompt_tokens` for this request, of which it reused `cached_tokens`.
 
-        Returns the prompt's record, if the request was decided here.
+        If it did not look into its cache, as the request wanted it, that says nothing of what it holds. Returns the
+        prompt's record, if the request was decided here.
         """
         record = self._record(request_id, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
         booked = self.cluster.load.reservation(request_id)
-        if booked is not None:
+        if booked is not None and is_looked_up:
             self.cluster.reuse.learn(booked.replica_id, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
         reservation = self.cluster.load.prefilled(request_id, prompt_tokens=prompt_tokens, now=now)
         if reservation is not None:
-            self._learn(reservation, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
+            if is_looked_up:
+                self._learn(reservation, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
+            self._hold_computed(reservation)
+            self._seen.on_computed(reservation.request.block_hashes)
         return record
 
     def on_finished(self, request_id: RequestId, *, now: float) -> None:
@@ -226,6 +239,7 @@ class Router:
         Otherwise its blocks were in use until now, and can be evicted from now on, as the last that were used.
         """
         self._known.pop(request_id, None)
+        self._last_uses.pop(request_id, None)
         reservation = self.cluster.load.reservation(request_id)
         uncomputed = self.cluster.load.finished(request_id, now=now)
         if reservation is None:
@@ -280,6 +294,10 @@ class Router:
         What it was known to hold is where that belief starts.
         """
         self.cluster.holders.end_exact(replica_id)
+
+    def hot_prefixes(self, limit: int) -> list[HotPrefix]:
+        """Where most recent work began alike, the most first; at most `limit`."""
+        return self.cluster.holders.hot_prefixes(limit, total_work=self.cluster.load.total.stored_recent_tokens)
 
     def expire(self, *, now: float) -> int:
         """Give up on reservations without a sign of life for too long; returns how many."""
@@ -346,12 +364,18 @@ class Router:
         cluster.load.remove_replica(replica_id)
         cluster.holders.remove_replica(replica_id)
         cluster.reuse.forget(replica_id)
+        self._missing.forget(replica_id)
         cluster.set_doubted(cluster.doubted - {replica_id})
-        self._known = {each: known for each, known in self._known.items() if cluster.load.reservation(each) is not None}
+        self._known = self._outstanding(self._known)
+        self._last_uses = self._outstanding(self._last_uses)
+
+    def _outstanding(self, request_to_value: Mapping[RequestId, Value]) -> dict[RequestId, Value]:
+        return {each: value for each, value in request_to_value.items() if self.cluster.load.reservation(each)}
 
     def _know(self, request: RouteRequest, match: PrefixMatch, best_blocks: int) -> Known:
         memory = self._seen.match(request.block_hashes)
-        return Known(best_blocks, max(match.held_blocks, memory.gone_blocks), memory.seen_blocks)
+        gone_blocks = max(match.held_blocks, memory.gone_blocks)
+        return Known(best_blocks, gone_blocks, memory.seen_blocks, memory.shared_blocks)
 
     def _record(self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int) -> CacheRecord | None:
         known, reservation = self._known.get(request_id), self.cluster.load.reservation(request_id)
@@ -390,8 +414,6 @@ class Router:
         is_exact = self.cluster.holders.is_exact(reservation.replica_id)
         if reservation.is_computed and not is_exact and not is_doubted:
             self._correct(reservation, cached_tokens)
-        self._hold_computed(reservation)
-        self._seen.on_computed(reservation.request.block_hashes)
 
     def _hold_computed(self, reservation: Reservation | None) -> None:
         """What a completed prefill left is held, and in use until the request is over."""
@@ -425,17 +447,20 @@ class Router:
         return True
 
     def _correct(self, reservation: Reservation, cached_tokens: int) -> None:
-        """Where the engine reused less than we believed, it evicts earlier than we do; catch up with it.
-
-        It evicts what was used longest ago, so that is what we stop believing in.
-        """
+        """Where the engine reused less than we believed, it has evicted what we did not; catch up with it."""
+        replica_id, block_size = reservation.replica_id, self.cluster.block_size
+        last_uses = self._last_uses.get(reservation.request.request_id)
+        if last_uses is None:
+            return
+        held_blocks = last_uses.held_blocks
         believed_tokens = cacheable_tokens(
-            reservation.request.num_prompt_tokens,
-            num_blocks=reservation.num_held_blocks,
-            block_size=self.cluster.block_size,
+            reservation.request.num_prompt_tokens, num_blocks=held_blocks, block_size=block_size
         )
-        num_lost_blocks = max(0, believed_tokens - cached_tokens) // self.cluster.block_size
-        self.cluster.holders.evict_oldest(reservation.replica_id, num_lost_blocks)
+        num_lost_blocks = max(0, believed_tokens - cached_tokens) // block_size
+        num_found_blocks = cached_tokens // block_size if num_lost_blocks else held_blocks
+        gone_before = self._missing.gone_before(replica_id, last_uses, num_found_blocks=num_found_blocks)
+        if gone_before is not None:
+            self.cluster.holders.evict_before(replica_id, gone_before)
 
     def check_integrity(self) -> None:
         """Assert what must hold after every step."""
@@ -443,7 +468,8 @@ class Router:
         load.check_integrity()
         self.cluster.holders.check_integrity()
         self._seen.check_integrity()
-        assert all(load.reservation(each) is not None for each in self._known), "known of requests that are over"
+        for request_to in (self._known, self._last_uses):
+            assert all(load.reservation(each) is not None for each in request_to), "known of requests that are over"
         for replica in self.cluster.members:
             if self.cluster.holders.is_exact(replica.replica_id):
                 self.cluster.holders.check_exact(

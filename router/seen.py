@@ -25,6 +25,8 @@ class Memory(NamedTuple):
     seen_blocks: int
     gone_blocks: int
     """Those that went with a replica, or when caches were reset, and were not computed again since."""
+    shared_blocks: int
+    """Those that other prompts begin with, too."""
 
 
 class Seen:
@@ -44,7 +46,7 @@ class Seen:
     def match(self, block_hashes: Sequence[BlockHash]) -> Memory:
         """What is remembered of this prompt."""
         match = self._holders.match(block_hashes)
-        return Memory(match.blocks_at(_EVER), match.blocks_at(_GONE))
+        return Memory(match.blocks_at(_EVER), match.blocks_at(_GONE), match.shared_blocks)
 
     def on_computed(self, block_hashes: Sequence[BlockHash]) -> None:
         """A replica holds all of this prompt now."""

@@ -27,7 +27,8 @@ class Uses:
     def __init__(self, replica_id: ReplicaId, tree: PrefixTree) -> None:
         self.replica_id = replica_id
         self._tree = tree
-        self._numbers = count(1)
+        self.next_number = 1
+        self._oldest_numbers = count(0, -1)
         self._queue: deque[int] = deque()  # numbers
         self._number_to_last_run: dict[int, Run] = {}  # of all in the queue
         self._number_to_request: dict[int, RequestId] = {}  # of the uses that go on
@@ -61,7 +62,7 @@ class Uses:
 
     def add_oldest(self, runs: Sequence[Run]) -> None:
         """A prompt was used before all others; what of it later ones used stays theirs."""
-        number = next(self._numbers)
+        number = next(self._oldest_numbers)
         new = [run for run in runs if self.replica_id not in run.holder_to_use]
         for run in new:
             run.holder_to_use[self.replica_id] = number
@@ -102,15 +103,32 @@ class Uses:
             if run.holder_to_use.get(self.replica_id) == number:
                 self._put_first(number, run)
 
+    def evict_before(self, number: int) -> None:
+        """Release what was used before a use and is not in use; what goes on is passed over, if it is not too much."""
+        for _ in range(MAX_PASSED_OVER):
+            while self._queue and self._queue[0] < number and self._queue[0] not in self._number_to_request:
+                self._release_oldest()
+            if not self._queue or self._queue[0] >= number:
+                return
+            oldest = self._queue.popleft()
+            self._use_again(oldest, self._number_to_last_run.pop(oldest))
+
     def forget(self) -> None:
         """Release everything, in use or not."""
         self._number_to_request.clear()
         self._request_to_number.clear()
         self.evict(self.num_blocks)
 
+    def _release_oldest(self) -> None:
+        number = self._queue.popleft()
+        run = self._number_to_last_run.pop(number)
+        while run.holder_to_use.get(self.replica_id) == number:
+            run = self.release(run)
+
     def _begin(self, request_id: RequestId | None) -> int:
         """The number of a new use, which goes on in place of the request's earlier one, if it is a request's."""
-        number = next(self._numbers)
+        number = self.next_number
+        self.next_number += 1
         if request_id is not None:
             self.end(request_id)
             self._request_to_number[request_id] = number

@@ -183,3 +183,23 @@ def test_a_router_counts_what_it_decided_and_nobody_else_does() -> None:
     ours.on_finished(RequestId("a"), now=0)
     assert prefill(ours, request, cached_tokens=0) is None
     ours.check_integrity()
+
+
+def test_what_begins_other_prompts_is_shared() -> None:
+    """From the second conversation on that goes on differently; a conversation's own next turn shares nothing."""
+    router = make_router(num_replicas=1)
+
+    def shared(name: str, *blocks: int, cached_tokens: int) -> tuple[int, int]:
+        request = make_request(name, *blocks)
+        router.choose(request, now=0)
+        record = prefill(router, request, cached_tokens=cached_tokens)
+        router.on_finished(request.request_id, now=0)
+        assert record is not None
+        return record.shared, record.shared_reused
+
+    assert shared("first", 1, 2, 3, cached_tokens=0) == (0, 0)
+    assert shared("its next turn", 1, 2, 3, 4, cached_tokens=12) == (0, 0)
+    assert shared("second", 1, 2, 5, cached_tokens=4) == (8, 4)
+    assert shared("third", 1, 2, 6, 7, cached_tokens=8) == (8, 8)
+    assert shared("third's next turn", 1, 2, 6, 7, 8, cached_tokens=16) == (8, 8)
+    assert shared("another", 9, cached_tokens=0) == (0, 0)

@@ -1,7 +1,7 @@
 """Who holds which prefix."""
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -143,6 +143,41 @@ def test_clear_forgets_prefixes_and_keeps_replicas() -> None:
     assert holders.num_blocks(ONE) == 0
 
 
+@given(st.lists(paths, min_size=1, max_size=12), st.integers(1, 12))
+def test_what_was_used_before_a_use_can_be_given_up(used: list[list[int]], use: int) -> None:
+    """Uses are counted; every node belongs to its last one, and those of later uses stay."""
+    used = [path for path in used if path]
+    holders = make_holders(100)
+    node_to_use: dict[tuple[int, ...], int] = {}
+    for number, path in enumerate(used, 1):
+        holders.insert(ONE, hashes_of(path))
+        node_to_use |= {tuple(path[:depth]): number for depth in range(1, len(path) + 1)}
+    for path in used:
+        last_uses = holders.last_uses(ONE, hashes_of(path)).stretches
+        assert [each.number for each in last_uses] == [node_to_use[tuple(path[: each.end])] for each in last_uses]
+        assert last_uses[-1].end == len(path)
+        assert holders.last_uses(TWO, hashes_of(path)).held_blocks == 0
+    holders.evict_before(ONE, use)
+    holders.check_integrity()
+    kept = {node for node, number in node_to_use.items() if number >= use}
+    assert holders.num_blocks(ONE) == len(kept)
+    assert all(holders.matched_blocks(ONE, hashes_of(list(node))) == len(node) for node in kept)
+
+
+def test_what_is_in_use_is_not_given_up() -> None:
+    """However long ago it began to be, and it is in use from then on as if it began now."""
+    holders = make_holders(100)
+    holders.insert(ONE, hashes_of([1, 1]), used_by=RequestId("a"))
+    holders.insert(ONE, hashes_of([2, 2]))
+    holders.insert(ONE, hashes_of([3, 3]))
+    (last_use,) = holders.last_uses(ONE, hashes_of([3, 3])).stretches
+    for _ in range(2):
+        holders.evict_before(ONE, last_use.number)
+        held = [holders.matched_blocks(ONE, hashes_of([each, each])) for each in (1, 2, 3)]
+        assert held == [2, 0, 2]
+    holders.check_integrity()
+
+
 class HoldersAgainstModel(RuleBasedStateMachine):
     """`Holders` against the naive model: for each replica a list of paths, oldest first, leaf-first eviction.
 
@@ -197,11 +232,12 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         self.touch(replica_id, path)
         self.evict(replica_id, len(self.model[replica_id]) - self.CAPACITY_BLOCKS)
 
-    @rule(replica_id=replica_ids, num_blocks=st.integers(0, 4))
-    def evict_oldest(self, replica_id: ReplicaId, num_blocks: int) -> None:
-        """Whatever was used longest ago."""
-        self.holders.evict_oldest(replica_id, num_blocks)
-        self.evict(replica_id, num_blocks)
+    @rule(replica_id=replica_ids, capacity_blocks=st.integers(2, CAPACITY_BLOCKS))
+    def shrink(self, replica_id: ReplicaId, capacity_blocks: int) -> None:
+        """And grow again: whatever was used longest ago is gone."""
+        for each in (capacity_blocks, self.CAPACITY_BLOCKS):
+            self.holders.add_replica(replica_id, capacity_blocks=each)
+        self.evict(replica_id, len(self.model[replica_id]) - capacity_blocks)
 
     def evict(self, replica_id: ReplicaId, num_blocks: int) -> None:
         """From the model."""

@@ -33,6 +33,22 @@ def test_successors_are_in_order_of_distance(members: set[int], key: BlockHash) 
     assert list(ring.successors(key)) == sorted(members, key=lambda rank: ring.distance(key, rank))
 
 
+@given(st.sets(st.integers(0, 20), min_size=1, max_size=8))
+def test_shares_are_of_all_keys(members: set[int]) -> None:
+    """And near each other, with enough points."""
+    ring = Ring(members, virtual_nodes=512)
+    shares = [ring.share(rank) for rank in members]
+    assert sum(shares) == pytest.approx(1)
+    assert all(share == pytest.approx(1 / len(members), rel=0.3) for share in shares)
+
+
+def test_a_share_is_how_many_keys_are_owned() -> None:
+    """Counted."""
+    ring = Ring({1, 5}, virtual_nodes=4)
+    owners = [next(ring.successors(BlockHash(number * 2**50))) for number in range(2**14)]
+    assert owners.count(5) / len(owners) == pytest.approx(ring.share(5), abs=0.001)
+
+
 def test_keys_spread_evenly() -> None:
     """With 128 virtual nodes each of 4 replicas owns a quarter of the keys, within a third."""
     ring = Ring(range(4), virtual_nodes=128)
