@@ -16,6 +16,7 @@ from serve_app.replica_headers import (
     ROUTED_TO_HEADER,
     UNROUTED,
 )
+from serve_app.request_log import RequestLog, trace_id_of
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings import EngineName
 
@@ -25,13 +26,22 @@ logger = logging.getLogger("ray.serve")
 class ExplainAndReport:
     """ASGI middleware around vLLM's app; adds headers, changes nothing else."""
 
-    def __init__(self, app: ASGIApp, *, replica_id: str, ledger: Ledger, engine: EngineName = "vllm") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        replica_id: str,
+        ledger: Ledger,
+        engine: EngineName = "vllm",
+        log: RequestLog | None = None,
+    ) -> None:
         self._app = app
         self._own_fields: dict[str, object] = {REPLICA_HEADER: replica_id}
         if engine != "vllm":
             self._own_fields[ENGINE_HEADER] = engine
         self._replica_id = replica_id
         self._ledger = ledger
+        self._log = log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -40,14 +50,19 @@ class ExplainAndReport:
             return
         note = _read_note(scope)
         explanation = self._explain(note)
+        status: int | None = None
 
         async def send_explained(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 message["headers"] = [*message.get("headers", ()), *explanation]
             await send(message)
 
         if note is not None:
             self._ledger.arrived(note.request_id, uncached_tokens=note.uncached_tokens)
+            if self._log is not None:
+                self._log.begin(note)
         token = current_request_id.set(note.request_id if note else None)
         try:
             await self._app(scope, receive, send_explained)
@@ -55,6 +70,8 @@ class ExplainAndReport:
             current_request_id.reset(token)
             if note is not None:
                 self._ledger.finished(note.request_id)
+                if self._log is not None:
+                    self._log.end(note, status=status, trace_id=trace_id_of(scope["headers"]))
 
     def _explain(self, note: RoutingNote | None) -> list[tuple[bytes, bytes]]:
         """The replica writes these, because it alone knows who served."""

@@ -32,8 +32,9 @@ from serve_app.kv_subscription import KvSubscription
 from serve_app.kv_wire import KvUpdate
 from serve_app.ledger import Ledger
 from serve_app.prompt_memo import make_token_memo
-from serve_app.receipts import ProbeResult, Receipt
+from serve_app.receipts import ProbeResult, Receipt, Report
 from serve_app.replica_facts import ReplicaFacts
+from serve_app.request_log import RequestLog
 from serve_app.response_ids import new_response_id
 from serve_app.settings import EngineName, ReplicaSettings, RouterSettings
 
@@ -75,7 +76,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
 
     async def start(self) -> None:
         """Start the engine and listen to its outputs."""
-        self._ledger = Ledger(self._make_delivery().post, clock=time.monotonic)
+        self._log = RequestLog(clock=time.monotonic) if self._replicas.log_requests else None
+        self._ledger = Ledger(self._make_report(), clock=time.monotonic)
         model = Path(self._llm_config.get_engine_config().actual_hf_model_id)
         if model.is_dir():  # noqa: ASYNC240  once, before anything is served
             # Nothing to download: spare each replica a worker process that imports vLLM to find that out.
@@ -110,7 +112,13 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             max_waiting_tokens=self._replicas.max_waiting_tokens,
             max_body_bytes=round(self._replicas.max_body_mib * 2**20),
         )
-        app.add_middleware(ExplainAndReport, replica_id=_replica_id(), ledger=self._ledger, engine=self._engine_name)
+        app.add_middleware(
+            ExplainAndReport,
+            replica_id=_replica_id(),
+            ledger=self._ledger,
+            engine=self._engine_name,
+            log=self._log,
+        )
         return app
 
     def record_replica_metadata(self) -> dict[str, Any]:
@@ -120,6 +128,17 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def record_routing_stats(self) -> dict[str, Any]:
         """Serve's hook, polled: the rank may change when replicas leave."""
         return {**await super().record_routing_stats(), **self._facts().as_metadata()}
+
+    def _make_report(self) -> Report:
+        post, log = self._make_delivery().post, self._log
+        if log is None:
+            return post
+
+        def report(receipt: Receipt) -> None:
+            log.on_receipt(receipt)
+            post(receipt)
+
+        return report
 
     def _make_delivery(self) -> Delivery[Receipt]:
         return Delivery(

@@ -1,0 +1,51 @@
+"""A request's line in the replica's log, as JSON, with the trace that its client began."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from serve_app.local_cluster import Run
+
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+PHRASE = "the pass phrase of the mountain hut is edelweiss"
+TIMEOUT_S = 30.0
+POLL_S = 0.2
+
+
+def logs(run: Run) -> Path:
+    """Serve's."""
+    return Path(run.ray_session) / "logs" / "serve"
+
+
+def wait_for_line(run: Run, trace_id: str) -> dict[str, Any]:
+    """Until a replica has written it."""
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        for path in logs(run).glob("replica_*.log"):
+            for line in path.read_text().splitlines():
+                if trace_id in line:
+                    found: dict[str, Any] = json.loads(line)
+                    return found
+        time.sleep(POLL_S)
+    raise AssertionError(f"no log in {logs(run)} has a line of the trace {trace_id}")
+
+
+def test_a_request_has_a_line_with_its_trace(run: Run, client: httpx.Client) -> None:
+    """What was decided and what came of it, as the response says, and none of its text."""
+    body = {"model": run.model, "prompt": f"{PHRASE}. " * 40, "max_tokens": 2}
+    headers = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01", "authorization": "Bearer sk-edelweiss"}
+    response = client.post("/v1/completions", json=body, headers=headers).raise_for_status()
+    usage = response.json()["usage"]
+    line = wait_for_line(run, TRACE_ID)
+    assert line["message"] == "request"
+    assert line["warmroute_request_id"] == response.headers["x-warmroute-request-id"]
+    assert (line["status"], line["policy"]) == (200, response.headers["x-warmroute-policy"])
+    assert line["reason"] == response.headers["x-warmroute-reason"]
+    assert line["prompt_tokens"] == line["routed_prompt_tokens"] == usage["prompt_tokens"]
+    assert line["cached_tokens"] == usage["prompt_tokens_details"]["cached_tokens"]
+    assert 0 < line["ttft_s"] <= line["duration_s"]
+    for path in logs(run).iterdir():
+        assert "edelweiss" not in path.read_text(errors="replace"), path
