@@ -10,6 +10,9 @@ from router import Funnel, Loss
 
 STAGES = ("offered", "reachable", "selected", "reused")
 """Fields of `Funnel` and of its records, each a part of the one before."""
+TOKEN_SUMS = (*STAGES, "shared", "shared_reused")
+"""All of a `Funnel` in tokens, but for its losses."""
+SUMS = ("prompts", *TOKEN_SUMS)
 MOST_LOSSES = 2
 MEANINGS: dict[Loss, str] = {
     Loss.PARTIAL_BLOCK: "the prompt's end, which fills no block",
@@ -25,14 +28,14 @@ MEANINGS: dict[Loss, str] = {
 
 def as_snapshot(funnel: Funnel) -> dict[str, Any]:
     """Plain data; tokens but for the number of prompts."""
-    sums = {name: getattr(funnel, name) for name in ("prompts", *STAGES)}
+    sums = {name: getattr(funnel, name) for name in SUMS}
     return {**sums, "lost": {cause.value: tokens for cause, tokens in funnel.lost.items()}}
 
 
 def from_snapshot(snapshot: Mapping[str, Any]) -> Funnel:
     """What `as_snapshot` made plain."""
     lost = {Loss(cause): tokens for cause, tokens in snapshot["lost"].items()}
-    return Funnel(**{name: snapshot[name] for name in ("prompts", *STAGES)}, lost=lost)
+    return Funnel(**{name: snapshot[name] for name in SUMS}, lost=lost)
 
 
 def of_routers(routers: Iterable[Mapping[str, Any]]) -> dict[int, Funnel]:
@@ -83,6 +86,10 @@ def table(funnel: Funnel, *, note: str = "") -> Table:
         tokens = getattr(funnel, stage)
         is_last = stage == STAGES[-1]
         result.add_row(stage, *_amount(tokens, funnel), stage_to_meaning[stage], end_section=is_last)
+    shared, reused = funnel.shared, funnel.shared_reused
+    result.add_row("shared", *_amount(shared, funnel), "begins other prompts too, such as a system prompt")
+    share = f"{reused / shared:.1%}" if shared else "-"
+    result.add_row("shared, reused", f"{reused:,}", share, "of these; 70 % and more is healthy", end_section=True)
     for cause, meaning in MEANINGS.items():
         if cause in funnel.lost:
             result.add_row(f"lost: {cause.value}", *_amount(funnel.lost[cause], funnel), meaning)

@@ -20,14 +20,14 @@ class Inbox:
     """Keeps of what it received only what repairs the rest: each replica's last status and batch number.
 
     Args:
-        on_record: takes the record of each prompt that the router decided.
+        on_record: takes the record of each prompt that the router decided, and its time to first token in seconds.
         on_token_hash: takes a sampled request's, from the replica that got it.
 
     """
 
     def __init__(
         self,
-        on_record: Callable[[CacheRecord], None],
+        on_record: Callable[[CacheRecord, float | None], None],
         on_token_hash: Callable[[ReplicaId, RequestId, TokenHash], None],
     ) -> None:
         self._on_record = on_record
@@ -93,10 +93,14 @@ class Inbox:
         if receipt.token_hash is not None:
             self._on_token_hash(replica_id, receipt.request_id, receipt.token_hash)
         record = router.on_prefilled(
-            receipt.request_id, prompt_tokens=receipt.prompt_tokens, cached_tokens=receipt.cached_tokens, now=now
+            receipt.request_id,
+            prompt_tokens=receipt.prompt_tokens,
+            cached_tokens=receipt.cached_tokens,
+            now=now,
+            is_looked_up=receipt.is_looked_up,
         )
         if record is not None:
-            self._on_record(record)
+            self._on_record(record, receipt.ttft_s)
 
     def _read(self, reader: Reader[Item], payload: bytes) -> Batch[Item] | None:
         try:

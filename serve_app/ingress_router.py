@@ -56,10 +56,10 @@ from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_body import Prompt, Unreadable
 from serve_app.request_reader import Incoming, RequestReader
 from serve_app.route_endpoint import RouteEndpoint, answer_with
-from serve_app.router_snapshot import snapshot
+from serve_app.router_snapshot import prefixes_snapshot, snapshot
 from serve_app.routing_note import NO_REPLICAS, NOTE_HEADER, ROUTING_ERROR, RoutingNote
 from serve_app.served_model import ServedModel
-from serve_app.settings import RouterSettings, RoutingSettings
+from serve_app.settings import EngineName, RouterSettings, RoutingSettings
 
 if TYPE_CHECKING:
     from serve_app.prompt import PromptReader
@@ -78,9 +78,10 @@ class IngressRouter:
     """One router process. Its core is used on one event loop only: requests, receipts and membership."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, server: DeploymentHandle, llm: dict[str, Any], routers: dict[str, Any]
+        self, server: DeploymentHandle, llm: dict[str, Any], routers: dict[str, Any], engine: EngineName
     ) -> None:
         context = serve.get_replica_context()
+        self._engine = engine
         self._settings = RouterSettings.model_validate(routers)
         self._routing = RoutingSettings()
         self._router: Router | None = None
@@ -90,7 +91,8 @@ class IngressRouter:
         self._samples = KeySamples()
         self._parity = ParityBook(self._on_verdict)
         self._inbox = Inbox(self._on_record, self._on_token_hash)
-        self._reader = RequestReader(session_header=SERVE_SESSION_ID, model=ServedModel.from_llm(llm))
+        self._model = ServedModel.from_llm(llm)
+        self._reader = RequestReader(session_header=SERVE_SESSION_ID, model=self._model)
         self._router_id = context.replica_id.unique_id
         self._peers = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
         self._reservations: Delivery[Reservation] = Delivery(
@@ -235,6 +237,10 @@ class IngressRouter:
         if self._router is not None:
             self._router.on_caches_reset()
 
+    async def hot_prefixes(self, limit: int) -> list[dict[str, Any]]:
+        """Where most of the recent work began alike, by hash; the most first."""
+        return [] if self._router is None else prefixes_snapshot(self._router, limit)
+
     async def snapshot(self) -> dict[str, Any]:
         """The router's own view, for operators and tests. Counts and ids only."""
         return {
@@ -244,7 +250,10 @@ class IngressRouter:
             "unreadable": dict(self._metrics.reason_to_unreadable),
             "shadows": self._metrics.shadows.snapshot(),
             "token_memo": self._reader.memo_snapshot(),
+            "model": self._model.name,
+            "engine": self._engine,
             "rank_to_funnel": self._metrics.funnel.snapshot(),
+            "rank_to_ttft": self._metrics.funnel.ttft_snapshot(),
             "reservations_dropped": self._reservations.num_dropped,
             "refused": dict(self._inbox.reason_to_refused),
             "kv_events_lost": self._inbox.kv.num_lost,
@@ -300,11 +309,11 @@ class IngressRouter:
         if self._router is not None:
             self._router.set_parity(replica_id, is_known=verdict is Verdict.OK)
 
-    def _on_record(self, record: CacheRecord) -> None:
+    def _on_record(self, record: CacheRecord, ttft_s: float | None) -> None:
         members = () if self._router is None else self._router.cluster.members
         for replica in members:
             if replica.replica_id == record.replica_id:
-                self._metrics.funnel.on_record(record, rank=replica.rank)
+                self._metrics.funnel.on_record(record, ttft_s, rank=replica.rank)
 
     def _on_token_hash(self, replica_id: ReplicaId, request_id: RequestId, token_hash: TokenHash) -> None:
         agrees = self._samples.agrees(request_id, token_hash)

@@ -99,11 +99,13 @@ class Ledger:
             self.uncounted(uncounted, prompt_tokens=prompt_tokens)
         if request_id is None:
             return
+        ttft_s = None
         if request_id in self._waiting:
-            self.last_wait_s = self._clock() - self._waiting.pop(request_id).since_s
+            self.last_wait_s = ttft_s = self._clock() - self._waiting.pop(request_id).since_s
         if request_id in self._outstanding:
             self._outstanding[request_id] += prompt_tokens
-        self._report(Prefilled(request_id, prompt_tokens, cached_tokens, token_hash))
+        is_looked_up = uncounted is None
+        self._report(Prefilled(request_id, prompt_tokens, cached_tokens, token_hash, ttft_s, is_looked_up))
 
     def uncounted(self, cause: str, *, prompt_tokens: int) -> None:
         """A prompt of which the engine gave no cached tokens."""

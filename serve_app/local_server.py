@@ -67,7 +67,7 @@ def running(
                 _patiently(lambda: api.deploy(config), settings, stopped)
             with progress.step("Starting replicas and routers") as report:
                 for name in (application["name"] for application in config["applications"]):
-                    report_as = partial(_report_of, name, report) if beside else report
+                    report_as = partial(_report_of, name, report) if name != settings.name else report
                     _wait_until_running(api, name, settings, stopped, report_as)
             with progress.step("Sending a first request"):
                 _wait_until_routed(run, settings, stopped)
@@ -87,7 +87,15 @@ def _checked(settings: Settings, *, num_applications: int) -> Settings:
     except SettingsError as error:
         msg = f"the settings cannot be used:\n{error}"
         raise StartError(msg) from error
-    return settings
+    return _with_absolute_history(settings)
+
+
+def _with_absolute_history(settings: Settings) -> Settings:
+    """Ray's workers run elsewhere."""
+    if settings.ops.history is None:
+        return settings
+    ops = settings.ops.model_copy(update={"history": settings.ops.history.resolve()})
+    return settings.model_copy(update={"ops": ops})
 
 
 def _wait_until_running(
@@ -187,13 +195,21 @@ def _shut_down(run: Run) -> None:
     stop(run)
 
 
+def _ops_line(settings: Settings) -> str:
+    return (
+        f"\nOperations: http://127.0.0.1:{settings.http.port}{settings.ops.route_prefix}/"
+        if settings.ops.enabled
+        else ""
+    )
+
+
 def _print_ready(console: Console, run: Run, settings: Settings, seconds: float) -> None:
     messages = [{"role": "user", "content": EXAMPLE_QUESTION}]
     body = json.dumps({"model": settings.model_id, "max_tokens": 16, "messages": messages})
     console.print(
         f"""
 [bold green]Warmroute is ready[/bold green] after {seconds:.0f} s: {run.url}/v1  (model: {settings.model_id}){run.note}
-Ray dashboard: {run.dashboard_url}
+Ray dashboard: {run.dashboard_url}{_ops_line(settings)}
 
 Try it from another terminal, twice: the x-warmroute- headers say where it went and why, and the second time the
 answer's usage reports cached tokens.

@@ -1,6 +1,7 @@
 """Every metric that Warmroute exports: one place for names, descriptions and labels.
 
-They go out through Ray's metrics, from each router process, with its application's name. Dashboard and alert rules are
+They go out through Ray's metrics, from each router process, with its application's name; some also from the
+operators' application, added up over time and under their own names. Dashboard and alert rules are
 made from these definitions (`serve_app/monitoring/`), so they name nothing that is not here. Label values come from
 closed sets: ranks, policies, reasons, causes; never a prompt, a hash or a client's words.
 """
@@ -19,6 +20,8 @@ class Kind(StrEnum):
     """It only grows: by its rate."""
     GAUGE = "gauge"
     """As it is now."""
+    HISTOGRAM = "histogram"
+    """By its buckets' rates."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +52,7 @@ PROMPT_TOKENS = Metric(
     "warmroute_prompt_tokens",
     Kind.COUNTER,
     "Prompt tokens by stage: offered by clients, reachable on the replica that held most, selected by the choice of a "
-    "replica, reused by its engine.",
+    "replica, reused by its engine; and of those that begin other prompts as well, shared and shared_reused.",
     ("rank", "stage"),
 )
 LOST_TOKENS = Metric(
@@ -107,6 +110,14 @@ SHADOWS = {
 }
 """By the fields of `ShadowTotals`."""
 
+TTFT = Metric(
+    "warmroute_ttft_seconds",
+    Kind.HISTOGRAM,
+    "Times to first token at the replicas, of prompts of which at least half was cached (warm) and of others (cold).",
+    ("rank", "cache"),
+)
+"""The operators' application alone exports it: an observation of Ray's costs a tenth of a routing decision."""
+
 METRICS = (
     DECISIONS,
     UNREADABLE,
@@ -122,3 +133,4 @@ METRICS = (
     UNDELIVERED,
     *SHADOWS.values(),
 )
+"""Those that routers export through Ray."""

@@ -9,12 +9,13 @@ from typing import Any
 from router import CacheRecord, Funnel, ReplicaId, Router, RoutingDecision, ShadowFault, ShadowTotals
 from serve_app import metric_definitions as definitions
 from serve_app.counters import Counters, Levels, Tally
-from serve_app.funnel_report import STAGES, as_snapshot
+from serve_app.funnel_report import TOKEN_SUMS, as_snapshot
 from serve_app.parity import Verdict
 from serve_app.receipts import Status
 from serve_app.request_body import Unreadable
 from serve_app.router_snapshot import knowledge
 from serve_app.routing_note import RoutingNote
+from serve_app.ttft import Ttft, is_warm
 
 logger = logging.getLogger("ray.serve")
 
@@ -121,12 +122,15 @@ class FunnelMetrics:
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._rank_to_funnel: defaultdict[int, Funnel] = defaultdict(Funnel)
+        self._rank_to_ttft: defaultdict[int, Ttft] = defaultdict(Ttft)
 
-    def on_record(self, record: CacheRecord, *, rank: int) -> None:
+    def on_record(self, record: CacheRecord, ttft_s: float | None, *, rank: int) -> None:
         """A prompt got its first token."""
         self._rank_to_funnel[rank].add(record)
+        if ttft_s is not None:
+            self._rank_to_ttft[rank].add(ttft_s, is_warm=is_warm(record))
         self._counters.add(definitions.PROMPTS, 1, {"rank": str(rank)})
-        for stage in STAGES:
+        for stage in TOKEN_SUMS:
             labels = {"rank": str(rank), "stage": stage}
             self._counters.add(definitions.PROMPT_TOKENS, getattr(record, stage), labels)
         for cause, tokens in record.lost.items():
@@ -135,3 +139,7 @@ class FunnelMetrics:
     def snapshot(self) -> dict[str, dict[str, Any]]:
         """The sums since the router started, by rank."""
         return {str(rank): as_snapshot(funnel) for rank, funnel in sorted(self._rank_to_funnel.items())}
+
+    def ttft_snapshot(self) -> dict[str, dict[str, Any]]:
+        """Times to first token since the router started, by rank."""
+        return {str(rank): ttft.as_snapshot() for rank, ttft in sorted(self._rank_to_ttft.items())}

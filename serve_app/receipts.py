@@ -21,6 +21,10 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
     cached_tokens: int
     token_hash: TokenHash | None = None
     """Of a sampled request (`serve_app.key_samples`)."""
+    ttft_s: float | None = None
+    """Since the request reached the replica; None for a further prompt of the same request."""
+    is_looked_up: bool = True
+    """Whether the engine looked for it in its cache. Some requests want it not to."""
 
 
 class Finished(msgspec.Struct, tag="finished", frozen=True):

@@ -26,6 +26,21 @@ def snapshot(router: Router | None, inbox: Inbox, parity: ParityBook, *, now: fl
     }
 
 
+def prefixes_snapshot(router: Router, limit: int) -> list[dict[str, Any]]:
+    """The hottest beginnings of prompts; a hash says nothing of their text."""
+    replica_to_rank = {each.replica_id: each.rank for each in router.cluster.members}
+    return [
+        {
+            "hash": f"{each.block_hash:016x}",
+            "tokens": each.num_blocks * router.cluster.block_size,
+            "work_share": each.work_share,
+            "fan_out": each.fan_out,
+            "ranks": sorted(replica_to_rank[replica_id] for replica_id in each.replica_ids),
+        }
+        for each in router.hot_prefixes(limit)
+    ]
+
+
 def knowledge(router: Router, replica: Replica) -> str:
     """By what the router believes that a replica holds something: its engine's `kv_events`, or `receipts`."""
     return "kv_events" if router.cluster.holders.is_exact(replica.replica_id) else "receipts"
@@ -37,6 +52,7 @@ def _replica_snapshot(router: Router, replica: Replica, inbox: Inbox, *, now: fl
     status = inbox.replica_to_status.get(replica.replica_id)
     return {
         "rank": replica.rank,
+        "ring_share": router.cluster.ring.share(replica.rank),
         "kv_capacity_tokens": replica.kv_capacity_tokens,
         "pending_tokens": load.pending_tokens,
         "waiting": load.num_waiting,

@@ -91,8 +91,12 @@ class RunningApplication:
     def reset_caches(self) -> None:
         """Empty every replica's prefix cache, and the routers' belief in it, once nothing is running."""
         self.wait_until_idle()
-        self._replicas.broadcast("reset_prefix_cache").results(timeout_s=CHANGE_TIMEOUT_S)
+        self.reset_engines()
         self._routers.broadcast("on_caches_reset").results(timeout_s=CHANGE_TIMEOUT_S)
+
+    def reset_engines(self) -> None:
+        """Empty every replica's prefix cache without a word to the routers."""
+        self._replicas.broadcast("reset_prefix_cache").results(timeout_s=CHANGE_TIMEOUT_S)
 
     def wait_until_idle(self) -> None:
         """Wait until no router counts a request as outstanding."""

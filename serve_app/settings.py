@@ -25,6 +25,8 @@ PolicyName = Literal[
 
 
 EngineName = Literal["vllm", "simulated"]
+OPS_APPLICATION = "warmroute-ops"
+"""The operators' application is the only one of this name in a cluster."""
 
 
 class SettingsError(ValueError):
@@ -127,6 +129,9 @@ class ReplicaSettings(_Frozen):
     max_waiting_tokens: int | None = Field(None, ge=1)
     """Likewise, of their prompts so many tokens that are not cached; unbounded by default. What the engine computes
     in the time to a first token that you promise: `prefill_tokens_per_s` times those seconds."""
+    log_requests: bool = False
+    """Write a line for each routed request when it is over: its id, decision, tokens and times, and its trace's id. The
+    application's logs are then JSON."""
     token_memo_mib: float = Field(256.0, ge=0)
     """Memory of each replica for token ids of texts it has seen, so that only what is new is tokenised; 0 for none."""
     max_body_mib: float = Field(32.0, gt=0)
@@ -162,6 +167,17 @@ class HttpSettings(_Frozen):
     """A stream may outlive a reload of HAProxy by this long; set it above your longest stream."""
 
 
+class OpsSettings(_Frozen):
+    """The operators' application: a page, JSON and metrics of what all routers of the cluster count (docs/ops.md)."""
+
+    enabled: bool = True
+    """Deploy it beside the application."""
+    route_prefix: str = Field("/ops", pattern=r"^/[a-z0-9_-]+$")
+    """Its path on HAProxy's port. Set WARMROUTE_OPS_TOKEN on every node to protect it."""
+    history: Path | None = Path(".warmroute/ops.sqlite")
+    """The file in which it keeps its sums, on the node where it runs; null keeps them in memory until it restarts."""
+
+
 class LocalSettings(_Frozen):
     """For `warmroute serve`, which starts a Ray cluster of its own on this machine. Ignored elsewhere."""
 
@@ -194,6 +210,7 @@ class Settings(_Frozen):
     replicas: ReplicaSettings = ReplicaSettings()
     engine_model: EngineModelSettings = EngineModelSettings()
     http: HttpSettings = HttpSettings()
+    ops: OpsSettings = OpsSettings()
     local: LocalSettings = LocalSettings()
 
     @model_validator(mode="after")
@@ -203,6 +220,16 @@ class Settings(_Frozen):
             raise ValueError(
                 "engine = 'simulated' has no memory by which to size its KV cache: set "
                 "llm.engine_kwargs.num_gpu_blocks_override"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ops_has_its_own_place(self) -> Self:
+        if self.ops.enabled and self.name == OPS_APPLICATION:
+            raise ValueError(f"name = {self.name!r} is that of the operators' application: choose another one")
+        if self.ops.enabled and self.route_prefix.rstrip("/") == self.ops.route_prefix:
+            raise ValueError(
+                f"route_prefix and ops.route_prefix are both {self.ops.route_prefix}: give one of them another path"
             )
         return self
 

@@ -27,6 +27,8 @@ class Replica:
     name: str
     state: str
     """`ok`, or what is wrong."""
+    is_excluded: bool
+    """Whether it is out of the routers' choice."""
     knowledge: str
     waiting: int
     running: int
@@ -35,6 +37,8 @@ class Replica:
     """Of the engine's memory, what running requests take."""
     held: float
     """Of the engine's memory, what is believed to be filled with prefixes."""
+    ring_share: float
+    """Of all keys, those that are its own on the ring."""
     funnel: Funnel
     """Of the window."""
 
@@ -64,12 +68,14 @@ def _replica(replica_id: str, replica: Mapping[str, Any], block_size: int, funne
         rank=replica["rank"],
         name=replica_id.rpartition("#")[2],
         state=", ".join(wrong) or "ok",
+        is_excluded=replica["excluded"] is not None,
         knowledge=replica["knowledge"],
         waiting=replica["waiting"],
         running=replica["running"],
         pending_tokens=replica["pending_tokens"],
         kv_use=(replica["engine"] or {}).get("kv_use"),
         held=replica["believed_blocks"] * block_size / replica["kv_capacity_tokens"],
+        ring_share=replica["ring_share"],
         funnel=funnel,
     )
 

@@ -58,7 +58,8 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
     replicas = settings.replicas.model_copy(update={"canary_period_s": CANARY_PERIOD_S})
     rays = [RAY_ROUTINGS[name] for name in routings if name in RAY_ROUTINGS]
     local = settings.local.model_copy(update={"num_cpus": settings.local.num_cpus * (1 + len(rays))})
-    settings = settings.model_copy(update={"replicas": replicas, "local": local})
+    ops = settings.ops.model_copy(update={"enabled": False})  # it would read our routers only
+    settings = settings.model_copy(update={"replicas": replicas, "local": local, "ops": ops})
     beside = [ray_application_config(settings, each) for each in rays]
     with local_server.running(settings, console, threading.Event(), beside=beside) as run:
         assert run is not None, "nobody stops it"

@@ -75,6 +75,12 @@ def panels() -> tuple[Panel, ...]:
             {"replica {{rank}}": f"({_hit_rate(stage='selected', by=by_rank)}) - ({_hit_rate(by=by_rank)})"},
         ),
         Panel(
+            "Hit rate of shared beginnings",
+            "Of what begins other prompts as well, such as a system prompt; 70 % and more is healthy.",
+            SHARE,
+            {"replica {{rank}}": _hit_rate(stage="shared_reused", of="shared", by=by_rank)},
+        ),
+        Panel(
             "Prompt tokens to compute",
             "Of what is waiting or running, as booked by the routers.",
             NUMBER,
@@ -142,8 +148,8 @@ def _rate(metric: Metric, *, by: tuple[str, ...] = (), **where: str) -> str:
     return rate(metric, window=WINDOW, by=by, **where, **CHOSEN)
 
 
-def _hit_rate(*, stage: str = "reused", by: tuple[str, ...] = ()) -> str:
-    return hit_rate(window=WINDOW, stage=stage, by=by, **CHOSEN)
+def _hit_rate(*, stage: str = "reused", of: str = "offered", by: tuple[str, ...] = ()) -> str:
+    return hit_rate(window=WINDOW, stage=stage, of=of, by=by, **CHOSEN)
 
 
 def _latest(metric: Metric, *, by: tuple[str, ...]) -> str:

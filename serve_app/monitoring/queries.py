@@ -36,10 +36,10 @@ def latest(metric: Metric, *, over: str = "max", by: tuple[str, ...] = (), **whe
     return f"{over}{_by(metric, by)} ({_selector(metric, where)})"
 
 
-def hit_rate(*, window: str, stage: str = "reused", by: tuple[str, ...] = (), **where: str) -> str:
-    """The share of the offered prompt tokens that reached a stage of the funnel: a ratio of sums."""
+def hit_rate(*, window: str, stage: str = "reused", of: str = "offered", by: tuple[str, ...] = (), **where: str) -> str:
+    """The share of the prompt tokens of one stage of the funnel that reached another: a ratio of sums."""
     reached = rate(PROMPT_TOKENS, window=window, by=by, stage=f"={stage}", **where)
-    return f"{reached} / {rate(PROMPT_TOKENS, window=window, by=by, stage='=offered', **where)}"
+    return f"{reached} / {rate(PROMPT_TOKENS, window=window, by=by, stage=f'={of}', **where)}"
 
 
 def _by(metric: Metric, labels: tuple[str, ...]) -> str:

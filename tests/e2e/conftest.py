@@ -71,7 +71,7 @@ def demo_settings() -> dict[str, Any]:
     settings: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "cpu-demo.yaml").read_text())
     settings["llm"]["model_loading_config"]["model_source"] = str(DEMO_MODEL)
     # Once, at the start: later it would evict something while the cache is compared with a simulated one.
-    settings["replicas"] = {"canary_period_s": 86_400}
+    settings["replicas"] = {"canary_period_s": 86_400, "log_requests": True}
     settings["llm"]["runtime_env"]["env_vars"]["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
     return settings
 

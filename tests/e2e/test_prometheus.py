@@ -24,6 +24,10 @@ TARGETS = "prom_metrics_service_discovery.json"
 """Ray writes there where its metrics are, in Prometheus's own form."""
 TIMEOUT_S = 120.0
 POLL_S = 0.5
+OPS_QUERIES = (
+    "sum by (application) (warmroute_prompts_total) > 0",
+    'histogram_quantile(0.5, sum by (le, cache) (warmroute_ttft_seconds_bucket{cache="warm"})) > 0',
+)
 PREFIX = "Tell me everything that you know about the weather in the mountains. " * 40
 
 
@@ -38,7 +42,14 @@ def prometheus(run: Run, tmp_path: Path, require: Require) -> Iterator[httpx.Cli
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": ["alerts.yaml"],
-        "scrape_configs": [{"job_name": "ray", "file_sd_configs": [{"files": [str(targets)]}]}],
+        "scrape_configs": [
+            {"job_name": "ray", "file_sd_configs": [{"files": [str(targets)]}]},
+            {
+                "job_name": "ops",
+                "metrics_path": "/ops/metrics",
+                "static_configs": [{"targets": [httpx.URL(run.url).netloc.decode()]}],
+            },
+        ],
     }
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     address = f"127.0.0.1:{free_port()}"
@@ -121,6 +132,8 @@ def test_every_query_of_the_dashboard_finds_data(
         for query in panel.legend_to_query.values():
             found = wait_for(prometheus, "query", query=query.replace("$application", run.application))
             assert {each["metric"]["application"] for each in found} == {run.application}
+    for query in OPS_QUERIES:
+        assert wait_for(prometheus, "query", query=query)
     [group] = wait_for(prometheus, "rules")
     assert {each["name"] for each in group["rules"]} == {each.name for each in alerts()}
     assert {each["health"] for each in group["rules"]} <= {"ok", "unknown"}

@@ -191,7 +191,7 @@ def test_a_prompt_that_the_engine_does_not_look_up_is_listed_by_that_cause(
     """VLLM leaves it out of its own counters; the router hears of its first token all the same."""
     processor.add_request(prompt("a", skip=True), None)
     processor.process_outputs([output("a", num_prompt_tokens=10)], 0.0, None)
-    assert receipts == [Prefilled(RequestId("ours"), 10, 0)]
+    assert receipts == [Prefilled(RequestId("ours"), 10, 0, is_looked_up=False)]
     assert totals(ledger, receipts) == (0, 0, {NOT_LOOKED_UP: 10})
 
 

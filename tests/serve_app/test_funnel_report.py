@@ -44,6 +44,8 @@ def test_funnels_add_up_and_come_back_from_their_snapshots() -> None:
         "reachable": 70,
         "selected": 70,
         "reused": 70,
+        "shared": 0,
+        "shared_reused": 0,
         "lost": {"new": 119, "partial_block": 10, "evicted": 1},
     }
 

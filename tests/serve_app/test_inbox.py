@@ -18,7 +18,7 @@ from tests.builders import make_request, make_router
 
 def make_inbox() -> Inbox:
     """One whose records and samples nobody wants."""
-    return Inbox([].append, lambda *_: None)
+    return Inbox(lambda *_: None, lambda *_: None)
 
 
 def unjudged() -> ParityBook:
@@ -81,7 +81,7 @@ def test_a_lost_end_is_made_up_for_by_the_next_heartbeat(router: Router) -> None
 def test_a_sampled_requests_token_hash_is_handed_on_with_its_replica(router: Router) -> None:
     """Whoever keyed it; a receipt without one is nothing to compare."""
     taken = list[tuple[str, str, int]]()
-    inbox = Inbox([].append, lambda *hashed: taken.append(hashed))
+    inbox = Inbox(lambda *_: None, lambda *hashed: taken.append(hashed))
     receipts = [Prefilled(RequestId("a"), 9, 0, TokenHash(7)), Prefilled(RequestId("b"), 9, 0)]
     inbox.on_receipts(batch(router, 1, *receipts), router, now=0)
     assert taken == [(router.cluster.members[0].replica_id, "a", 7)]

@@ -81,7 +81,7 @@ class Started:
         from serve_app.ingress_router import IngressRouter
 
         self.router = IngressRouter.__new__(IngressRouter)
-        await self.router.__init__(SimpleNamespace(deployment_id="LLM"), llm=LLM, routers={})
+        await self.router.__init__(SimpleNamespace(deployment_id="LLM"), llm=LLM, routers={}, engine="vllm")
         await self.router._loading
 
     async def answer(self, body: object, **headers: str) -> Any:

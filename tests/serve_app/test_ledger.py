@@ -29,7 +29,7 @@ def test_a_request_is_reported_from_arrival_to_end() -> None:
     ledger.arrived(ONE)
     ledger.prefilled(ONE, prompt_tokens=10, cached_tokens=4)
     ledger.finished(ONE)
-    assert receipts == [Arrived(ONE), Prefilled(ONE, 10, 4), Finished(ONE)]
+    assert receipts == [Arrived(ONE), Prefilled(ONE, 10, 4, ttft_s=0.0), Finished(ONE)]
     assert (ledger.num_outstanding, ledger.num_waiting) == (0, 0)
 
 

@@ -11,6 +11,7 @@ from serve_app.metric_definitions import METRICS, SHADOWS
 from serve_app.parity import Verdict
 from serve_app.receipts import EngineState, Status
 from serve_app.request_body import Unreadable
+from serve_app.ttft import Ttft
 from tests.builders import BLOCK_SIZE, make_request, make_router
 
 if TYPE_CHECKING:
@@ -131,17 +132,22 @@ def test_where_prompt_tokens_went_is_exported(router_metrics: "RouterMetrics", e
     """By rank, stage and cause; what is zero is left out, as Ray refuses it."""
     for _ in range(2):
         router_metrics.funnel.on_record(
-            CacheRecord(RequestId("a"), HERE, "m", "t", 10, 4, 0, 0, {Loss.SPILLED: 4, Loss.NEW: 6}), rank=3
+            CacheRecord(RequestId("a"), HERE, "m", "t", 10, 4, 0, 0, {Loss.SPILLED: 4, Loss.NEW: 6}, shared=3),
+            0.3,
+            rank=3,
         )
     router_metrics.export()
     assert exported == {
         ("warmroute_prompts", "3"): 2,
         ("warmroute_prompt_tokens", "3", "offered"): 20,
         ("warmroute_prompt_tokens", "3", "reachable"): 8,
+        ("warmroute_prompt_tokens", "3", "shared"): 6,
         ("warmroute_lost_tokens", "3", "spilled"): 8,
         ("warmroute_lost_tokens", "3", "new"): 12,
     }
     assert router_metrics.funnel.snapshot()["3"]["lost"] == {"spilled": 8, "new": 12}
+    ttft = Ttft.from_snapshot(router_metrics.funnel.ttft_snapshot()["3"])
+    assert (ttft.cold.number, ttft.cold.sum_s, ttft.warm.number) == (2, 0.6, 0)
 
 
 def test_nothing_is_exported_twice(router_metrics: "RouterMetrics", exported: Exported) -> None:

@@ -7,7 +7,7 @@ import pytest
 from serve_app.environment import data_path_environment
 from serve_app.llm_options import with_absolute_model_path
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
-from serve_app.settings import RoutingSettings, Settings, SettingsError
+from serve_app.settings import OPS_APPLICATION, OpsSettings, RoutingSettings, Settings, SettingsError
 
 SETTINGS = Settings(
     llm={"model_loading_config": {"model_id": "m"}},
@@ -17,7 +17,7 @@ SETTINGS = Settings(
 
 def test_routing_travels_as_user_config_and_nowhere_else() -> None:
     """In the arguments it would restart every replica at each change."""
-    (application,) = serve_config(SETTINGS)["applications"]
+    application, _ = serve_config(SETTINGS)["applications"]
     (router,) = application["deployments"]
     assert router["name"] == ROUTER_DEPLOYMENT
     assert router["user_config"]["policy"] == "least_loaded"
@@ -27,8 +27,17 @@ def test_routing_travels_as_user_config_and_nowhere_else() -> None:
 
 def test_the_arguments_are_settings_again() -> None:
     """Serve hands them to `build` as the same type."""
-    (application,) = serve_config(SETTINGS)["applications"]
+    application, _ = serve_config(SETTINGS)["applications"]
     assert Settings.model_validate(application["args"]).llm == SETTINGS.llm
+
+
+def test_the_operators_application_is_beside_it() -> None:
+    """Unless nobody wants it."""
+    _, ops = serve_config(SETTINGS)["applications"]
+    assert (ops["name"], ops["route_prefix"]) == (OPS_APPLICATION, "/ops")
+    assert ops["args"] == {"history": ".warmroute/ops.sqlite"}
+    without = SETTINGS.model_copy(update={"ops": OpsSettings(enabled=False)})
+    assert len(serve_config(without)["applications"]) == 1
 
 
 def test_the_environment_carries_the_settings() -> None:

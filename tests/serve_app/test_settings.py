@@ -29,7 +29,7 @@ def test_both_machines_have_a_config() -> None:
     [
         (
             "{llm: {}, rooting: {}}",
-            "rooting is not a setting; allowed here: engine, engine_model, http, llm, local, name, replicas",
+            "rooting is not a setting; allowed here: engine, engine_model, http, llm, local, name, ops, replicas",
         ),
         (
             "{llm: {}, routing: {polcy: x}}",
@@ -68,6 +68,14 @@ def test_both_machines_have_a_config() -> None:
         (
             "{llm: {engine_kwargs: {enable_prefix_caching: false}}, replicas: {kv_events: true}}",
             "replicas.kv_events = true, and llm.engine_kwargs.enable_prefix_caching is false: nothing is cached then",
+        ),
+        (
+            "{llm: {}, name: warmroute-ops}",
+            "name = 'warmroute-ops' is that of the operators' application: choose another one",
+        ),
+        (
+            "{llm: {}, route_prefix: /ops/}",
+            "route_prefix and ops.route_prefix are both /ops: give one of them another path",
         ),
         ("{llm: {}, name: Up Case}", "name = 'Up Case': String should match pattern"),
         ("[1, 2]", "the file = [1, 2]: Input should be"),

@@ -30,6 +30,7 @@ def replica(rank: int, **changes: Any) -> dict[str, Any]:
         "waiting": 1,
         "running": 2,
         "believed_blocks": 50,
+        "ring_share": 0.5,
         "knowledge": "receipts",
         "excluded": None,
         "parity": "ok",

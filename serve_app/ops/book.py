@@ -1,0 +1,215 @@
+"""The amounts of all time, in buckets, in one SQLite file.
+
+What was last seen of each router's counters is stored with them, in the same transaction: after a restart, counting
+goes on where it was, and what routers counted meanwhile is not lost. Only one process can have the file open.
+"""
+
+import contextlib
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from serve_app.ops.amounts import Amounts
+from serve_app.ops.windows import EVER, SPANS, Window
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE amounts (
+    span_s INTEGER, start_s INTEGER, application TEXT, rank INTEGER, name TEXT, amount REAL NOT NULL,
+    PRIMARY KEY (span_s, start_s, application, rank, name)
+) WITHOUT ROWID;
+CREATE TABLE counted (
+    router TEXT, application TEXT, rank INTEGER, name TEXT, amount REAL NOT NULL, seen_s INTEGER NOT NULL,
+    PRIMARY KEY (router, application, rank, name)
+) WITHOUT ROWID;
+"""
+ADD = """
+INSERT INTO amounts VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET amount = amount + excluded.amount
+"""
+REMEMBER = "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?, ?, ?)"
+ROUTERS_KEPT_S = 7 * 86400
+"""Counters of a router that was not seen for so long are forgotten: it will not come back."""
+
+
+class BookError(Exception):
+    """The file cannot be used; the message says why."""
+
+
+class Series(NamedTuple):
+    """Whose amounts."""
+
+    application: str
+    rank: int
+
+
+class Reading(NamedTuple):
+    """All that one router has counted of one replica's prompts since it started."""
+
+    router: str
+    series: Series
+    amounts: Amounts
+
+
+class Book:
+    """May be used from several threads.
+
+    Args:
+        path: of the file, made where it is missing; None keeps it in memory, and a restart begins anew.
+
+    Raises:
+        BookError: another process has it, or it is of another version or no such file.
+
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._lock = threading.Lock()
+        name = ":memory:" if path is None else str(path)
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False)
+        except (sqlite3.Error, OSError) as error:
+            raise BookError(f"{name} cannot be used for the history of ops: {error}") from error
+        try:
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            with self._transaction():
+                self._prepare()
+            self._counted = self._load_counted()
+        except (sqlite3.Error, BookError) as error:
+            self._db.close()
+            raise BookError(f"{name} cannot be used for the history of ops: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._db.close()
+
+    def add(self, readings: Iterable[Reading], *, now_s: float) -> None:
+        """Add what is new since the last time. In case of an error nothing is, and the next time adds it.
+
+        Args:
+            readings: each router's counters, which only grow; one that is smaller than before has started anew.
+            now_s: Unix time.
+
+        Raises:
+            BookError: it cannot be written.
+
+        """
+        added: defaultdict[tuple[Series, str], float] = defaultdict(float)
+        counted: dict[tuple[str, Series, str], float] = {}
+        for router, series, amounts in readings:
+            for name, amount in amounts.items():
+                before = self._counted.get((router, series, name), 0.0)
+                if amount != before:
+                    added[series, name] += amount - before if amount > before else amount
+                    counted[router, series, name] = amount
+        if not added:
+            return
+        try:
+            with self._transaction():
+                self._db.executemany(
+                    ADD,
+                    (
+                        (span.length_s, span.start(now_s), *series, name, amount)
+                        for span in SPANS
+                        for (series, name), amount in added.items()
+                    ),
+                )
+                self._db.executemany(
+                    REMEMBER,
+                    ((router, *series, name, amount, int(now_s)) for (router, series, name), amount in counted.items()),
+                )
+        except sqlite3.Error as error:
+            raise BookError(f"the history of ops cannot be written: {error}") from error
+        self._counted |= counted
+
+    def forget_old(self, routers: Iterable[str], *, now_s: float) -> None:
+        """Drop buckets that were kept long enough, and counters of routers that are long gone.
+
+        Args:
+            routers: those that are there now.
+            now_s: Unix time.
+
+        Raises:
+            BookError: it cannot be written.
+
+        """
+        try:
+            with self._transaction():
+                for span in SPANS:
+                    if span.kept_s is not None:
+                        oldest = (span.length_s, now_s - span.kept_s)
+                        self._db.execute("DELETE FROM amounts WHERE span_s = ? AND start_s < ?", oldest)
+                seen = ((int(now_s), router) for router in routers)
+                self._db.executemany("UPDATE counted SET seen_s = ? WHERE router = ?", seen)
+                self._db.execute("DELETE FROM counted WHERE seen_s < ?", (now_s - ROUTERS_KEPT_S,))
+            self._counted = self._load_counted()
+        except sqlite3.Error as error:
+            raise BookError(f"the history of ops cannot be written: {error}") from error
+
+    def totals(self, window: Window | None, *, now_s: float) -> dict[Series, dict[str, float]]:
+        """The sums of a window; of all time where it is None."""
+        span, start_s = (EVER, 0) if window is None else (window.span, window.start(now_s))
+        return _by_series(
+            self._rows(
+                "SELECT application, rank, name, SUM(amount) FROM amounts WHERE span_s = ? AND start_s >= ? "
+                "GROUP BY application, rank, name",
+                (span.length_s, start_s),
+            )
+        )
+
+    def history(self, application: str, window: Window, *, now_s: float) -> dict[int, dict[str, float]]:
+        """The buckets of a window, of all of an application's replicas together, by their start; empty ones lack."""
+        start_to_amounts: dict[int, dict[str, float]] = {}
+        for start_s, name, amount in self._rows(
+            "SELECT start_s, name, SUM(amount) FROM amounts WHERE span_s = ? AND start_s >= ? AND application = ? "
+            "GROUP BY start_s, name ORDER BY start_s",
+            (window.span.length_s, window.start(now_s), application),
+        ):
+            start_to_amounts.setdefault(start_s, {})[name] = amount
+        return start_to_amounts
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise BookError(f"the history of ops cannot be read: {error}") from error
+
+    def _prepare(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == SCHEMA_VERSION:
+            return
+        if version != 0:
+            raise BookError(f"it is of version {version}, this one reads {SCHEMA_VERSION}; move it away")
+        for statement in filter(str.strip, SCHEMA.split(";")):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _load_counted(self) -> dict[tuple[str, Series, str], float]:
+        rows = self._db.execute("SELECT router, application, rank, name, amount FROM counted")
+        return {(router, Series(application, rank), name): amount for router, application, rank, name, amount in rows}
+
+
+def _by_series(rows: Iterable[tuple[str, int, str, float]]) -> dict[Series, dict[str, float]]:
+    series_to_amounts: dict[Series, dict[str, float]] = {}
+    for application, rank, name, amount in rows:
+        series_to_amounts.setdefault(Series(application, rank), {})[name] = amount
+    return series_to_amounts

@@ -1,0 +1,123 @@
+"""Reads every router once a second: what it counts goes into the book, what it says of now is kept for the page."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from serve_app.ops import amounts
+from serve_app.ops.book import Book, BookError, Reading, Series
+
+logger = logging.getLogger("ray.serve")
+
+READ_S = 1.0
+PREFIXES_S = 5.0
+FORGET_S = 3600.0
+MAX_PREFIXES = 12
+
+Snapshot = Mapping[str, Any]
+Result = TypeVar("Result")
+
+
+class Cluster(Protocol):
+    """What there is to read."""
+
+    async def applications(self) -> list[str]:
+        """Those that have routers."""
+
+    async def snapshots(self, application: str) -> list[dict[str, Any]]:
+        """Of the routers that answer."""
+
+    async def hot_prefixes(self, application: str, limit: int) -> list[dict[str, Any]]:
+        """As one of the routers sees them."""
+
+
+class Collector:
+    """Call `run` once.
+
+    Args:
+        cluster: is read.
+        path: of the book; None for none that outlives the process.
+        clock: Unix time in seconds.
+
+    """
+
+    def __init__(self, cluster: Cluster, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+        self._cluster = cluster
+        self._path = path
+        self._clock = clock
+        self._book: Book | None = None
+        self._fault: str | None = None
+        self._prefixes_at_s = self._forgot_at_s = float("-inf")
+        self.application_to_snapshots: dict[str, list[Snapshot]] = {}
+        self.application_to_prefixes: dict[str, list[dict[str, Any]]] = {}
+        self.read_at_s: float | None = None
+        """When all this was so."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why nothing is written at the moment; None if it is."""
+        return self._fault
+
+    @property
+    def now_s(self) -> float:
+        """Unix time."""
+        return self._clock()
+
+    async def run(self) -> None:
+        """Until cancelled. What fails is tried again a second later."""
+        try:
+            while True:
+                await self.read()
+                await asyncio.sleep(READ_S)
+        finally:
+            if self._book is not None:
+                self._book.close()
+
+    async def read(self) -> None:
+        """Once."""
+        names = await self._cluster.applications()
+        readings = await asyncio.gather(*map(self._cluster.snapshots, names))
+        # An application whose routers do not answer just now is still there.
+        self.application_to_snapshots = {
+            name: list(snapshots) or list(self.application_to_snapshots.get(name, ()))
+            for name, snapshots in zip(names, readings, strict=True)
+        }
+        self.read_at_s = now_s = self._clock()
+        if now_s - self._prefixes_at_s >= PREFIXES_S:
+            prefixes = await asyncio.gather(*(self._cluster.hot_prefixes(name, MAX_PREFIXES) for name in names))
+            self.application_to_prefixes = dict(zip(names, prefixes, strict=True))
+            self._prefixes_at_s = now_s
+        await self._write(now_s)
+
+    async def ask(self, question: Callable[[Book], Result]) -> Result | None:
+        """Of the book, in a thread; None while there is none."""
+        book = self._book
+        return None if book is None else await asyncio.to_thread(question, book)
+
+    async def _write(self, now_s: float) -> None:
+        readings = [
+            Reading(snapshot["router"], Series(application, rank), named)
+            for application, snapshots in self.application_to_snapshots.items()
+            for snapshot in snapshots
+            for rank, named in amounts.of_router(snapshot).items()
+        ]
+        is_time_to_forget = now_s - self._forgot_at_s >= FORGET_S
+        try:
+            await asyncio.to_thread(self._write_book, readings, now_s, forget=is_time_to_forget)
+        except BookError as error:
+            if str(error) != self._fault:
+                logger.warning("%s; trying again every second", error)
+            self._fault = str(error)
+        else:
+            self._fault = None
+            self._forgot_at_s = now_s if is_time_to_forget else self._forgot_at_s
+
+    def _write_book(self, readings: list[Reading], now_s: float, *, forget: bool) -> None:
+        if self._book is None:
+            self._book = Book(self._path)
+        self._book.add(readings, now_s=now_s)
+        if forget:
+            self._book.forget_old({each.router for each in readings}, now_s=now_s)

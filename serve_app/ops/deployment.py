@@ -1,0 +1,44 @@
+"""The operators' Serve application: one replica, beside the models' applications."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.serve import Application
+
+from serve_app.ops.collector import Collector
+from serve_app.ops.login import TOKEN_VARIABLE, Login
+from serve_app.ops.serve_cluster import ServeCluster
+from serve_app.ops.web import build as build_web
+
+
+class Ops:
+    """Reads from when it starts; Serve replaces it when its reading has ended."""
+
+    async def __init__(self, history: str | None) -> None:  # type: ignore[misc]  # Serve awaits constructors
+        self._collector = Collector(ServeCluster(), None if history is None else Path(history))
+        self._running = asyncio.create_task(self._collector.run())
+
+    def check_health(self) -> None:
+        """Serve's hook."""
+        if self._running.done():
+            self._running.result()
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Serve's hook."""
+        return build_web(self._collector, Login(os.environ.get(TOKEN_VARIABLE)))
+
+
+def build(args: dict[str, Any]) -> Application:
+    """Serve's `import_path`."""
+    deployment = serve.deployment(
+        serve.ingress()(Ops),
+        name="Ops",
+        num_replicas=1,
+        logging_config={"enable_access_log": False},  # a line for every look at the page otherwise
+        ray_actor_options={"num_cpus": 0},
+    )
+    return deployment.bind(args["history"])

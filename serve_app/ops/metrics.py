@@ -1,0 +1,82 @@
+"""The book and the replicas' state as Prometheus metrics, made from the same definitions as those of the routers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector as PrometheusCollector
+
+from router import Loss
+from serve_app import metric_definitions as definitions
+from serve_app.funnel_report import TOKEN_SUMS
+from serve_app.metric_definitions import APPLICATION, Metric
+from serve_app.ops import amounts
+from serve_app.ops.amounts import Amounts
+from serve_app.ops.book import Series
+from serve_app.ops.collector import Snapshot
+from serve_app.top import replicas as lines
+from serve_app.ttft import BOUNDS_S, Histogram
+
+
+class OpsMetrics(PrometheusCollector):
+    """Of one scrape. Label values come from closed sets."""
+
+    def __init__(
+        self,
+        application_to_snapshots: Mapping[str, Sequence[Snapshot]],
+        series_to_amounts: Mapping[Series, Amounts],
+    ) -> None:
+        self._application_to_snapshots = application_to_snapshots
+        self._series_to_amounts = series_to_amounts
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
+        """All of it."""
+        yield from self._counters()
+        yield self._ttft()
+        yield from self._gauges()
+
+    def _counters(self) -> Iterator[CounterMetricFamily]:
+        prompts, tokens, lost = map(_counter, (definitions.PROMPTS, definitions.PROMPT_TOKENS, definitions.LOST_TOKENS))
+        for (application, rank), named in self._series_to_amounts.items():
+            prompts.add_metric([application, str(rank)], named.get("prompts", 0))
+            for stage in TOKEN_SUMS:
+                tokens.add_metric([application, str(rank), stage], named.get(stage, 0))
+            for cause in Loss:
+                lost.add_metric([application, str(rank), cause.value], named.get(f"lost.{cause.value}", 0))
+        yield from (prompts, tokens, lost)
+
+    def _ttft(self) -> HistogramMetricFamily:
+        metric = definitions.TTFT
+        family = HistogramMetricFamily(metric.name, metric.description, labels=[APPLICATION, *metric.labels])
+        for (application, rank), named in self._series_to_amounts.items():
+            ttft = amounts.ttft_of(named)
+            for kind, histogram in (("cold", ttft.cold), ("warm", ttft.warm)):
+                family.add_metric([application, str(rank), kind], _buckets(histogram), histogram.sum_s)
+        return family
+
+    def _gauges(self) -> Iterator[GaugeMetricFamily]:
+        pending, kv_use, excluded = map(_gauge, (definitions.PENDING_TOKENS, definitions.KV_USE, definitions.EXCLUDED))
+        for application, snapshots in self._application_to_snapshots.items():
+            for line in lines(snapshots):
+                labels = [application, str(line.rank)]
+                pending.add_metric(labels, line.pending_tokens)
+                excluded.add_metric(labels, float(line.is_excluded))
+                if line.kv_use is not None:
+                    kv_use.add_metric(labels, line.kv_use)
+        yield from (pending, kv_use, excluded)
+
+
+def _counter(metric: Metric) -> CounterMetricFamily:
+    return CounterMetricFamily(metric.name, metric.description, labels=[APPLICATION, *metric.labels])
+
+
+def _gauge(metric: Metric) -> GaugeMetricFamily:
+    return GaugeMetricFamily(metric.name, metric.description, labels=[APPLICATION, *metric.labels])
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Each with all before it, as Prometheus wants them."""
+    total, buckets = 0, []
+    for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), histogram.counts, strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    return buckets

@@ -1,0 +1,209 @@
+"""What the operators' application answers: the schema of its JSON, and how it is made. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from router import Funnel
+from serve_app.funnel_report import as_snapshot
+from serve_app.ops import amounts
+from serve_app.ops.amounts import Amounts
+from serve_app.ops.book import Series
+from serve_app.ops.collector import Snapshot
+from serve_app.top import Replica as Line
+from serve_app.top import replicas as lines
+from serve_app.ttft import Histogram
+
+
+class HitRates(BaseModel):
+    """Ratios of sums, each 0 to 1; null where there is nothing to divide by."""
+
+    predicted: float | None = Field(description="Tokens that the chosen replicas were believed to hold, of all offered")
+    actual: float | None = Field(description="Tokens that engines reused, by their own count, of all offered")
+    reachable: float | None = Field(description="Tokens that the replica which held most had, of all offered")
+    shared: float | None = Field(
+        description="Tokens reused of those that begin other prompts as well, such as a system prompt: the static part"
+    )
+
+
+class Latency(BaseModel):
+    """Times to first token at the replicas, in seconds; null without any."""
+
+    number: int
+    mean_s: float | None
+    p50_s: float | None
+    p95_s: float | None
+
+
+class Ttfts(BaseModel):
+    """Of prompts of which at least half was reused (warm), and of the others (cold)."""
+
+    cold: Latency
+    warm: Latency
+
+
+class Tokens(BaseModel):
+    """Where prompt tokens went: offered = reused + all that was lost."""
+
+    prompts: int
+    offered: int
+    reachable: int
+    selected: int
+    reused: int
+    shared: int
+    shared_reused: int
+    lost: dict[str, int] = Field(description="By cause, see docs/funnel.md")
+
+
+class Figures(BaseModel):
+    """Of some prompts."""
+
+    tokens: Tokens
+    hit_rates: HitRates
+    ttft: Ttfts
+
+
+class ReplicaReport(BaseModel):
+    """One replica, now and in the window."""
+
+    rank: int = Field(description="Outlives the process")
+    replica: str
+    state: str = Field(description="`ok`, or what is wrong")
+    knowledge: str = Field(description="How routers know what it holds: `kv_events` or `receipts`")
+    waiting: int
+    running: int
+    pending_tokens: int = Field(description="Prompt tokens that it has still to compute")
+    kv_use: float | None = Field(description="Of its KV cache, what running requests take, 0 to 1")
+    held: float = Field(description="Of its KV cache, what is believed to be filled with prefixes, 0 to 1")
+    ring_share: float = Field(description="Of all keys, those that are its own on the ring, 0 to 1")
+    figures: Figures
+
+
+class Prefix(BaseModel):
+    """A beginning that several prompts have in common."""
+
+    hash: str = Field(description="Of its last block; says nothing of the text")
+    tokens: int
+    work_share: float = Field(description="Of recent work, that for prompts which begin so, 0 to 1")
+    fan_out: int = Field(description="For how many replicas that is")
+    ranks: list[int] = Field(description="Replicas that hold it")
+
+
+class ApplicationReport(BaseModel):
+    """One model's application."""
+
+    name: str
+    model: str
+    engine: str = Field(description="`vllm`, or `simulated`: then all times are a model's")
+    policy: str
+    routers: int
+    decisions: dict[str, int] = Field(description="By reason, since the routers started")
+    figures: Figures
+    replicas: list[ReplicaReport]
+    prefixes: list[Prefix]
+
+
+class Overview(BaseModel):
+    """All applications."""
+
+    read_at_s: float | None = Field(description="Unix time of what is said of now; null before the first look")
+    window: str
+    fault: str | None = Field(description="Why history is not being written; null if it is")
+    applications: list[ApplicationReport]
+
+
+class Bucket(BaseModel):
+    """A stretch of time."""
+
+    start_s: int = Field(description="Unix time")
+    figures: Figures
+
+
+class History(BaseModel):
+    """One application's, oldest first; stretches without prompts are left out."""
+
+    application: str
+    window: str
+    bucket_s: int
+    start_s: int = Field(description="Of the first bucket, empty or not")
+    end_s: int = Field(description="Now")
+    buckets: list[Bucket]
+
+
+def application_report(
+    name: str,
+    snapshots: Sequence[Snapshot],
+    prefixes: Iterable[Mapping[str, Any]],
+    rank_to_amounts: Mapping[int, Amounts],
+) -> ApplicationReport:
+    """Of at least one router's snapshot, and the amounts of the window."""
+    first = snapshots[0]
+    decisions: dict[str, int] = {}
+    for snapshot in snapshots:
+        for reason, number in snapshot["decisions"].items():
+            decisions[reason] = decisions.get(reason, 0) + number
+    return ApplicationReport(
+        name=name,
+        model=first["model"],
+        engine=first["engine"],
+        policy=first["policy"],
+        routers=len(snapshots),
+        decisions=decisions,
+        figures=figures(amounts.add_up(*rank_to_amounts.values())),
+        replicas=[_replica_report(line, rank_to_amounts.get(line.rank, {})) for line in lines(snapshots)],
+        prefixes=[Prefix.model_validate(each) for each in prefixes],
+    )
+
+
+def rank_to_amounts_of(name: str, series_to_amounts: Mapping[Series, Amounts]) -> dict[int, Amounts]:
+    """Those of one application."""
+    return {series.rank: each for series, each in series_to_amounts.items() if series.application == name}
+
+
+def figures(named: Amounts) -> Figures:
+    """Rates and times of some amounts."""
+    funnel, ttft = amounts.funnel_of(named), amounts.ttft_of(named)
+    return Figures(
+        tokens=Tokens(**as_snapshot(funnel)),
+        hit_rates=_hit_rates(funnel),
+        ttft=Ttfts(cold=_latency(ttft.cold), warm=_latency(ttft.warm)),
+    )
+
+
+def _replica_report(line: Line, named: Amounts) -> ReplicaReport:
+    return ReplicaReport(
+        rank=line.rank,
+        replica=line.name,
+        state=line.state,
+        knowledge=line.knowledge,
+        waiting=line.waiting,
+        running=line.running,
+        pending_tokens=line.pending_tokens,
+        kv_use=line.kv_use,
+        held=line.held,
+        ring_share=line.ring_share,
+        figures=figures(named),
+    )
+
+
+def _hit_rates(funnel: Funnel) -> HitRates:
+    return HitRates(
+        predicted=_ratio(funnel.selected, funnel.offered),
+        actual=_ratio(funnel.reused, funnel.offered),
+        reachable=_ratio(funnel.reachable, funnel.offered),
+        shared=_ratio(funnel.shared_reused, funnel.shared),
+    )
+
+
+def _ratio(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _latency(histogram: Histogram) -> Latency:
+    return Latency(
+        number=histogram.number,
+        mean_s=histogram.mean_s,
+        p50_s=histogram.quantile_s(0.5),
+        p95_s=histogram.quantile_s(0.95),
+    )

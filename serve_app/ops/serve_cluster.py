@@ -1,0 +1,59 @@
+"""The running Serve applications, as the collector reads them."""
+
+import asyncio
+import contextlib
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from serve_app.broadcast import ask_routers
+from serve_app.delivery import DeliveryError
+from serve_app.serve_config import ROUTER_DEPLOYMENT
+
+DISCOVERY_S = 5.0
+ANSWER_TIMEOUT_S = 5.0
+
+
+class ServeCluster:
+    """Every application of this cluster that has Warmroute's routers."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._looked_at_s = float("-inf")
+        self._name_to_handle: dict[str, DeploymentHandle] = {}
+
+    async def applications(self) -> list[str]:
+        """By name, as of a few seconds ago."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._looked_at_s >= DISCOVERY_S:
+            with contextlib.suppress(RayServeException, RayError):  # Serve's controller may be starting again
+                self._names = await asyncio.to_thread(_applications_with_routers)
+            self._looked_at_s = now_s
+        return self._names
+
+    async def snapshots(self, application: str) -> list[dict[str, Any]]:
+        """Of the routers that answer."""
+        return await self._ask(application, "snapshot")
+
+    async def hot_prefixes(self, application: str, limit: int) -> list[dict[str, Any]]:
+        """As one of the routers sees them: they tell each other of every decision."""
+        answers = await self._ask(application, "hot_prefixes", limit)
+        return answers[0] if answers else []
+
+    async def _ask(self, application: str, method: str, *args: object) -> list[Any]:
+        try:
+            if application not in self._name_to_handle:
+                handle = serve.get_deployment_handle(ROUTER_DEPLOYMENT, app_name=application)
+                self._name_to_handle[application] = handle
+            answers = await ask_routers(self._name_to_handle[application], method, *args, timeout_s=ANSWER_TIMEOUT_S)
+        except (DeliveryError, RayServeException, RayError):
+            return []
+        return [answer for answer in answers if not isinstance(answer, Exception)]
+
+
+def _applications_with_routers() -> list[str]:
+    applications = serve.status().applications
+    return sorted(name for name, each in applications.items() if ROUTER_DEPLOYMENT in each.deployments)

@@ -1,0 +1,157 @@
+"""The operators' application over HTTP: one page, JSON with a documented schema, and metrics for Prometheus."""
+
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import BaseModel
+from starlette.middleware.base import RequestResponseEndpoint
+
+from serve_app.ops import report
+from serve_app.ops.book import BookError
+from serve_app.ops.collector import Collector
+from serve_app.ops.login import COOKIE, Login
+from serve_app.ops.metrics import OpsMetrics
+from serve_app.ops.windows import WINDOWS, Window
+
+PAGE_FOLDER = Path(__file__).parent / "page"
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+COOKIE_MAX_AGE_S = 30 * 86400
+
+
+class Credentials(BaseModel):
+    """What the page's form sends."""
+
+    token: str
+
+
+WindowName = Annotated[str, Query(description=f"How far to look back: {', '.join(WINDOWS)}")]
+
+
+def build(collector: Collector, login: Login) -> FastAPI:
+    """The whole of it; paths are below the application's route prefix."""
+    app = FastAPI(title="Warmroute operations", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
+
+    def admitted(request: Request) -> None:
+        if not login.admits(request.headers, request.cookies):
+            raise HTTPException(
+                HTTPStatus.UNAUTHORIZED, "log in, or send the operators' token as `Authorization: Bearer ...`"
+            )
+
+    @app.middleware("http")
+    async def add_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers.update(HEADERS)
+        return response
+
+    @app.exception_handler(BookError)
+    async def no_history(_: Request, error: BookError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    app.include_router(_page())
+    app.include_router(_logging_in(login))
+    app.include_router(_figures(collector), dependencies=[Depends(admitted)])
+    return app
+
+
+def _page() -> APIRouter:
+    """Without figures, so that it can ask for the token."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/")
+    async def index() -> FileResponse:
+        return FileResponse(PAGE_FOLDER / "index.html")
+
+    @router.get("/page.{kind}")
+    async def asset(kind: Literal["js", "css"]) -> FileResponse:
+        return FileResponse(PAGE_FOLDER / f"page.{kind}")
+
+    return router
+
+
+def _logging_in(login: Login) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/api/login", status_code=HTTPStatus.NO_CONTENT)
+    async def log_in(credentials: Credentials, request: Request, response: Response) -> None:
+        """The operators' token for a cookie."""
+        if login.is_needed and not login.is_token(credentials.token):
+            raise HTTPException(HTTPStatus.UNAUTHORIZED, "this is not the operators' token")
+        response.set_cookie(
+            COOKIE,
+            login.cookie,
+            max_age=COOKIE_MAX_AGE_S,
+            path=request.scope.get("root_path") or "/",
+            secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
+            httponly=True,
+            samesite="strict",
+        )
+
+    return router
+
+
+def _figures(collector: Collector) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/api/overview")
+    async def overview(window: WindowName = "5m") -> report.Overview:
+        """Replicas, funnel and hot prefixes of every application: as they are now, and over the window."""
+        chosen = _window(window)
+        series_to_amounts = await collector.ask(lambda book: book.totals(chosen, now_s=collector.now_s)) or {}
+        return report.Overview(
+            read_at_s=collector.read_at_s,
+            window=window,
+            fault=collector.fault,
+            applications=[
+                report.application_report(
+                    name,
+                    snapshots,
+                    collector.application_to_prefixes.get(name, ()),
+                    report.rank_to_amounts_of(name, series_to_amounts),
+                )
+                for name, snapshots in collector.application_to_snapshots.items()
+                if snapshots
+            ],
+        )
+
+    @router.get("/api/history")
+    async def history(application: str, window: WindowName = "1h") -> report.History:
+        """One application's figures over the window, bucket by bucket; days are of UTC."""
+        chosen, now_s = _window(window), collector.now_s
+        start_to_amounts = await collector.ask(lambda book: book.history(application, chosen, now_s=now_s)) or {}
+        return report.History(
+            application=application,
+            window=window,
+            bucket_s=chosen.span.length_s,
+            start_s=chosen.start(now_s),
+            end_s=int(now_s),
+            buckets=[
+                report.Bucket(start_s=start_s, figures=report.figures(named))
+                for start_s, named in start_to_amounts.items()
+            ],
+        )
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """For Prometheus: counters of all time, and replicas as they are now."""
+        series_to_amounts = await collector.ask(lambda book: book.totals(None, now_s=collector.now_s)) or {}
+        registry = CollectorRegistry()
+        registry.register(OpsMetrics(collector.application_to_snapshots, series_to_amounts))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _window(name: str) -> Window:
+    if name not in WINDOWS:
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"window = {name!r}: it is one of {', '.join(WINDOWS)}")
+    return WINDOWS[name]

@@ -1,0 +1,76 @@
+"""Routers' snapshots and a cluster of them, without a cluster."""
+
+from typing import Any
+
+from router import CacheRecord, Funnel, Loss, ReplicaId, RequestId
+from serve_app.funnel_report import as_snapshot
+from serve_app.ttft import Ttft
+
+
+def counted(prompts: int, *, ttft_s: float = 0.3) -> tuple[dict[str, Any], dict[str, Any]]:
+    """So many prompts of 100 tokens, of which 60 were reused and 80 believed held; as funnel and TTFT snapshots."""
+    funnel, ttft = Funnel(), Ttft()
+    lost = {Loss.EVICTED: 20, Loss.NEW: 20}
+    record = CacheRecord(RequestId("a"), ReplicaId("r"), "m", "t", 100, 80, 80, 60, lost, shared=50, shared_reused=40)
+    for _ in range(prompts):
+        funnel.add(record)
+        ttft.add(ttft_s, is_warm=True)
+    funnel.check_integrity()
+    return as_snapshot(funnel), ttft.as_snapshot()
+
+
+def router(name: str, **rank_to_prompts: int) -> dict[str, Any]:
+    """One router's snapshot, by `r0=3` for three prompts of rank 0."""
+    both = {rank.removeprefix("r"): counted(prompts) for rank, prompts in rank_to_prompts.items()}
+    return {
+        "router": name,
+        "model": "demo",
+        "engine": "simulated",
+        "policy": "prefix_affinity",
+        "block_size": 16,
+        "decisions": {"prefix": 3},
+        "rank_to_funnel": {rank: funnel for rank, (funnel, _) in both.items()},
+        "rank_to_ttft": {rank: ttft for rank, (_, ttft) in both.items()},
+        "replicas": {f"app#LLM#r{rank}": replica(rank) for rank in range(2)},
+    }
+
+
+def replica(rank: int) -> dict[str, Any]:
+    """As a router sees it."""
+    return {
+        "rank": rank,
+        "ring_share": 0.5,
+        "kv_capacity_tokens": 1600,
+        "pending_tokens": 120,
+        "waiting": 1,
+        "running": 2,
+        "believed_blocks": 50,
+        "knowledge": "receipts",
+        "excluded": "silent" if rank else None,
+        "parity": "ok",
+        "engine": {"kv_use": 0.25},
+    }
+
+
+PREFIX = {"hash": "00ff", "tokens": 1024, "work_share": 0.4, "fan_out": 2, "ranks": [0, 1]}
+
+
+class FakeCluster:
+    """One application."""
+
+    def __init__(self, *snapshots: dict[str, Any]) -> None:
+        self.routers = list(snapshots)
+
+    async def applications(self) -> list[str]:
+        """Its name."""
+        return ["warmroute"]
+
+    async def snapshots(self, application: str) -> list[dict[str, Any]]:
+        """Those of now."""
+        assert application == "warmroute"
+        return self.routers
+
+    async def hot_prefixes(self, application: str, limit: int) -> list[dict[str, Any]]:
+        """One."""
+        assert application == "warmroute"
+        return [PREFIX][:limit]
