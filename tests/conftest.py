@@ -1,10 +1,15 @@
 """What every test may use."""
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Time limits on examples would fail on a busy machine and say nothing about the code.
 hypothesis.settings.register_profile("warmroute", deadline=None)
@@ -25,3 +30,16 @@ def require() -> Require:
         pytest.skip(f"needs {what}")
 
     return check
+
+
+@pytest.fixture
+def browser(require: Require) -> "Iterator[Browser]":
+    """Debian's Chromium, without a window."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    require(chromium is not None, "Chromium: `apt-get install chromium`")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

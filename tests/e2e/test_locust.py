@@ -1,16 +1,14 @@
 """Locust in all its manners against the two replicas: the same sessions reuse the same share of their prompts."""
 
-import shutil
 import socket
 import time
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from serve_app.local_cluster import Run
 from serve_app.running_application import RunningApplication
-from tests.conftest import Require
 from tests.loadtests.locust_kit.builders import Ended, end, run_distributed, run_locust, start_locust
 
 SESSIONS = ("--workload", "chat", "--sessions", "6", "--think-scale", "0", "-u", "2", "-r", "2", "--seed", "3")
@@ -59,21 +57,16 @@ def test_two_workers_reuse_as_much(run: Run, application: RunningApplication, he
 
 
 def test_the_page_starts_a_run_and_shows_its_hit_rate(
-    run: Run, application: RunningApplication, headless: Ended, tmp_path: Path, require: Require
+    run: Run, application: RunningApplication, headless: Ended, tmp_path: Path, browser: Browser
 ) -> None:
     """Pressed in a browser; the same as without."""
-    chromium = shutil.which("chromium")
-    require(chromium is not None, "Chromium: `apt-get install chromium`")
     application.reset_caches()
     port, report = _free_port(), tmp_path / "report.json"
     web = ("--web-host", "127.0.0.1", "--web-port", str(port))
     process = start_locust("--host", run.url, *SESSIONS, *LOOSE_SLOS, *web, "--report", str(report))
     try:
         _wait_for_port(port)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            shown = _run_on_page(browser.new_page(), f"http://127.0.0.1:{port}/")
-            browser.close()
+        shown = _run_on_page(browser.new_page(), f"http://127.0.0.1:{port}/")
     finally:
         process.terminate()
         ended = end(process, report)

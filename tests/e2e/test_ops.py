@@ -1,6 +1,5 @@
 """The operators' application beside two real replicas: its page in a browser, its figures, and its restart."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -8,14 +7,13 @@ from typing import Any, TypeVar
 import httpx
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from serve_app import funnel_report
 from serve_app.local_cluster import Run
 from serve_app.ops.report import ApplicationReport, Overview
 from serve_app.running_application import RunningApplication
 from serve_app.settings import OPS_APPLICATION
-from tests.conftest import Require
 
 TIMEOUT_S = 60.0
 POLL_S = 0.2
@@ -31,17 +29,6 @@ def ops(run: Run) -> Iterator[httpx.Client]:
     """Through HAProxy."""
     with httpx.Client(base_url=f"{run.url}/ops", timeout=30) as client:
         yield client
-
-
-@pytest.fixture
-def browser(require: Require) -> Iterator[Browser]:
-    """Debian's Chromium, without a window."""
-    chromium = shutil.which("chromium")
-    require(chromium is not None, "Chromium: `apt-get install chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 def ask(client: httpx.Client, model: str, *, times: int = 1) -> None:

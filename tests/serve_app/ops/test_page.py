@@ -1,19 +1,17 @@
 """The page in a browser, behind a token, without a cluster."""
 
 import asyncio
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 import uvicorn
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser
 
 from serve_app.ops.collector import Collector
 from serve_app.ops.login import Login
 from serve_app.ops.web import build
-from tests.conftest import Require
 from tests.serve_app.ops.builders import FakeCluster, router
 
 TOKEN = "a long secret"  # noqa: S105
@@ -37,25 +35,19 @@ def address() -> Iterator[str]:
     thread.join(TIMEOUT_S)
 
 
-def test_figures_come_after_the_token(address: str, require: Require) -> None:
+def test_figures_come_after_the_token(address: str, browser: Browser) -> None:
     """A wrong one gets a word, the right one the figures, and another visit needs none."""
-    chromium = shutil.which("chromium")
-    require(chromium is not None, "Chromium: `apt-get install chromium`")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        context = browser.new_context()
-        page = context.new_page()
-        page.set_default_timeout(1000 * TIMEOUT_S)
-        page.goto(address)
-        page.get_by_label("Operators' token").fill("wrong")
-        page.get_by_role("button", name="Log in").click()
-        page.get_by_text("This is not the operators' token.").wait_for()
-        assert page.locator("#prompts").count() == 0
-        page.get_by_label("Operators' token").fill(TOKEN)
-        page.get_by_role("button", name="Log in").click()
-        assert page.locator("#prompts b").inner_text() == "4"
-        another = context.new_page()
-        another.goto(address)
-        assert another.locator("#hit-rate b").inner_text() == "60.0 %"
-        assert TOKEN not in str(context.cookies())
-        browser.close()
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(address)
+    page.get_by_label("Operators' token").fill("wrong")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_text("This is not the operators' token.").wait_for()
+    assert page.locator("#prompts").count() == 0
+    page.get_by_label("Operators' token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    assert page.locator("#prompts b").inner_text() == "4"
+    another = context.new_page()
+    another.goto(address)
+    assert another.locator("#hit-rate b").inner_text() == "60.0 %"
+    assert TOKEN not in str(context.cookies())
