@@ -316,7 +316,7 @@ class Holders:
 
     def hot_prefixes(self, limit: int, *, total_work: float) -> list[HotPrefix]:
         """Where most of the recent work, which is `total_work` in all, began alike; the most first."""
-        return hot_prefixes(self._tree.beginnings(), limit=limit, total_work=total_work)
+        return hot_prefixes(self._tree.beginnings, limit=limit, total_work=total_work)
 
     def num_blocks(self, replica_id: ReplicaId) -> int:
         """Blocks believed to be held there."""

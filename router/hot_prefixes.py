@@ -11,6 +11,9 @@ from router.types import BlockHash, ReplicaId
 SHARED_FROM_NUM_ENDS = 4
 """So many prompts ending in one block are several requests with a common beginning and short questions; a
 conversation's own turns are seldom that short."""
+MAX_SIBLINGS = 512
+"""Of more, the oldest and the newest are looked at, half of each: where nothing is shared, they are as many as prompts,
+and no decision shall wait for them."""
 
 
 class HotPrefix(NamedTuple):
@@ -27,7 +30,7 @@ class HotPrefix(NamedTuple):
     """Who holds it."""
 
 
-def hot_prefixes(beginnings: Iterable[Run], *, limit: int, total_work: float) -> list[HotPrefix]:
+def hot_prefixes(beginnings: dict[int, Run], *, limit: int, total_work: float) -> list[HotPrefix]:
     """Of a tree with these first runs, the hottest first.
 
     A run's work is part of its parent's, so that the hottest are found from the top without a look at the others.
@@ -36,8 +39,8 @@ def hot_prefixes(beginnings: Iterable[Run], *, limit: int, total_work: float) ->
     heap: list[tuple[float, int, int, Run]] = []
     order = itertools.count()
 
-    def offer(runs: Iterable[Run], start: int) -> None:
-        for run in runs:
+    def offer(siblings: dict[int, Run], start: int) -> None:
+        for run in _some(siblings):
             if run.work > 0 and (run.children or run.num_ends >= SHARED_FROM_NUM_ENDS):  # most runs are neither
                 heapq.heappush(heap, (-run.work, next(order), start + len(run), run))
 
@@ -48,8 +51,16 @@ def hot_prefixes(beginnings: Iterable[Run], *, limit: int, total_work: float) ->
             work_share = min(1.0, run.work / total_work) if total_work else 0.0
             holders = tuple(sorted(run.holder_to_use))
             found.append(HotPrefix(BlockHash(run.hashes[-1]), num_blocks, work_share, run.fan_out, holders))
-        offer(run.children.values(), num_blocks)
+        offer(run.children, num_blocks)
     return found
+
+
+def _some(siblings: dict[int, Run]) -> Iterable[Run]:
+    if len(siblings) <= MAX_SIBLINGS:
+        return siblings.values()
+    half = MAX_SIBLINGS // 2
+    runs = siblings.values()
+    return itertools.chain(itertools.islice(runs, half), itertools.islice(reversed(runs), half))
 
 
 def _is_shared(run: Run) -> bool:

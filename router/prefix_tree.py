@@ -7,7 +7,7 @@ run compares all of it. Matching and marking a prompt therefore cost a few steps
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from router.types import ReplicaId
@@ -135,9 +135,10 @@ class PrefixTree:
         """Whether this is the start of all prompts, which has no blocks and no holders."""
         return run is self._root
 
-    def beginnings(self) -> Iterable[Run]:
-        """The runs that prompts start with."""
-        return self._root.children.values()
+    @property
+    def beginnings(self) -> dict[int, Run]:
+        """The runs that prompts start with, by their first block."""
+        return self._root.children
 
     def runs(self) -> Iterator[Run]:
         """All of them, parents first."""

@@ -1,5 +1,6 @@
 """The beginnings that most recent work has in common."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,3 +64,13 @@ def test_a_limit_leaves_out_the_coldest(prompts: list[list[int]], limit: int) ->
     assert shares == sorted(shares, reverse=True)
     assert len({each.block_hash for each in found}) == len(found)
     assert [each.work_share for each in router.hot_prefixes(limit)] == shares[:limit]
+
+
+def test_the_first_and_the_last_are_found_among_very_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing else is shared, so that a look at all of them would keep decisions waiting."""
+    monkeypatch.setattr("router.hot_prefixes.MAX_SIBLINGS", 8)
+    router = make_router(num_replicas=1, kv_capacity_tokens=1000 * BLOCK_SIZE)
+    alone = [[100 + number, 1] for number in range(50)]
+    serve(router, [1, 2], [1, 3], [1, 4], *alone, [5, 2], [5, 3])
+    first, second = (make_request("x", each).block_hashes[-1] for each in (1, 5))
+    assert [each.block_hash for each in router.hot_prefixes(10)] == [first, second]
