@@ -6,7 +6,7 @@ python -m loadtests.mixed_requests --requests 2000 --concurrency 12 --json mixed
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated
 
 import httpx
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from loadtests.agreement import TOLERANCE, Agreement, Counted, Difference
 from loadtests.exchange import ClientRequest, Exchange, exchange
+from loadtests.funnel_agreement import FunnelAgreement, compare_funnels
 from loadtests.live import (
     JsonOption,
     SeedOption,
@@ -57,6 +58,11 @@ class Result:
         """By short replica id."""
         return self.after.agreement_since(self.before)
 
+    @property
+    def funnels(self) -> dict[str, FunnelAgreement]:
+        """By short replica id."""
+        return compare_funnels(self.routers_before, self.routers, self.before, self.after)
+
     def faults(self) -> list[str]:
         """What must not be, in words."""
         faults = [f"router {row.router} counts outstanding requests at {row.replica}: {row}" for row in self.left]
@@ -66,6 +72,12 @@ class Result:
             f"replica {replica}: our totals and vLLM's differ by more than {TOLERANCE:.1%}"
             for replica, agreement in self.agreements.items()
             if not agreement.is_close
+        ]
+        faults += [
+            f"replica {replica}: funnel and vLLM differ: {each.rest:,} tokens looked up without a cause, "
+            f"{each.reused:,} reused, {each.hits:,} found"
+            for replica, each in self.funnels.items()
+            if not each.is_close
         ]
         return faults
 
@@ -85,7 +97,12 @@ def main(
         result = asyncio.run(_run(server, mix, concurrency, console))
     if not result.after.ours:
         fail("the routers' snapshots have no engine totals: set llm.log_engine_metrics: true")
-    for table in (outcome_table(result), outstanding_table(result.routers), agreement_table(result.agreements)):
+    for table in (
+        outcome_table(result),
+        outstanding_table(result.routers),
+        agreement_table(result.agreements),
+        funnel_table(result.funnels),
+    ):
         console.print(table)
     strange = [each for each in result.exchanges if not is_as_expected(each)]
     console.print(
@@ -183,6 +200,16 @@ def agreement_table(agreements: Mapping[str, Agreement]) -> Table:
         table.add_row("", "", "cached / hits", *_cells(agreement.cached))
         table.add_row("", "", "looked up / queries", *_cells(agreement.looked_up))
         table.add_row("", "", "hit / hits", *_cells(agreement.hit), end_section=True)
+    return table
+
+
+def funnel_table(funnels: Mapping[str, FunnelAgreement]) -> Table:
+    """What the routers say went to each replica, what vLLM looked up, and why that is not the same."""
+    names = [field.name for field in fields(FunnelAgreement)]
+    headings = [name.replace("_", " ") for name in (*names, "rest")]
+    table = make_table("Tokens by the routers' funnel and by vLLM, during the run", left=("replica",), right=headings)
+    for replica, each in funnels.items():
+        table.add_row(replica, *(f"{getattr(each, name):,}" for name in (*names, "rest")))
     return table
 
 

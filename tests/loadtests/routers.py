@@ -16,6 +16,7 @@ def engine(
         "looked_up_tokens": prompt,
         "hit_tokens": cached,
         "uncounted_tokens": uncounted,
+        "canary_tokens": 0,
     }
 
 
@@ -46,6 +47,7 @@ def router(name: str, replicas: dict[str, dict[str, Any]], **fields: Any) -> dic
         "unreadable": {},
         "reservations_dropped": 0,
         "refused": {},
+        "rank_to_funnel": {},
         "replicas": replicas,
         **fields,
     }

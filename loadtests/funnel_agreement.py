@@ -1,0 +1,73 @@
+"""Compares the routers' funnel of each replica with what its vLLM counted. Pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from loadtests.agreement import TOLERANCE, Counted
+from loadtests.engine_counters import CacheCounters
+from loadtests.snapshots import NOT_LOOKED_UP, Snapshot, rank_to_replica, short
+from router import Funnel
+from serve_app.funnel_report import of_routers
+
+
+@dataclass(frozen=True, slots=True)
+class FunnelAgreement:
+    """Of one replica, in tokens of the same time."""
+
+    offered: int
+    reused: int
+    queries: int
+    """That vLLM looked up."""
+    hits: int
+    """Of these, found."""
+    canary: int
+    """Looked up for the canary, which no router sent."""
+    not_looked_up: int
+    """Offered, and not looked up, because the request wanted it so."""
+    aborted: int
+    """Perhaps looked up: the request ended before its first token."""
+
+    @property
+    def rest(self) -> int:
+        """What was looked up besides, and is none of these; negative if less was looked up than there must be."""
+        excess = self.queries - self.offered - self.canary + self.not_looked_up
+        return min(excess, 0) + max(excess - self.aborted, 0)
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the rest is small, and no more was reused than found."""
+        tolerated = TOLERANCE * max(self.queries, 1)
+        return abs(self.rest) <= tolerated and self.reused - self.hits <= tolerated
+
+
+def compare_funnels(
+    routers_before: Sequence[Snapshot], routers: Sequence[Snapshot], before: Counted, after: Counted
+) -> dict[str, FunnelAgreement]:
+    """By short replica id, of replicas that were there all the time."""
+    earlier, now, none = of_routers(routers_before), of_routers(routers), CacheCounters()
+    compared = {}
+    for rank, replica_id in rank_to_replica(routers[0]).items():
+        name = short(replica_id)
+        funnel = now.get(rank, Funnel())
+        funnel.subtract(earlier.get(rank, Funnel()))
+        vllms = after.vllms.get(name, none).since(before.vllms.get(name, none))
+        uncounted = after.ours[name].since(before.ours[name]).uncounted_tokens
+        compared[name] = FunnelAgreement(
+            offered=funnel.offered,
+            reused=funnel.reused,
+            queries=vllms.queries,
+            hits=vllms.hits,
+            canary=_canary(routers, replica_id) - _canary(routers_before, replica_id),
+            not_looked_up=uncounted.get(NOT_LOOKED_UP, 0),
+            aborted=_but(uncounted, NOT_LOOKED_UP),
+        )
+    return compared
+
+
+def _canary(routers: Sequence[Snapshot], replica_id: str) -> int:
+    replicas = [router["replicas"][replica_id] for router in routers if replica_id in router["replicas"]]
+    return max((int(each["engine"]["canary_tokens"]) for each in replicas if each["engine"] is not None), default=0)
+
+
+def _but(uncounted: Mapping[str, int], cause: str) -> int:
+    return sum(tokens for each, tokens in uncounted.items() if each != cause)
