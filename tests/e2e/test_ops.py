@@ -13,6 +13,8 @@ from serve_app import funnel_report
 from serve_app.local_cluster import Run
 from serve_app.ops.report import ApplicationReport, Overview
 from serve_app.running_application import RunningApplication
+from serve_app.serve_api import ray_token
+from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import OPS_APPLICATION
 
 TIMEOUT_S = 60.0
@@ -156,8 +158,11 @@ def test_it_fits_a_phone(browser: Browser, run: Run, color_scheme: Any) -> None:
 
 def test_the_ray_dashboard_shows_both_applications(browser: Browser, run: Run) -> None:
     """On its Serve page, with the policy among the routers' settings."""
-    page = browser.new_page()
+    token = ray_token()
+    page = browser.new_page(extra_http_headers={} if token is None else {"Authorization": f"Bearer {token}"})
     page.set_default_timeout(1000 * TIMEOUT_S)
     page.goto(f"{run.dashboard_url}/#/serve")
     for name in (run.application, OPS_APPLICATION):
-        page.get_by_text(name, exact=True).first.wait_for()
+        page.get_by_role("link", name=name, exact=True).wait_for()
+    page.get_by_role("row", name=ROUTER_DEPLOYMENT).get_by_text("View config").click()
+    page.get_by_text("prefix_affinity").first.wait_for()
