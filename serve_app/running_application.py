@@ -11,6 +11,8 @@ from serve_app.serve_config import ROUTER_DEPLOYMENT
 
 CHANGE_TIMEOUT_S = 60.0
 POLL_S = 0.1
+COMING_OR_GOING = ("STARTING", "RECOVERING", "STOPPING", "STOPPED")
+"""Serve's states of a replica that answers nobody. `UPDATING` is none of them: one that takes new settings goes on."""
 
 
 class ApplicationError(Exception):
@@ -67,7 +69,7 @@ class RunningApplication:
         ray.shutdown()
 
     def routers(self) -> list[dict[str, Any]]:
-        """Every router's snapshot."""
+        """The snapshot of every router that Serve lists; one that is taking new settings is not among them."""
         snapshots: list[dict[str, Any]] = self._routers.broadcast("snapshot").results(timeout_s=CHANGE_TIMEOUT_S)
         return snapshots
 
@@ -86,13 +88,13 @@ class RunningApplication:
     def set_policy(self, policy: str) -> None:
         """Change the policy, and wait until every router has it."""
         self._api.change_routing(self._name, {"policy": policy}, router_deployment=ROUTER_DEPLOYMENT)
-        self._wait(lambda: all(router["policy"] == policy for router in self.routers()), f"routing by {policy}")
+        self._wait(lambda: all(router["policy"] == policy for router in self._all_routers()), f"routing by {policy}")
 
     def reset_caches(self) -> None:
         """Empty every replica's prefix cache, and the routers' belief in it, once nothing is running."""
         self.wait_until_idle()
         self.reset_engines()
-        self._routers.broadcast("on_caches_reset").results(timeout_s=CHANGE_TIMEOUT_S)
+        self._ask_all("on_caches_reset")
 
     def reset_engines(self) -> None:
         """Empty every replica's prefix cache without a word to the routers."""
@@ -102,10 +104,29 @@ class RunningApplication:
         """Wait until no router counts a request as outstanding."""
 
         def is_idle() -> bool:
-            replicas = [replica for router in self.routers() for replica in router["replicas"].values()]
+            replicas = [replica for router in self._all_routers() for replica in router["replicas"].values()]
             return all(replica["waiting"] + replica["running"] == 0 for replica in replicas)
 
         self._wait(is_idle, "idle")
+
+    def _all_routers(self) -> list[dict[str, Any]]:
+        return self._ask_all("snapshot")
+
+    def _ask_all(self, method: str) -> list[Any]:
+        """Serve does not list routers that take new settings, so a call may not reach all; then it is repeated."""
+        answers: list[Any] = []
+
+        def is_complete() -> bool:
+            answers[:] = self._routers.broadcast(method).results(timeout_s=CHANGE_TIMEOUT_S)
+            return len(answers) >= self._num_routers()
+
+        self._wait(is_complete, f"all there for {method}")
+        return answers
+
+    def _num_routers(self) -> int:
+        details = self._api.application(self._name)
+        replicas = [] if details is None else details["deployments"][ROUTER_DEPLOYMENT]["replicas"]
+        return sum(each["state"] not in COMING_OR_GOING for each in replicas)
 
     @staticmethod
     def _wait(is_done: Callable[[], bool], wanted: str) -> None:
