@@ -14,6 +14,8 @@ import orjson
 from loadtests.engine_counters import CacheCounters
 from loadtests.live import ServeReplica
 from loadtests.snapshots import Snapshot, short
+from router import Funnel, Loss
+from serve_app.funnel_report import as_snapshot
 from serve_app.replica_headers import REASON_HEADER, REPLICA_HEADER
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import RouterSettings
@@ -78,7 +80,16 @@ class FakeServer:
             )
             for rank, pid in self.rank_to_pid.items()
         }
-        return [router(name, replicas) for name in self.pid_to_router.values()]
+        # Of the router that placed all of them.
+        funnels = {
+            str(rank): as_snapshot(Funnel(offered=tokens, lost={Loss.NEW: tokens}))
+            for rank, pid in self.rank_to_pid.items()
+            if (tokens := self.prompt_tokens[self.pid_to_replica[pid]])
+        }
+        return [
+            router(name, replicas, rank_to_funnel={} if number else funnels)
+            for number, name in enumerate(self.pid_to_router.values())
+        ]
 
     async def wait_until_idle(self) -> list[Snapshot]:
         """It always is."""
