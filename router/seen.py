@@ -7,7 +7,7 @@ replica; and another one of what went away with its holders.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from router.holders import Holders
+from router.holders import Holders, Placed
 from router.state import HeldRun
 from router.types import BlockHash, ReplicaId
 
@@ -15,6 +15,9 @@ CACHES_REMEMBERED = 4
 """Times all caches together. What comes back later than after so much else passes for new."""
 MAX_BLOCKS = 4_000_000
 """In clusters of any size: 8 bytes each, and half a kilobyte for each prompt, so that many short ones take the most."""
+
+NO_WORK = Placed(0.0, 0.0)
+"""A prompt is counted, for no replica."""
 
 _EVER, _GONE = ReplicaId("ever"), ReplicaId("gone")
 
@@ -51,7 +54,7 @@ class Seen:
     def on_computed(self, block_hashes: Sequence[BlockHash]) -> None:
         """A replica holds all of this prompt now."""
         self._holders.discard_after(_GONE, block_hashes, num_kept=0)
-        self._holders.insert(_EVER, block_hashes)
+        self._holders.insert(_EVER, block_hashes, placed=NO_WORK)
 
     def on_gone(self, held: Iterable[HeldRun]) -> None:
         """A replica that held this is gone, or its cache was reset."""

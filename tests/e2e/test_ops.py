@@ -34,9 +34,9 @@ def ops(run: Run) -> Iterator[httpx.Client]:
 
 
 def ask(client: httpx.Client, model: str, *, times: int = 1) -> None:
-    """A prompt of several blocks, so often."""
-    for _ in range(times):
-        body = {"model": model, "prompt": PROMPT, "max_tokens": 2}
+    """So many prompts, with several blocks in common."""
+    for number in range(times):
+        body = {"model": model, "prompt": f"{PROMPT}{number}", "max_tokens": 2}
         client.post("/v1/completions", json=body).raise_for_status()
 
 
@@ -58,7 +58,7 @@ def test_its_sums_are_the_routers(
     ops: httpx.Client, client: httpx.Client, application: RunningApplication, run: Run
 ) -> None:
     """Replica by replica, token by token, once everything has been read."""
-    ask(client, run.model, times=4)
+    ask(client, run.model, times=6)
     found = wait_for_prompts(ops, application)
     rank_to_funnel = funnel_report.of_routers(application.routers())
     for replica in found.replicas:
@@ -69,7 +69,9 @@ def test_its_sums_are_the_routers(
         )
         assert replica.figures.ttft.cold.number + replica.figures.ttft.warm.number > 0
     assert sum(replica.ring_share for replica in found.replicas) == pytest.approx(1)
-    assert any(prefix.tokens > 0 and prefix.ranks for prefix in found.prefixes)
+    (hottest, *_) = wait_until(lambda: report(ops).prefixes, bool)
+    assert hottest.tokens > 0
+    assert hottest.ranks
 
 
 def test_a_restart_loses_no_count(

@@ -203,3 +203,16 @@ def test_what_begins_other_prompts_is_shared() -> None:
     assert shared("third", 1, 2, 6, 7, cached_tokens=8) == (8, 8)
     assert shared("third's next turn", 1, 2, 6, 7, 8, cached_tokens=16) == (8, 8)
     assert shared("another", 9, cached_tokens=0) == (0, 0)
+
+
+def test_what_many_prompts_are_but_for_their_last_words_is_shared() -> None:
+    """One system prompt, and questions that fill no block."""
+    router = make_router(num_replicas=1)
+    shared = []
+    for number in range(6):
+        router.choose(make_request(f"{number}", 1, 2), now=0)
+        record = prefill(router, make_request(f"{number}", 1, 2), cached_tokens=8 if number else 0)
+        assert record is not None
+        shared.append((record.shared, record.shared_reused))
+        router.on_finished(record.request_id, now=0)
+    assert shared == [(0, 0)] * 4 + [(8, 8)] * 2
