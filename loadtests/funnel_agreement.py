@@ -22,6 +22,8 @@ class FunnelAgreement:
     """Of these, found."""
     canary: int
     """Looked up for the canary, which no router sent."""
+    left: int
+    """Looked up for clients that had left before the first token."""
     not_looked_up: int
     """Offered, and not looked up, because the request wanted it so."""
     aborted: int
@@ -30,7 +32,7 @@ class FunnelAgreement:
     @property
     def rest(self) -> int:
         """What was looked up besides, and is none of these; negative if less was looked up than there must be."""
-        excess = self.queries - self.offered - self.canary + self.not_looked_up
+        excess = self.queries - self.offered - self.canary - self.left + self.not_looked_up
         return min(excess, 0) + max(excess - self.aborted, 0)
 
     @property
@@ -57,16 +59,17 @@ def compare_funnels(
             reused=funnel.reused,
             queries=vllms.queries,
             hits=vllms.hits,
-            canary=_canary(routers, replica_id) - _canary(routers_before, replica_id),
+            canary=_count(routers, replica_id, "canary_tokens") - _count(routers_before, replica_id, "canary_tokens"),
+            left=_count(routers, replica_id, "left_tokens") - _count(routers_before, replica_id, "left_tokens"),
             not_looked_up=uncounted.get(NOT_LOOKED_UP, 0),
             aborted=_but(uncounted, NOT_LOOKED_UP),
         )
     return compared
 
 
-def _canary(routers: Sequence[Snapshot], replica_id: str) -> int:
+def _count(routers: Sequence[Snapshot], replica_id: str, name: str) -> int:
     replicas = [router["replicas"][replica_id] for router in routers if replica_id in router["replicas"]]
-    return max((int(each["engine"]["canary_tokens"]) for each in replicas if each["engine"] is not None), default=0)
+    return max((int(each["engine"][name]) for each in replicas if each["engine"] is not None), default=0)
 
 
 def _but(uncounted: Mapping[str, int], cause: str) -> int:

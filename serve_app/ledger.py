@@ -41,6 +41,7 @@ class Ledger:
         self._cached_tokens = 0
         self._looked_up_tokens = 0
         self._hit_tokens = 0
+        self._left_tokens = 0
         self._uncounted_tokens: Counter[str] = Counter()
         self.is_serving = True
         self.last_wait_s = 0.0
@@ -104,6 +105,8 @@ class Ledger:
             self.last_wait_s = ttft_s = self._clock() - self._waiting.pop(request_id).since_s
         if request_id in self._outstanding:
             self._outstanding[request_id] += prompt_tokens
+        elif uncounted is None:
+            self._left_tokens += prompt_tokens
         is_looked_up = uncounted is None
         self._report(Prefilled(request_id, prompt_tokens, cached_tokens, token_hash, ttft_s, is_looked_up))
 
@@ -146,6 +149,7 @@ class Ledger:
                 hit_tokens=self._hit_tokens,
                 engine=self._engine,
                 canary_tokens=self.canary_tokens,
+                left_tokens=self._left_tokens,
                 canary=self.canary,
             )
         )

@@ -89,6 +89,8 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """None before the first step, and where vLLM's statistics are off (`log_engine_metrics: false`)."""
     canary_tokens: int = 0
     """Of `prompt_tokens`, those of the canary's probes."""
+    left_tokens: int = 0
+    """Of `prompt_tokens`, those of requests that were over before their first output, as their clients had left."""
     canary: CanaryReport | None = None
     """None before its first run."""
 

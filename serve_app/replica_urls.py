@@ -3,8 +3,11 @@
 import re
 from pathlib import Path
 
-HAPROXY_REPLICA = re.compile(r"^\s*server\s+SERVE_REPLICA_\S*-(\w+)\s+(\S+:\d+)", re.MULTILINE)
-"""As Ray names servers in HAProxy's configuration. Beside them is Serve's own proxy, behind which are all replicas."""
+from serve_app.settings import OPS_APPLICATION
+
+HAPROXY_REPLICA = re.compile(rf"^\s*server\s+SERVE_REPLICA_(?!{OPS_APPLICATION}-)\S*-(\w+)\s+(\S+:\d+)", re.MULTILINE)
+"""As Ray names servers in HAProxy's configuration. Beside them are the operators' application, which has no engine, and
+Serve's own proxy, behind which are all replicas."""
 
 
 def short_id(replica_id: str) -> str:

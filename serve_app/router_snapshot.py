@@ -78,4 +78,5 @@ def _engine_snapshot(status: Status) -> dict[str, Any]:
         "looked_up_tokens": status.looked_up_tokens,
         "hit_tokens": status.hit_tokens,
         "canary_tokens": status.canary_tokens,
+        "left_tokens": status.left_tokens,
     }

@@ -24,6 +24,12 @@ def headless(run: Run, application: RunningApplication, tmp_path_factory: pytest
     return run_locust("--host", run.url, *SESSIONS, *LOOSE_SLOS, report=report)
 
 
+@pytest.fixture
+def emptied(application: RunningApplication) -> None:
+    """Caches, before a browser is there, beside whose event loop Ray's calls cannot wait."""
+    application.reset_caches()
+
+
 def hit_rate(ended: Ended) -> float:
     """Of a run that met its SLOs and answered every request."""
     assert ended.code == 0, ended.output
@@ -56,11 +62,11 @@ def test_two_workers_reuse_as_much(run: Run, application: RunningApplication, he
     assert ended.report["prompt_tokens"] == headless.report["prompt_tokens"]
 
 
+@pytest.mark.usefixtures("headless", "emptied")
 def test_the_page_starts_a_run_and_shows_its_hit_rate(
-    run: Run, application: RunningApplication, headless: Ended, tmp_path: Path, browser: Browser
+    run: Run, headless: Ended, tmp_path: Path, browser: Browser
 ) -> None:
     """Pressed in a browser; the same as without."""
-    application.reset_caches()
     port, report = _free_port(), tmp_path / "report.json"
     web = ("--web-host", "127.0.0.1", "--web-port", str(port))
     process = start_locust("--host", run.url, *SESSIONS, *LOOSE_SLOS, *web, "--report", str(report))

@@ -17,6 +17,7 @@ def engine(
         "hit_tokens": cached,
         "uncounted_tokens": uncounted,
         "canary_tokens": 0,
+        "left_tokens": 0,
     }
 
 
