@@ -151,6 +151,7 @@ class _Comparison:
             return await _cpu_s(self.plain, stretch, rate)
         finally:
             self.ops.send_signal(signal.SIGCONT)
+            await asyncio.sleep(SETTLE_S)  # two stretches without an answer, and Serve would replace it
 
 
 async def _cpu_s(target: Target, stretch: Sequence[ClientRequest], rate: float) -> float:
