@@ -27,6 +27,7 @@ class KvFeed:
         self._account = account
         self._post = post
         self._number = 0
+        self._is_heard = False  # an engine that says nothing may hold anything
         self._is_lost = False
 
     async def follow(self, batches: AsyncIterator[list[EngineEvent] | None]) -> None:
@@ -43,6 +44,7 @@ class KvFeed:
 
     def apply(self, events: list[EngineEvent]) -> None:
         """Those of one step."""
+        self._is_heard = True
         changes: list[KvChange] = []
         for event in events:
             if self._is_lost and not isinstance(event, AllBlocksCleared):
@@ -61,17 +63,21 @@ class KvFeed:
 
     def clear(self) -> None:
         """The engine's cache was emptied: vLLM tells so too, but only with its next step."""
-        if not self._is_lost:
+        if self._is_known:
             self.apply([AllBlocksCleared()])
 
     def beat(self) -> None:
         """Say how far we are: a router that missed the last update would not know otherwise."""
-        self._post(KvUpdate(self._number, kind="lost" if self._is_lost else "changes"))
+        self._post(KvUpdate(self._number, kind="changes" if self._is_known else "lost"))
 
     def send_snapshot(self) -> None:
         """For a router that wants to know all there is."""
-        if not self._is_lost:
+        if self._is_known:
             self._post(KvUpdate(self._number, self._account.snapshot(), kind="snapshot"))
+
+    @property
+    def _is_known(self) -> bool:
+        return self._is_heard and not self._is_lost
 
     def _lose(self, why: str) -> None:
         if not self._is_lost:

@@ -71,7 +71,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._feed: KvFeed | None = None
         if self._replicas.kv_events:
             self._kv_folder = tempfile.TemporaryDirectory(prefix="warmroute-kv-")  # nobody else may read prompts there
-            llm_config.engine_kwargs["kv_events_config"] = self._kv_events_config()
+            # Ray has read the engine's arguments already, when it built the application.
+            llm_config.update_engine_kwargs(kv_events_config=self._kv_events_config())
         await super().__init__(llm_config, engine_cls=None if engine == "vllm" else _one_process_engine())
 
     async def start(self) -> None:

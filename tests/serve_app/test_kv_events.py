@@ -173,13 +173,25 @@ def line() -> Line:
     return Line()
 
 
-def test_a_router_that_was_there_from_the_start_needs_no_snapshot(line: Line) -> None:
-    """By the first heartbeat, or the first change."""
+def test_an_engine_that_says_nothing_is_not_known(line: Line) -> None:
+    """It may hold anything; nor does it help that its cache is emptied. With its first word everything is known."""
+    line.feed.beat()
+    line.feed.clear()
+    line.feed.send_snapshot()
+    line.deliver()
     assert not line.is_exact
+    line.feed.apply([stored(1, 2)])
     line.feed.beat()
     line.deliver()
-    assert line.is_exact
+    assert (line.is_exact, line.held(1, 2)) == (True, 2)
+
+
+def test_a_router_that_was_there_from_the_start_needs_no_snapshot(line: Line) -> None:
+    """By the first change."""
+    assert not line.is_exact
     line.feed.apply([stored(1, 2)])
+    line.deliver()
+    assert line.is_exact
     line.feed.apply([stored(1, 2, 3, num_new=1), stored(5)])
     line.feed.beat()
     line.deliver()
