@@ -15,5 +15,6 @@ def test_predictions_are_soon_right_again(run: Run, application: RunningApplicat
     """By what engines reuse: two misses at each of two replicas tell of all that was used before."""
     answers = asyncio.run(measure(Server(run, application), 40, 100, wait_s=0, seed=2))
     assert wrong(answers), "the routers knew of it"
-    assert len(late(answers)) <= 2, answers
+    stale = [number for number in late(answers) if answers[number - 1].believed > answers[number - 1].cached]
+    assert len(stale) <= 2, answers
     assert any(each.cached for each in answers)
