@@ -1,6 +1,6 @@
 """Compares the routers' funnel of each replica with what its vLLM counted. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtests.agreement import TOLERANCE, Counted
@@ -53,7 +53,7 @@ def compare_funnels(
         funnel = now.get(rank, Funnel())
         funnel.subtract(earlier.get(rank, Funnel()))
         vllms = after.vllms.get(name, none).since(before.vllms.get(name, none))
-        uncounted = after.ours[name].since(before.ours[name]).uncounted_tokens
+        ours = after.ours[name].since(before.ours[name])
         compared[name] = FunnelAgreement(
             offered=funnel.offered,
             reused=funnel.reused,
@@ -61,8 +61,8 @@ def compare_funnels(
             hits=vllms.hits,
             canary=_count(routers, replica_id, "canary_tokens") - _count(routers_before, replica_id, "canary_tokens"),
             left=_count(routers, replica_id, "left_tokens") - _count(routers_before, replica_id, "left_tokens"),
-            not_looked_up=uncounted.get(NOT_LOOKED_UP, 0),
-            aborted=_but(uncounted, NOT_LOOKED_UP),
+            not_looked_up=ours.uncounted_tokens.get(NOT_LOOKED_UP, 0),
+            aborted=ours.maybe_queried_tokens,
         )
     return compared
 
@@ -70,7 +70,3 @@ def compare_funnels(
 def _count(routers: Sequence[Snapshot], replica_id: str, name: str) -> int:
     replicas = [router["replicas"][replica_id] for router in routers if replica_id in router["replicas"]]
     return max((int(each["engine"][name]) for each in replicas if each["engine"] is not None), default=0)
-
-
-def _but(uncounted: Mapping[str, int], cause: str) -> int:
-    return sum(tokens for each, tokens in uncounted.items() if each != cause)

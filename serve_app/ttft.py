@@ -1,7 +1,7 @@
 """Times to first token, of cold and of warm prompts apart, as histograms that can be added up."""
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -10,6 +10,8 @@ from router import CacheRecord
 BOUNDS_S = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2)
 """Each class ends with its bound; one more is above all."""
 WARM_SHARE = 0.5
+KINDS = ("cold", "warm")
+"""Fields of `Ttft`."""
 
 
 def is_warm(record: CacheRecord) -> bool:
@@ -67,11 +69,14 @@ class Ttft:
         """One more prompt's."""
         (self.warm if is_warm else self.cold).add(seconds)
 
+    def by_kind(self) -> Iterator[tuple[str, Histogram]]:
+        """Each with its name."""
+        return ((kind, getattr(self, kind)) for kind in KINDS)
+
     def as_snapshot(self) -> dict[str, Any]:
         """Plain data."""
         return {
-            kind: {"counts": list(histogram.counts), "sum_s": histogram.sum_s}
-            for kind, histogram in (("cold", self.cold), ("warm", self.warm))
+            kind: {"counts": list(histogram.counts), "sum_s": histogram.sum_s} for kind, histogram in self.by_kind()
         }
 
     @classmethod

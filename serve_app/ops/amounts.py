@@ -5,12 +5,10 @@ from typing import Any
 
 from router import Funnel, Loss
 from serve_app.funnel_report import SUMS
-from serve_app.ttft import BOUNDS_S, Histogram, Ttft
+from serve_app.ttft import BOUNDS_S, KINDS, Histogram, Ttft
 
 Amounts = Mapping[str, float]
 """By name: the funnel's sums, `lost.<cause>`, `ttft.<kind>.<class>` and `ttft.<kind>.sum_s`."""
-
-KINDS = ("cold", "warm")
 
 
 def of_router(snapshot: Mapping[str, Any]) -> dict[int, dict[str, float]]:

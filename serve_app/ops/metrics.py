@@ -48,8 +48,7 @@ class OpsMetrics(PrometheusCollector):
         metric = definitions.TTFT
         family = HistogramMetricFamily(metric.name, metric.description, labels=[APPLICATION, *metric.labels])
         for (application, rank), named in self._series_to_amounts.items():
-            ttft = amounts.ttft_of(named)
-            for kind, histogram in (("cold", ttft.cold), ("warm", ttft.warm)):
+            for kind, histogram in amounts.ttft_of(named).by_kind():
                 family.add_metric([application, str(rank), kind], _buckets(histogram), histogram.sum_s)
         return family
 
