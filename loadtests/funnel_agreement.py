@@ -7,7 +7,7 @@ from loadtests.agreement import TOLERANCE, Counted
 from loadtests.engine_counters import CacheCounters
 from loadtests.snapshots import NOT_LOOKED_UP, Snapshot, rank_to_replica, short
 from router import Funnel
-from serve_app.funnel_report import of_routers
+from serve_app.funnel_report import by_rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def compare_funnels(
     routers_before: Sequence[Snapshot], routers: Sequence[Snapshot], before: Counted, after: Counted
 ) -> dict[str, FunnelAgreement]:
     """By short replica id, of replicas that were there all the time."""
-    earlier, now, none = of_routers(routers_before), of_routers(routers), CacheCounters()
+    earlier, now, none = by_rank(routers_before), by_rank(routers), CacheCounters()
     compared = {}
     for rank, replica_id in rank_to_replica(routers[0]).items():
         name = short(replica_id)

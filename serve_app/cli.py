@@ -99,11 +99,14 @@ def funnel() -> None:
         with RunningApplication(
             run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
         ) as running:
-            rank_to_funnel = funnel_report.of_routers(running.routers())
+            routers = running.routers()
     except (ApplicationError, ServeApiError) as error:
         _fail(str(error))
+    rank_to_funnel, tenant_to_funnel = funnel_report.by_rank(routers), funnel_report.by_tenant(routers)
     console.print(funnel_report.table(funnel_report.add_up(rank_to_funnel.values()), note=run.note))
-    console.print(funnel_report.replica_table(rank_to_funnel))
+    console.print(funnel_report.comparison("replica", rank_to_funnel))
+    if tenant_to_funnel:
+        console.print(funnel_report.comparison("tenant", tenant_to_funnel))
 
 
 @app.command()

@@ -19,6 +19,7 @@ from serve_app.replica_headers import (
 from serve_app.request_log import RequestLog, trace_id_of
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings import EngineName
+from serve_app.tenants import Tenants
 
 logger = logging.getLogger("ray.serve")
 
@@ -34,6 +35,7 @@ class ExplainAndReport:
         ledger: Ledger,
         engine: EngineName = "vllm",
         log: RequestLog | None = None,
+        tenants: Tenants,
     ) -> None:
         self._app = app
         self._own_fields: dict[str, object] = {REPLICA_HEADER: replica_id}
@@ -42,6 +44,7 @@ class ExplainAndReport:
         self._replica_id = replica_id
         self._ledger = ledger
         self._log = log
+        self._tenants = tenants
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -60,7 +63,8 @@ class ExplainAndReport:
             await send(message)
 
         if note is not None:
-            self._ledger.arrived(note.request_id, uncached_tokens=note.uncached_tokens)
+            tenant = self._tenants.of(scope["headers"])
+            self._ledger.arrived(note.request_id, uncached_tokens=note.uncached_tokens, tenant=tenant)
             if self._log is not None:
                 self._log.begin(note)
         token = current_request_id.set(note.request_id if note else None)

@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from router import Funnel, Loss
+from serve_app.metric_definitions import RANK, TENANT
 
 STAGES = ("offered", "reachable", "selected", "reused")
 """Fields of `Funnel` and of its records, each a part of the one before."""
@@ -38,13 +39,23 @@ def from_snapshot(snapshot: Mapping[str, Any]) -> Funnel:
     return Funnel(**{name: snapshot[name] for name in SUMS}, lost=lost)
 
 
-def of_routers(routers: Iterable[Mapping[str, Any]]) -> dict[int, Funnel]:
-    """By rank, from the snapshots of all routers, of which each counts the prompts that it placed."""
-    rank_to_funnel: defaultdict[int, Funnel] = defaultdict(Funnel)
+def by_rank(routers: Iterable[Mapping[str, Any]]) -> dict[int, Funnel]:
+    """From the snapshots of all routers, of which each counts the prompts that it placed."""
+    funnels = _of_routers(routers, RANK)
+    return {rank: funnels[str(rank)] for rank in sorted(map(int, funnels))}
+
+
+def by_tenant(routers: Iterable[Mapping[str, Any]]) -> dict[str, Funnel]:
+    """Likewise; empty where there are no tenants."""
+    return dict(sorted(_of_routers(routers, TENANT).items()))
+
+
+def _of_routers(routers: Iterable[Mapping[str, Any]], label: str) -> dict[str, Funnel]:
+    funnels: defaultdict[str, Funnel] = defaultdict(Funnel)
     for router in routers:
-        for rank, snapshot in router["rank_to_funnel"].items():
-            rank_to_funnel[int(rank)].merge(from_snapshot(snapshot))
-    return dict(sorted(rank_to_funnel.items()))
+        for value, account in router["accounts"][label].items():
+            funnels[value].merge(from_snapshot(account["funnel"]))
+    return funnels
 
 
 def add_up(funnels: Iterable[Funnel]) -> Funnel:
@@ -55,17 +66,17 @@ def add_up(funnels: Iterable[Funnel]) -> Funnel:
     return total
 
 
-def replica_table(rank_to_funnel: Mapping[int, Funnel]) -> Table:
-    """A row for each replica: its share of each stage, and what it lost most tokens to."""
-    result = Table(title="By replica", title_justify="left")
-    for name in ("replica", "prompts", *STAGES):
+def comparison(label: str, named: Mapping[Any, Funnel]) -> Table:
+    """A row for each replica, or tenant: its share of each stage, and what it lost most tokens to."""
+    result = Table(title=f"By {label}", title_justify="left")
+    for name in (label, "prompts", *STAGES):
         result.add_column(name, justify="right", no_wrap=True)
     result.add_column("lost most to")
-    for rank, funnel in rank_to_funnel.items():
+    for name, funnel in named.items():
         shares = [_amount(getattr(funnel, stage), funnel)[1] for stage in STAGES[1:]]
         losses = sorted(funnel.lost.items(), key=lambda each: -each[1])[:MOST_LOSSES]
         most = ", ".join(f"{cause.value} {_amount(tokens, funnel)[1]}" for cause, tokens in losses)
-        result.add_row(str(rank), f"{funnel.prompts:,}", f"{funnel.offered:,}", *shares, most)
+        result.add_row(str(name), f"{funnel.prompts:,}", f"{funnel.offered:,}", *shares, most)
     return result
 
 

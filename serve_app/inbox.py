@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from router import CacheRecord, ReplicaId, ReplicaState, RequestId, Reservation, Router, TokenHash
 from serve_app.kv_book import KvBook
@@ -100,7 +101,8 @@ class Inbox:
             is_looked_up=receipt.is_looked_up,
         )
         if record is not None:
-            self._on_record(record, receipt.ttft_s)
+            # Routers do not see the header by which tenants are known.
+            self._on_record(replace(record, tenant=receipt.tenant), receipt.ttft_s)
 
     def _read(self, reader: Reader[Item], payload: bytes) -> Batch[Item] | None:
         try:

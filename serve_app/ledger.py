@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from router import RequestId, TokenHash
@@ -22,6 +23,15 @@ class _Waiting(NamedTuple):
     uncached_tokens: int
 
 
+@dataclass(slots=True)
+class _Request:
+    """One that is not over."""
+
+    tenant: str
+    prefilled_tokens: int = 0
+    """Of its prompts that had a first output."""
+
+
 class Ledger:
     """Used on the replica's event loop only.
 
@@ -34,7 +44,7 @@ class Ledger:
     def __init__(self, report: Report, *, clock: Callable[[], float]) -> None:
         self._report = report
         self._clock = clock
-        self._outstanding: dict[RequestId, int] = {}  # prompt tokens that had a first output
+        self._outstanding: dict[RequestId, _Request] = {}
         self._waiting: dict[RequestId, _Waiting] = {}
         self._engine: EngineState | None = None
         self._prompt_tokens = 0
@@ -73,9 +83,9 @@ class Ledger:
             return False
         return self._engine is None or self._engine.waiting > 0 or self._engine.kv_use > CROWDED_KV_USE
 
-    def arrived(self, request_id: RequestId, *, uncached_tokens: int = 0) -> None:
-        """A routed request is here; so much of its prompt is not cached, as far as its router knew."""
-        self._outstanding[request_id] = 0
+    def arrived(self, request_id: RequestId, *, uncached_tokens: int = 0, tenant: str = "") -> None:
+        """A tenant's routed request is here; so much of its prompt is not cached, as far as its router knew."""
+        self._outstanding[request_id] = _Request(tenant)
         self._waiting[request_id] = _Waiting(self._clock(), uncached_tokens)
         self._report(Arrived(request_id))
 
@@ -103,12 +113,14 @@ class Ledger:
         ttft_s = None
         if request_id in self._waiting:
             self.last_wait_s = ttft_s = self._clock() - self._waiting.pop(request_id).since_s
-        if request_id in self._outstanding:
-            self._outstanding[request_id] += prompt_tokens
-        elif uncounted is None:
-            self._left_tokens += prompt_tokens
         is_looked_up = uncounted is None
-        self._report(Prefilled(request_id, prompt_tokens, cached_tokens, token_hash, ttft_s, is_looked_up))
+        request = self._outstanding.get(request_id)
+        if request is not None:
+            request.prefilled_tokens += prompt_tokens
+        elif is_looked_up:
+            self._left_tokens += prompt_tokens
+        tenant = "" if request is None else request.tenant
+        self._report(Prefilled(request_id, prompt_tokens, cached_tokens, token_hash, ttft_s, is_looked_up, tenant))
 
     def uncounted(self, cause: str, *, prompt_tokens: int) -> None:
         """A prompt of which the engine gave no cached tokens."""
@@ -140,7 +152,7 @@ class Ledger:
         """Send the heartbeat."""
         self._report(
             Status(
-                outstanding=dict(self._outstanding),
+                outstanding={request_id: each.prefilled_tokens for request_id, each in self._outstanding.items()},
                 is_serving=self.is_serving,
                 prompt_tokens=self._prompt_tokens,
                 cached_tokens=self._cached_tokens,

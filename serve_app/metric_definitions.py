@@ -11,6 +11,10 @@ from enum import StrEnum
 
 APPLICATION = "application"
 """A label of every metric: a cluster serves a model in each application, and their replicas' ranks are alike."""
+RANK = "rank"
+"""A label of what is counted for each replica; it outlives the replica's process."""
+TENANT = "tenant"
+"""A label of what is counted for each tenant, whose names are in the settings."""
 
 
 class Kind(StrEnum):
@@ -47,52 +51,52 @@ UNREADABLE = Metric(
     "Requests whose prompt could not be tokenised; they go to the least loaded replica.",
     ("reason",),
 )
-PROMPTS = Metric("warmroute_prompts", Kind.COUNTER, "Prompts that got their first token, by replica.", ("rank",))
+PROMPTS = Metric("warmroute_prompts", Kind.COUNTER, "Prompts that got their first token, by replica.", (RANK,))
 PROMPT_TOKENS = Metric(
     "warmroute_prompt_tokens",
     Kind.COUNTER,
     "Prompt tokens by stage: offered by clients, reachable on the replica that held most, selected by the choice of a "
     "replica, reused by its engine; and of those that begin other prompts as well, shared and shared_reused.",
-    ("rank", "stage"),
+    (RANK, "stage"),
 )
 LOST_TOKENS = Metric(
     "warmroute_lost_tokens",
     Kind.COUNTER,
     "Prompt tokens that were not reused, each by one cause: offered = reused + lost.",
-    ("rank", "cause"),
+    (RANK, "cause"),
 )
 KEY_PARITY = Metric(
     "warmroute_key_parity",
     Kind.GAUGE,
     "Replicas by what this router found of their keys: ok, unknown, or what is wrong.",
-    ("rank", "verdict"),
+    (RANK, "verdict"),
 )
 SAMPLED_KEYS = Metric(
     "warmroute_sampled_keys",
     Kind.COUNTER,
     "Sampled requests whose token ids router and replica compared, by whether these were equal.",
-    ("rank", "verdict"),
+    (RANK, "verdict"),
 )
 CACHE_KNOWLEDGE = Metric(
     "warmroute_cache_knowledge",
     Kind.GAUGE,
     "Replicas by how this router knows what they hold: by their engine's kv_events, or by receipts.",
-    ("rank", "source"),
+    (RANK, "source"),
 )
 PENDING_TOKENS = Metric(
     "warmroute_pending_tokens",
     Kind.GAUGE,
     "Prompt tokens that a replica has still to compute, as this router has booked them.",
-    ("rank",),
+    (RANK,),
 )
 KV_USE = Metric(
     "warmroute_kv_use",
     Kind.GAUGE,
     "Share of a replica's KV cache that running requests take, 0 to 1, as its engine says.",
-    ("rank",),
+    (RANK,),
 )
 EXCLUDED = Metric(
-    "warmroute_excluded", Kind.GAUGE, "Whether a replica is out of this router's choice, 1 or 0.", ("rank",)
+    "warmroute_excluded", Kind.GAUGE, "Whether a replica is out of this router's choice, 1 or 0.", (RANK,)
 )
 UNDELIVERED = Metric(
     "warmroute_undelivered_reservations", Kind.COUNTER, "Decisions of which the other routers did not hear.", ()
@@ -114,9 +118,32 @@ TTFT = Metric(
     "warmroute_ttft_seconds",
     Kind.HISTOGRAM,
     "Times to first token at the replicas, of prompts of which at least half was cached (warm) and of others (cold).",
-    ("rank", "cache"),
+    (RANK, "cache"),
 )
-"""The operators' application alone exports it: an observation of Ray's costs a tenth of a routing decision."""
+TENANT_PROMPTS = Metric(
+    "warmroute_tenant_prompts", Kind.COUNTER, "Prompts that got their first token, by tenant.", (TENANT,)
+)
+TENANT_PROMPT_TOKENS = Metric(
+    "warmroute_tenant_prompt_tokens",
+    Kind.COUNTER,
+    "Prompt tokens by tenant, and by stage as in warmroute_prompt_tokens.",
+    (TENANT, "stage"),
+)
+TENANT_LOST_TOKENS = Metric(
+    "warmroute_tenant_lost_tokens",
+    Kind.COUNTER,
+    "Prompt tokens by tenant that were not reused, each by one cause: offered = reused + lost.",
+    (TENANT, "cause"),
+)
+TENANT_TTFT = Metric(
+    "warmroute_tenant_ttft_seconds",
+    Kind.HISTOGRAM,
+    "Times to first token by tenant, as in warmroute_ttft_seconds.",
+    (TENANT, "cache"),
+)
+OPS_METRICS = (TTFT, TENANT_PROMPTS, TENANT_PROMPT_TOKENS, TENANT_LOST_TOKENS, TENANT_TTFT)
+"""Those that the operators' application alone exports: an observation of Ray's costs a tenth of a routing decision, and
+of tenants there may be many."""
 
 METRICS = (
     DECISIONS,

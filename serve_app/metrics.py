@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from router import CacheRecord, Funnel, ReplicaId, Router, RoutingDecision, ShadowFault, ShadowTotals
+from router import CacheRecord, ReplicaId, Router, RoutingDecision, ShadowFault, ShadowTotals
 from serve_app import metric_definitions as definitions
+from serve_app.account import Account
 from serve_app.counters import Counters, Levels, Tally
-from serve_app.funnel_report import TOKEN_SUMS, as_snapshot
+from serve_app.funnel_report import TOKEN_SUMS
+from serve_app.metric_definitions import RANK, TENANT
 from serve_app.parity import Verdict
 from serve_app.receipts import Status
 from serve_app.request_body import Unreadable
 from serve_app.router_snapshot import knowledge
 from serve_app.routing_note import RoutingNote
-from serve_app.ttft import Ttft, is_warm
 
 logger = logging.getLogger("ray.serve")
 
@@ -117,18 +118,21 @@ class ShadowMetrics:
 
 
 class FunnelMetrics:
-    """Sums up where prompt tokens went, of the prompts that were decided here, by the rank of who got them."""
+    """Sums up where prompt tokens went, of the prompts that were decided here, by who got them, and by whose they were.
+
+    Tenants' sums are in the snapshot alone, from where the operators' application exports them.
+    """
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._rank_to_funnel: defaultdict[int, Funnel] = defaultdict(Funnel)
-        self._rank_to_ttft: defaultdict[int, Ttft] = defaultdict(Ttft)
+        self._rank_to_account: defaultdict[int, Account] = defaultdict(Account)
+        self._tenant_to_account: defaultdict[str, Account] = defaultdict(Account)
 
     def on_record(self, record: CacheRecord, ttft_s: float | None, *, rank: int) -> None:
         """A prompt got its first token."""
-        self._rank_to_funnel[rank].add(record)
-        if ttft_s is not None:
-            self._rank_to_ttft[rank].add(ttft_s, is_warm=is_warm(record))
+        self._rank_to_account[rank].add(record, ttft_s)
+        if record.tenant:
+            self._tenant_to_account[record.tenant].add(record, ttft_s)
         self._counters.add(definitions.PROMPTS, 1, {"rank": str(rank)})
         for stage in TOKEN_SUMS:
             labels = {"rank": str(rank), "stage": stage}
@@ -137,9 +141,8 @@ class FunnelMetrics:
             self._counters.add(definitions.LOST_TOKENS, tokens, {"rank": str(rank), "cause": cause.value})
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
-        """The sums since the router started, by rank."""
-        return {str(rank): as_snapshot(funnel) for rank, funnel in sorted(self._rank_to_funnel.items())}
-
-    def ttft_snapshot(self) -> dict[str, dict[str, Any]]:
-        """Times to first token since the router started, by rank."""
-        return {str(rank): ttft.as_snapshot() for rank, ttft in sorted(self._rank_to_ttft.items())}
+        """The accounts since the router started, by rank and by tenant."""
+        return {
+            RANK: {str(rank): account.as_snapshot() for rank, account in sorted(self._rank_to_account.items())},
+            TENANT: {tenant: account.as_snapshot() for tenant, account in sorted(self._tenant_to_account.items())},
+        }

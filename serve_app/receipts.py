@@ -25,6 +25,8 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
     """Since the request reached the replica; None for a further prompt of the same request."""
     is_looked_up: bool = True
     """Whether the engine looked for it in its cache. Some requests want it not to."""
+    tenant: str = ""
+    """Whose it is (`serve_app.tenants`)."""
 
 
 class Finished(msgspec.Struct, tag="finished", frozen=True):

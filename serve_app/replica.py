@@ -37,6 +37,7 @@ from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_log import RequestLog
 from serve_app.response_ids import new_response_id
 from serve_app.settings import EngineName, ReplicaSettings, RouterSettings
+from serve_app.tenants import Tenants
 
 logger = logging.getLogger("ray.serve")
 
@@ -119,6 +120,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             ledger=self._ledger,
             engine=self._engine_name,
             log=self._log,
+            tenants=Tenants(self._replicas.tenants, header=self._replicas.tenant_header),
         )
         return app
 

@@ -2,13 +2,14 @@
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from router import RouterOptions
 from router.policies import PrefixAffinityOptions
+from serve_app.tenants import NONE, OTHER
 
 PolicyName = Literal[
     "prefix_affinity",
@@ -25,6 +26,7 @@ PolicyName = Literal[
 
 
 EngineName = Literal["vllm", "simulated"]
+TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
 OPS_APPLICATION = "warmroute-ops"
 """The operators' application is the only one of this name in a cluster."""
 
@@ -132,10 +134,25 @@ class ReplicaSettings(_Frozen):
     log_requests: bool = False
     """Write a line for each routed request when it is over: its id, decision, tokens and times, and its trace's id. The
     application's logs are then JSON."""
+    tenants: list[TenantName] = Field([], max_length=100)
+    """Names of those whose prompts have figures of their own, beside all together (docs/ops.md). All other names are
+    counted as `other`, requests without one as `none`."""
+    tenant_header: str = Field("x-tenant", pattern=r"^[a-z0-9-]+$")
+    """Header in which the gateway before us says whose a request is; in lower case."""
     token_memo_mib: float = Field(256.0, ge=0)
     """Memory of each replica for token ids of texts it has seen, so that only what is new is tokenised; 0 for none."""
     max_body_mib: float = Field(32.0, gt=0)
     """A larger request body is answered 413, unread. Text alone never needs so much; images in it may."""
+
+    @field_validator("tenants")
+    @classmethod
+    def _are_apart(cls, names: list[str]) -> list[str]:
+        if len(set(names)) < len(names):
+            raise ValueError("names a tenant twice; name each once")
+        for name in (NONE, OTHER):
+            if name in names:
+                raise ValueError(f"{name!r} is what requests of no tenant are counted as; choose another name")
+        return names
 
 
 class EngineModelSettings(_Frozen):

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from router import Funnel
-from serve_app.funnel_report import add_up, of_routers
+from serve_app.funnel_report import add_up, by_rank
 
 Snapshot = Mapping[str, Any]
 """One router's, as `RunningApplication.routers` gives it."""
@@ -83,8 +83,8 @@ def _replica(replica_id: str, replica: Mapping[str, Any], block_size: int, funne
 def _difference(now: Sequence[Snapshot], before: Sequence[Snapshot]) -> dict[int, Funnel]:
     """What each rank got since then."""
     ids = {each["router"] for each in now}
-    rank_to_earlier = of_routers(each for each in before if each["router"] in ids)
-    result = of_routers(now)
+    rank_to_earlier = by_rank(each for each in before if each["router"] in ids)
+    result = by_rank(now)
     for rank, earlier in rank_to_earlier.items():
         result[rank].subtract(earlier)
     return result

@@ -1,5 +1,6 @@
 """What a run finds out as it goes."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Findings:
         self._num_asked = 0
         self._num_agreed = 0
         self._shadow_to_totals: dict[str, ShadowTotals] = {}
-        self._funnel = Funnel()
+        self._funnels: defaultdict[tuple[ReplicaId, str], Funnel] = defaultdict(Funnel)
         self._number_to_record: dict[int, RequestRecord] = {}
 
     def asked(self, answers: Sequence[ReplicaId], chosen: ReplicaId) -> None:
@@ -48,7 +49,7 @@ class Findings:
 
     def recorded(self, record: CacheRecord) -> None:
         """What a router says became of a prompt that it placed."""
-        self._funnel.add(record)
+        self._funnels[record.replica_id, record.tenant].add(record)
 
     def prefilled(self, replica_id: ReplicaId, receipt: Prefilled, *, now: float) -> None:
         """A first token. Where an earlier attempt had one too, before it broke off, this one counts."""
@@ -83,7 +84,7 @@ class Findings:
             num_asked=self._num_asked,
             num_agreed=self._num_agreed,
             shadow_to_totals=self._shadow_to_totals,
-            funnel=self._funnel,
+            funnels=dict(self._funnels),
             fan_outs=tuple(self.fan_outs),
             num_sent=len(self.sent),
             last_start_s=last_start_s,

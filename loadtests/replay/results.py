@@ -9,6 +9,7 @@ from statistics import fmean, quantiles
 from loadtests.replay.books import BookSample
 from loadtests.statistics import percentile
 from router import Funnel, ReplicaId, RequestId, ShadowTotals
+from serve_app.funnel_report import add_up
 
 TTFT_LIMIT_S = 2.0
 """A first token that comes later is no good answer, unless another limit is given."""
@@ -73,10 +74,15 @@ class Run:
     """Time that decisions took, by the clock that was given: the one thing that is not virtual."""
     shadow_to_totals: dict[str, ShadowTotals] = field(default_factory=dict)
     """Of all routers, by the shadow's policy."""
-    funnel: Funnel = field(default_factory=Funnel)
-    """What all routers say became of the prompts that they placed."""
+    funnels: dict[tuple[ReplicaId, str], Funnel] = field(default_factory=dict)
+    """What all routers say became of the prompts that they placed, by replica and tenant."""
     fan_outs: tuple[tuple[float, int], ...] = ()
     """For each request with the watched prefix: when it was placed, and for how many replicas the prefix is meant."""
+
+    @property
+    def funnel(self) -> Funnel:
+        """Of all prompts."""
+        return add_up(self.funnels.values())
 
     @property
     def num_finished(self) -> int:

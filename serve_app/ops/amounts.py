@@ -11,19 +11,15 @@ Amounts = Mapping[str, float]
 """By name: the funnel's sums, `lost.<cause>`, `ttft.<kind>.<class>` and `ttft.<kind>.sum_s`."""
 
 
-def of_router(snapshot: Mapping[str, Any]) -> dict[int, dict[str, float]]:
-    """By rank, all that a router has counted since it started."""
-    rank_to_amounts: dict[int, dict[str, float]] = {}
-    for rank, funnel in snapshot["rank_to_funnel"].items():
-        amounts = rank_to_amounts.setdefault(int(rank), {})
-        amounts |= {name: float(funnel[name]) for name in SUMS}
-        amounts |= {f"lost.{cause}": float(tokens) for cause, tokens in funnel["lost"].items()}
-    for rank, ttft in snapshot["rank_to_ttft"].items():
-        amounts = rank_to_amounts.setdefault(int(rank), {})
-        for kind in KINDS:
-            amounts |= {f"ttft.{kind}.{index}": float(count) for index, count in enumerate(ttft[kind]["counts"])}
-            amounts[f"ttft.{kind}.sum_s"] = ttft[kind]["sum_s"]
-    return rank_to_amounts
+def of_account(snapshot: Mapping[str, Any]) -> dict[str, float]:
+    """All that a router has counted of some prompts since it started (`Account.as_snapshot`)."""
+    funnel, ttft = snapshot["funnel"], snapshot["ttft"]
+    amounts = {name: float(funnel[name]) for name in SUMS}
+    amounts |= {f"lost.{cause}": float(tokens) for cause, tokens in funnel["lost"].items()}
+    for kind in KINDS:
+        amounts |= {f"ttft.{kind}.{index}": float(count) for index, count in enumerate(ttft[kind]["counts"])}
+        amounts[f"ttft.{kind}.sum_s"] = ttft[kind]["sum_s"]
+    return amounts
 
 
 def funnel_of(amounts: Amounts) -> Funnel:

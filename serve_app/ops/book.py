@@ -12,25 +12,36 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from serve_app.metric_definitions import RANK
 from serve_app.ops.amounts import Amounts
 from serve_app.ops.windows import EVER, SPANS, Window
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE amounts (
-    span_s INTEGER, start_s INTEGER, application TEXT, rank INTEGER, name TEXT, amount REAL NOT NULL,
-    PRIMARY KEY (span_s, start_s, application, rank, name)
+    span_s INTEGER, start_s INTEGER, application TEXT, label TEXT, value TEXT, name TEXT, amount REAL NOT NULL,
+    PRIMARY KEY (span_s, start_s, application, label, value, name)
 ) WITHOUT ROWID;
 CREATE TABLE counted (
-    router TEXT, application TEXT, rank INTEGER, name TEXT, amount REAL NOT NULL, seen_s INTEGER NOT NULL,
-    PRIMARY KEY (router, application, rank, name)
+    router TEXT, application TEXT, label TEXT, value TEXT, name TEXT, amount REAL NOT NULL, seen_s INTEGER NOT NULL,
+    PRIMARY KEY (router, application, label, value, name)
 ) WITHOUT ROWID;
 """
+FROM_VERSION_1 = f"""
+ALTER TABLE amounts RENAME TO old_amounts;
+ALTER TABLE counted RENAME TO old_counted;
+{SCHEMA}
+INSERT INTO amounts SELECT span_s, start_s, application, 'rank', rank, name, amount FROM old_amounts;
+INSERT INTO counted SELECT router, application, 'rank', rank, name, amount, seen_s FROM old_counted;
+DROP TABLE old_amounts;
+DROP TABLE old_counted;
+"""  # noqa: S608  of constants
+"""Which had no tenants."""
 ADD = """
-INSERT INTO amounts VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO amounts VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET amount = amount + excluded.amount
 """
-REMEMBER = "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?, ?, ?)"
+REMEMBER = "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?, ?, ?, ?)"
 ROUTERS_KEPT_S = 7 * 86400
 """Counters of a router that was not seen for so long are forgotten: it will not come back."""
 
@@ -43,11 +54,13 @@ class Series(NamedTuple):
     """Whose amounts."""
 
     application: str
-    rank: int
+    label: str
+    """`RANK` or `TENANT`: each prompt is counted for its replica, and for its tenant if there are any."""
+    value: str
 
 
 class Reading(NamedTuple):
-    """All that one router has counted of one replica's prompts since it started."""
+    """All that one router has counted of some prompts since it started."""
 
     router: str
     series: Series
@@ -158,8 +171,8 @@ class Book:
         span, start_s = (EVER, 0) if window is None else (window.span, window.start(now_s))
         return _by_series(
             self._rows(
-                "SELECT application, rank, name, SUM(amount) FROM amounts WHERE span_s = ? AND start_s >= ? "
-                "GROUP BY application, rank, name",
+                "SELECT application, label, value, name, SUM(amount) FROM amounts WHERE span_s = ? AND start_s >= ? "
+                "GROUP BY application, label, value, name",
                 (span.length_s, start_s),
             )
         )
@@ -169,8 +182,8 @@ class Book:
         start_to_amounts: dict[int, dict[str, float]] = {}
         for start_s, name, amount in self._rows(
             "SELECT start_s, name, SUM(amount) FROM amounts WHERE span_s = ? AND start_s >= ? AND application = ? "
-            "GROUP BY start_s, name ORDER BY start_s",
-            (window.span.length_s, window.start(now_s), application),
+            "AND label = ? GROUP BY start_s, name ORDER BY start_s",
+            (window.span.length_s, window.start(now_s), application, RANK),
         ):
             start_to_amounts.setdefault(start_s, {})[name] = amount
         return start_to_amounts
@@ -197,19 +210,19 @@ class Book:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == SCHEMA_VERSION:
             return
-        if version != 0:
+        if version not in (0, 1):
             raise BookError(f"it is of version {version}, this one reads {SCHEMA_VERSION}; move it away")
-        for statement in filter(str.strip, SCHEMA.split(";")):
+        for statement in filter(str.strip, (SCHEMA if version == 0 else FROM_VERSION_1).split(";")):
             self._db.execute(statement)
         self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _load_counted(self) -> dict[tuple[str, Series, str], float]:
-        rows = self._db.execute("SELECT router, application, rank, name, amount FROM counted")
-        return {(router, Series(application, rank), name): amount for router, application, rank, name, amount in rows}
+        rows = self._db.execute("SELECT router, application, label, value, name, amount FROM counted")
+        return {(router, Series(*series), name): amount for router, *series, name, amount in rows}
 
 
-def _by_series(rows: Iterable[tuple[str, int, str, float]]) -> dict[Series, dict[str, float]]:
+def _by_series(rows: Iterable[tuple[Any, ...]]) -> dict[Series, dict[str, float]]:
     series_to_amounts: dict[Series, dict[str, float]] = {}
-    for application, rank, name, amount in rows:
-        series_to_amounts.setdefault(Series(application, rank), {})[name] = amount
+    for *series, name, amount in rows:
+        series_to_amounts.setdefault(Series(*series), {})[name] = amount
     return series_to_amounts

@@ -99,10 +99,11 @@ class Collector:
 
     async def _write(self, now_s: float) -> None:
         readings = [
-            Reading(snapshot["router"], Series(application, rank), named)
+            Reading(snapshot["router"], Series(application, label, value), amounts.of_account(account))
             for application, snapshots in self.application_to_snapshots.items()
             for snapshot in snapshots
-            for rank, named in amounts.of_router(snapshot).items()
+            for label, value_to_account in snapshot["accounts"].items()
+            for value, account in value_to_account.items()
         ]
         is_time_to_forget = now_s - self._forgot_at_s >= FORGET_S
         try:

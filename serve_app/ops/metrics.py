@@ -8,13 +8,19 @@ from prometheus_client.registry import Collector as PrometheusCollector
 from router import Loss
 from serve_app import metric_definitions as definitions
 from serve_app.funnel_report import TOKEN_SUMS
-from serve_app.metric_definitions import APPLICATION, Metric
+from serve_app.metric_definitions import APPLICATION, RANK, TENANT, Metric
 from serve_app.ops import amounts
 from serve_app.ops.amounts import Amounts
 from serve_app.ops.book import Series
 from serve_app.ops.collector import Snapshot
 from serve_app.top import replicas as lines
 from serve_app.ttft import BOUNDS_S, Histogram
+
+COUNTERS = {
+    RANK: (definitions.PROMPTS, definitions.PROMPT_TOKENS, definitions.LOST_TOKENS),
+    TENANT: (definitions.TENANT_PROMPTS, definitions.TENANT_PROMPT_TOKENS, definitions.TENANT_LOST_TOKENS),
+}
+TTFTS = {RANK: definitions.TTFT, TENANT: definitions.TENANT_TTFT}
 
 
 class OpsMetrics(PrometheusCollector):
@@ -30,27 +36,33 @@ class OpsMetrics(PrometheusCollector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
         """All of it."""
-        yield from self._counters()
-        yield self._ttft()
+        for label in (RANK, TENANT):
+            yield from self._counters(label)
+            yield self._ttft(label)
         yield from self._gauges()
 
-    def _counters(self) -> Iterator[CounterMetricFamily]:
-        prompts, tokens, lost = map(_counter, (definitions.PROMPTS, definitions.PROMPT_TOKENS, definitions.LOST_TOKENS))
-        for (application, rank), named in self._series_to_amounts.items():
-            prompts.add_metric([application, str(rank)], named.get("prompts", 0))
+    def _counters(self, label: str) -> Iterator[CounterMetricFamily]:
+        prompts, tokens, lost = map(_counter, COUNTERS[label])
+        for application, value, named in self._labelled(label):
+            prompts.add_metric([application, value], named.get("prompts", 0))
             for stage in TOKEN_SUMS:
-                tokens.add_metric([application, str(rank), stage], named.get(stage, 0))
+                tokens.add_metric([application, value, stage], named.get(stage, 0))
             for cause in Loss:
-                lost.add_metric([application, str(rank), cause.value], named.get(f"lost.{cause.value}", 0))
+                lost.add_metric([application, value, cause.value], named.get(f"lost.{cause.value}", 0))
         yield from (prompts, tokens, lost)
 
-    def _ttft(self) -> HistogramMetricFamily:
-        metric = definitions.TTFT
+    def _ttft(self, label: str) -> HistogramMetricFamily:
+        metric = TTFTS[label]
         family = HistogramMetricFamily(metric.name, metric.description, labels=[APPLICATION, *metric.labels])
-        for (application, rank), named in self._series_to_amounts.items():
+        for application, value, named in self._labelled(label):
             for kind, histogram in amounts.ttft_of(named).by_kind():
-                family.add_metric([application, str(rank), kind], _buckets(histogram), histogram.sum_s)
+                family.add_metric([application, value, kind], _buckets(histogram), histogram.sum_s)
         return family
+
+    def _labelled(self, label: str) -> Iterator[tuple[str, str, Amounts]]:
+        for series, named in self._series_to_amounts.items():
+            if series.label == label:
+                yield series.application, series.value, named
 
     def _gauges(self) -> Iterator[GaugeMetricFamily]:
         pending, kv_use, excluded = map(_gauge, (definitions.PENDING_TOKENS, definitions.KV_USE, definitions.EXCLUDED))

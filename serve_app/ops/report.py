@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from router import Funnel
 from serve_app.funnel_report import as_snapshot
+from serve_app.metric_definitions import RANK, TENANT
 from serve_app.ops import amounts
 from serve_app.ops.amounts import Amounts
 from serve_app.ops.book import Series
@@ -90,6 +91,13 @@ class Prefix(BaseModel):
     ranks: list[int] = Field(description="Replicas that hold it")
 
 
+class TenantReport(BaseModel):
+    """One tenant in the window."""
+
+    name: str = Field(description="Of `replicas.tenants`; `other` for other names, `none` for requests without one")
+    figures: Figures
+
+
 class ApplicationReport(BaseModel):
     """One model's application."""
 
@@ -101,6 +109,7 @@ class ApplicationReport(BaseModel):
     decisions: dict[str, int] = Field(description="By reason, since the routers started")
     figures: Figures
     replicas: list[ReplicaReport]
+    tenants: list[TenantReport] = Field(description="Those with prompts in the window; none where none are configured")
     prefixes: list[Prefix]
 
 
@@ -135,10 +144,11 @@ def application_report(
     name: str,
     snapshots: Sequence[Snapshot],
     prefixes: Iterable[Mapping[str, Any]],
-    rank_to_amounts: Mapping[int, Amounts],
+    series_to_amounts: Mapping[Series, Amounts],
 ) -> ApplicationReport:
     """Of at least one router's snapshot, and the amounts of the window."""
     first = snapshots[0]
+    rank_to_amounts, tenant_to_amounts = (_labelled(name, label, series_to_amounts) for label in (RANK, TENANT))
     decisions: dict[str, int] = {}
     for snapshot in snapshots:
         for reason, number in snapshot["decisions"].items():
@@ -151,14 +161,12 @@ def application_report(
         routers=len(snapshots),
         decisions=decisions,
         figures=figures(amounts.add_up(*rank_to_amounts.values())),
-        replicas=[_replica_report(line, rank_to_amounts.get(line.rank, {})) for line in lines(snapshots)],
+        replicas=[_replica_report(line, rank_to_amounts.get(str(line.rank), {})) for line in lines(snapshots)],
+        tenants=[
+            TenantReport(name=tenant, figures=figures(each)) for tenant, each in sorted(tenant_to_amounts.items())
+        ],
         prefixes=[Prefix.model_validate(each) for each in prefixes],
     )
-
-
-def rank_to_amounts_of(name: str, series_to_amounts: Mapping[Series, Amounts]) -> dict[int, Amounts]:
-    """Those of one application."""
-    return {series.rank: each for series, each in series_to_amounts.items() if series.application == name}
 
 
 def figures(named: Amounts) -> Figures:
@@ -169,6 +177,12 @@ def figures(named: Amounts) -> Figures:
         hit_rates=_hit_rates(funnel),
         ttft=Ttfts(cold=_latency(ttft.cold), warm=_latency(ttft.warm)),
     )
+
+
+def _labelled(application: str, label: str, series_to_amounts: Mapping[Series, Amounts]) -> dict[str, Amounts]:
+    """An application's, by the label's value."""
+    wanted = (application, label)
+    return {series.value: each for series, each in series_to_amounts.items() if series[:2] == wanted}
 
 
 def _replica_report(line: Line, named: Amounts) -> ReplicaReport:

@@ -116,7 +116,7 @@ def _figures(collector: Collector) -> APIRouter:
                     name,
                     snapshots,
                     collector.application_to_prefixes.get(name, ()),
-                    report.rank_to_amounts_of(name, series_to_amounts),
+                    series_to_amounts,
                 )
                 for name, snapshots in collector.application_to_snapshots.items()
                 if snapshots

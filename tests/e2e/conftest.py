@@ -25,6 +25,7 @@ from tests.conftest import Require
 
 ROOT = Path(__file__).parent.parent.parent
 DEMO_MODEL = ROOT / ".warmroute" / "demo-model"
+TENANT = "acme"
 START_TIMEOUT_S = 900
 STOP_TIMEOUT_S = 90
 
@@ -67,11 +68,11 @@ COMMAND = [sys.executable, "-m", "serve_app.cli"]
 
 
 def demo_settings() -> dict[str, Any]:
-    """The shipped demo, with the demo model wherever the tests run, and with stored responses."""
+    """The shipped demo, with the demo model wherever the tests run, stored responses, and a tenant."""
     settings: dict[str, Any] = yaml.safe_load((ROOT / "configs" / "cpu-demo.yaml").read_text())
     settings["llm"]["model_loading_config"]["model_source"] = str(DEMO_MODEL)
     # Once, at the start: later it would evict something while the cache is compared with a simulated one.
-    settings["replicas"] = {"canary_period_s": 86_400, "log_requests": True}
+    settings["replicas"] = {"canary_period_s": 86_400, "log_requests": True, "tenants": [TENANT]}
     settings["llm"]["runtime_env"]["env_vars"]["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
     return settings
 

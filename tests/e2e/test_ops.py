@@ -17,6 +17,8 @@ from serve_app.running_application import RunningApplication
 from serve_app.serve_api import ray_token
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import OPS_APPLICATION
+from serve_app.tenants import NONE, OTHER
+from tests.e2e.conftest import TENANT
 
 TIMEOUT_S = 60.0
 POLL_S = 0.2
@@ -67,7 +69,7 @@ def test_its_sums_are_the_routers(
     """Replica by replica, token by token, once everything has been read."""
     ask(client, run.model, times=6)
     found = read_again(ops)
-    rank_to_funnel = funnel_report.of_routers(application.routers())
+    rank_to_funnel = funnel_report.by_rank(application.routers())
     for replica in found.replicas:
         # Routers that were replaced before this test are in the history, and not among those that are asked now.
         assert replica.figures.tokens.prompts >= rank_to_funnel[replica.rank].prompts
@@ -79,6 +81,25 @@ def test_its_sums_are_the_routers(
     (hottest, *_) = wait_until(lambda: report(ops).prefixes, bool)
     assert hottest.tokens > 0
     assert hottest.ranks
+
+
+def test_tenants_have_figures_of_their_own(ops: httpx.Client, client: httpx.Client, run: Run) -> None:
+    """By the gateway's header; names that are not in the settings together, and all of them make the whole."""
+    before = tenant_to_prompts(read_again(ops))
+    for headers in ({"x-tenant": TENANT}, {"x-tenant": TENANT}, {"x-tenant": "somebody"}, {}):
+        body = {"model": run.model, "prompt": PROMPT, "max_tokens": 2}
+        client.post("/v1/completions", json=body, headers=headers).raise_for_status()
+    found = read_again(ops)
+    after = tenant_to_prompts(found)
+    assert {name: after[name] - before.get(name, 0) for name in after} == {TENANT: 2, OTHER: 1, NONE: 1}
+    for name in ("prompts", "offered", "reused", "reachable"):
+        of_tenants = sum(getattr(tenant.figures.tokens, name) for tenant in found.tenants)
+        assert of_tenants == getattr(found.figures.tokens, name)
+
+
+def tenant_to_prompts(found: ApplicationReport) -> dict[str, int]:
+    """Of all time that the page can show."""
+    return {tenant.name: tenant.figures.tokens.prompts for tenant in found.tenants}
 
 
 def test_a_restart_loses_no_count(ops: httpx.Client, client: httpx.Client, run: Run) -> None:
@@ -137,6 +158,7 @@ def test_the_page_follows_the_load(browser: Browser, client: httpx.Client, run: 
     ask(client, run.model, times=3)
     page.wait_for_function("before => document.querySelector('#prompts b').innerText !== before", arg=before)
     assert page.locator("#replicas tbody tr").count() == 2
+    page.locator("#tenants tbody tr", has_text=NONE).wait_for()
     assert "%" in page.locator("#hit-rate b").inner_text()
     assert "routing by prefix_affinity" in page.locator("#subtitle").inner_text()
     page.locator("#prefixes tbody tr").first.wait_for()

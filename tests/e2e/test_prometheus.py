@@ -26,6 +26,7 @@ TIMEOUT_S = 120.0
 POLL_S = 0.5
 OPS_QUERIES = (
     "sum by (application) (warmroute_prompts_total) > 0",
+    'sum by (tenant) (warmroute_tenant_prompt_tokens_total{stage="offered"}) > 0',
     'histogram_quantile(0.5, sum by (le, cache) (warmroute_ttft_seconds_bucket{cache="warm"})) > 0',
 )
 PREFIX = "Tell me everything that you know about the weather in the mountains. " * 40

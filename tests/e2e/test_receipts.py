@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from router import Loss
-from serve_app.funnel_report import add_up, of_routers
+from serve_app.funnel_report import add_up, by_rank
 from serve_app.local_cluster import Run
 from serve_app.running_application import RunningApplication
 from tests.e2e.conftest import ROOT
@@ -97,7 +97,7 @@ def test_the_funnel_accounts_for_every_prompt_token(
 ) -> None:
     """Two turns of one conversation: what the answers say was cached is what the routers, together, count as reused."""
     application.wait_until_idle()
-    before = add_up(of_routers(application.routers()).values())
+    before = add_up(by_rank(application.routers()).values())
     messages = [{"role": "user", "content": "Tell me of the weather in the north. " * 40}]
     usages = []
     for _ in range(2):
@@ -106,7 +106,7 @@ def test_the_funnel_accounts_for_every_prompt_token(
         usages.append(answer["usage"])
         messages += [answer["choices"][0]["message"], {"role": "user", "content": "And in the south?"}]
     application.wait_until_idle()
-    after = add_up(of_routers(application.routers()).values())
+    after = add_up(by_rank(application.routers()).values())
     after.check_integrity()
     assert after.prompts - before.prompts == 2
     assert after.offered - before.offered == sum(usage["prompt_tokens"] for usage in usages)
@@ -124,7 +124,7 @@ def test_the_replicas_are_shown(folder: Path, application: RunningApplication) -
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    total = add_up(of_routers(application.routers()).values())
+    total = add_up(by_rank(application.routers()).values())
     assert f"{total.prompts:,}" in next(line for line in result.stdout.splitlines() if " all " in line)
     assert "2 routers; decisions:" in result.stdout
 

@@ -82,12 +82,12 @@ class FakeServer:
         }
         # Of the router that placed all of them.
         funnels = {
-            str(rank): as_snapshot(Funnel(offered=tokens, lost={Loss.NEW: tokens}))
+            str(rank): {"funnel": as_snapshot(Funnel(offered=tokens, lost={Loss.NEW: tokens}))}
             for rank, pid in self.rank_to_pid.items()
             if (tokens := self.prompt_tokens[self.pid_to_replica[pid]])
         }
         return [
-            router(name, replicas, rank_to_funnel={} if number else funnels)
+            router(name, replicas, accounts={"rank": {} if number else funnels})
             for number, name in enumerate(self.pid_to_router.values())
         ]
 

@@ -48,7 +48,7 @@ def router(name: str, replicas: dict[str, dict[str, Any]], **fields: Any) -> dic
         "unreadable": {},
         "reservations_dropped": 0,
         "refused": {},
-        "rank_to_funnel": {},
+        "accounts": {"rank": {}},
         "replicas": replicas,
         **fields,
     }

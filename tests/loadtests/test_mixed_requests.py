@@ -27,7 +27,7 @@ def with_funnel(offered: int, reused: int) -> list[Snapshot]:
     """One that placed prompts of so many tokens."""
     funnel = Funnel(1, offered, reused, reused, reused, lost={Loss.NEW: offered - reused})
     (snapshot,) = routers()
-    return [{**snapshot, "rank_to_funnel": {"0": as_snapshot(funnel)}}]
+    return [{**snapshot, "accounts": {"rank": {"0": {"funnel": as_snapshot(funnel)}}}}]
 
 
 def result(

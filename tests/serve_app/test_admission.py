@@ -13,6 +13,7 @@ from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger
 from serve_app.receipts import Arrived, Finished, Receipt
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.tenants import Tenants
 
 
 async def serve(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -161,7 +162,10 @@ async def test_a_request_sent_elsewhere_is_not_over() -> None:
     receipts = list[Receipt]()
     ledger = Ledger(receipts.append, clock=lambda: 0.0)
     replica = ExplainAndReport(
-        Admission(serve, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000), replica_id="here", ledger=ledger
+        Admission(serve, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000),
+        replica_id="here",
+        ledger=ledger,
+        tenants=Tenants([], header="x-tenant"),
     )
     headers = {NOTE_HEADER: RoutingNote(RequestId("a"), ReplicaId("here"), "p", "prefix", 1, 0).encode()}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=replica), base_url="http://replica") as client:

@@ -1,13 +1,15 @@
 """Response headers, and the account of each routed request."""
 
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router import ReplicaId, RequestId
 from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger, current_request_id
-from serve_app.receipts import Arrived, Finished, Receipt
+from serve_app.receipts import Arrived, Finished, Prefilled, Receipt
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.settings import EngineName
+from serve_app.tenants import Tenants
 
 NOTE = RoutingNote(RequestId("id-1"), ReplicaId("here"), "prefix_affinity", "prefix", 100, 64)
 
@@ -15,6 +17,12 @@ NOTE = RoutingNote(RequestId("id-1"), ReplicaId("here"), "prefix_affinity", "pre
 def make_ledger(receipts: list[Receipt]) -> Ledger:
     """One that stands at time 0."""
     return Ledger(receipts.append, clock=lambda: 0.0)
+
+
+def around(app: ASGIApp, ledger: Ledger, engine: EngineName = "vllm") -> ExplainAndReport:
+    """The middleware of a replica that knows two tenants."""
+    tenants = Tenants(["acme", "umbrella"], header="x-tenant")
+    return ExplainAndReport(app, replica_id="here", ledger=ledger, engine=engine, tenants=tenants)
 
 
 def scope_with(note: RoutingNote | None) -> Scope:
@@ -42,7 +50,7 @@ async def call(note: RoutingNote | None) -> tuple[Scope, dict[str, str], list[Re
         sent.append(message)
 
     scope = scope_with(note)
-    await ExplainAndReport(answer, replica_id="here", ledger=make_ledger(receipts))(scope, receive, send)
+    await around(answer, make_ledger(receipts))(scope, receive, send)
     assert sent[1] == {"type": "http.response.body", "body": b"ok"}
     return scope, {name.decode(): value.decode() for name, value in sent[0]["headers"]}, receipts
 
@@ -87,7 +95,7 @@ async def test_another_versions_note_costs_the_explanation_only() -> None:
         sent.append(message)
 
     scope: Scope = {"type": "http", "headers": [(NOTE_HEADER.encode(), b"v2;and;more")]}
-    await ExplainAndReport(answer, replica_id="here", ledger=make_ledger([]))(scope, receive, send)
+    await around(answer, make_ledger([]))(scope, receive, send)
     assert (b"x-warmroute-reason", b"unrouted") in sent[0]["headers"]
 
 
@@ -107,7 +115,7 @@ async def test_a_failing_app_is_reported_as_finished_too() -> None:
     async def fail(*_: object) -> None:
         raise RuntimeError("engine died")
 
-    middleware = ExplainAndReport(fail, replica_id="here", ledger=make_ledger(receipts))
+    middleware = around(fail, make_ledger(receipts))
     with pytest.raises(RuntimeError, match="engine died"):
         await middleware(scope_with(NOTE), receive, lambda _: receive())  # type: ignore[arg-type,return-value]
     assert receipts == [Arrived(RequestId("id-1")), Finished(RequestId("id-1"))]
@@ -121,6 +129,21 @@ async def test_a_simulated_engine_says_so_in_every_answer() -> None:
         async def send(message: Message, sent: list[Message] = sent) -> None:
             sent.append(message)
 
-        middleware = ExplainAndReport(answer, replica_id="here", ledger=make_ledger([]), engine="simulated")
+        middleware = around(answer, make_ledger([]), engine="simulated")
         await middleware(scope_with(note), receive, send)
         assert (b"x-warmroute-engine", b"simulated") in sent[0]["headers"]
+
+
+@pytest.mark.parametrize(("value", "tenant"), [("acme", "acme"), ("somebody", "other"), (None, "none")])
+async def test_prompts_are_reported_with_their_tenant(value: str | None, tenant: str) -> None:
+    """By the gateway's header; no other word of it gets any further."""
+    receipts = list[Receipt]()
+    ledger = make_ledger(receipts)
+
+    async def prefill(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        ledger.prefilled(current_request_id.get(), prompt_tokens=10, cached_tokens=4)
+
+    scope = scope_with(NOTE)
+    scope["headers"] += [] if value is None else [(b"x-tenant", value.encode())]
+    await around(prefill, ledger)(scope, receive, lambda _: receive())  # type: ignore[arg-type,return-value]
+    assert [each.tenant for each in receipts if isinstance(each, Prefilled)] == [tenant]

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from router import CacheRecord, Funnel, Loss, ReplicaId, RequestId
-from serve_app.funnel_report import MEANINGS, STAGES, add_up, as_snapshot, of_routers, replica_table, table
+from serve_app.funnel_report import MEANINGS, STAGES, add_up, as_snapshot, by_rank, by_tenant, comparison, table
 
 
 def make_funnel(*, reused: int, lost: dict[Loss, int]) -> Funnel:
@@ -32,11 +32,16 @@ def test_funnels_add_up_and_come_back_from_their_snapshots() -> None:
         make_funnel(reused=0, lost={Loss.NEW: 99, Loss.EVICTED: 1}),
         make_funnel(reused=5, lost={Loss.NEW: 5}),
     ]
-    one, two, three = map(as_snapshot, funnels)
-    rank_to_funnel = of_routers([{"rank_to_funnel": {"3": one, "1": three}}, {"rank_to_funnel": {"3": two}}])
-    assert list(rank_to_funnel) == [1, 3]
-    assert as_snapshot(rank_to_funnel[1]) == three
-    total = rank_to_funnel[3]
+    one, two, three = ({"funnel": as_snapshot(funnel)} for funnel in funnels)
+    routers = [
+        {"accounts": {"rank": {"10": one, "9": three}, "tenant": {"b": one}}},
+        {"accounts": {"rank": {"10": two}, "tenant": {"b": two, "a": three}}},
+    ]
+    rank_to_funnel, tenant_to_funnel = by_rank(routers), by_tenant(routers)
+    assert (list(rank_to_funnel), list(tenant_to_funnel)) == ([9, 10], ["a", "b"])
+    assert rank_to_funnel[9] == tenant_to_funnel["a"] == funnels[2]
+    total = rank_to_funnel[10]
+    assert tenant_to_funnel["b"] == total
     total.check_integrity()
     assert as_snapshot(total) == {
         "prompts": 2,
@@ -60,7 +65,7 @@ def test_all_replicas_add_up() -> None:
 def test_each_replica_has_a_row() -> None:
     """With the two causes that cost it most."""
     lost = {Loss.NEW: 200, Loss.PARTIAL_BLOCK: 50, Loss.EVICTED: 250}
-    output = text(replica_table({2: make_funnel(reused=500, lost=lost), 7: Funnel()}))
+    output = text(comparison("replica", {2: make_funnel(reused=500, lost=lost), 7: Funnel()}))
     [row, empty] = [line for line in output.splitlines() if "│" in line]
     assert [cell.strip() for cell in row.split("│")[1:-1]] == [
         *("2", "1", "1,000", "50.0%", "50.0%", "50.0%"),

@@ -7,7 +7,7 @@ import pytest
 
 from router import CacheRecord, Loss, ReplicaId, RequestId, RoutingDecision, ShadowChoice, ShadowFault, ShadowTotals
 from router.types import Reason
-from serve_app.metric_definitions import METRICS, SHADOWS
+from serve_app.metric_definitions import METRICS, OPS_METRICS, SHADOWS
 from serve_app.parity import Verdict
 from serve_app.receipts import EngineState, Status
 from serve_app.request_body import Unreadable
@@ -116,8 +116,9 @@ def test_every_total_has_a_counter() -> None:
 
 def test_metrics_have_names_of_their_own() -> None:
     """And descriptions, for who reads them in Prometheus."""
-    assert len({each.name for each in METRICS}) == len(METRICS)
-    assert all(each.name.startswith("warmroute_") and each.description.endswith(".") for each in METRICS)
+    metrics = (*METRICS, *OPS_METRICS)
+    assert len({each.name for each in metrics}) == len(metrics)
+    assert all(each.name.startswith("warmroute_") and each.description.endswith(".") for each in metrics)
 
 
 def test_without_shadows_nothing_happens(router_metrics: "RouterMetrics", exported: Exported) -> None:
@@ -130,9 +131,9 @@ def test_without_shadows_nothing_happens(router_metrics: "RouterMetrics", export
 
 def test_where_prompt_tokens_went_is_exported(router_metrics: "RouterMetrics", exported: Exported) -> None:
     """By rank, stage and cause; what is zero is left out, as Ray refuses it."""
-    for _ in range(2):
+    for tenant in ("", "acme"):
         router_metrics.funnel.on_record(
-            CacheRecord(RequestId("a"), HERE, "m", "t", 10, 4, 0, 0, {Loss.SPILLED: 4, Loss.NEW: 6}, shared=3),
+            CacheRecord(RequestId("a"), HERE, "m", tenant, 10, 4, 0, 0, {Loss.SPILLED: 4, Loss.NEW: 6}, shared=3),
             0.3,
             rank=3,
         )
@@ -145,8 +146,11 @@ def test_where_prompt_tokens_went_is_exported(router_metrics: "RouterMetrics", e
         ("warmroute_lost_tokens", "3", "spilled"): 8,
         ("warmroute_lost_tokens", "3", "new"): 12,
     }
-    assert router_metrics.funnel.snapshot()["3"]["lost"] == {"spilled": 8, "new": 12}
-    ttft = Ttft.from_snapshot(router_metrics.funnel.ttft_snapshot()["3"])
+    accounts = router_metrics.funnel.snapshot()
+    assert accounts["rank"]["3"]["funnel"]["lost"] == {"spilled": 8, "new": 12}
+    assert accounts["tenant"].keys() == {"acme"}
+    assert accounts["tenant"]["acme"]["funnel"]["lost"] == {"spilled": 4, "new": 6}
+    ttft = Ttft.from_snapshot(accounts["rank"]["3"]["ttft"])
     assert (ttft.cold.number, ttft.cold.sum_s, ttft.warm.number) == (2, 0.6, 0)
 
 

@@ -55,6 +55,12 @@ def test_both_machines_have_a_config() -> None:
             "{llm: {}, routing: {shadow_policies: chwbl}}",
             "routing.shadow_policies = 'chwbl': Input should be a valid li",
         ),
+        (
+            "{llm: {}, replicas: {tenants: [acme, other]}}",
+            "replicas.tenants = ['acme', 'other']: Value error, 'other' is what requests of no tenant are counted as;",
+        ),
+        ("{llm: {}, replicas: {tenants: [acme, acme]}}", "Value error, names a tenant twice; name each once"),
+        ("{llm: {}, replicas: {tenants: [Acme Inc]}}", "replicas.tenants.0 = 'Acme Inc': String should match pattern"),
         ("{llm: {}, http: {port: 99999}}", "http.port = 99999: Input should be less than or equal to 65535"),
         ("{}", "llm is missing and has no default"),
         (

@@ -46,7 +46,7 @@ def router(name: str, rank_to_funnel: dict[str, Any], **decisions: int) -> dict[
         "policy": "prefix_affinity",
         "block_size": 16,
         "decisions": decisions,
-        "rank_to_funnel": rank_to_funnel,
+        "accounts": {"rank": {rank: {"funnel": funnel} for rank, funnel in rank_to_funnel.items()}},
         "replicas": {
             "app#LLM#two": replica(1, excluded="silent", parity="template", engine=None),
             "app#LLM#one": replica(0),

@@ -82,6 +82,18 @@ function showReplicas(replicas) {
   }));
 }
 
+function showTenants(tenants) {
+  at("tenants-section").hidden = tenants.length === 0;
+  const headers = [
+    ["tenant", "text"], ["hit rate, actual", ""], ["predicted", ""], ["reachable", ""], ["prompts", ""], ["tokens", ""],
+    ["tokens computed", ""], ["first token warm", ""], ["cold", ""],
+  ];
+  rows("tenants", headers, tenants.map(({ name, figures: { tokens, hit_rates: rates, ttft } }) => [
+    name, [percent(rates.actual), meter(rates.actual)], percent(rates.predicted), percent(rates.reachable), number(tokens.prompts),
+    number(tokens.offered), number(tokens.offered - tokens.reused), seconds(ttft.warm.p50_s), seconds(ttft.cold.p50_s),
+  ]));
+}
+
 function showFunnel({ tokens }) {
   const line = (name, kind, amount, meaning, color) => {
     const share = tokens.offered ? amount / tokens.offered : null;
@@ -211,6 +223,7 @@ function show(overview) {
   at("subtitle").textContent = `${application.model}: ${application.replicas.length} replicas${engines}, ${application.routers} routers, routing by ${application.policy}`;
   showTiles(application.figures, WINDOW_S[state.window]);
   showReplicas(application.replicas);
+  showTenants(application.tenants);
   showFunnel(application.figures);
   showPrefixes(application.prefixes);
 }

@@ -1,14 +1,17 @@
 """Whole runs, on a small trace."""
 
+from collections import defaultdict
 from dataclasses import replace
 from itertools import count
+from random import Random
 
 import pytest
 
 from loadtests.replay.fleet import Change, MembershipChange
-from loadtests.replay.results import hit_rate
+from loadtests.replay.results import RequestRecord, hit_rate
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.simulation import Restart, Scenario, Simulation
+from loadtests.replay.tenants import assign_tenants
 from loadtests.replay.transport import Channel, Fault, delayed, dropped, duplicated, reordered
 from router import Loss, ShadowTotals
 from serve_app.settings import PolicyName, RouterSettings, RoutingSettings
@@ -161,6 +164,26 @@ def test_the_routers_funnels_are_the_truth(sharing: Sharing) -> None:
     assert funnel.reused == sum(record.cached_tokens for record in run.records)
     assert sum(funnel.lost.values()) == sum(record.computed_tokens for record in run.records)
     assert Loss.NO_KEY not in funnel.lost
+
+
+def test_so_are_those_of_each_replica_and_tenant() -> None:
+    """Of three tenants on three replicas."""
+    scenario = make_scenario(num_routers=3)
+    weights = {"a": 3.0, "b": 2.0, "c": 1.0}
+    by_conversation = [replace(each, session_id=str(each.block_hashes[1] // 1000)) for each in scenario.requests]
+    scenario = replace(scenario, requests=assign_tenants(by_conversation, tenant_to_weight=weights, rng=Random(1)))
+    run = Simulation(scenario).run()
+    truth = defaultdict[tuple[str, str], list[RequestRecord]](list)
+    for record in run.records:
+        tenant = scenario.requests[int(record.request_id.removeprefix("request-"))].tenant
+        truth[record.replica_id, tenant].append(record)
+    assert run.funnels.keys() == truth.keys()
+    assert {tenant for _, tenant in truth} == weights.keys()
+    for key, funnel in run.funnels.items():
+        funnel.check_integrity()
+        assert funnel.prompts == len(truth[key])
+        assert funnel.reused == sum(record.cached_tokens for record in truth[key])
+        assert sum(funnel.lost.values()) == sum(record.computed_tokens for record in truth[key])
 
 
 def test_the_funnel_tells_what_was_lost_with_a_replica() -> None:

@@ -2,26 +2,24 @@
 
 from typing import Any
 
-from router import CacheRecord, Funnel, Loss, ReplicaId, RequestId
-from serve_app.funnel_report import as_snapshot
-from serve_app.ttft import Ttft
+from router import CacheRecord, Loss, ReplicaId, RequestId
+from serve_app.account import Account
 
 
-def counted(prompts: int, *, ttft_s: float = 0.3) -> tuple[dict[str, Any], dict[str, Any]]:
-    """So many prompts of 100 tokens, of which 60 were reused and 80 believed held; as funnel and TTFT snapshots."""
-    funnel, ttft = Funnel(), Ttft()
+def counted(prompts: int, *, ttft_s: float = 0.3) -> dict[str, Any]:
+    """So many prompts of 100 tokens, of which 60 were reused and 80 believed held; an account's snapshot."""
+    account = Account()
     lost = {Loss.EVICTED: 20, Loss.NEW: 20}
     record = CacheRecord(RequestId("a"), ReplicaId("r"), "m", "t", 100, 80, 80, 60, lost, shared=50, shared_reused=40)
     for _ in range(prompts):
-        funnel.add(record)
-        ttft.add(ttft_s, is_warm=True)
-    funnel.check_integrity()
-    return as_snapshot(funnel), ttft.as_snapshot()
+        account.add(record, ttft_s)
+    account.funnel.check_integrity()
+    return account.as_snapshot()
 
 
 def router(name: str, **rank_to_prompts: int) -> dict[str, Any]:
-    """One router's snapshot, by `r0=3` for three prompts of rank 0."""
-    both = {rank.removeprefix("r"): counted(prompts) for rank, prompts in rank_to_prompts.items()}
+    """One router's snapshot, by `r0=3` for three prompts of rank 0; all of one tenant."""
+    by_rank = {rank.removeprefix("r"): counted(prompts) for rank, prompts in rank_to_prompts.items()}
     return {
         "router": name,
         "model": "demo",
@@ -29,8 +27,7 @@ def router(name: str, **rank_to_prompts: int) -> dict[str, Any]:
         "policy": "prefix_affinity",
         "block_size": 16,
         "decisions": {"prefix": 3},
-        "rank_to_funnel": {rank: funnel for rank, (funnel, _) in both.items()},
-        "rank_to_ttft": {rank: ttft for rank, (_, ttft) in both.items()},
+        "accounts": {"rank": by_rank, "tenant": {"acme": counted(sum(rank_to_prompts.values()))}},
         "replicas": {f"app#LLM#r{rank}": replica(rank) for rank in range(2)},
     }
 

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve_app.metric_definitions import RANK, TENANT
 from serve_app.ops.book import ROUTERS_KEPT_S, Book, BookError, Reading, Series
 from serve_app.ops.windows import DAY_S, HOUR_S, MOMENTS, WINDOWS
 
 NOW_S = 1_800_000_000.0
-HERE, THERE = Series("warmroute", 0), Series("warmroute", 1)
+HERE, THERE = Series("warmroute", RANK, "0"), Series("warmroute", RANK, "1")
+ACME = Series("warmroute", TENANT, "acme")
 
 
 @contextlib.contextmanager
@@ -117,8 +119,36 @@ def test_another_versions_file_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "ops.sqlite"
     with contextlib.closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 7")
-    with pytest.raises(BookError, match=r"ops\.sqlite.*version 7, this one reads 1; move it away"):
+    with pytest.raises(BookError, match=r"ops\.sqlite.*version 7, this one reads 2; move it away"):
         Book(path)
+
+
+VERSION_1 = """
+CREATE TABLE amounts (
+    span_s INTEGER, start_s INTEGER, application TEXT, rank INTEGER, name TEXT, amount REAL NOT NULL,
+    PRIMARY KEY (span_s, start_s, application, rank, name)
+) WITHOUT ROWID;
+CREATE TABLE counted (
+    router TEXT, application TEXT, rank INTEGER, name TEXT, amount REAL NOT NULL, seen_s INTEGER NOT NULL,
+    PRIMARY KEY (router, application, rank, name)
+) WITHOUT ROWID;
+INSERT INTO amounts VALUES (0, 0, 'warmroute', 1, 'prompts', 5);
+INSERT INTO counted VALUES ('a', 'warmroute', 1, 'prompts', 3, 1800000000);
+PRAGMA user_version = 1;
+"""
+
+
+def test_the_first_versions_file_goes_on(tmp_path: Path) -> None:
+    """With its sums, and with what was seen of the routers."""
+    path = tmp_path / "ops.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(VERSION_1)
+    for prompts in (4, 6):
+        with opened(path) as book:
+            book.add([reading("a", prompts, THERE), reading("a", prompts, ACME)], now_s=NOW_S)
+            assert ever(book, THERE) == 5 + prompts - 3
+            assert ever(book, ACME) == prompts
+            assert list(book.history("warmroute", WINDOWS["7d"], now_s=NOW_S).values()) == [{"prompts": prompts - 3}]
 
 
 def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from router import Loss
-from serve_app.metric_definitions import METRICS, TTFT
+from serve_app.metric_definitions import METRICS, OPS_METRICS
 from serve_app.ops.collector import Collector
 from serve_app.ops.login import Login
 from serve_app.ops.report import Figures, History, Overview
@@ -82,6 +82,8 @@ async def test_the_overview_says_how_it_is(client: httpx.AsyncClient) -> None:
     assert application.figures.ttft.warm.mean_s == pytest.approx(0.3)
     assert application.figures.ttft.cold.p50_s is None
     assert application.prefixes[0].model_dump() == PREFIX
+    (tenant,) = application.tenants
+    assert (tenant.name, tenant.figures) == ("acme", application.figures)
     for figures in (application.figures, first.figures, second.figures):
         assert_adds_up(figures)
 
@@ -138,7 +140,7 @@ async def test_prometheus_reads_it(client: httpx.AsyncClient) -> None:
     """By the names and labels of the definitions, without prompts, hashes or ids."""
     response = await client.get("/metrics")
     families = {each.name: each for each in text_string_to_metric_families(response.text)}
-    definitions = {each.name: each for each in (*METRICS, TTFT)}
+    definitions = {each.name: each for each in (*METRICS, *OPS_METRICS)}
     assert families.keys() <= definitions.keys()
     for family in families.values():
         allowed = {"application", "le", *definitions[family.name].labels}
@@ -163,6 +165,10 @@ async def test_prometheus_reads_it(client: httpx.AsyncClient) -> None:
     assert value("warmroute_ttft_seconds_count", rank="0", cache="warm") == 4
     assert value("warmroute_ttft_seconds_bucket", rank="0", cache="warm", le="0.4") == 4
     assert value("warmroute_excluded", rank="1") == 1
+    assert value("warmroute_tenant_prompts_total", tenant="acme") == 6
+    assert value("warmroute_tenant_prompt_tokens_total", tenant="acme", stage="reused") == 360
+    assert value("warmroute_tenant_lost_tokens_total", tenant="acme", cause="new") == 120
+    assert value("warmroute_tenant_ttft_seconds_count", tenant="acme", cache="warm") == 6
 
 
 async def test_the_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
