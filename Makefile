@@ -3,10 +3,10 @@ PYTHON ?= python3.11
 CONFIG ?= configs/cpu-demo.yaml
 BIN := .venv/bin
 
-.PHONY: help install serve stop demo test check bench format docs lock clean
+.PHONY: help install serve stop demo test check bench format docs lock manifest-tools clean
 
 help:  ## show this
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install:  ## make .venv with the locked CPU set (nothing to do when it is there)
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11, or run make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -27,6 +27,7 @@ check: install  ## format, lint, types, import arrows, fast tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python tools/settings_reference.py --check
+	$(BIN)/python tools/manifests.py --check
 	$(BIN)/pytest -m "not e2e and not own_process"
 
 test: check  ## everything, including two real vLLM replicas end to end
@@ -41,11 +42,17 @@ format: install  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: install  ## renew docs/settings.md from the settings
+docs: install  ## renew what is generated: docs/settings.md, and parts of k8s/
 	@$(BIN)/python tools/settings_reference.py
+	@$(BIN)/python tools/manifests.py
 
 lock: install  ## renew requirements-cpu.lock from pyproject.toml (torch is pinned in pyproject.toml itself)
 	@$(BIN)/python tools/install.py --lock
+
+manifest-tools:  ## what the tests of k8s/ need besides kubectl: a validator and a policy linter, apart from .venv
+	@test -e .warmroute/manifest-tools/bin/checkov || { \
+	  $(PYTHON) -m venv .warmroute/manifest-tools && \
+	  .warmroute/manifest-tools/bin/pip install --quiet --disable-pip-version-check --requirement k8s/requirements-lint.txt; }
 
 clean:  ## remove everything that was made here
 	rm -rf .venv .warmroute .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
+import httpx
 import typer
 import yaml
 from rich.console import Console
@@ -236,6 +237,31 @@ def check(config: ConfigArgument) -> None:
 def print_serve_config(config: ConfigArgument) -> None:
     """Print CONFIG as Ray Serve's declarative config, for `serve deploy` or a RayService."""
     typer.echo(yaml.safe_dump(serve_config(_load(config)), sort_keys=False), nl=False)
+
+
+@app.command()
+def kubernetes(config: ConfigArgument) -> None:
+    """Write beside CONFIG what a kustomize overlay takes from it: serve-config.yaml and data-path.env."""
+    from serve_app.kubernetes import write_overlay_files
+
+    for path in write_overlay_files(_load(config), config):
+        console.print(f"{path} written.")
+
+
+@app.command()
+def ready(
+    url: Annotated[str, typer.Option(help="The proxy on this node.")] = "http://127.0.0.1:8000",
+    mark: Annotated[Path, typer.Option(help="A file that remembers the first answer.")] = Path("/tmp/warmroute-ready"),  # noqa: S108
+) -> None:
+    """Say whether this node serves, for a readiness probe: status 0 from its first routed answer on."""
+    from serve_app.readiness import TIMEOUT_S, NotReadyError, check_readiness
+
+    try:
+        with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+            check_readiness(client, mark)
+    except NotReadyError as error:
+        _fail(str(error))
+    console.print("ready")
 
 
 @app.command()

@@ -14,8 +14,7 @@ from rich.console import Console
 
 from serve_app import llm_options
 from serve_app.local_cluster import Run, StartError, check_machine, start_ray, stop
-from serve_app.replica_headers import REASON_HEADER, UNROUTED
-from serve_app.request_body import Unreadable
+from serve_app.readiness import described, is_routed
 from serve_app.serve_api import NoAnswerError, ServeApi
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.settings import Settings, SettingsError
@@ -37,7 +36,12 @@ class _Stopped(Exception):  # noqa: N818  not an error: the user asked for it
 
 @contextlib.contextmanager
 def running(
-    settings: Settings, console: Console, stopped: threading.Event, *, beside: Sequence[Mapping[str, Any]] = ()
+    settings: Settings,
+    console: Console,
+    stopped: threading.Event,
+    *,
+    beside: Sequence[Mapping[str, Any]] = (),
+    config: dict[str, Any] | None = None,
 ) -> Iterator[Run | None]:
     """The application, from ready until the block ends; None if `stopped` was set before it was ready.
 
@@ -47,6 +51,7 @@ def running(
         stopped: may be set by another thread or a signal.
         beside: other applications on the same cluster, each as many replicas, as Serve's config describes them. They
             are waited for until Serve calls them running.
+        config: Serve's, in place of the one that is made from the settings.
 
     Raises:
         StartError: it cannot start, or did not become ready; nothing is left running.
@@ -55,8 +60,8 @@ def running(
     started_at = time.monotonic()
     progress = _Progress(console, started_at)
     settings = _checked(settings, num_applications=1 + len(beside))
-    config = serve_config(settings)
-    config["applications"] += beside
+    config = serve_config(settings) if config is None else config
+    config = {**config, "applications": [*config["applications"], *beside]}
     run = None
     try:
         with contextlib.suppress(_Stopped):
@@ -176,16 +181,12 @@ def _wait_until_routed(run: Run, settings: Settings, stopped: threading.Event) -
 
 
 def _try(client: httpx.Client, url: str, model: str) -> tuple[bool, str]:
-    """Whether a router that can tokenise placed a request, and what came back. Any answer by a replica will do: not
-    every model completes prompts.
-    """
+    """Whether a request was routed, and what came back."""
     try:
         response = client.post(url, json={"model": model, "prompt": "Hello", "max_tokens": 1})
     except httpx.TransportError as error:
         return False, type(error).__name__
-    reason = response.headers.get(REASON_HEADER, UNROUTED)
-    is_routed = not response.is_server_error and reason not in {UNROUTED, Unreadable.STARTING}
-    return is_routed, f"{response.status_code}, {REASON_HEADER}: {reason}"
+    return is_routed(response), described(response)
 
 
 def _shut_down(run: Run) -> None:

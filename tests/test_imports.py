@@ -21,6 +21,7 @@ MOUNTED = {"cli": {"loadtests"}}
 """The command line is one program, and some of its commands are the load tests'; nothing else of the application,
 which production imports, may know them."""
 RAY_FREE = (
+    "account",
     "admission",
     "canary",
     "chat_memo",
@@ -36,10 +37,12 @@ RAY_FREE = (
     "kv_book",
     "kv_feed",
     "kv_subscription",
+    "kubernetes",
     "kv_wire",
     "ledger",
     "messages",
     "parity",
+    "readiness",
     "receipts",
     "request_body",
     "request_reader",
@@ -49,6 +52,7 @@ RAY_FREE = (
     "serve_config",
     "served_model",
     "settings",
+    "tenants",
     "token_boundaries",
     "token_memo",
     "top",
