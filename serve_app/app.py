@@ -23,8 +23,11 @@ def build(args: Settings) -> Application:
 
 def replicas(args: Settings, replica_class: type[LLMReplica]) -> Application:
     """Without routers."""
+    options = replica_options(args)
+    # Serve's own default of 20 s cuts longer streams wherever a replica leaves.
+    deployment = {"graceful_shutdown_timeout_s": args.replicas.drain_s, **options.get("deployment_config", {})}
     return _build_direct_streaming_llm_deployment(
-        llm_options.parse({**replica_options(args), "server_cls": replica_class}),
+        llm_options.parse({**options, "server_cls": replica_class, "deployment_config": deployment}),
         bind_kwargs={
             "router_deployment": ROUTER_DEPLOYMENT,
             "routers": args.routers.model_dump(),

@@ -126,6 +126,9 @@ class ReplicaSettings(_Frozen):
     kv_events: bool = False
     """Follow vLLM's KV events: routers then know what a replica holds, and guess only what is under way
     (docs/kv_events.md)."""
+    drain_s: float = Field(3600.0, gt=0)
+    """How long a replica that leaves may take to end its streams; set it above your longest stream, as
+    `http.hard_stop_after_s`."""
     max_waiting_requests: int = Field(256, ge=1)
     """So many requests may wait for their first token at a replica; more are answered 429 with Retry-After."""
     max_waiting_tokens: int | None = Field(None, ge=1)
