@@ -20,8 +20,8 @@ class FunnelAgreement:
     """That vLLM looked up."""
     hits: int
     """Of these, found."""
-    canary: int
-    """Looked up for the canary, which no router sent."""
+    own: int
+    """Looked up for the replica's own prompts, which no router sent."""
     left: int
     """Looked up for clients that had left before the first token."""
     not_looked_up: int
@@ -32,7 +32,7 @@ class FunnelAgreement:
     @property
     def rest(self) -> int:
         """What was looked up besides, and is none of these; negative if less was looked up than there must be."""
-        excess = self.queries - self.offered - self.canary - self.left + self.not_looked_up
+        excess = self.queries - self.offered - self.own - self.left + self.not_looked_up
         return min(excess, 0) + max(excess - self.aborted, 0)
 
     @property
@@ -59,7 +59,7 @@ def compare_funnels(
             reused=funnel.reused,
             queries=vllms.queries,
             hits=vllms.hits,
-            canary=_count(routers, replica_id, "canary_tokens") - _count(routers_before, replica_id, "canary_tokens"),
+            own=_count(routers, replica_id, "own_tokens") - _count(routers_before, replica_id, "own_tokens"),
             left=_count(routers, replica_id, "left_tokens") - _count(routers_before, replica_id, "left_tokens"),
             not_looked_up=ours.uncounted_tokens.get(NOT_LOOKED_UP, 0),
             aborted=ours.maybe_queried_tokens,

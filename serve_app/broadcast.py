@@ -1,4 +1,4 @@
-"""Delivery to every ingress router of an application, over Ray Serve's deployment handles."""
+"""Calls to every replica of a deployment, over Ray Serve's handles; and delivery to all ingress routers by them."""
 
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -13,11 +13,11 @@ from serve_app import messages
 from serve_app.delivery import DeliveryError, Item, Send
 
 
-async def ask_routers(handle: DeploymentHandle, method: str, *args: Any, timeout_s: float) -> list[Any]:  # noqa: ANN401
-    """Call `method` on every running ingress router; their answers, in which failed calls are exceptions.
+async def ask_all(handle: DeploymentHandle, method: str, *args: Any, timeout_s: float) -> list[Any]:  # noqa: ANN401
+    """Call `method` on every running replica of a deployment; their answers, in which failed calls are exceptions.
 
     Raises:
-        DeliveryError: no router is running, or not all answered in time.
+        DeliveryError: none is running, or not all answered in time.
 
     """
     try:
@@ -52,7 +52,7 @@ def broadcast_to_routers(
         except (RayServeException, RayError) as error:
             raise DeliveryError(f"{type(error).__name__}: no handle of {deployment}") from error
         payload = messages.encode(sender, next(numbers), batch)
-        answers = await ask_routers(handle, method, payload, timeout_s=timeout_s)
+        answers = await ask_all(handle, method, payload, timeout_s=timeout_s)
         failures = [answer for answer in answers if isinstance(answer, Exception)]
         if on_answers is not None:
             on_answers([answer for answer in answers if not isinstance(answer, Exception)])

@@ -15,6 +15,7 @@ from router import RequestId, TokenHash, hash_tokens
 from serve_app.key_samples import is_sampled
 from serve_app.ledger import Ledger, current_request_id
 from serve_app.receipts import EngineState, ProbeResult
+from serve_app.recent_prompts import RecentPrompts
 
 logger = logging.getLogger("ray.serve")
 
@@ -26,7 +27,7 @@ NOT_LOOKED_UP = "prompt_logprobs"
 IDLE = EngineState(waiting=0, running=0, kv_use=0.0)
 
 _results: ContextVar[list[ProbeResult] | None] = ContextVar("warmroute_probe_results", default=None)
-"""Where this task's prompts are noted, if it serves the canary's probes."""
+"""Where this task's prompts are noted, if they are the replica's own."""
 
 
 class PrefillStats(Protocol):
@@ -62,11 +63,14 @@ class SchedulerStats(Protocol):
 class _Prompt:
     """A prompt that the engine has taken and not yet answered."""
 
-    __slots__ = ("is_looked_up", "num_tokens", "request_id", "results", "token_hash")
+    __slots__ = ("is_looked_up", "num_tokens", "request_id", "results", "shared_ids", "token_hash")
 
-    def __init__(self, request_id: RequestId | None, token_ids: Sequence[int], *, is_looked_up: bool) -> None:
+    def __init__(
+        self, request_id: RequestId | None, token_ids: Sequence[int], *, is_looked_up: bool, is_shared: bool
+    ) -> None:
         self.request_id = request_id
         self.num_tokens = len(token_ids)
+        self.shared_ids = token_ids if is_shared and request_id is not None else ()
         self.is_looked_up = is_looked_up
         self.results = _results.get()
         self.token_hash: TokenHash | None = None
@@ -78,10 +82,16 @@ class EngineWatch:
     """Stands in front of some methods of vLLM's output processor; an error of ours never reaches it.
 
     Used on the replica's event loop only.
+
+    Args:
+        ledger: the replica's account.
+        recent: takes the prompts of clients that other clients may share; None keeps none.
+
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, recent: RecentPrompts | None = None) -> None:
         self._ledger = ledger
+        self._recent = recent
         self._engine_id_to_prompt: dict[str, _Prompt] = {}
         self._has_requests: Callable[[], bool] = lambda: False
         self.streams_told = asyncio.Event()
@@ -107,7 +117,7 @@ class EngineWatch:
 
     @contextmanager
     def probing(self) -> Iterator[list[ProbeResult]]:
-        """What the engine makes of the prompts that this task sends meanwhile; they are the canary's."""
+        """What the engine makes of the prompts that this task sends meanwhile, which are the replica's own."""
         results: list[ProbeResult] = []
         token = _results.set(results)
         try:
@@ -126,6 +136,7 @@ class EngineWatch:
             current_request_id.get(),
             request.prompt_token_ids or (),
             is_looked_up=not params.skip_reading_prefix_cache,
+            is_shared=not (request.cache_salt or request.lora_request or request.mm_features),
         )
 
     def _on_outputs(self, outputs: Sequence[EngineOutput], *_: object, **__: object) -> None:
@@ -146,8 +157,10 @@ class EngineWatch:
             uncounted=None if prompt.is_looked_up else NOT_LOOKED_UP,
             token_hash=prompt.token_hash,
         )
+        if self._recent is not None and prompt.shared_ids:
+            self._recent.add(prompt.shared_ids)
         if prompt.results is not None and prompt.token_hash is not None:
-            self._ledger.canary_tokens += stats.num_prompt_tokens
+            self._ledger.own_tokens += stats.num_prompt_tokens
             prompt.results.append(
                 ProbeResult(stats.num_prompt_tokens, prompt.token_hash, stats.num_local_cached_tokens)
             )

@@ -9,7 +9,7 @@ from router import CacheRecord, ReplicaId, ReplicaState, RequestId, Reservation,
 from serve_app.kv_book import KvBook
 from serve_app.kv_wire import KvUpdate
 from serve_app.messages import Batch, Item, Reader, RefusedError
-from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status
+from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status, Warmed
 
 logger = logging.getLogger("ray.serve")
 
@@ -49,11 +49,11 @@ class Inbox:
                 del replica_to[replica_id]
         self.kv.keep_only(replica_ids)
 
-    def on_receipts(self, payload: bytes, router: Router, *, now: float) -> None:
-        """A replica's batch."""
+    def on_receipts(self, payload: bytes, router: Router, *, now: float) -> bool | None:
+        """A replica's batch; returns whether the router knows the replica, or None if it is no batch."""
         batch = self._read(self._receipts, payload)
         if batch is None:
-            return
+            return None
         replica_id = ReplicaId(batch.sender)
         is_overtaken = batch.number < self._replica_to_number.get(replica_id, 0)
         if not is_overtaken:
@@ -64,6 +64,8 @@ class Inbox:
                     router.on_arrived(receipt.request_id, replica_id, now=now)
                 case Prefilled():
                     self._on_prefilled(replica_id, receipt, router, now=now)
+                case Warmed():
+                    router.on_warmed(replica_id, receipt.block_hashes)
                 case Finished():
                     router.on_finished(receipt.request_id, now=now)
                 case Status() if not is_overtaken:  # its list of requests would be older than what we know
@@ -71,6 +73,7 @@ class Inbox:
                     router.on_outstanding(replica_id, receipt.outstanding, now=now)
         status = self.replica_to_status.get(replica_id)
         router.on_heard(replica_id, is_serving=status is None or status.is_serving, now=now)
+        return replica_id in router.cluster.load
 
     def on_reservations(self, payload: bytes, router: Router, *, now: float) -> None:
         """A router's batch, perhaps our own coming back: what is booked already stays as it is."""

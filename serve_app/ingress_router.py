@@ -30,6 +30,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from router import (
+    BlockHash,
     BlockHasher,
     CacheRecord,
     NoReplicasError,
@@ -45,7 +46,7 @@ from router import (
 )
 from router.policies import Policy, make_policy
 from serve_app import messages
-from serve_app.broadcast import ask_routers, broadcast_to_routers
+from serve_app.broadcast import ask_all, broadcast_to_routers
 from serve_app.counters import EXPORT_S
 from serve_app.delivery import Delivery, DeliveryError
 from serve_app.inbox import Inbox
@@ -72,6 +73,8 @@ REPLICAS_TIMEOUT_S = 1.0
 """Serve names the running replicas at once, if there are any."""
 JOIN_TIMEOUT_S = 5.0
 """For a peer's state of one replica; a busy peer is not an absent one."""
+MAX_WARM_PREFIXES = 64
+"""So many of the hottest are looked at for a replica that joins."""
 
 
 class IngressRouter:
@@ -135,7 +138,7 @@ class IngressRouter:
         states: list[bytes] = []
         for replica in () if self._router is None else self._router.cluster.members:
             try:
-                answers = await ask_routers(self._peers, "share_state", replica.replica_id, timeout_s=JOIN_TIMEOUT_S)
+                answers = await ask_all(self._peers, "share_state", replica.replica_id, timeout_s=JOIN_TIMEOUT_S)
             except DeliveryError as error:
                 logger.info("No state from other routers: %s", error)
                 break
@@ -210,13 +213,14 @@ class IngressRouter:
             note_headers[SERVE_MULTIPLEXED_MODEL_ID] = incoming.adapter_to_load
         return orjson.dumps({"replica_id": note.replica_id, "request_headers": note_headers})
 
-    async def on_receipts(self, payload: bytes) -> None:
-        """From the replicas."""
+    async def on_receipts(self, payload: bytes) -> bool | None:
+        """From a replica; returns whether it is one of ours, or None if we know none yet."""
         if self._joining is None:
             # Now that others reach us: what they booked since we asked them first.
             self._joining = asyncio.create_task(self._join())
-        if self._router is not None:
-            self._inbox.on_receipts(payload, self._router, now=time.monotonic())
+        if self._router is None:
+            return None
+        return self._inbox.on_receipts(payload, self._router, now=time.monotonic())
 
     async def on_reservations(self, payload: bytes) -> None:
         """From every router, ourselves included."""
@@ -236,6 +240,17 @@ class IngressRouter:
         """The replicas' prefix caches were emptied on purpose."""
         if self._router is not None:
             self._router.on_caches_reset()
+
+    async def prefixes_for(self, rank: int) -> list[BlockHash]:
+        """For a replica that joins: what it will be asked for, by its rank; the hottest first."""
+        prefixes = () if self._router is None else self._router.prefixes_for(rank, MAX_WARM_PREFIXES)
+        return [each.block_hash for each in prefixes]
+
+    async def places_of(self, prompts: list[tuple[BlockHash, ...]]) -> list[ReplicaId]:
+        """For a replica that leaves: who shall have its prompts; nobody if we know of none."""
+        if self._router is None or not self._router.cluster.replicas:
+            return []
+        return self._router.places_of(prompts)
 
     async def hot_prefixes(self, limit: int) -> list[dict[str, Any]]:
         """Where most of the recent work began alike, by hash; the most first."""

@@ -58,8 +58,8 @@ class Ledger:
         """How long the last request that got its first token had waited for it."""
         self.canary: CanaryReport | None = None
         """Of the last run."""
-        self.canary_tokens = 0
-        """Of all runs' prompts."""
+        self.own_tokens = 0
+        """Of prompts that nobody sent: the canary's, and what this replica was warmed with."""
 
     @property
     def num_outstanding(self) -> int:
@@ -160,7 +160,7 @@ class Ledger:
                 looked_up_tokens=self._looked_up_tokens,
                 hit_tokens=self._hit_tokens,
                 engine=self._engine,
-                canary_tokens=self.canary_tokens,
+                own_tokens=self.own_tokens,
                 left_tokens=self._left_tokens,
                 canary=self.canary,
             )

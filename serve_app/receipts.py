@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from router import RequestId, TokenHash
+from router import BlockHash, RequestId, TokenHash
 
 
 class Arrived(msgspec.Struct, tag="arrived", frozen=True):
@@ -27,6 +27,12 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
     """Whether the engine looked for it in its cache. Some requests want it not to."""
     tenant: str = ""
     """Whose it is (`serve_app.tenants`)."""
+
+
+class Warmed(msgspec.Struct, tag="warmed", frozen=True):
+    """The replica has computed a prefix by itself (`serve_app.hand_over`)."""
+
+    block_hashes: tuple[BlockHash, ...]
 
 
 class Finished(msgspec.Struct, tag="finished", frozen=True):
@@ -89,13 +95,14 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """Of these, found there."""
     engine: EngineState | None
     """None before the first step, and where vLLM's statistics are off (`log_engine_metrics: false`)."""
-    canary_tokens: int = 0
-    """Of `prompt_tokens`, those of the canary's probes."""
+    own_tokens: int = 0
+    """Of `prompt_tokens`, those of prompts that the replica made itself: the canary's probes, and what it was warmed
+    with."""
     left_tokens: int = 0
     """Of `prompt_tokens`, those of requests that were over before their first output, as their clients had left."""
     canary: CanaryReport | None = None
     """None before its first run."""
 
 
-Receipt = Arrived | Prefilled | Finished | Status
+Receipt = Arrived | Prefilled | Warmed | Finished | Status
 Report = Callable[[Receipt], None]

@@ -9,7 +9,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +20,23 @@ from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from router import BlockHash, ReplicaId
 from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
 from serve_app.delivery import Delivery
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
+from serve_app.hand_over import HandOver
 from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
 from serve_app.kv_subscription import KvSubscription
 from serve_app.kv_wire import KvUpdate
 from serve_app.ledger import Ledger
+from serve_app.peers import ServePeers
 from serve_app.prompt_memo import make_token_memo
 from serve_app.receipts import ProbeResult, Receipt, Report
+from serve_app.recent_prompts import RecentPrompts
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_log import RequestLog
 from serve_app.response_ids import new_response_id
@@ -79,14 +83,20 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def start(self) -> None:
         """Start the engine and listen to its outputs."""
         self._log = RequestLog(clock=time.monotonic) if self._replicas.log_requests else None
-        self._ledger = Ledger(self._make_report(), clock=time.monotonic)
+        self._hand_over: HandOver | None = None
+        self._report = self._make_report()
+        self._ledger = Ledger(self._report, clock=time.monotonic)
         model = Path(self._llm_config.get_engine_config().actual_hf_model_id)
         if model.is_dir():  # noqa: ASYNC240  once, before anything is served
             # Nothing to download: spare each replica a worker process that imports vLLM to find that out.
             self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await super().start()
         engine_client = self.engine._engine_client  # noqa: SLF001
-        self._watch = EngineWatch(self._ledger)
+        self._recent = self._make_recent() if self._replicas.hand_over else None
+        if self._recent is not None:
+            self._hand_over = self._make_hand_over(self._recent)
+            _after_reset(engine_client, self._recent.clear)
+        self._watch = EngineWatch(self._ledger, self._recent)
         self._watch.attach(engine_client.output_processor)
         self._watch.watch_processes(engine_client.engine_core.resources.engine_manager)
         if self._replicas.kv_events:
@@ -106,6 +116,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._own = self._own_client(_as_built(app))
         await self._run_canary()
         self._repeating = asyncio.create_task(self._repeat_canary())
+        if self._hand_over is not None:
+            await self._hand_over.join(self._facts().rank)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
         app.add_middleware(
             Admission,
@@ -123,6 +135,15 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             tenants=Tenants(self._replicas.tenants, header=self._replicas.tenant_header),
         )
         return app
+
+    async def share_prompts(self, block_hashes: list[BlockHash]) -> dict[BlockHash, bytes]:
+        """For a replica that joins: token ids of the prefixes that end with these blocks, as far as they are here."""
+        return {} if self._hand_over is None else self._hand_over.share(block_hashes)
+
+    async def take_over(self, replica_to_prompts: dict[ReplicaId, list[bytes]]) -> None:
+        """From a replica that leaves: token ids of prompts, by who shall have them."""
+        if self._hand_over is not None:
+            self._hand_over.take_over(replica_to_prompts)
 
     def record_replica_metadata(self) -> dict[str, Any]:
         """Serve's hook, called once when ready: what routers must know from the first request on."""
@@ -151,10 +172,38 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
                 "on_receipts",
                 sender=_replica_id(),
                 timeout_s=self._routers.delivery_timeout_s,
+                on_answers=lambda answers: None if self._hand_over is None else self._hand_over.on_membership(answers),
             ),
             interval_s=self._routers.delivery_interval_s,
             max_undelivered=self._routers.max_undelivered,
         )
+
+    def _make_recent(self) -> RecentPrompts:
+        """Of as many tokens as the engine can have cached: more than that is not handed over."""
+        facts = self._facts()
+        return RecentPrompts(
+            model=self._llm_config.model_id, block_size=facts.block_size, max_tokens=facts.kv_capacity_tokens
+        )
+
+    def _make_hand_over(self, recent: RecentPrompts) -> HandOver:
+        context = serve.get_replica_context()
+        peers = ServePeers(application=context.app_name, replicas=context.deployment, routers=self._router_deployment)
+        return HandOver(
+            ReplicaId(_replica_id()),
+            recent,
+            peers,
+            prefill=self._prefill,
+            report=self._report,
+            is_busy=lambda: self._ledger.num_waiting > 0,
+            clock=time.monotonic,
+        )
+
+    async def _prefill(self, token_ids: Sequence[int]) -> bool:
+        """Compute a prompt, to have it cached."""
+        body = {"model": self._llm_config.model_id, "prompt": list(token_ids), "max_tokens": 1}
+        with self._watch.probing():
+            response = await self._own.post("/v1/completions", json=body)
+        return response.is_success
 
     def _kv_events_config(self) -> dict[str, Any]:
         """Where vLLM publishes them."""

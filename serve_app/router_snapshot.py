@@ -77,6 +77,6 @@ def _engine_snapshot(status: Status) -> dict[str, Any]:
         "uncounted_tokens": status.uncounted_tokens,
         "looked_up_tokens": status.looked_up_tokens,
         "hit_tokens": status.hit_tokens,
-        "canary_tokens": status.canary_tokens,
+        "own_tokens": status.own_tokens,
         "left_tokens": status.left_tokens,
     }

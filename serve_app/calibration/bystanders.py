@@ -75,5 +75,5 @@ class Bystanders:
 
     def _use(self) -> _Use:
         engine = self._read()["replicas"][self._replica_id]["engine"] or {}
-        prompt_tokens = (engine.get("prompt_tokens") or 0) - (engine.get("canary_tokens") or 0)
+        prompt_tokens = (engine.get("prompt_tokens") or 0) - (engine.get("own_tokens") or 0)
         return _Use((engine.get("waiting") or 0) + (engine.get("running") or 0), prompt_tokens)

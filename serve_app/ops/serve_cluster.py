@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve_app.broadcast import ask_routers
+from serve_app.broadcast import ask_all
 from serve_app.delivery import DeliveryError
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 
@@ -48,7 +48,7 @@ class ServeCluster:
             if application not in self._name_to_handle:
                 handle = serve.get_deployment_handle(ROUTER_DEPLOYMENT, app_name=application)
                 self._name_to_handle[application] = handle
-            answers = await ask_routers(self._name_to_handle[application], method, *args, timeout_s=ANSWER_TIMEOUT_S)
+            answers = await ask_all(self._name_to_handle[application], method, *args, timeout_s=ANSWER_TIMEOUT_S)
         except (DeliveryError, RayServeException, RayError):
             return []
         return [answer for answer in answers if not isinstance(answer, Exception)]

@@ -17,7 +17,7 @@ def test_every_replica_is_ok(application: RunningApplication) -> None:
     for router in application.routers():
         for replica in router["replicas"].values():
             assert replica["parity"] == "ok"
-            assert 0 < replica["engine"]["canary_tokens"] < replica["engine"]["prompt_tokens"]
+            assert 0 < replica["engine"]["own_tokens"] < replica["engine"]["prompt_tokens"]
 
 
 @pytest.mark.timeout(600)

@@ -16,7 +16,7 @@ def engine(
         "looked_up_tokens": prompt,
         "hit_tokens": cached,
         "uncounted_tokens": uncounted,
-        "canary_tokens": 0,
+        "own_tokens": 0,
         "left_tokens": 0,
     }
 

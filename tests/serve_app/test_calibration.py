@@ -263,7 +263,7 @@ def bystanders(*reports: tuple[int, ...]) -> Bystanders:
     time_s = itertools.count(step=TIMEOUT_S / 4)
 
     def read() -> dict[str, object]:
-        names = ("running", "prompt_tokens", "canary_tokens")
+        names = ("running", "prompt_tokens", "own_tokens")
         return {"replicas": {"one": {"engine": {"waiting": 0, **dict(zip(names, next(following), strict=False))}}}}
 
     return Bystanders(read, "one", clock=lambda: next(time_s), sleep=lambda _: None)

@@ -13,6 +13,7 @@ from router import RequestId, hash_tokens
 from serve_app.engine_watch import ABORTED, NOT_LOOKED_UP, EngineWatch
 from serve_app.ledger import Ledger, current_request_id
 from serve_app.receipts import EngineState, Prefilled, ProbeResult, Receipt, Status
+from serve_app.recent_prompts import RecentPrompts
 
 
 class Processor:
@@ -83,11 +84,16 @@ def routed() -> Iterator[None]:
     current_request_id.reset(token)
 
 
-def prompt(engine_id: str, num_tokens: int = 10, *, skip: bool | None = False) -> Any:
+def prompt(engine_id: str, num_tokens: int = 10, *, skip: bool | None = False, **fields: object) -> Any:
     """As much of an EngineCoreRequest as is read."""
     params = SimpleNamespace(skip_reading_prefix_cache=skip)
+    common = {"cache_salt": None, "lora_request": None, "mm_features": None}
     return SimpleNamespace(
-        request_id=engine_id, prompt_token_ids=[0] * num_tokens, sampling_params=params, pooling_params=None
+        request_id=engine_id,
+        prompt_token_ids=[0] * num_tokens,
+        sampling_params=params,
+        pooling_params=None,
+        **common | fields,
     )
 
 
@@ -168,7 +174,7 @@ def test_the_canarys_prompts_are_noted_for_it_counted_and_not_reported(
     assert results == [ProbeResult(10, hash_tokens([0] * 10), 8)]
     assert receipts == []
     assert totals(ledger, receipts) == (30, 8, {})
-    assert ledger.canary_tokens == 10
+    assert ledger.own_tokens == 10
 
 
 @pytest.mark.usefixtures("routed")
@@ -238,6 +244,23 @@ def test_the_engines_death_is_told_before_its_requests_fail(
     assert isinstance(receipts[0], Status)
     assert not ledger.is_serving
     assert processor.seen == ["error"]
+
+
+@pytest.mark.usefixtures("routed")
+@pytest.mark.parametrize(
+    ("fields", "num_kept"),
+    [({}, 1), ({"cache_salt": "a"}, 0), ({"lora_request": "an adapter"}, 0), ({"mm_features": ["an image"]}, 0)],
+)
+def test_prompts_that_others_may_share_are_kept(
+    processor: Processor, ledger: Ledger, fields: dict[str, object], num_kept: int
+) -> None:
+    """Once they are computed."""
+    recent = RecentPrompts(model="m", block_size=4, max_tokens=100)
+    EngineWatch(ledger, recent).attach(processor)
+    processor.add_request(prompt("a", **fields), None)
+    assert list(recent.newest_first()) == []
+    processor.process_outputs([output("a", num_prompt_tokens=10)])
+    assert [len(each.token_ids) for each in recent.newest_first()] == [8] * num_kept
 
 
 @pytest.mark.usefixtures("watch")

@@ -11,7 +11,7 @@ from router import Exclusion, RequestId, Router, TokenHash
 from serve_app import messages
 from serve_app.inbox import MAX_REASONS, Inbox
 from serve_app.parity import ParityBook
-from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status
+from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status, Warmed
 from serve_app.router_snapshot import snapshot
 from tests.builders import make_request, make_router
 
@@ -196,3 +196,14 @@ def test_the_snapshot_has_load_health_and_the_engines_numbers(router: Router) ->
         None,
     )
     assert snapshot(None, inbox, unjudged(), now=0) == {"block_size": None, "remembered": 0, "replicas": {}}
+
+
+def test_a_replica_hears_whether_it_is_known(router: Router) -> None:
+    """In the answer to its receipts; and what it warmed by itself is believed."""
+    inbox = make_inbox()
+    prompt = make_request("b", 7, 8)
+    assert inbox.on_receipts(batch(router, 1, Warmed(prompt.block_hashes)), router, now=0) is True
+    decision = router.choose(prompt, now=0).decision
+    assert decision.believed_cached_tokens == 8
+    assert inbox.on_receipts(messages.encode("somebody", 1, [status()]), router, now=0) is False
+    assert inbox.on_receipts(b"no batch", router, now=0) is None

@@ -134,7 +134,7 @@ async def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     monkeypatch.setattr(ingress_router.ray, "get_actor", lambda *_, **__: None)
     monkeypatch.setattr(ingress_router, "LongPollClient", LongPoll)
     monkeypatch.setattr(ingress_router, "broadcast_to_routers", lambda *_, **__: result.send)
-    monkeypatch.setattr(ingress_router, "ask_routers", ask_nobody)
+    monkeypatch.setattr(ingress_router, "ask_all", ask_nobody)
     monkeypatch.setattr(ingress_router.IngressRouter, "_load_prompts", load)
     await result.start()
     return result

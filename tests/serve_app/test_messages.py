@@ -40,7 +40,7 @@ receipts = st.one_of(
         looked_up_tokens=tokens,
         hit_tokens=tokens,
         engine=st.none() | engines,
-        canary_tokens=tokens,
+        own_tokens=tokens,
         canary=st.none() | reports,
     ),
 )

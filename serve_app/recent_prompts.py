@@ -1,0 +1,83 @@
+"""Token ids of the prompts that a replica served last, for it to give to others. In memory only, never logged."""
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from router import BlockHash, BlockHasher, root_hash
+
+
+class KeptPrompt(NamedTuple):
+    """Full blocks only."""
+
+    token_ids: "array[int]"
+    block_hashes: tuple[BlockHash, ...]
+
+
+class RecentPrompts:
+    """As many as a KV cache holds, the least recently served making room.
+
+    Of a conversation there is one, its last: a prompt takes the place of those that it begins with.
+
+    Args:
+        model: by whose name keys are made.
+        block_size: in tokens.
+        max_tokens: in all.
+
+    """
+
+    def __init__(self, *, model: str, block_size: int, max_tokens: int) -> None:
+        self._root = root_hash(model=model, adapter="", tenant="", cache_salt="")
+        self._block_size = block_size
+        self._hasher = BlockHasher(block_size=block_size)
+        self._max_tokens = max_tokens
+        self._last_to_prompt: OrderedDict[BlockHash, KeptPrompt] = OrderedDict()
+        self.num_tokens = 0
+
+    def add(self, token_ids: Sequence[int]) -> KeptPrompt | None:
+        """A prompt that was served; what is kept of it, if it fills a block.
+
+        Not one with a salt, an adapter or media: such are nobody else's.
+        """
+        hashes = self._hasher.hash(token_ids, root=self._root)
+        if not hashes:
+            return None
+        for each in hashes:
+            self._forget(each)
+        prompt = KeptPrompt(array("I", token_ids[: len(hashes) * self._block_size]), hashes)
+        self._keep(prompt)
+        return prompt
+
+    def newest_first(self) -> Iterator[KeptPrompt]:
+        """All of them."""
+        return reversed(self._last_to_prompt.values())
+
+    def find(self, block_hashes: Collection[BlockHash]) -> dict[BlockHash, KeptPrompt]:
+        """Of these blocks, those that are in a prompt that is here, each with its prompt up to there."""
+        wanted, found = set(block_hashes), dict[BlockHash, KeptPrompt]()
+        for prompt in self.newest_first():
+            for each in wanted.intersection(prompt.block_hashes):
+                end = prompt.block_hashes.index(each) + 1
+                found[each] = KeptPrompt(prompt.token_ids[: end * self._block_size], prompt.block_hashes[:end])
+            wanted -= found.keys()
+            if not wanted:
+                break
+        return found
+
+    def clear(self) -> None:
+        """The cache was emptied on purpose."""
+        self._last_to_prompt.clear()
+        self.num_tokens = 0
+
+    def _keep(self, prompt: KeptPrompt) -> None:
+        self._last_to_prompt[prompt.block_hashes[-1]] = prompt
+        self.num_tokens += len(prompt.token_ids)
+        while self.num_tokens > self._max_tokens:
+            _, oldest = self._last_to_prompt.popitem(last=False)
+            self.num_tokens -= len(oldest.token_ids)
+
+    def _forget(self, last: BlockHash) -> None:
+        prompt = self._last_to_prompt.pop(last, None)
+        if prompt is not None:
+            self.num_tokens -= len(prompt.token_ids)
