@@ -1,7 +1,7 @@
 """Ray Serve's REST API, as far as Warmroute needs it: read the state, submit a config."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,13 @@ class ServeApi:
 
     def change_routing(self, name: str, changes: Mapping[str, Any], *, router_deployment: str) -> None:
         """Change some of one application's routing settings, leaving everything else as it was submitted."""
+        self._change(name, router_deployment, lambda deployment: deployment["user_config"].update(changes))
+
+    def scale(self, name: str, num_replicas: int, *, deployment: str) -> None:
+        """Change how many replicas of one of an application's deployments there shall be; those that stay go on."""
+        self._change(name, deployment, lambda options: options.update(num_replicas=num_replicas))
+
+    def _change(self, name: str, deployment_name: str, change: Callable[[dict[str, Any]], None]) -> None:
         applications = {
             app_name: details["deployed_app_config"]
             for app_name, details in self.details().get("applications", {}).items()
@@ -51,8 +58,8 @@ class ServeApi:
             msg = f"no application {name!r} at {self._url}; there is: {', '.join(applications) or 'none'}"
             raise ServeApiError(msg)
         for deployment in applications[name]["deployments"]:
-            if deployment["name"] == router_deployment:
-                deployment["user_config"].update(changes)
+            if deployment["name"] == deployment_name:
+                change(deployment)
         self.deploy({"applications": list(applications.values())})
 
     def _call(self, method: str, **options: Any) -> httpx.Response:  # noqa: ANN401

@@ -5,6 +5,8 @@ from typing import Any
 from serve_app.settings import OPS_APPLICATION, Settings
 
 ROUTER_DEPLOYMENT = "IngressRouter"
+SCALING = ("num_replicas", "autoscaling_config")
+"""Of a deployment's options, what may change without a restart."""
 
 
 def serve_config(settings: Settings) -> dict[str, Any]:
@@ -21,15 +23,34 @@ def serve_config(settings: Settings) -> dict[str, Any]:
 
 def application_config(settings: Settings) -> dict[str, Any]:
     """The application. Routing settings travel as `user_config`, so that changing them restarts nothing."""
+    args = settings.model_dump(mode="json", include={"llm", "engine", "engine_model", "routers", "replicas"})
+    scaling = _take_scaling(args["llm"])
     logging = {"logging_config": {"encoding": "JSON"}} if settings.replicas.log_requests else {}
     return {
         "name": settings.name,
         "route_prefix": settings.route_prefix,
         "import_path": "serve_app.app:build",
-        "args": settings.model_dump(mode="json", include={"llm", "engine", "engine_model", "routers", "replicas"}),
-        "deployments": [{"name": ROUTER_DEPLOYMENT, "user_config": settings.routing.model_dump(mode="json")}],
+        "args": args,
+        "deployments": [
+            {"name": ROUTER_DEPLOYMENT, "user_config": settings.routing.model_dump(mode="json")},
+            *([{"name": replica_deployment(settings.model_id), **scaling}] if scaling else []),
+        ],
         **logging,
     }
+
+
+def replica_deployment(model_id: str) -> str:
+    """Its name, as Ray Serve LLM makes it."""
+    return f"LLMReplica:{model_id.replace('/', '--').replace('.', '_')}"
+
+
+def _take_scaling(llm: dict[str, Any]) -> dict[str, Any]:
+    """How many replicas there shall be: not among the arguments, as Serve replaces all replicas where these change."""
+    deployment = llm.get("deployment_config") or {}
+    scaling = {name: deployment.pop(name) for name in SCALING if name in deployment}
+    if scaling:
+        deployment["num_replicas"] = 1  # which the scaling overrides; without any, Ray would have one of its own
+    return scaling
 
 
 def ops_config(settings: Settings) -> dict[str, Any]:

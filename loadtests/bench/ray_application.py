@@ -25,14 +25,10 @@ def ray_application_config(settings: Settings, routing: RayRouting) -> dict[str,
         **settings.llm.get("deployment_config", {}),
         "request_router_config": {"request_router_class": routing.router_class},
     }
-    own = settings.model_copy(
-        update={
-            "name": routing.name,
-            "route_prefix": f"/{routing.name}",
-            "llm": {**settings.llm, "deployment_config": deployment},
-        }
-    )
-    return application_config(own) | {"import_path": f"{__name__}:build", "deployments": []}
+    own = settings.model_copy(update={"name": routing.name, "route_prefix": f"/{routing.name}"})
+    config = application_config(own)
+    config["args"]["llm"]["deployment_config"] = deployment
+    return config | {"import_path": f"{__name__}:build", "deployments": []}
 
 
 def build(args: Settings) -> Any:  # noqa: ANN401  Ray's Application

@@ -259,7 +259,7 @@ def test_prompts_that_others_may_share_are_kept(
     EngineWatch(ledger, recent).attach(processor)
     processor.add_request(prompt("a", **fields), None)
     assert list(recent.newest_first()) == []
-    processor.process_outputs([output("a", num_prompt_tokens=10)])
+    processor.process_outputs([output("a", num_prompt_tokens=10)], 0.0, None)
     assert [len(each.token_ids) for each in recent.newest_first()] == [8] * num_kept
 
 

@@ -1,6 +1,7 @@
 """Settings to Serve's declarative config."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,23 @@ def test_routing_travels_as_user_config_and_nowhere_else() -> None:
     assert router["user_config"]["policy"] == "least_loaded"
     assert router["user_config"]["shadow_policies"] == ["chwbl"]
     assert set(application["args"]) == {"engine", "engine_model", "llm", "replicas", "routers"}
+
+
+@pytest.mark.parametrize("scaling", [{"num_replicas": 4}, {"autoscaling_config": {"min_replicas": 2}}])
+def test_the_number_of_replicas_is_no_argument(scaling: dict[str, Any]) -> None:
+    """It would restart every replica at each change, too. What else is said of the deployment stays."""
+    llm = {"model_loading_config": {"model_id": "org/m-1.5"}, "deployment_config": {"health_check_period_s": 5}}
+    arguments = []
+    for each in ({"num_replicas": 1}, scaling):
+        settings = SETTINGS.model_copy(
+            update={"llm": {**llm, "deployment_config": {**llm["deployment_config"], **each}}}
+        )
+        application, _ = serve_config(settings)["applications"]
+        _, replicas = application["deployments"]
+        assert replicas == {"name": "LLMReplica:org--m-1_5", **each}
+        arguments.append(application["args"])
+    assert arguments[0] == arguments[1]
+    assert arguments[0]["llm"]["deployment_config"] == {"health_check_period_s": 5, "num_replicas": 1}
 
 
 def test_the_arguments_are_settings_again() -> None:
