@@ -23,6 +23,8 @@ JOIN_S = 30.0
 """How long clients of a replica that joins may have to wait for it to be warm."""
 TAKE_OVER_S = 60.0
 """After so long, who wanted to go on with a conversation has done so mostly, or will not."""
+LEFT_AFTER_S = 2.0
+"""Whom no router knows for so long has left; for a moment, Serve may not list one that takes new settings."""
 PAUSE_S = 0.05
 """Until the next look whether clients wait."""
 
@@ -76,6 +78,7 @@ class HandOver:
         self._is_busy = is_busy
         self._clock = clock
         self._is_member = False
+        self._unknown_since_s: float | None = None
         self._has_left = False
         self._unreported: list[Warmed] = []
         self._waiting: deque[tuple[float, array[int]]] = deque()
@@ -103,12 +106,21 @@ class HandOver:
         replica yet.
         """
         known = [each for each in answers if each is not None]
-        if not known or self._has_left:
+        if not known:
             return
         if all(known):
-            self._is_member = True
+            self._is_member, self._has_left = True, False
             self._report_warmed()
-        elif self._is_member and not any(known):
+        if any(known):
+            self._unknown_since_s = None
+        elif self._is_member and not self._has_left:
+            self._on_unknown()
+
+    def _on_unknown(self) -> None:
+        now_s = self._clock()
+        if self._unknown_since_s is None:
+            self._unknown_since_s = now_s
+        if now_s - self._unknown_since_s >= LEFT_AFTER_S:
             self._has_left = True
             self._start(self.leave())
 

@@ -52,8 +52,8 @@ def test_a_row_says_what_was_before_meanwhile_and_after() -> None:
     ("measured", "faults"),
     [
         (result(), []),
-        (result(ended(5, outcome=Outcome.CUT)), ["with: requests: 1 cut"]),
-        (result(stream=ended(19, seconds=200, outcome=Outcome.CUT)), ["with: streams: 1 cut"]),
+        (result(ended(5, outcome=Outcome.CUT)), ["with: requests: cut: 1"]),
+        (result(stream=ended(19, seconds=200, outcome=Outcome.CUT)), ["with: streams: cut: 1"]),
         (result(stream=ended(19, seconds=100)), ["with: 1 streams were shorter than 150 s"]),
         (result(max_late_s=3.0), ["with: requests were sent up to 3.0 s late"]),
     ],

@@ -8,7 +8,7 @@ import pytest
 from router import BlockHash, ReplicaId
 from serve_app import hand_over
 from serve_app.delivery import DeliveryError
-from serve_app.hand_over import TAKE_OVER_S, HandOver
+from serve_app.hand_over import LEFT_AFTER_S, TAKE_OVER_S, HandOver
 from serve_app.receipts import Receipt, Warmed
 from serve_app.recent_prompts import RecentPrompts
 from tests.serve_app.test_recent_prompts import BLOCK_SIZE, keys, tokens
@@ -125,7 +125,7 @@ async def test_it_does_not_let_clients_wait_for_ever(monkeypatch: pytest.MonkeyP
 
 
 async def test_one_that_leaves_gives_its_conversations_away() -> None:
-    """Once no router knows it any more; the last served first, and only once."""
+    """Once no router has known it for a while; the last served first, and only once."""
     peers = FakePeers()
     replica = Replica(peers)
     replica.prompts.add(tokens(1, 2))
@@ -134,6 +134,11 @@ async def test_one_that_leaves_gives_its_conversations_away() -> None:
         replica.hand_over.on_membership(answers)
         await replica.settle()
         assert peers.given == {}, "not a member yet, or still one of somebody's"
+        replica.now_s += LEFT_AFTER_S
+    replica.hand_over.on_membership([False, False])
+    await replica.settle()
+    assert peers.given == {}, "Serve may list it again in a moment"
+    replica.now_s += LEFT_AFTER_S
     replica.hand_over.on_membership([False, False])
     await replica.settle()
     assert {key: [list(memoryview(each).cast("I")) for each in given] for key, given in peers.given.items()} == {
@@ -152,7 +157,9 @@ async def test_a_failed_hand_over_is_no_more_than_that() -> None:
     replica = Replica(peers)
     replica.prompts.add(tokens(1, 2))
     replica.hand_over.on_membership([True])
-    replica.hand_over.on_membership([False])
+    for _ in range(2):
+        replica.hand_over.on_membership([False])
+        replica.now_s += LEFT_AFTER_S
     await replica.settle()
     assert peers.given == {}
 
