@@ -96,7 +96,7 @@ def _running(settings: Settings, console: Console) -> Iterator["_Comparison"]:
     observed = settings.model_copy(
         update={
             "llm": one,
-            "routing": settings.routing.model_copy(update={"shadow_policies": (SHADOW,)}),
+            "routing": settings.routing.model_copy(update={"shadow_policies": [SHADOW]}),
             "replicas": settings.replicas.model_copy(update={"kv_events": True, "log_requests": True}),
             "ops": settings.ops.model_copy(update={"enabled": True, "history": None}),
         }

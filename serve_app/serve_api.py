@@ -57,9 +57,11 @@ class ServeApi:
         if name not in applications:
             msg = f"no application {name!r} at {self._url}; there is: {', '.join(applications) or 'none'}"
             raise ServeApiError(msg)
-        for deployment in applications[name]["deployments"]:
-            if deployment["name"] == deployment_name:
-                change(deployment)
+        deployments = {each["name"]: each for each in applications[name]["deployments"]}
+        if deployment_name not in deployments:
+            msg = f"the config of {name} says nothing of {deployment_name!r}, only of: {', '.join(deployments) or 'none'}"
+            raise ServeApiError(msg)
+        change(deployments[deployment_name])
         self.deploy({"applications": list(applications.values())})
 
     def _call(self, method: str, **options: Any) -> httpx.Response:  # noqa: ANN401
