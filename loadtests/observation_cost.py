@@ -40,6 +40,8 @@ PLAIN = "plain"
 SETTLE_S = 2.0
 """After the last answer, for what is told and counted once a second."""
 SHADOW = "round_robin"
+PREFILL_TOKENS_PER_S = 200_000.0
+"""Of a simulated engine."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -92,6 +94,9 @@ def main(
 def _running(settings: Settings, console: Console) -> Iterator["_Comparison"]:
     """Both applications, with one replica each, and the operators' one."""
     one = {**settings.llm, "deployment_config": {**settings.llm.get("deployment_config", {}), "num_replicas": 1}}
+    # A simulated prefill costs no CPU however long it takes, and the rate shall not pile up at one replica.
+    engine = settings.engine_model.model_copy(update={"prefill_tokens_per_s": PREFILL_TOKENS_PER_S})
+    settings = settings.model_copy(update={"engine_model": engine})
     plain = settings.model_copy(update={"name": PLAIN, "route_prefix": f"/{PLAIN}", "llm": one})
     observed = settings.model_copy(
         update={

@@ -59,7 +59,8 @@ class ServeApi:
             raise ServeApiError(msg)
         deployments = {each["name"]: each for each in applications[name]["deployments"]}
         if deployment_name not in deployments:
-            msg = f"the config of {name} says nothing of {deployment_name!r}, only of: {', '.join(deployments) or 'none'}"
+            named = ", ".join(deployments) or "none"
+            msg = f"the config of {name} says nothing of {deployment_name!r}, only of: {named}"
             raise ServeApiError(msg)
         change(deployments[deployment_name])
         self.deploy({"applications": list(applications.values())})
