@@ -1,5 +1,6 @@
 """Our policy in Serve's hands: its context, its configuration, its delays."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -116,3 +117,20 @@ def test_hits_are_no_work() -> None:
         ledger.arrived(RequestId("two"), uncached_tokens=70)
         figures.append(ledger.work.as_metrics())
     assert figures[0] == figures[1] == {ARRIVED_TOKENS: 320, WAITING_TOKENS: 70, KV_USE: 0.3}
+
+
+async def test_the_replica_answers_serves_hook_from_its_ledger() -> None:
+    """Numbers by name, as Serve demands of it."""
+    from serve_app.replica import LLMReplica
+
+    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
+    ledger.arrived(RequestId("one"), uncached_tokens=300)
+    replica = SimpleNamespace(_ledger=ledger)
+    assert await LLMReplica.record_autoscaling_stats(replica) == {ARRIVED_TOKENS: 300, WAITING_TOKENS: 300}
+
+
+def test_bounds_alone_never_add_a_replica_of_an_llm() -> None:
+    """Ray Serve LLM's own target is so high; docs/autoscaling.md and docs/gpu.md say so."""
+    from ray.llm._internal.serve.core.server.builder import DEFAULT_DEPLOYMENT_OPTIONS
+
+    assert DEFAULT_DEPLOYMENT_OPTIONS["autoscaling_config"]["target_ongoing_requests"] >= 1e9
