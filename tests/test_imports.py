@@ -22,6 +22,9 @@ MOUNTED = {"cli": {"loadtests"}}
 which production imports, may know them."""
 RAY_FREE = (
     "admission",
+    "autoscaling/policy",
+    "autoscaling/serve_policy",
+    "autoscaling/stats",
     "canary",
     "chat_memo",
     "cli",
