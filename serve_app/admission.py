@@ -62,6 +62,7 @@ class Admission:
         elif (enough := self._enough_waiting()) is not None:
             message = f"{enough} are waiting here already; try again later."
             retry_after = (b"retry-after", str(self._retry_after_s()).encode())
+            self._ledger.refused(current_request_id.get())
             await _refuse(scope, send, HTTPStatus.TOO_MANY_REQUESTS, message, retry_after)
         else:
             await self._app(scope, receive, _Answer(scope, send, self._ledger).send)

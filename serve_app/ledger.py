@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from router import RequestId, TokenHash
+from serve_app.autoscaling.stats import WorkStats
 from serve_app.receipts import Arrived, CanaryReport, EngineState, Finished, Prefilled, Report, Status
 
 current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request_id", default=None)
@@ -52,6 +53,8 @@ class Ledger:
         self._looked_up_tokens = 0
         self._hit_tokens = 0
         self._left_tokens = 0
+        self._computed_tokens = 0
+        self._refused_tokens = 0
         self._uncounted_tokens: Counter[str] = Counter()
         self.is_serving = True
         self.last_wait_s = 0.0
@@ -75,6 +78,15 @@ class Ledger:
     def waiting_tokens(self) -> int:
         """Of their prompts, what the engine will have to compute, by the routers' word."""
         return sum(each.uncached_tokens for each in self._waiting.values())
+
+    @property
+    def work(self) -> WorkStats:
+        """For autoscaling."""
+        return WorkStats(
+            arrived_tokens=self._computed_tokens + self._refused_tokens + self.waiting_tokens,
+            waiting_tokens=self.waiting_tokens,
+            kv_use=None if self._engine is None else self._engine.kv_use,
+        )
 
     @property
     def is_crowded(self) -> bool:
@@ -103,6 +115,7 @@ class Ledger:
         `uncounted` is the cause why the engine does not count the prompt among those it looked up in its cache;
         `token_hash` is for the router to compare.
         """
+        self._computed_tokens += prompt_tokens - cached_tokens
         if uncounted is None:
             self._prompt_tokens += prompt_tokens
             self._cached_tokens += cached_tokens
@@ -125,6 +138,11 @@ class Ledger:
     def uncounted(self, cause: str, *, prompt_tokens: int) -> None:
         """A prompt of which the engine gave no cached tokens."""
         self._uncounted_tokens[cause] += prompt_tokens
+
+    def refused(self, request_id: RequestId | None) -> None:
+        """The request is turned away, as there is too much to do; it was work all the same."""
+        if request_id in self._waiting:
+            self._refused_tokens += self._waiting.pop(request_id).uncached_tokens
 
     def finished(self, request_id: RequestId) -> None:
         """The response to a routed request is over, in whatever way."""

@@ -153,6 +153,10 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         """Serve's hook, polled: the rank may change when replicas leave."""
         return {**await super().record_routing_stats(), **self._facts().as_metadata()}
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Serve's hook, polled where the deployment has an `autoscaling_config`, and carried to its policy."""
+        return self._ledger.work.as_metrics()
+
     def _make_report(self) -> Report:
         post, log = self._make_delivery().post, self._log
         if log is None:

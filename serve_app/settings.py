@@ -27,6 +27,8 @@ PolicyName = Literal[
 
 EngineName = Literal["vllm", "simulated"]
 TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
+AUTOSCALING_POLICY = "serve_app.autoscaling.serve_policy:UncachedWorkPolicy"
+"""For `llm.deployment_config.autoscaling_config.policy.policy_function`."""
 OPS_APPLICATION = "warmroute-ops"
 """The operators' application is the only one of this name in a cluster."""
 
@@ -181,6 +183,21 @@ class EngineModelSettings(_Frozen):
     """Sequences in one step (vLLM's `max_num_seqs`, likewise)."""
 
 
+class AutoscalingOptions(_Frozen):
+    """How many replicas are wanted, by uncached work; the arguments of our autoscaling policy (docs/autoscaling.md)."""
+
+    prefill_tokens_per_s: float = Field(gt=0)
+    """Prompt tokens that a replica computes a second, as `warmroute calibrate` measures it."""
+    prefill_use: float = Field(0.7, gt=0, le=1)
+    """Share of it that uncached prompt tokens are meant to use; the rest keeps waiting short."""
+    kv_use: float = Field(0.8, gt=0, le=1)
+    """Share of the KV cache that running requests are meant to use; the rest holds prefixes for later."""
+    backlog_s: float = Field(30.0, gt=0)
+    """In so many seconds, what waits is to be worked off beside what comes meanwhile."""
+    slack: float = Field(0.15, ge=0, lt=1)
+    """A replica goes only where the rest would stay below the targets by this share."""
+
+
 class HttpSettings(_Frozen):
     """Where clients connect."""
 
@@ -276,6 +293,19 @@ class Settings(_Frozen):
                 "replicas.kv_events = true, and llm.engine_kwargs.enable_prefix_caching is false: nothing is cached "
                 "then; leave one of the two out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _autoscaling_has_its_options(self) -> Self:
+        autoscaling = (self.llm.get("deployment_config") or {}).get("autoscaling_config")
+        policy = autoscaling.get("policy") if isinstance(autoscaling, dict) else None
+        if not isinstance(policy, dict) or policy.get("policy_function") != AUTOSCALING_POLICY:
+            return self
+        try:
+            AutoscalingOptions.model_validate(policy.get("policy_kwargs", {}))
+        except ValidationError as error:
+            faults = "; ".join(f"{each['loc'][0]} = {each['input']!r}: {each['msg']}" for each in error.errors())
+            raise ValueError(f"llm.deployment_config.autoscaling_config.policy.policy_kwargs: {faults}") from None
         return self
 
     @property

@@ -23,6 +23,9 @@ which production imports, may know them."""
 RAY_FREE = (
     "account",
     "admission",
+    "autoscaling/policy",
+    "autoscaling/serve_policy",
+    "autoscaling/stats",
     "canary",
     "chat_memo",
     "cli",

@@ -7,8 +7,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from serve_app.settings import Settings
+from serve_app.settings import AutoscalingOptions, Settings
 
+FURTHER = [("llm.deployment_config.autoscaling_config.policy.policy_kwargs.", AutoscalingOptions)]
+"""Below `llm`, which is Ray's."""
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """# Settings
 
@@ -19,7 +21,7 @@ Generated from `serve_app/settings.py` by `make docs`. A settings file is YAML; 
 
 def reference() -> str:
     """The whole page."""
-    return HEAD + "".join(_section(name, model) for name, model in _models("", Settings))
+    return HEAD + "".join(_section(name, model) for name, model in [*_models("", Settings), *FURTHER])
 
 
 def _models(prefix: str, model: type[BaseModel]) -> list[tuple[str, type[BaseModel]]]:

@@ -13,6 +13,9 @@ agenda        what happens when
 receipts      what replicas tell the routers
 transport     how long messages travel, and what goes wrong with them
 fleet         replicas that join, leave and crash
+lives         when each was there
+scaling       replicas that come and go as an autoscaler decides
+serve_autoscaler  Ray Serve's, in virtual time
 processes     a replica and a router, each with its side of the messages
 books         what the routers have booked, against the truth
 simulation    all of it together

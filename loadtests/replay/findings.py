@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtests.replay.books import BookSample
+from loadtests.replay.lives import ReplicaLife
 from loadtests.replay.receipts import Prefilled
 from loadtests.replay.results import CacheSample, RequestRecord, Run
 from router import CacheRecord, Funnel, ReplicaId, RequestId, RoutingDecision, ShadowTotals
@@ -74,6 +75,7 @@ class Findings:
         last_start_s: float,
         replica_to_computed_tokens: Mapping[ReplicaId, int],
         router_to_reservations_left: Mapping[str, int],
+        lives: tuple[ReplicaLife, ...],
     ) -> Run:
         """All of it, and the counts that were kept elsewhere."""
         return Run(
@@ -85,6 +87,7 @@ class Findings:
             num_agreed=self._num_agreed,
             shadow_to_totals=self._shadow_to_totals,
             funnels=dict(self._funnels),
+            lives=lives,
             fan_outs=tuple(self.fan_outs),
             num_sent=len(self.sent),
             last_start_s=last_start_s,

@@ -8,6 +8,7 @@ from itertools import count
 
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine, EngineOptions
+from loadtests.replay.lives import ReplicaLife
 from loadtests.replay.processes import ReplicaProcess
 from loadtests.replay.receipts import Batch
 from loadtests.replay.results import CacheSample
@@ -70,6 +71,7 @@ class Fleet:
         self._everyone: dict[ReplicaId, ReplicaProcess] = {}
         self._running: dict[ReplicaId, ReplicaProcess] = {}
         self._draining: set[ReplicaId] = set()
+        self.lives: dict[ReplicaId, ReplicaLife] = {}
         self.members: tuple[Replica, ...] = ()
         """As whoever manages the cluster knows them at once, and the routers later."""
 
@@ -84,6 +86,7 @@ class Fleet:
             is_telling=self._is_telling,
         )
         self._everyone[replica_id] = self._running[replica_id] = process
+        self.lives[replica_id] = ReplicaLife(self._agenda.now_s)
         self.members += (Replica(replica_id, rank, self._told_kv_tokens),)
         self._agenda.after(first_beat_s, partial(self._beat, process))
 
@@ -94,7 +97,9 @@ class Fleet:
 
     def crash(self, rank: int) -> tuple[RequestId, ...]:
         """The replica of a rank is gone; returns the requests that broke off."""
-        return self._running.pop(self._remove_member(rank)).crash()
+        replica_id = self._remove_member(rank)
+        self.lives[replica_id].gone_s = self._agenda.now_s
+        return self._running.pop(replica_id).crash()
 
     def processes(self) -> tuple[ReplicaProcess, ...]:
         """Those of the members."""
@@ -121,6 +126,7 @@ class Fleet:
     def _beat(self, process: ReplicaProcess) -> None:
         if process.replica_id in self._draining and process.is_idle:
             self._running.pop(process.replica_id)
+            self.lives[process.replica_id].gone_s = self._agenda.now_s
         if process.replica_id in self._running:
             process.beat()
             self._agenda.after(self._heartbeat_s, partial(self._beat, process))
@@ -132,4 +138,5 @@ class Fleet:
         if len(self.members) == 1:
             raise ValueError(f"the last replica, of rank {rank}, cannot go: let another join first")
         self.members = tuple(each for each in self.members if each is not leaving)
+        self.lives[leaving.replica_id].left_s = self._agenda.now_s
         return leaving.replica_id

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, quantiles
 
 from loadtests.replay.books import BookSample
+from loadtests.replay.lives import ReplicaLife
 from loadtests.statistics import percentile
 from router import Funnel, ReplicaId, RequestId, ShadowTotals
 from serve_app.funnel_report import add_up
@@ -76,6 +77,8 @@ class Run:
     """Of all routers, by the shadow's policy."""
     funnels: dict[tuple[ReplicaId, str], Funnel] = field(default_factory=dict)
     """What all routers say became of the prompts that they placed, by replica and tenant."""
+    lives: tuple[ReplicaLife, ...] = ()
+    """Of every replica that ever was, in order of joining."""
     fan_outs: tuple[tuple[float, int], ...] = ()
     """For each request with the watched prefix: when it was placed, and for how many replicas the prefix is meant."""
 

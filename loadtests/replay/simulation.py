@@ -15,6 +15,7 @@ from loadtests.replay.fleet import Change, Fleet, MembershipChange
 from loadtests.replay.processes import RouterProcess, make_router
 from loadtests.replay.receipts import Batch, Finished, Prefilled
 from loadtests.replay.results import Run
+from loadtests.replay.scaling import Autoscaling, Scaler
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from loadtests.replay.transport import Channel, Fault, Transport
@@ -55,6 +56,8 @@ class Scenario:
     faults: tuple[Fault, ...] = ()
     restarts: tuple[Restart, ...] = ()
     changes: tuple[MembershipChange, ...] = ()
+    autoscaling: Autoscaling | None = None
+    """Who decides how many replicas there are, after those at the start; None for nobody."""
     membership_lag_s: float = 2.1
     """When routers learn of a change; the time until Ray Serve listed a killed replica no more (our design, 2)."""
     is_closed_loop: bool = False
@@ -131,6 +134,7 @@ class Simulation:
             router_to_reservations_left={
                 process.name: process.router.cluster.load.num_reservations for process in self._routers
             },
+            lives=tuple(self._fleet.lives.values()),
         )
 
     @property
@@ -154,6 +158,16 @@ class Simulation:
             self._fleet.join(rank, first_beat_s=first_s)
         for change in scenario.changes:
             self._agenda.at(change.at_s, partial(self._change, change))
+        self._scaler = None if scenario.autoscaling is None else self._make_scaler(scenario.autoscaling)
+
+    def _make_scaler(self, autoscaling: Autoscaling) -> Scaler:
+        return Scaler(
+            autoscaling,
+            agenda=self._agenda,
+            fleet=self._fleet,
+            change=self._change,
+            kv_capacity_tokens=self._scenario.engine.kv_capacity_tokens,
+        )
 
     def _plan_samples(self) -> None:
         sample_s, cache_sample_s = self._scenario.sample_s, self._scenario.cache_sample_s
@@ -182,6 +196,8 @@ class Simulation:
         self._found.sent[request_id] = Sent(number, arrival_s, router.name)
         self._books.sent(request_id, now=self._agenda.now_s)
         self._tell_others(router, reservation)
+        if self._scaler is not None:
+            self._scaler.routed(request_id, uncached_tokens=reservation.pending_tokens)
         # A replica that crashed refuses the connection, and HAProxy tries another one.
         replica = self._fleet.find(decision.replica_id) or self._redispatch_rng.choice(self._fleet.processes())
         replica.submit(request_id, request)
@@ -206,6 +222,8 @@ class Simulation:
         process.router.on_reserved(reservation, now=self._agenda.now_s)
 
     def _on_batch(self, batch: Batch) -> None:
+        if self._scaler is not None:
+            self._scaler.on_batch(batch)
         for receipt in batch.receipts:
             match receipt:
                 case Prefilled():

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from router import ReplicaId, RequestId
 from serve_app.admission import Admission
 from serve_app.explain import ExplainAndReport
-from serve_app.ledger import Ledger
+from serve_app.ledger import Ledger, current_request_id
 from serve_app.receipts import Arrived, Finished, Receipt
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.tenants import Tenants
@@ -224,3 +224,14 @@ async def test_uncached_tokens_are_bounded_too(uncached: tuple[int, ...], status
     if status == 429:
         assert response.json()["error"]["message"] == "1000 prompt tokens are waiting here already; try again later."
         assert response.headers["retry-after"] == "1"
+
+
+async def test_what_is_turned_away_is_work_all_the_same() -> None:
+    """Or the autoscaler would see the less, the more there is."""
+    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
+    for number in range(3):
+        ledger.arrived(RequestId(str(number)), uncached_tokens=100)
+    token = current_request_id.set(RequestId("2"))
+    assert (await post(ledger, "/v1/completions")).status_code == 429
+    current_request_id.reset(token)
+    assert (ledger.work.arrived_tokens, ledger.work.waiting_tokens) == (300, 200)

@@ -1,6 +1,7 @@
 """A replica's own account."""
 
 from router import RequestId
+from serve_app.autoscaling.stats import WorkStats
 from serve_app.ledger import Ledger
 from serve_app.receipts import Arrived, EngineState, Finished, Prefilled, Receipt, Status
 
@@ -116,3 +117,33 @@ def test_waiting_tokens_are_those_without_a_first_token() -> None:
     assert ledger.waiting_tokens == 30
     ledger.finished(TWO)
     assert ledger.waiting_tokens == 0
+
+
+def test_work_is_what_was_computed_waits_or_was_refused() -> None:
+    """A belief counts until the engine's own number is there; what is withdrawn was no work."""
+    ledger, _, _ = make_ledger()
+    assert ledger.work == WorkStats(arrived_tokens=0, waiting_tokens=0, kv_use=None)
+    ledger.arrived(ONE, uncached_tokens=100)
+    ledger.arrived(TWO, uncached_tokens=30)
+    assert ledger.work == WorkStats(arrived_tokens=130, waiting_tokens=130, kv_use=None)
+    ledger.prefilled(ONE, prompt_tokens=500, cached_tokens=420)
+    assert ledger.work == WorkStats(arrived_tokens=110, waiting_tokens=30, kv_use=None)
+    ledger.finished(TWO)
+    assert ledger.work == WorkStats(arrived_tokens=80, waiting_tokens=0, kv_use=None)
+
+
+def test_work_that_was_refused_came_all_the_same() -> None:
+    """Or a replica that turns requests away would look idle. It waits no longer."""
+    ledger, _, _ = make_ledger()
+    ledger.arrived(ONE, uncached_tokens=100)
+    ledger.refused(ONE)
+    ledger.refused(None)
+    ledger.finished(ONE)
+    assert ledger.work == WorkStats(arrived_tokens=100, waiting_tokens=0, kv_use=None)
+
+
+def test_a_prompt_that_must_not_use_the_cache_is_work() -> None:
+    """All of it; what no request of a router's asked for, too."""
+    ledger, _, _ = make_ledger()
+    ledger.prefilled(None, prompt_tokens=40, cached_tokens=0, uncounted="not looked up")
+    assert ledger.work.arrived_tokens == 40

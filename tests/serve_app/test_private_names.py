@@ -243,6 +243,7 @@ SOURCES = [
     ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.process_outputs(", "engine_watch.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.propagate_error(e)", "engine_watch.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor.abort_requests(", "engine_watch.py"),
+    ("ray.serve._private.replica", "UserCallableWrapper", '"record_autoscaling_stats"', "replica.py"),
     ("ray.serve._private.replica", "Replica", "options = configure_http_middlewares(", "route_endpoint.py"),
     ("vllm.renderers.base", "BaseRenderer", "self._tokenize_prompt_async = ", "prompt_memo.py"),
     (

@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from router.policies import POLICY_NAMES, PrefixAffinityOptions
-from serve_app.settings import PolicyName, RoutingSettings, Settings, SettingsError, load_settings
+from serve_app.settings import AUTOSCALING_POLICY, PolicyName, RoutingSettings, Settings, SettingsError, load_settings
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
 
@@ -95,6 +95,16 @@ def test_a_mistake_is_named_with_its_value_and_what_is_allowed(tmp_path: Path, c
     with pytest.raises(SettingsError) as caught:
         load_settings(path)
     assert expected in str(caught.value)
+
+
+def test_a_mistake_in_the_options_of_our_autoscaling_policy_is_named() -> None:
+    """Before Serve's controller meets it. Other policies are Serve's business."""
+    policy = {"policy_function": AUTOSCALING_POLICY, "policy_kwargs": {"kv_use": 2}}
+    llm = {"deployment_config": {"autoscaling_config": {"policy": policy}}}
+    with pytest.raises(ValidationError, match=r"policy_kwargs: prefill_tokens_per_s = .*: Field required; kv_use = 2"):
+        Settings(llm=llm)
+    policy["policy_function"] = "somebody.elses:policy"
+    assert Settings(llm=llm).llm == llm
 
 
 def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
