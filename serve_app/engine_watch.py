@@ -156,11 +156,11 @@ class EngineWatch:
             cached_tokens=stats.num_local_cached_tokens,
             uncounted=None if prompt.is_looked_up else NOT_LOOKED_UP,
             token_hash=prompt.token_hash,
+            is_own=prompt.results is not None,
         )
         if self._recent is not None and prompt.shared_ids:
             self._recent.add(prompt.shared_ids)
         if prompt.results is not None and prompt.token_hash is not None:
-            self._ledger.own_tokens += stats.num_prompt_tokens
             prompt.results.append(
                 ProbeResult(stats.num_prompt_tokens, prompt.token_hash, stats.num_local_cached_tokens)
             )

@@ -53,6 +53,7 @@ class Ledger:
         self._looked_up_tokens = 0
         self._hit_tokens = 0
         self._left_tokens = 0
+        self._own_tokens = 0
         self._computed_tokens = 0
         self._refused_tokens = 0
         self._uncounted_tokens: Counter[str] = Counter()
@@ -61,8 +62,6 @@ class Ledger:
         """How long the last request that got its first token had waited for it."""
         self.canary: CanaryReport | None = None
         """Of the last run."""
-        self.own_tokens = 0
-        """Of prompts that nobody sent: the canary's, and what this replica was warmed with."""
 
     @property
     def num_outstanding(self) -> int:
@@ -109,13 +108,17 @@ class Ledger:
         cached_tokens: int,
         uncounted: str | None = None,
         token_hash: TokenHash | None = None,
+        is_own: bool = False,
     ) -> None:
         """The engine's first output for a prompt; None for a request that no router sent.
 
         `uncounted` is the cause why the engine does not count the prompt among those it looked up in its cache;
-        `token_hash` is for the router to compare.
+        `token_hash` is for the router to compare; `is_own` says that nobody sent it: the canary's, or to be warm.
         """
-        self._computed_tokens += prompt_tokens - cached_tokens
+        if is_own:
+            self._own_tokens += prompt_tokens
+        else:
+            self._computed_tokens += prompt_tokens - cached_tokens
         if uncounted is None:
             self._prompt_tokens += prompt_tokens
             self._cached_tokens += cached_tokens
@@ -178,7 +181,7 @@ class Ledger:
                 looked_up_tokens=self._looked_up_tokens,
                 hit_tokens=self._hit_tokens,
                 engine=self._engine,
-                own_tokens=self.own_tokens,
+                own_tokens=self._own_tokens,
                 left_tokens=self._left_tokens,
                 canary=self.canary,
             )

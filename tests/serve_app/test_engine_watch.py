@@ -173,8 +173,10 @@ def test_the_canarys_prompts_are_noted_for_it_counted_and_not_reported(
     )
     assert results == [ProbeResult(10, hash_tokens([0] * 10), 8)]
     assert receipts == []
+    assert ledger.work.arrived_tokens == 20, "what nobody sent is no demand"
     assert totals(ledger, receipts) == (30, 8, {})
-    assert ledger.own_tokens == 10
+    ledger.report_status()
+    assert [each.own_tokens for each in receipts if isinstance(each, Status)] == [10]
 
 
 @pytest.mark.usefixtures("routed")
