@@ -10,7 +10,9 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -124,16 +126,18 @@ def main(  # noqa: PLR0913, PLR0917  one for each option
     """Scale under load, with hand-over and without."""
     plan = Plan(_numbers(replicas), rate, hold, streams, stream_tokens, stream_seconds, seed)
     console = make_console()
+    results: list[Result] = []
     try:
         settings = with_absolute_model_path(load_settings(config))
-        results = [_measured(settings, plan, console, hand_over=each) for each in (True, False)]
+        for hand_over in (True, False):
+            results.append(_in_a_process(settings, plan, hand_over=hand_over))
+            console.print(f"{results[-1].name}: {over_time(results[-1])}")
+            write_json(json_file, {"engine": settings.engine, "results": [_as_json(each) for each in results]})
     except (SettingsError, StartError, ServeApiError, *FAILURES) as error:
         fail(str(error))
     console.print(summary(results, settings))
     for result in results:
-        console.print(f"{result.name}: {over_time(result)}")
         console.print(f"{result.name}: {len(result.streams)} streams, {_durations(result.streams)}")
-    write_json(json_file, {"engine": settings.engine, "results": [_as_json(each) for each in results]})
     verdict(console, [fault for result in results for fault in result.faults()])
 
 
@@ -144,7 +148,14 @@ def _numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def _measured(settings: Settings, plan: Plan, console: Console, *, hand_over: bool) -> Result:
+def _in_a_process(settings: Settings, plan: Plan, *, hand_over: bool) -> Result:
+    """Of its own: Ray's handles outlive the cluster that they were made for."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        return processes.submit(_measured, settings, plan, hand_over=hand_over).result()
+
+
+def _measured(settings: Settings, plan: Plan, *, hand_over: bool) -> Result:
+    console = make_console()
     deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": plan.replicas[0]}
     own = settings.model_copy(
         update={
