@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from loadtests.exchange import TIMEOUT_S, ClientRequest
-from loadtests.failures.sustained import requests
 from loadtests.live import JsonOption, SeedOption, fail, make_console, write_json
 from loadtests.load import Load, open_loop, outcome_counts
 from loadtests.replay.intervals import ratio
 from loadtests.tables import counts_text, make_table
+from loadtests.turn_request import interleaved_turns
 from serve_app import llm_options, local_server
 from serve_app.local_cluster import StartError
 from serve_app.serve_api import ServeApi
@@ -37,6 +37,8 @@ from serve_app.serve_config import application_config
 from serve_app.settings import OPS_APPLICATION, Settings, SettingsError, load_settings
 
 PLAIN = "plain"
+OPEN_SESSIONS = 64
+"""Whose turns are sent in random order."""
 SETTLE_S = 2.0
 """After the last answer, for what is told and counted once a second."""
 SHADOW = "round_robin"
@@ -80,7 +82,7 @@ def main(
     console = make_console()
     try:
         settings = llm_options.with_absolute_model_path(load_settings(config))
-        coming = requests(settings.model_id, seed=seed)
+        coming = interleaved_turns(settings.model_id, num_open=OPEN_SESSIONS, seed=seed)
         stretches = [list(islice(coming, number)) for _ in range(1 + pairs)]
         with _running(settings, console) as comparison:
             costs = asyncio.run(comparison.pairs(stretches, rate, console))

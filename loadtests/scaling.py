@@ -14,7 +14,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from random import Random
 from typing import Annotated, Any
 
 import typer
@@ -26,8 +25,7 @@ from loadtests.live import FAILURES, JsonOption, SeedOption, Server, fail, make_
 from loadtests.load import Load, chat, open_loop, outcome_counts
 from loadtests.statistics import percentile
 from loadtests.tables import counts_text, make_table, milliseconds_text
-from loadtests.turn_request import turn_request
-from loadtests.workloads import Session, Workload, default_texts, sessions
+from loadtests.turn_request import interleaved_turns
 from serve_app import local_server
 from serve_app.llm_options import with_absolute_model_path
 from serve_app.local_cluster import StartError
@@ -185,7 +183,7 @@ class _Experiment:
     async def run(self) -> Result:
         stopped = asyncio.Event()
         changes: list[Change] = []
-        coming = requests(self._server.run.model, seed=self._plan.seed)
+        coming = interleaved_turns(self._server.run.model, num_open=OPEN_SESSIONS, seed=self._plan.seed)
         async with self._server.client(keep_alive=False) as client, asyncio.TaskGroup() as tasks:
             sending = open_loop(
                 client, coming, self._load, rate=self._plan.rate, stopped=stopped, max_outstanding=MAX_OUTSTANDING
@@ -221,23 +219,6 @@ class _Experiment:
             if time.monotonic() > asked_s + CHANGE_TIMEOUT_S:
                 raise StartError(f"there are not {after} replicas after {CHANGE_TIMEOUT_S:.0f} s")
             await asyncio.sleep(POLL_S)
-
-
-def requests(model: str, *, seed: int) -> Iterator[ClientRequest]:
-    """Without end: the next turn of one of many open conversations of chats and agents."""
-    rng, coming = Random(f"scaling {seed}"), sessions(Workload.MIX, default_texts(), seed=seed)
-    under_way = [_turns(next(coming), model) for _ in range(OPEN_SESSIONS)]
-    while True:
-        place = rng.randrange(OPEN_SESSIONS)
-        request = next(under_way[place], None)
-        if request is None:
-            under_way[place] = _turns(next(coming), model)
-        else:
-            yield request
-
-
-def _turns(session: Session, model: str) -> Iterator[ClientRequest]:
-    return (turn_request(session, number, model=model) for number in range(len(session.turns)))
 
 
 def hit_rate(exchanges: Sequence[Exchange]) -> float:

@@ -3,23 +3,21 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from random import Random
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.exchange import ClientRequest, Exchange
+from loadtests.exchange import Exchange
 from loadtests.failures.overload import is_refused
 from loadtests.live import Server
 from loadtests.load import Load, closed_loop, open_loop, outcome_counts
 from loadtests.statistics import percentile
 from loadtests.tables import counts_text, make_table, milliseconds_text
-from loadtests.turn_request import turn_request
-from loadtests.workloads import Session, Workload, default_texts, sessions
+from loadtests.turn_request import interleaved_turns
 
 OPEN_SESSIONS = 64
 """Whose turns are sent in random order."""
@@ -121,26 +119,9 @@ class Result:
         return each.is_complete and each.first_byte_s is not None and each.first_byte_s <= self.normal_s
 
 
-def requests(model: str, *, seed: int) -> Iterator[ClientRequest]:
-    """Without end: the next turn of one of many open sessions of all kinds."""
-    rng, coming = Random(f"sustained {seed}"), sessions(Workload.MIX, default_texts(), seed=seed)
-    under_way = [_turns(next(coming), model) for _ in range(OPEN_SESSIONS)]
-    while True:
-        place = rng.randrange(OPEN_SESSIONS)
-        request = next(under_way[place], None)
-        if request is None:
-            under_way[place] = _turns(next(coming), model)
-        else:
-            yield request
-
-
-def _turns(session: Session, model: str) -> Iterator[ClientRequest]:
-    return (turn_request(session, number, model=model) for number in range(len(session.turns)))
-
-
 async def run(server: Server, plan: Plan, console: Console) -> Result:
     """Find the capacity, then calm, overload, and calm again, without a pause between them."""
-    coming = requests(server.run.model, seed=plan.seed)
+    coming = interleaved_turns(server.run.model, num_open=OPEN_SESSIONS, seed=plan.seed)
     num_clients = CLIENTS_PER_REPLICA * len([each for each in await server.replicas() if not each.is_router])
     async with server.client() as client:
         load, started_s = Load(), time.monotonic()

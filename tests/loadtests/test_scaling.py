@@ -5,7 +5,7 @@ import typer
 
 from loadtests.answers import EventStream, Outcome
 from loadtests.exchange import Exchange
-from loadtests.scaling import Change, Plan, Result, _numbers, dip, hit_rate, over_time, requests, summary
+from loadtests.scaling import Change, Plan, Result, _numbers, dip, hit_rate, over_time, summary
 from serve_app.settings import Settings
 
 PLAN = Plan((4, 8), 1.0, 20.0, 1, 100, 150.0, 1)
@@ -61,13 +61,6 @@ def test_a_row_says_what_was_before_meanwhile_and_after() -> None:
 def test_what_must_not_be_is_named(measured: Result, faults: list[str]) -> None:
     """Failures, cut streams, and a run that shows less than it should."""
     assert measured.faults() == faults
-
-
-def test_the_same_seed_sends_the_same() -> None:
-    """To both variants; and conversations go on."""
-    first, second = ([next(coming) for _ in range(300)] for coming in (requests("m", seed=1), requests("m", seed=1)))
-    assert first == second
-    assert any(each.request_id.endswith("-2") for each in first)
 
 
 @pytest.mark.parametrize("text", ["4", "4,x", "0,4"])

@@ -1,14 +1,12 @@
 """What is concluded from minutes of overload."""
 
-from itertools import islice
 from typing import Any
 
-import orjson
 import pytest
 
 from loadtests.answers import Outcome
 from loadtests.exchange import Exchange
-from loadtests.failures.sustained import Phase, Plan, Result, lines, requests
+from loadtests.failures.sustained import Phase, Plan, Result, lines
 
 PLAN = Plan(factor=3, overload_s=10, calm_s=5, slo_s=4, recovery_s=2, seed=1)
 END_S = 100.0
@@ -78,17 +76,3 @@ def test_as_many_may_be_refused_afterwards_as_before() -> None:
     odd = [refused(END_S + number) for number in (6, 20, 30)]
     assert result(calm=calm, afterwards=[*well, *odd]).recovered_s == 6
     assert result(calm=calm, afterwards=[served(0.4, END_S), *well, *odd[1:]]).recovered_s == 0
-
-
-def test_requests_are_seeded_and_their_sessions_interleave() -> None:
-    """Turns of a session come in order, others between them."""
-    first, again = (list(islice(requests("m", seed=1), 300)) for _ in range(2))
-    assert first == again
-    assert first != list(islice(requests("m", seed=2), 300))
-    by_session: dict[str, list[int]] = {}
-    for each in first:
-        session, _, turn = each.request_id.rpartition("-")
-        by_session.setdefault(session, []).append(int(turn))
-        assert orjson.loads(each.content)["model"] == "m"
-    assert all(turns == list(range(len(turns))) for turns in by_session.values())
-    assert len(by_session) > 64
