@@ -7,6 +7,8 @@ from serve_app.settings import OPS_APPLICATION, Settings
 ROUTER_DEPLOYMENT = "IngressRouter"
 SCALING = ("num_replicas", "autoscaling_config")
 """Of a deployment's options, what may change without a restart."""
+AUTOSCALING_DEFAULTS = {"target_ongoing_requests": 1_000_000_000}
+"""Ray Serve LLM's, which it gives to arguments only: with bounds alone nothing is scaled. Serve's own would be 2."""
 
 
 def serve_config(settings: Settings) -> dict[str, Any]:
@@ -50,6 +52,8 @@ def _take_scaling(llm: dict[str, Any]) -> dict[str, Any]:
     scaling = {name: deployment.pop(name) for name in SCALING if name in deployment}
     if scaling:
         deployment["num_replicas"] = 1  # which the scaling overrides; without any, Ray would have one of its own
+    if isinstance(scaling.get("autoscaling_config"), dict):
+        scaling["autoscaling_config"] = {**AUTOSCALING_DEFAULTS, **scaling["autoscaling_config"]}
     return scaling
 
 

@@ -26,7 +26,10 @@ def test_routing_travels_as_user_config_and_nowhere_else() -> None:
     assert set(application["args"]) == {"engine", "engine_model", "llm", "replicas", "routers"}
 
 
-@pytest.mark.parametrize("scaling", [{"num_replicas": 4}, {"autoscaling_config": {"min_replicas": 2}}])
+@pytest.mark.parametrize(
+    "scaling",
+    [{"num_replicas": 4}, {"autoscaling_config": {"min_replicas": 2, "target_ongoing_requests": 8}}],
+)
 def test_the_number_of_replicas_is_no_argument(scaling: dict[str, Any]) -> None:
     """It would restart every replica at each change, too. What else is said of the deployment stays."""
     llm = {"model_loading_config": {"model_id": "org/m-1.5"}, "deployment_config": {"health_check_period_s": 5}}
@@ -41,6 +44,16 @@ def test_the_number_of_replicas_is_no_argument(scaling: dict[str, Any]) -> None:
         arguments.append(application["args"])
     assert arguments[0] == arguments[1]
     assert arguments[0]["llm"]["deployment_config"] == {"health_check_period_s": 5, "num_replicas": 1}
+
+
+def test_bounds_alone_scale_nothing() -> None:
+    """As with Ray Serve LLM's own default, which is not applied beside the arguments."""
+    from ray.llm._internal.serve.core.server.builder import DEFAULT_DEPLOYMENT_OPTIONS
+
+    llm = {"model_loading_config": {"model_id": "m"}, "deployment_config": {"autoscaling_config": {"min_replicas": 2}}}
+    application, _ = serve_config(SETTINGS.model_copy(update={"llm": llm}))["applications"]
+    _, replicas = application["deployments"]
+    assert replicas["autoscaling_config"] == {"min_replicas": 2, **DEFAULT_DEPLOYMENT_OPTIONS["autoscaling_config"]}
 
 
 def test_the_arguments_are_settings_again() -> None:
