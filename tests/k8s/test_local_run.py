@@ -11,7 +11,7 @@ import yaml
 
 from serve_app.demo_model import build_demo_model
 from tests.conftest import Require
-from tests.k8s.test_manifests import K8S, ROOT, Build
+from tests.k8s.conftest import K8S, ROOT, Build
 
 pytestmark = [pytest.mark.own_process, pytest.mark.timeout(900)]
 MODEL = ROOT / ".warmroute" / "demo-model"
@@ -27,10 +27,13 @@ def model_of_the_image(require: Require) -> Iterator[None]:
         yield
         return
     build_demo_model(MODEL)
+    made = not place.parent.exists()
     place.parent.mkdir(exist_ok=True)
     place.symlink_to(MODEL)
     yield
     place.unlink()
+    if made:
+        place.parent.rmdir()
 
 
 @pytest.mark.usefixtures("model_of_the_image")

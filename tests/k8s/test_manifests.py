@@ -1,7 +1,6 @@
 """Every overlay, as kustomize builds it: valid, closed, and carrying exactly what its settings say."""
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,9 +15,8 @@ from serve_app.readiness import HEALTH_PATH
 from serve_app.serve_config import serve_config
 from serve_app.settings import load_settings
 from tests.conftest import Require
+from tests.k8s.conftest import K8S, ROOT, Build, Object
 
-ROOT = Path(__file__).parent.parent.parent
-K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
 BUILDS = [*(f"overlays/{name}" for name in OVERLAYS), "load"]
 TOOLS = ROOT / ".warmroute" / "manifest-tools" / "bin"
@@ -26,35 +24,6 @@ SCHEMAS = ROOT.parent / "shared" / "schemas"
 KUBERNETES_VERSION = "1.34"
 KIND_TO_SCHEMA = {"RayService": "rayservice_v1", "PodMonitor": "podmonitor_v1", "PrometheusRule": "prometheusrule_v1"}
 CLIENTS_PORT = 8000
-
-Object = dict[str, Any]
-Build = Callable[[str], list[Object]]
-
-
-@pytest.fixture(scope="session")
-def build(require: Require) -> Build:
-    """What a folder of k8s/ comes to."""
-    commands = [[path, *words] for name, words in KUSTOMIZE if (path := shutil.which(name)) is not None]
-    usable = [each for each in commands if is_recent(each)]
-    require(bool(usable), "kubectl from 1.27 on, or kustomize from 4.5 on")
-    folder_to_objects: dict[str, list[Object]] = {}
-
-    def built(folder: str) -> list[Object]:
-        if folder not in folder_to_objects:
-            shown = subprocess.run([*usable[0], K8S / folder], check=True, capture_output=True, text=True)
-            folder_to_objects[folder] = [each for each in yaml.safe_load_all(shown.stdout) if each is not None]
-        return folder_to_objects[folder]
-
-    return built
-
-
-KUSTOMIZE = (("kubectl", ["kustomize"]), ("kustomize", ["build"]))
-
-
-def is_recent(command: list[str]) -> bool:
-    """Debian's own kubectl is of 2021, and its kustomize knows no folder among the resources."""
-    probe = subprocess.run([*command, K8S / "load"], check=False, capture_output=True)
-    return probe.returncode == 0
 
 
 @pytest.fixture(scope="session")
