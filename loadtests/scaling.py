@@ -116,7 +116,7 @@ def main(  # noqa: PLR0913, PLR0917  one for each option
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 3.0,
     hold: Annotated[float, typer.Option(min=BUCKET_S, help="Seconds of load before and after each change.")] = 120.0,
     streams: Annotated[int, typer.Option(min=0, help="Long streams, started before each change.")] = 8,
-    stream_tokens: Annotated[int, typer.Option(min=1, help="Of each one's answer.")] = 7000,
+    stream_tokens: Annotated[int, typer.Option(min=1, help="Of each one's answer.")] = 8000,
     stream_seconds: Annotated[float, typer.Option(min=0, help="How long one should last at least.")] = 150.0,
     seed: SeedOption = 1,
     json_file: JsonOption = None,
