@@ -1,6 +1,6 @@
 """A replica's way to the other replicas and to the routers, over Ray Serve's deployment handles."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ray import serve
@@ -8,7 +8,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from router import BlockHash, ReplicaId
+from router import BlockHash
 from serve_app.broadcast import ask_all
 from serve_app.delivery import DeliveryError
 
@@ -17,7 +17,7 @@ ASK_S = 5.0
 
 
 class ServePeers:
-    """See `serve_app.hand_over.Peers`.
+    """See `serve_app.warm_up.Peers`.
 
     Args:
         application: of both.
@@ -42,18 +42,6 @@ class ServePeers:
         for answer in await self._ask(self._replicas, "share_prompts", list(block_hashes)):
             found |= answer
         return found
-
-    async def places_of(self, prompts: Sequence[Sequence[BlockHash]]) -> list[ReplicaId]:
-        """By the first router that knows the replicas."""
-        answers = await self._ask(self._routers, "places_of", list(prompts))
-        places = next((answer for answer in answers if answer), None)
-        if places is None:
-            raise DeliveryError("no router knows a replica")
-        return list(places)
-
-    async def give(self, replica_to_prompts: Mapping[ReplicaId, Sequence[bytes]]) -> None:
-        """To all replicas that run, each of which takes its own."""
-        await self._ask(self._replicas, "take_over", dict(replica_to_prompts))
 
     async def _ask(self, deployment: str, method: str, argument: Any) -> list[Any]:  # noqa: ANN401
         answers = await ask_all(self._handle(deployment), method, argument, timeout_s=ASK_S)

@@ -30,7 +30,7 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
 
 
 class Warmed(msgspec.Struct, tag="warmed", frozen=True):
-    """The replica has computed a prefix by itself (`serve_app.hand_over`)."""
+    """The replica has computed a prefix by itself (`serve_app.warm_up`)."""
 
     block_hashes: tuple[BlockHash, ...]
 

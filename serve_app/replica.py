@@ -20,14 +20,13 @@ from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from router import BlockHash, ReplicaId
+from router import BlockHash
 from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
 from serve_app.delivery import Delivery
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
-from serve_app.hand_over import HandOver
 from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
 from serve_app.kv_subscription import KvSubscription
@@ -42,6 +41,7 @@ from serve_app.request_log import RequestLog
 from serve_app.response_ids import new_response_id
 from serve_app.settings import EngineName, ReplicaSettings, RouterSettings
 from serve_app.tenants import Tenants
+from serve_app.warm_up import WarmUp
 
 logger = logging.getLogger("ray.serve")
 
@@ -83,7 +83,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def start(self) -> None:
         """Start the engine and listen to its outputs."""
         self._log = RequestLog(clock=time.monotonic) if self._replicas.log_requests else None
-        self._hand_over: HandOver | None = None
+        self._warmth: WarmUp | None = None
         self._report = self._make_report()
         self._ledger = Ledger(self._report, clock=time.monotonic)
         model = Path(self._llm_config.get_engine_config().actual_hf_model_id)
@@ -92,9 +92,9 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await super().start()
         engine_client = self.engine._engine_client  # noqa: SLF001
-        self._recent = self._make_recent() if self._replicas.hand_over else None
+        self._recent = self._make_recent() if self._replicas.warm_joining else None
         if self._recent is not None:
-            self._hand_over = self._make_hand_over(self._recent)
+            self._warmth = self._make_warmth(self._recent)
             _after_reset(engine_client, self._recent.clear)
         self._watch = EngineWatch(self._ledger, self._recent)
         self._watch.attach(engine_client.output_processor)
@@ -116,8 +116,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._own = self._own_client(_as_built(app))
         await self._run_canary()
         self._repeating = asyncio.create_task(self._repeat_canary())
-        if self._hand_over is not None:
-            await self._hand_over.join(self._facts().rank)
+        if self._warmth is not None:
+            await self._warmth.join(self._facts().rank)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
         app.add_middleware(
             Admission,
@@ -138,12 +138,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
 
     async def share_prompts(self, block_hashes: list[BlockHash]) -> dict[BlockHash, bytes]:
         """For a replica that joins: token ids of the prefixes that end with these blocks, as far as they are here."""
-        return {} if self._hand_over is None else self._hand_over.share(block_hashes)
-
-    async def take_over(self, replica_to_prompts: dict[ReplicaId, list[bytes]]) -> None:
-        """From a replica that leaves: token ids of prompts, by who shall have them."""
-        if self._hand_over is not None:
-            self._hand_over.take_over(replica_to_prompts)
+        return {} if self._warmth is None else self._warmth.share(block_hashes)
 
     def record_replica_metadata(self) -> dict[str, Any]:
         """Serve's hook, called once when ready: what routers must know from the first request on."""
@@ -176,7 +171,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
                 "on_receipts",
                 sender=_replica_id(),
                 timeout_s=self._routers.delivery_timeout_s,
-                on_answers=lambda answers: None if self._hand_over is None else self._hand_over.on_membership(answers),
+                on_answers=lambda answers: None if self._warmth is None else self._warmth.on_membership(answers),
             ),
             interval_s=self._routers.delivery_interval_s,
             max_undelivered=self._routers.max_undelivered,
@@ -189,18 +184,10 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             model=self._llm_config.model_id, block_size=facts.block_size, max_tokens=facts.kv_capacity_tokens
         )
 
-    def _make_hand_over(self, recent: RecentPrompts) -> HandOver:
+    def _make_warmth(self, recent: RecentPrompts) -> WarmUp:
         context = serve.get_replica_context()
         peers = ServePeers(application=context.app_name, replicas=context.deployment, routers=self._router_deployment)
-        return HandOver(
-            ReplicaId(_replica_id()),
-            recent,
-            peers,
-            prefill=self._prefill,
-            report=self._report,
-            is_busy=lambda: self._ledger.num_waiting > 0,
-            clock=time.monotonic,
-        )
+        return WarmUp(recent, peers, prefill=self._prefill, report=self._report)
 
     async def _prefill(self, token_ids: Sequence[int]) -> bool:
         """Compute a prompt, to have it cached."""

@@ -136,9 +136,9 @@ class ReplicaSettings(_Frozen):
     max_waiting_tokens: int | None = Field(None, ge=1)
     """Likewise, of their prompts so many tokens that are not cached; unbounded by default. What the engine computes
     in the time to a first token that you promise: `prefill_tokens_per_s` times those seconds."""
-    hand_over: bool = True
-    """Warm a replica that joins with the hottest prefixes before its first client, and let one that leaves give its
-    conversations to the others, in memory (docs/life_cycle.md)."""
+    warm_joining: bool = True
+    """Warm a replica that joins with the hottest prefixes that it will be asked for, before its first client. Replicas
+    keep the token ids of recent prompts for that, in memory (docs/life_cycle.md)."""
     log_requests: bool = False
     """Write a line for each routed request when it is over: its id, decision, tokens and times, and its trace's id. The
     application's logs are then JSON."""

@@ -34,7 +34,6 @@ RAY_FREE = (
     "environment",
     "explain",
     "funnel_report",
-    "hand_over",
     "inbox",
     "key_samples",
     "kv_account",
@@ -61,6 +60,7 @@ RAY_FREE = (
     "token_boundaries",
     "token_memo",
     "top",
+    "warm_up",
 )
 LOCUST_MODULES = {"locustfile", "load_run", "page"}
 """Importing Locust patches the standard library of the whole process."""

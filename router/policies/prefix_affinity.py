@@ -308,9 +308,11 @@ def _giants_home(cluster: Cluster) -> Collection[ReplicaId]:
 
 
 def _key(request: RouteRequest, match: PrefixMatch, cluster: Cluster) -> BlockHash:
+    """The session, or the block after what other prompts begin with or all replicas hold, as that says nothing."""
     if request.session_key is not None:
         return BlockHash(request.session_key)
-    return cluster.start_key(request.block_hashes, match)
+    num_common_blocks = max(match.shared_blocks, match.blocks_at_all(len(cluster.members)))
+    return request.block_hashes[min(num_common_blocks, len(request.block_hashes) - 1)]
 
 
 def _favoured(match: PrefixMatch, cluster: Cluster) -> Collection[ReplicaId] | None:
