@@ -178,7 +178,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         )
 
     def _make_recent(self) -> RecentPrompts:
-        """Of as many tokens as the engine can have cached: more than that is not handed over."""
+        """Of as many tokens as the engine can have cached."""
         facts = self._facts()
         return RecentPrompts(
             model=self._llm_config.model_id, block_size=facts.block_size, max_tokens=facts.kv_capacity_tokens
