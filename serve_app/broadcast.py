@@ -13,6 +13,19 @@ from serve_app import messages
 from serve_app.delivery import DeliveryError, Item, Send
 
 
+def handle_of(deployment: str, app_name: str) -> DeploymentHandle:
+    """By which to call a deployment.
+
+    Raises:
+        DeliveryError: Serve's controller does not know it, or is gone.
+
+    """
+    try:
+        return serve.get_deployment_handle(deployment, app_name=app_name)
+    except (RayServeException, RayError) as error:
+        raise DeliveryError(f"{type(error).__name__}: no handle of {deployment}") from error
+
+
 async def ask_all(handle: DeploymentHandle, method: str, *args: Any, timeout_s: float) -> list[Any]:  # noqa: ANN401
     """Call `method` on every running replica of a deployment; their answers, in which failed calls are exceptions.
 
@@ -27,6 +40,12 @@ async def ask_all(handle: DeploymentHandle, method: str, *args: Any, timeout_s: 
     except (RayServeException, RayError, TimeoutError) as error:
         raise DeliveryError(f"{type(error).__name__} while calling {method}") from error
     return answers
+
+
+async def answers_of(handle: DeploymentHandle, method: str, *args: Any, timeout_s: float) -> list[Any]:  # noqa: ANN401
+    """As `ask_all`, without the calls that failed."""
+    answers = await ask_all(handle, method, *args, timeout_s=timeout_s)
+    return [answer for answer in answers if not isinstance(answer, Exception)]
 
 
 def broadcast_to_routers(
@@ -47,10 +66,7 @@ def broadcast_to_routers(
 
     async def send(batch: Sequence[Item]) -> None:
         nonlocal handle
-        try:
-            handle = handle or serve.get_deployment_handle(deployment, app_name=app_name)
-        except (RayServeException, RayError) as error:
-            raise DeliveryError(f"{type(error).__name__}: no handle of {deployment}") from error
+        handle = handle or handle_of(deployment, app_name)
         payload = messages.encode(sender, next(numbers), batch)
         answers = await ask_all(handle, method, payload, timeout_s=timeout_s)
         failures = [answer for answer in answers if isinstance(answer, Exception)]

@@ -15,7 +15,7 @@ from rich.console import Console
 from router.policies import POLICY_NAMES
 from serve_app.serve_api import ServeApi, ServeApiError
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
-from serve_app.settings import PolicyName, Settings, SettingsError, load_settings
+from serve_app.settings import HttpSettings, PolicyName, Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
     from serve_app.local_cluster import Run
@@ -250,7 +250,7 @@ def kubernetes(config: ConfigArgument) -> None:
 
 @app.command()
 def ready(
-    url: Annotated[str, typer.Option(help="The proxy on this node.")] = "http://127.0.0.1:8000",
+    url: Annotated[str, typer.Option(help="The proxy on this node.")] = f"http://127.0.0.1:{HttpSettings().port}",
     mark: Annotated[Path, typer.Option(help="A file that remembers the first answer.")] = Path("/tmp/warmroute-ready"),  # noqa: S108
 ) -> None:
     """Say whether this node serves, for a readiness probe: status 0 from its first routed answer on."""

@@ -1,4 +1,4 @@
-"""What a kustomize overlay takes from a settings file: Serve's config in a RayService, and Ray's environment. Pure."""
+"""What a kustomize overlay takes from a settings file: Serve's config in a RayService, and Ray's environment."""
 
 from pathlib import Path
 from typing import Any

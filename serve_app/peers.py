@@ -3,14 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ray import serve
-from ray.exceptions import RayError
-from ray.serve.exceptions import RayServeException
-from ray.serve.handle import DeploymentHandle
-
 from router import BlockHash
-from serve_app.broadcast import ask_all
-from serve_app.delivery import DeliveryError
+from serve_app.broadcast import answers_of, handle_of
 
 ASK_S = 5.0
 """For one call; what is asked for may be some megabytes."""
@@ -44,11 +38,4 @@ class ServePeers:
         return found
 
     async def _ask(self, deployment: str, method: str, argument: Any) -> list[Any]:  # noqa: ANN401
-        answers = await ask_all(self._handle(deployment), method, argument, timeout_s=ASK_S)
-        return [answer for answer in answers if not isinstance(answer, Exception)]
-
-    def _handle(self, deployment: str) -> DeploymentHandle:
-        try:
-            return serve.get_deployment_handle(deployment, app_name=self._application)
-        except (RayServeException, RayError) as error:
-            raise DeliveryError(f"{type(error).__name__}: no handle of {deployment}") from error
+        return await answers_of(handle_of(deployment, self._application), method, argument, timeout_s=ASK_S)

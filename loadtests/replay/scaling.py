@@ -43,14 +43,13 @@ class Meter:
 
     def record(self) -> None:
         """Look at it."""
-        from ray.serve._private.common import RUNNING_REQUESTS_KEY, TimeStampedValue
-
         engine = self._process.engine
         kv_use = engine.used_tokens / self._kv_capacity_tokens
         self.ledger.engine_stepped(EngineState(engine.num_waiting, self.ledger.num_outstanding, kv_use))
-        metrics = {RUNNING_REQUESTS_KEY: self.ledger.num_outstanding, **self.ledger.work.as_metrics()}
-        for name, value in metrics.items():
-            self._name_to_series.setdefault(name, []).append(TimeStampedValue(self._agenda.now_s, value))
+        metrics = self.ledger.work.as_metrics()
+        points = ServeAutoscaler.points(self.ledger.num_outstanding, metrics, now=self._agenda.now_s)
+        for name, point in points.items():
+            self._name_to_series.setdefault(name, []).append(point)
 
     def tell(self) -> None:
         """Give the controller what is young enough."""

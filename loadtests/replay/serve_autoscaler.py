@@ -3,6 +3,8 @@
 Only the clock is ours: Serve's controller reads the system's (`DeploymentAutoscalingState`), so what it does around its
 functions is done here, and held against it in the tests. Ray is imported when there is something to scale, and is not
 started.
+
+Adapter: private names of Ray are listed in tests/loadtests/replay/test_private_names.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,6 +44,14 @@ class ServeAutoscaler:
     def push_s(self) -> float:
         """How often it tells the controller."""
         return float(self.config.metrics_interval_s)
+
+    @staticmethod
+    def points(num_requests: int, metrics: Mapping[str, float], *, now: float) -> dict[str, Any]:
+        """What a replica looks at, as Serve keeps it: its own metrics, and how many requests it has."""
+        from ray.serve._private.common import RUNNING_REQUESTS_KEY, TimeStampedValue
+
+        named = {RUNNING_REQUESTS_KEY: num_requests, **metrics}
+        return {name: TimeStampedValue(now, value) for name, value in named.items()}
 
     def decide(self, reports: Mapping[ReplicaId, Report], *, num_running: int, target: int, now: float) -> int:
         """How many replicas there should be from now on.

@@ -9,7 +9,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve_app.broadcast import ask_all
+from serve_app.broadcast import answers_of, handle_of
 from serve_app.delivery import DeliveryError
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 
@@ -46,12 +46,10 @@ class ServeCluster:
     async def _ask(self, application: str, method: str, *args: object) -> list[Any]:
         try:
             if application not in self._name_to_handle:
-                handle = serve.get_deployment_handle(ROUTER_DEPLOYMENT, app_name=application)
-                self._name_to_handle[application] = handle
-            answers = await ask_all(self._name_to_handle[application], method, *args, timeout_s=ANSWER_TIMEOUT_S)
-        except (DeliveryError, RayServeException, RayError):
+                self._name_to_handle[application] = handle_of(ROUTER_DEPLOYMENT, application)
+            return await answers_of(self._name_to_handle[application], method, *args, timeout_s=ANSWER_TIMEOUT_S)
+        except DeliveryError:
             return []
-        return [answer for answer in answers if not isinstance(answer, Exception)]
 
 
 def _applications_with_routers() -> list[str]:
