@@ -68,6 +68,9 @@ def test_its_sums_are_the_routers(
 ) -> None:
     """Replica by replica, token by token, once everything has been read."""
     ask(client, run.model, times=6)
+    for number in range(12):  # nothing in common, so that both replicas get some
+        body = {"model": run.model, "prompt": f"{number}: {PROMPT}", "max_tokens": 2}
+        client.post("/v1/completions", json=body).raise_for_status()
     found = read_again(ops)
     rank_to_funnel = funnel_report.by_rank(application.routers())
     for replica in found.replicas:
