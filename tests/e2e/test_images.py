@@ -9,6 +9,7 @@ import pytest
 from serve_app.demo_model import build_demo_model
 from tests.e2e.conftest import DEMO_MODEL
 from tests.e2e.expected_cache import ExpectedCache
+from tests.e2e.local_engine import running_llm
 from tests.vision_model import build_vision_model, image_url
 
 NUM_PROMPTS = 40
@@ -30,23 +31,20 @@ def content(rng: Random) -> list[dict[str, Any]]:
 @pytest.mark.timeout(300)
 @pytest.mark.usefixtures("application")  # Ray joins the cluster before vLLM imports it, which would decide how
 @pytest.mark.filterwarnings("ignore")  # vLLM's own
-async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path) -> None:
     """40 chats, one after the other: as many tokens, and as many of them cached."""
-    from vllm import LLM, SamplingParams
+    from vllm import SamplingParams
 
-    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     model = tmp_path / "vision"
     build_demo_model(DEMO_MODEL)
     build_vision_model(model, DEMO_MODEL)
-    options: dict[str, Any] = {"max_model_len": 1024, "block_size": BLOCK_SIZE, "enforce_eager": True}
+    options: dict[str, Any] = {"max_model_len": 1024, "block_size": BLOCK_SIZE}
     options |= {"num_gpu_blocks_override": 600, "limit_mm_per_prompt": {"image": 4}}
     loading = {"model_id": "m", "model_source": str(model)}
     cache = ExpectedCache(
         {"model_loading_config": loading, "accelerator_config": {"kind": "cpu"}, "engine_kwargs": options}
     )
-    engine = LLM(str(model), **options)
-    try:
+    with running_llm(str(model), **options) as engine:
         rng = Random("images")
         num_cached = 0
         for _ in range(NUM_PROMPTS):
@@ -56,5 +54,3 @@ async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path, monkeypatch: 
             assert (len(output.prompt_token_ids or ()), output.num_cached_tokens) == expected
             num_cached += expected[1]
         assert num_cached > NUM_PROMPTS * BLOCK_SIZE
-    finally:
-        engine.llm_engine.engine_core.shutdown()
