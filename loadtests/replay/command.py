@@ -55,6 +55,9 @@ def replay(  # noqa: PLR0913  one for each option
         bool,
         typer.Option("--kv-events", help="Engines tell of every block they store and evict; routers know, not guess."),
     ] = False,
+    kv_lag_ms: Annotated[
+        float | None, typer.Option(callback=at_least(0), help="How late KV events are, if not as late as others.")
+    ] = None,
     told_kv_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="KV cache that routers are told of, if not the true one.")
     ] = None,
@@ -86,6 +89,7 @@ def replay(  # noqa: PLR0913  one for each option
             engine=EngineOptions(kv_capacity_tokens=kv_tokens),
             changes=tuple(map(read_change, change or ())),
             is_telling=kv_events,
+            kv_delay_s=None if kv_lag_ms is None else kv_lag_ms / 1000,
             told_kv_tokens=told_kv_tokens,
         )
         with progress(num_runs(experiment)) as on_done:

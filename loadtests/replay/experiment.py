@@ -40,6 +40,8 @@ class Experiment:
     changes: tuple[MembershipChange, ...] = ()
     is_telling: bool = False
     """Whether engines send KV events."""
+    kv_delay_s: float | None = None
+    """How long these travel; None for as long as other messages."""
     told_kv_tokens: int | None = None
     """The KV capacity that routers are told; None for the true one."""
 
@@ -145,6 +147,7 @@ def run_case(experiment: Experiment, case: Case) -> Outcome:
         seed=case.seed,
         engine=experiment.engine,
         delay_s=experiment.delay_s,
+        kv_delay_s=experiment.kv_delay_s,
         changes=experiment.changes,
         is_telling=experiment.is_telling,
         told_kv_tokens=experiment.told_kv_tokens,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
-from loadtests.replay.experiment import Comparison
+from loadtests.replay.experiment import Comparison, Experiment
 from loadtests.replay.intervals import estimate_text
 
 
@@ -23,12 +23,18 @@ def headline(comparison: Comparison) -> str:
     routers = "1 router" if experiment.num_routers == 1 else f"{experiment.num_routers} routers"
     loop = ", closed loop" if bounds.is_closed_loop else ""
     told = "" if experiment.told_kv_tokens is None else f" (routers are told {experiment.told_kv_tokens:,})"
-    events = ", KV events" if experiment.is_telling else ""
+    events = _events_text(experiment)
     return (
         f"{experiment.workload.trace.name}, {bounds.num_requests:,} requests{loop}: {experiment.num_replicas} replicas "
         f"of {experiment.engine.kv_capacity_tokens:,} KV tokens{told}, {routers}{events}, messages "
         f"{experiment.delay_s * 1000:g} ms late, seeds {', '.join(map(str, experiment.seeds))}"
     )
+
+
+def _events_text(experiment: Experiment) -> str:
+    if not experiment.is_telling:
+        return ""
+    return ", KV events" + ("" if experiment.kv_delay_s is None else f" {experiment.kv_delay_s * 1000:g} ms late")
 
 
 def comparison_cells(comparison: Comparison) -> Iterator[Cells]:

@@ -53,6 +53,8 @@ class Scenario:
     """The KV capacity that routers are told each replica has; None for the true one."""
     delay_s: float = 0.005
     """How long a message travels."""
+    kv_delay_s: float | None = None
+    """How long those of KV events do; None for as long as others."""
     faults: tuple[Fault, ...] = ()
     restarts: tuple[Restart, ...] = ()
     changes: tuple[MembershipChange, ...] = ()
@@ -96,7 +98,10 @@ class Simulation:
         self._clock = clock
         self._agenda = Agenda()
         self._transport = Transport(
-            delay_s=scenario.delay_s, faults=scenario.faults, rng=Random(f"transport {scenario.seed}")
+            delay_s=scenario.delay_s,
+            kv_delay_s=scenario.delay_s if scenario.kv_delay_s is None else scenario.kv_delay_s,
+            faults=scenario.faults,
+            rng=Random(f"transport {scenario.seed}"),
         )
         self._fleet = Fleet(
             scenario.engine,
@@ -230,9 +235,10 @@ class Simulation:
                     self._found.prefilled(batch.replica_id, receipt, now=self._agenda.now_s)
                 case Finished():
                     self._finish(receipt.request_id)
+        channel = Channel.RECEIPTS if batch.kv_events is None else Channel.KV_EVENTS
         for router in self._routers:
             heard = self._only_own(batch, router) if self._scenario.sharing is Sharing.NOTHING else batch
-            self._carry(Channel.RECEIPTS, batch.replica_id, router, partial(self._receive, router, heard))
+            self._carry(channel, batch.replica_id, router, partial(self._receive, router, heard))
 
     def _finish(self, request_id: RequestId) -> None:
         self._books.finished(request_id, now=self._agenda.now_s)

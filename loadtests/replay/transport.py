@@ -7,12 +7,14 @@ from random import Random
 
 
 class Channel(StrEnum):
-    """The two kinds of messages."""
+    """The kinds of messages."""
 
     RESERVATIONS = "reservations"
     """From a router to every other."""
     RECEIPTS = "receipts"
     """From a replica to every router."""
+    KV_EVENTS = "kv_events"
+    """Likewise, in a queue of their own."""
 
 
 Effect = Callable[[float, Random], tuple[float, ...]]
@@ -67,19 +69,21 @@ class Transport:
 
     Args:
         delay_s: how long every message travels.
+        kv_delay_s: how long those of KV events do.
         faults: applied one after the other.
         rng: for the effects.
 
     """
 
-    def __init__(self, *, delay_s: float, faults: Sequence[Fault], rng: Random) -> None:
-        self.delay_s = delay_s
+    def __init__(self, *, delay_s: float, kv_delay_s: float, faults: Sequence[Fault], rng: Random) -> None:
+        self._delay_s = delay_s
+        self._kv_delay_s = kv_delay_s
         self._faults = faults
         self._rng = rng
 
     def delays(self, channel: Channel, *, sender: str, receiver: str, now: float) -> tuple[float, ...]:
         """For each copy of a message that arrives, how long it travels."""
-        copies: tuple[float, ...] = (self.delay_s,)
+        copies: tuple[float, ...] = (self._kv_delay_s if channel is Channel.KV_EVENTS else self._delay_s,)
         for fault in self._faults:
             if fault.applies(channel, sender, receiver, now=now):
                 copies = tuple(delay_s for copy_s in copies for delay_s in fault.effect(copy_s, self._rng))

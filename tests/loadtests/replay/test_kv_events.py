@@ -108,7 +108,7 @@ def test_events_make_up_for_a_capacity_that_is_not_true(*, is_telling: bool) -> 
 
 def test_lost_events_cost_no_request() -> None:
     """From the gap on there are receipts."""
-    fault = Fault(dropped, frozenset({Channel.RECEIPTS}), 8, 18)
+    fault = Fault(dropped, frozenset({Channel.KV_EVENTS}), 8, 18)
     run = Simulation(replace(make_scenario(), is_telling=True, faults=(fault,))).run()
     assert run.num_finished == 48
     assert run.router_to_reservations_left == {"router-0": 0, "router-1": 0}

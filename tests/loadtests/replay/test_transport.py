@@ -28,7 +28,7 @@ def delays(
     now: float = 10,
 ) -> tuple[float, ...]:
     """Of one message's copies; without fault it takes 0.1 s."""
-    transport = Transport(delay_s=0.1, faults=faults, rng=Random(SEED))
+    transport = Transport(delay_s=0.1, kv_delay_s=0.3, faults=faults, rng=Random(SEED))
     return transport.delays(channel, sender=sender, receiver=receiver, now=now)
 
 
@@ -54,6 +54,7 @@ def test_a_fault_spares_everybody_else() -> None:
     fault = Fault(dropped, RECEIPTS, 0, 99, sender="replica-0", receiver="router-0")
     assert delays(fault) == ()
     assert delays(fault, channel=Channel.RESERVATIONS) == (0.1,)
+    assert delays(fault, channel=Channel.KV_EVENTS) == (0.3,)
     assert delays(fault, sender="replica-1") == (0.1,)
     assert delays(fault, receiver="router-1") == (0.1,)
 
@@ -66,7 +67,7 @@ def test_faults_add_up() -> None:
 
 def test_reordered_messages_overtake_each_other() -> None:
     """Sent 0.1 s apart and up to 2 s late, some arrive before an earlier one."""
-    transport = Transport(delay_s=0.1, faults=[Fault(reordered(2), RECEIPTS, 0, 99)], rng=Random(SEED))
+    transport = Transport(delay_s=0.1, kv_delay_s=0.3, faults=[Fault(reordered(2), RECEIPTS, 0, 99)], rng=Random(SEED))
     arrivals_s = [
         now / 10 + delay_s
         for now in range(50)
