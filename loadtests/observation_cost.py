@@ -2,20 +2,23 @@
 
 python -m loadtests.observation_cost configs/simulated.yaml --pairs 12
 
-Two applications of one replica on one cluster get the same requests in turn. One follows KV events, logs each request,
-has a shadow policy, and is read by the operators' application; the other does nothing of it that can be switched off,
-and the operators' application stands still while it is measured. Engines should be simulated ones: a real one on CPU
-takes so much more time that any cost would vanish in it.
+Applications of one replica each on one cluster get the same requests in turn. One follows KV events, logs each request,
+has a shadow policy, and is read by the operators' application; another does nothing of it that can be switched off, and
+the operators' application stands still while it is measured. `--each` measures every one of the four by itself, too.
+Engines should be simulated ones: a real one on CPU takes so much more time that any cost would vanish in it. Where the
+settings have several replicas, the one has the cache of all, as it gets the prompts of all.
 """
 
 import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, NamedTuple
 
 import httpx
@@ -27,16 +30,15 @@ from rich.progress import Progress
 from loadtests.exchange import TIMEOUT_S, ClientRequest
 from loadtests.live import JsonOption, SeedOption, fail, make_console, write_json
 from loadtests.load import Load, open_loop, outcome_counts
-from loadtests.replay.intervals import ratio
+from loadtests.replay.intervals import estimate_text, ratio
 from loadtests.tables import counts_text, make_table
 from loadtests.turn_request import interleaved_turns
 from serve_app import llm_options, local_server
-from serve_app.local_cluster import StartError
+from serve_app.local_cluster import StartError, num_replicas
 from serve_app.serve_api import ServeApi
 from serve_app.serve_config import application_config
 from serve_app.settings import OPS_APPLICATION, Settings, SettingsError, load_settings
 
-PLAIN = "plain"
 OPEN_SESSIONS = 64
 """Whose turns are sent in random order."""
 SETTLE_S = 2.0
@@ -62,63 +64,100 @@ class Target:
         return sum(each.user + each.system for each in times)
 
 
-class Pair(NamedTuple):
-    """CPU seconds for the same requests."""
+class Watching(NamedTuple):
+    """What of it is on."""
 
-    with_s: float
-    without_s: float
+    name: str
+    is_telling: bool = False
+    """KV events."""
+    is_logging: bool = False
+    """A line for each request."""
+    is_shadowed: bool = False
+    """A second policy decides too, for comparison."""
+    is_read: bool = False
+    """By the operators' application, once a second."""
+
+
+ALL = Watching("everything", is_telling=True, is_logging=True, is_shadowed=True, is_read=True)
+NOTHING = Watching("nothing")
+EACH = (
+    Watching("kv-events", is_telling=True),
+    Watching("request-log", is_logging=True),
+    Watching("shadow-policy", is_shadowed=True),
+    Watching("operators", is_read=True),
+)
 
 
 @app.command()
 def main(
     config: Annotated[Path, typer.Argument(help="Of the application.")],
+    *,
     pairs: Annotated[int, typer.Option(min=2, help="Of stretches with and without.")] = 12,
     number: Annotated[int, typer.Option("--requests", min=1, help="Of a stretch.")] = 100,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 8,
+    each: Annotated[bool, typer.Option("--each", help="Also one by one: KV events, log, shadow, operators.")] = False,
     seed: SeedOption = 1,
     json_file: JsonOption = None,
 ) -> None:
     """Compare the CPU seconds of a request."""
     console = make_console()
+    ways = (ALL, NOTHING, *(EACH if each else ()))
     try:
         settings = llm_options.with_absolute_model_path(load_settings(config))
         coming = interleaved_turns(settings.model_id, num_open=OPEN_SESSIONS, seed=seed)
         stretches = [list(islice(coming, number)) for _ in range(1 + pairs)]
-        with _running(settings, console) as comparison:
-            costs = asyncio.run(comparison.pairs(stretches, rate, console))
+        with _running(settings, ways, console) as comparison:
+            costs = asyncio.run(comparison.costs(stretches, rate, console))
     except (SettingsError, StartError) as error:
         fail(str(error))
     _print(costs, number, settings, console)
-    write_json(json_file, {"engine": settings.engine, "requests": number, "cpu_s": [each._asdict() for each in costs]})
+    cpu_s = {way.name: measured for way, measured in costs.items()}
+    write_json(json_file, {"engine": settings.engine, "requests": number, "rate": rate, "cpu_s": cpu_s})
 
 
 @contextlib.contextmanager
-def _running(settings: Settings, console: Console) -> Iterator["_Comparison"]:
-    """Both applications, with one replica each, and the operators' one."""
-    one = {**settings.llm, "deployment_config": {**settings.llm.get("deployment_config", {}), "num_replicas": 1}}
-    # A simulated prefill costs no CPU however long it takes, and the rate shall not pile up at one replica.
-    engine = settings.engine_model.model_copy(update={"prefill_tokens_per_s": PREFILL_TOKENS_PER_S})
-    settings = settings.model_copy(update={"engine_model": engine})
-    plain = settings.model_copy(update={"name": PLAIN, "route_prefix": f"/{PLAIN}", "llm": one})
-    observed = settings.model_copy(
-        update={
-            "llm": one,
-            "routing": settings.routing.model_copy(update={"shadow_policies": [SHADOW]}),
-            "replicas": settings.replicas.model_copy(update={"kv_events": True, "log_requests": True}),
-            "ops": settings.ops.model_copy(update={"enabled": True, "history": None}),
-        }
-    )
-    beside = [application_config(plain)]
-    with local_server.running(observed, console, threading.Event(), beside=beside) as run:
+def _running(settings: Settings, ways: Sequence[Watching], console: Console) -> Iterator["_Comparison"]:
+    """An application for each of the ways, and the operators' one."""
+    first, *others = (_application(_alone(settings), way) for way in ways)
+    beside = [application_config(each) for each in others]
+    with local_server.running(first, console, threading.Event(), beside=beside) as run:
         assert run is not None, "nobody stops it"
         api = ServeApi(run.dashboard_url)
         (ops,) = _processes(api, OPS_APPLICATION)
-        plain_url = f"http://127.0.0.1:{settings.http.port}/{PLAIN}"
-        yield _Comparison(
-            Target(run.url, _with_engines(_processes(api, settings.name))),
-            Target(plain_url, _with_engines(_processes(api, PLAIN))),
-            ops,
-        )
+        way_to_target = {
+            way: Target(
+                run.url if each is first else f"http://127.0.0.1:{settings.http.port}{each.route_prefix}",
+                _with_engines(_processes(api, each.name)),
+            )
+            for way, each in zip(ways, (first, *others), strict=True)
+        }
+        yield _Comparison(way_to_target, ops)
+
+
+def _alone(settings: Settings) -> Settings:
+    """One replica in place of all, which gets their cache."""
+    deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": 1}
+    engine = dict(settings.llm.get("engine_kwargs", {}))
+    if "num_gpu_blocks_override" in engine:
+        engine["num_gpu_blocks_override"] *= num_replicas(settings)
+    # A simulated prefill costs no CPU however long it takes, and the rate shall not pile up at one replica.
+    engine_model = settings.engine_model.model_copy(update={"prefill_tokens_per_s": PREFILL_TOKENS_PER_S})
+    llm = {**settings.llm, "deployment_config": deployment, "engine_kwargs": engine}
+    ops = settings.ops.model_copy(update={"enabled": True, "history": None})
+    return settings.model_copy(update={"engine_model": engine_model, "llm": llm, "ops": ops})
+
+
+def _application(settings: Settings, way: Watching) -> Settings:
+    shadows = [SHADOW] if way.is_shadowed else []
+    told = {"kv_events": way.is_telling, "log_requests": way.is_logging}
+    place = {} if way == ALL else {"name": way.name, "route_prefix": f"/{way.name}"}
+    return settings.model_copy(
+        update={
+            **place,
+            "routing": settings.routing.model_copy(update={"shadow_policies": shadows}),
+            "replicas": settings.replicas.model_copy(update=told),
+        }
+    )
 
 
 def _processes(api: ServeApi, application: str) -> list[psutil.Process]:
@@ -131,31 +170,33 @@ def _with_engines(actors: Sequence[psutil.Process]) -> list[psutil.Process]:
     return [*actors, *(child for actor in actors for child in actor.children(recursive=True))]
 
 
+Costs = dict[Watching, list[float]]
+"""CPU seconds of each stretch."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    observed: Target
-    plain: Target
+    way_to_target: Mapping[Watching, Target]
     ops: psutil.Process
-    """The operators' application, which reads both."""
+    """The operators' application, which reads all of them."""
 
-    async def pairs(self, stretches: Sequence[Sequence[ClientRequest]], rate: float, console: Console) -> list[Pair]:
-        """CPU seconds of each stretch, with and without; the first one warms up and is not among them."""
-        costs = []
+    async def costs(self, stretches: Sequence[Sequence[ClientRequest]], rate: float, console: Console) -> Costs:
+        """Each way begins in turn; the first stretch warms up and is not among them."""
+        costs: Costs = {way: [] for way in self.way_to_target}
+        order = deque(self.way_to_target)
         with Progress(console=console) as progress:
-            for number, stretch in enumerate(progress.track(stretches, description="Pairs")):
-                if number % 2:
-                    without_s = await self._without(stretch, rate)
-                    with_s = await _cpu_s(self.observed, stretch, rate)
-                else:
-                    with_s = await _cpu_s(self.observed, stretch, rate)
-                    without_s = await self._without(stretch, rate)
-                costs.append(Pair(with_s, without_s))
-        return costs[1:]
+            for stretch in progress.track(stretches, description="Stretches"):
+                for way in order:
+                    costs[way].append(await self._cost(way, stretch, rate))
+                order.rotate(1)
+        return {way: measured[1:] for way, measured in costs.items()}
 
-    async def _without(self, stretch: Sequence[ClientRequest], rate: float) -> float:
+    async def _cost(self, way: Watching, stretch: Sequence[ClientRequest], rate: float) -> float:
+        if way.is_read:
+            return await _cpu_s(self.way_to_target[way], stretch, rate)
         self.ops.send_signal(signal.SIGSTOP)
         try:
-            return await _cpu_s(self.plain, stretch, rate)
+            return await _cpu_s(self.way_to_target[way], stretch, rate)
         finally:
             self.ops.send_signal(signal.SIGCONT)
             await asyncio.sleep(SETTLE_S)  # two stretches without an answer, and Serve would replace it
@@ -180,19 +221,21 @@ async def _cpu_s(target: Target, stretch: Sequence[ClientRequest], rate: float) 
     return target.cpu_s() - before_s
 
 
-def _print(costs: Sequence[Pair], number: int, settings: Settings, console: Console) -> None:
+def _print(costs: Costs, number: int, settings: Settings, console: Console) -> None:
     note = "" if settings.engine == "vllm" else f", {settings.engine} engines"
     table = make_table(
-        f"CPU of routers and replica, ms a request{note}", left=("pair",), right=("on", "off", "on / off")
+        f"CPU of routers and replica, ms a request{note}",
+        left=("on",),
+        right=("ms", "on / off", "at most (95 %, paired)"),
     )
-    for index, (with_s, without_s) in enumerate(costs, 1):
-        row = (f"{1000 * with_s / number:.2f}", f"{1000 * without_s / number:.2f}", f"{with_s / without_s:.3f}")
-        table.add_row(str(index), *row)
+    for way, measured in costs.items():
+        estimate = ratio(measured, costs[NOTHING])
+        assert estimate.margin is not None, "of two pairs and more"
+        quotient = (
+            ("", "") if way == NOTHING else (estimate_text(estimate, ".3f"), f"{estimate.value + estimate.margin:.3f}")
+        )
+        table.add_row(way.name, f"{1000 * fmean(measured) / number:.2f}", *quotient)
     console.print(table)
-    estimate = ratio([each[0] for each in costs], [each[1] for each in costs])
-    assert estimate.margin is not None, "of two pairs and more"
-    high = estimate.value + estimate.margin
-    console.print(f"on / off: {estimate.value:.3f} ±{estimate.margin:.3f}, so at most {high:.3f} (95 %, paired)")
 
 
 if __name__ == "__main__":

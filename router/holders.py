@@ -291,16 +291,16 @@ class Holders:
             self.end_exact(replica_id)
 
     def remove(
-        self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], promised: Iterable[Sequence[BlockHash]]
+        self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], promised: Collection[Sequence[BlockHash]]
     ) -> None:
         """An engine evicted these blocks. Means nothing unless the replica is exact."""
         contents = self._replica_to_contents.get(replica_id)
         if contents is not None:
             self._last_match = None
-            contents.remove(block_hashes, list(promised))
+            contents.remove(block_hashes, promised)
 
     def keep_stored(
-        self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], promised: Iterable[Sequence[BlockHash]]
+        self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], promised: Collection[Sequence[BlockHash]]
     ) -> None:
         """A prompt is not outstanding at an exact replica any more: of it, only what the engine has is held, and what
         others promise.

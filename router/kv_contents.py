@@ -132,8 +132,10 @@ class KvContents:
         while start > 0 and run.hashes[start - 1] in gone:
             start -= 1
         first = run.hashes[start]
-        depth = len(self._tree.prefix(run, start)) if promised else 0
-        kept_ids = self.hold(each for each in promised if len(each) > depth and each[depth] == first)
+        kept_ids: set[int] = set()
+        if promised:
+            depth = self._tree.depth(run) + start
+            kept_ids = self.hold(each for each in promised if len(each) > depth and each[depth] == first)
         if kept_ids:  # which may have split the run
             run, start = self._find(first)
         below = self._below(run)

@@ -163,6 +163,10 @@ class LoadBook:
         claim = self._claims.get(request_id)
         return None if claim is None else claim.reservation
 
+    def prompts(self, replica_id: ReplicaId) -> list[Sequence[BlockHash]]:
+        """The blocks of every prompt outstanding at a replica, in no order."""
+        return [self._claims[each].reservation.request.block_hashes for each in self._desks[replica_id].requests]
+
     def request_to_prompt(self, replica_id: ReplicaId) -> dict[RequestId, Sequence[BlockHash]]:
         """The blocks of every prompt outstanding at a replica."""
         return {each: self._claims[each].reservation.request.block_hashes for each in self._desks[replica_id].requests}

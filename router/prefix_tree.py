@@ -120,6 +120,14 @@ class PrefixTree:
             del run.parent.children[run.hashes[0]]
             del run.hashes[:]  # whoever still refers to it does so for its parent
 
+    def depth(self, run: Run) -> int:
+        """How many blocks come before a run."""
+        num_blocks = 0
+        while run.parent is not None:
+            run = run.parent
+            num_blocks += len(run)
+        return num_blocks
+
     def prefix(self, run: Run, num_blocks: int) -> "array[int]":
         """All blocks from the prompts' start to the first `num_blocks` of this run."""
         stretches = [run.hashes[:num_blocks]]

@@ -275,9 +275,7 @@ class Router:
         Unknown ones are ignored. What builds on an evicted block is not held either, until the block is back.
         """
         if self.cluster.holders.is_exact(replica_id):
-            self.cluster.holders.remove(
-                replica_id, block_hashes, self.cluster.load.request_to_prompt(replica_id).values()
-            )
+            self.cluster.holders.remove(replica_id, block_hashes, self.cluster.load.prompts(replica_id))
 
     def on_blocks_cleared(self, replica_id: ReplicaId) -> None:
         """KV event, or a stream's beginning: an engine has no blocks now, and all its events will be told from here on.
@@ -287,7 +285,7 @@ class Router:
         """
         if replica_id in self.cluster.load:
             self._seen.on_gone(self.cluster.holders.export(replica_id))
-            self.cluster.holders.begin_exact(replica_id, self.cluster.load.request_to_prompt(replica_id).values())
+            self.cluster.holders.begin_exact(replica_id, self.cluster.load.prompts(replica_id))
 
     def on_events_lost(self, replica_id: ReplicaId) -> None:
         """An engine's events are missing, or come no more. Until it is cleared, its replica is believed in by receipts.
@@ -451,7 +449,7 @@ class Router:
                 reservation.replica_id,
                 reservation.request.block_hashes,
                 num_kept=reservation.num_held_blocks,
-                promised=self.cluster.load.request_to_prompt(reservation.replica_id).values(),
+                promised=self.cluster.load.prompts(reservation.replica_id),
             )
 
     def _keep_stored(self, reservation: Reservation | None) -> bool:
@@ -464,7 +462,7 @@ class Router:
         self.cluster.holders.keep_stored(
             reservation.replica_id,
             reservation.request.block_hashes,
-            self.cluster.load.request_to_prompt(reservation.replica_id).values(),
+            self.cluster.load.prompts(reservation.replica_id),
         )
         return True
 
@@ -494,6 +492,4 @@ class Router:
             assert all(load.reservation(each) is not None for each in request_to), "known of requests that are over"
         for replica in self.cluster.members:
             if self.cluster.holders.is_exact(replica.replica_id):
-                self.cluster.holders.check_exact(
-                    replica.replica_id, load.request_to_prompt(replica.replica_id).values()
-                )
+                self.cluster.holders.check_exact(replica.replica_id, load.prompts(replica.replica_id))

@@ -33,11 +33,10 @@ class KvBook:
             if number is None:
                 self._begin(replica_id, update, router)
             return False
-        if number is None and update.number == (1 if update.changes else 0):
+        if number is None and update.number == update.num_steps:
             self._begin(replica_id, update, router)
             return False
-        expected = None if number is None else number + bool(update.changes)
-        if update.number != expected:
+        if update.number - update.num_steps != number:
             self._lose(replica_id, router)
             return True
         self._apply(replica_id, update, router)

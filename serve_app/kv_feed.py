@@ -59,7 +59,7 @@ class KvFeed:
                 changes.append(change)
         if changes:
             self._number += 1
-            self._post(KvUpdate(self._number, tuple(changes)))
+            self._post(KvUpdate(self._number, tuple(changes), num_steps=1))
 
     def clear(self) -> None:
         """The engine's cache was emptied: vLLM tells so too, but only with its next step."""

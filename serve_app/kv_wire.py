@@ -70,7 +70,9 @@ class KvUpdate(msgspec.Struct, frozen=True):
     """What changed in a replica's KV cache. One without changes says that there were none since that number."""
 
     number: int
-    """How many updates with changes there were since the replica started, this one included."""
+    """How many of the engine's steps changed something since the replica started, these included."""
     changes: tuple[KvChange, ...] = ()
     kind: Literal["changes", "snapshot", "lost"] = "changes"
     """A snapshot is all there is, stored anew; `lost` says that nobody knows what there is."""
+    num_steps: int = 0
+    """Of which the changes are."""

@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import BlockHash
+from serve_app import delivery
 from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
@@ -29,6 +30,7 @@ from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
 from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
+from serve_app.kv_merge import merged
 from serve_app.kv_subscription import KvSubscription
 from serve_app.kv_wire import KvUpdate
 from serve_app.ledger import Ledger
@@ -49,8 +51,9 @@ STREAMS_TOLD_S = 10.0
 """After the engine's death, how long vLLM may take to notice."""
 LAST_WORDS_S = 1.0
 """Then, until the replica's own."""
-KV_INTERVAL_S = 0.05
-"""Between two deliveries of KV updates: what a decision changes, routers book at once."""
+KV_INTERVAL_S = 0.5
+"""Between two deliveries of KV updates. What a decision changes routers book at once, and news of evictions that are a
+second late route no worse (docs/routing.md), while every delivery costs this replica and all routers CPU."""
 WARM_UP_TIMEOUT_S = 600
 PROBE_TIMEOUT_S = 60.0
 """For each of the canary's; it waits its turn at the engine like everybody."""
@@ -211,19 +214,20 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         return KvSubscription(config["endpoint"], config["replay_endpoint"])
 
     def _make_feed(self) -> KvFeed:
-        delivery: Delivery[KvUpdate] = Delivery(
-            broadcast_to_routers(
-                self._router_deployment,
-                serve.get_replica_context().app_name,
-                "on_kv_updates",
-                sender=_replica_id(),
-                timeout_s=self._routers.delivery_timeout_s,
-                on_answers=lambda answers: feed.send_snapshot() if any(answers) else None,
-            ),
-            interval_s=KV_INTERVAL_S,
-            max_undelivered=self._routers.max_undelivered,
+        broadcast: delivery.Send[KvUpdate] = broadcast_to_routers(
+            self._router_deployment,
+            serve.get_replica_context().app_name,
+            "on_kv_updates",
+            sender=_replica_id(),
+            timeout_s=self._routers.delivery_timeout_s,
+            on_answers=lambda answers: feed.send_snapshot() if any(answers) else None,
         )
-        feed = KvFeed(KvAccount(model=self._llm_config.model_id, block_size=self._facts().block_size), delivery.post)
+
+        async def send(batch: Sequence[KvUpdate]) -> None:
+            await broadcast(merged(batch))
+
+        updates = Delivery(send, interval_s=KV_INTERVAL_S, max_undelivered=self._routers.max_undelivered)
+        feed = KvFeed(KvAccount(model=self._llm_config.model_id, block_size=self._facts().block_size), updates.post)
         return feed
 
     async def _beat(self) -> None:
