@@ -1,8 +1,9 @@
 """A subscription to the KV events that one vLLM engine publishes over ZMQ, without holes."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 import zmq
@@ -12,6 +13,8 @@ from serve_app.kv_wire import EngineBatch, EngineEvent
 
 logger = logging.getLogger("ray.serve")
 
+READ_INTERVAL_S = 0.25
+"""Between two looks at what has come: to be woken for each of an engine's steps costs more than what is done with it."""
 REPLAY_TIMEOUT_S = 5.0
 """Between two of the batches that are sent again; vLLM looks for such requests ten times a second."""
 
@@ -34,7 +37,7 @@ class KvSubscription:
 
     async def batches(self) -> AsyncIterator[list[EngineEvent] | None]:
         """All since the engine's start, without end; None where some are lost for good."""
-        context = zmq.asyncio.Context()
+        context = zmq.Context()
         try:
             subscriber = context.socket(zmq.SUB)
             subscriber.set_hwm(0)
@@ -42,14 +45,14 @@ class KvSubscription:
             subscriber.connect(self._endpoint)
             expected = 0
             while True:
-                _, number_bytes, payload = await subscriber.recv_multipart()
-                number = int.from_bytes(number_bytes, "big")
-                if number > expected:
-                    for missed in await self._replay(context, expected, number):
-                        yield self._decode(missed)
-                if number >= expected:
-                    yield self._decode(payload)
-                    expected = number + 1
+                for number, payload in _waiting(subscriber):
+                    if number > expected:
+                        for missed in await self._replay(zmq.asyncio.Context(context), expected, number):
+                            yield self._decode(missed)
+                    if number >= expected:
+                        yield self._decode(payload)
+                        expected = number + 1
+                await asyncio.sleep(READ_INTERVAL_S)
         finally:
             context.destroy(linger=0)
 
@@ -81,3 +84,11 @@ class KvSubscription:
             dealer.close(linger=0)
         self.num_replayed += sum(number in number_to_payload for number in range(start, end))
         return [number_to_payload.get(number) for number in range(start, end)]
+
+
+def _waiting(subscriber: zmq.Socket[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Batches that have come, with their numbers."""
+    with contextlib.suppress(zmq.Again):
+        while True:
+            _, number_bytes, payload = subscriber.recv_multipart(zmq.NOBLOCK)
+            yield int.from_bytes(number_bytes, "big"), payload

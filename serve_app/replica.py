@@ -51,7 +51,7 @@ STREAMS_TOLD_S = 10.0
 """After the engine's death, how long vLLM may take to notice."""
 LAST_WORDS_S = 1.0
 """Then, until the replica's own."""
-KV_INTERVAL_S = 0.5
+KV_INTERVAL_S = 0.25
 """Between two deliveries of KV updates. What a decision changes routers book at once, and news of evictions that are a
 second late route no worse (docs/routing.md), while every delivery costs this replica and all routers CPU."""
 WARM_UP_TIMEOUT_S = 600
