@@ -36,7 +36,7 @@ from loadtests.turn_request import interleaved_turns
 from serve_app import llm_options, local_server
 from serve_app.local_cluster import StartError, num_replicas
 from serve_app.serve_api import ServeApi
-from serve_app.serve_config import application_config
+from serve_app.serve_config import ROUTER_DEPLOYMENT, application_config, replica_deployment
 from serve_app.settings import OPS_APPLICATION, Settings, SettingsError, load_settings
 
 OPEN_SESSIONS = 64
@@ -55,13 +55,19 @@ class Target:
     """One of the two applications."""
 
     url: str
-    processes: Sequence[psutil.Process]
-    """Its routers and replicas, engines included."""
+    role_to_processes: Mapping[str, Sequence[psutil.Process]]
 
-    def cpu_s(self) -> float:
+    def cpu_s(self) -> "Cpu":
         """Used so far."""
-        times = [process.cpu_times() for process in self.processes]
-        return sum(each.user + each.system for each in times)
+        return Cpu(*(sum(map(_cpu_s, self.role_to_processes[role])) for role in Cpu._fields))
+
+
+class Cpu(NamedTuple):
+    """Seconds, by who used them."""
+
+    routers: float
+    replica: float
+    engine: float
 
 
 class Watching(NamedTuple):
@@ -111,7 +117,7 @@ def main(
     except (SettingsError, StartError) as error:
         fail(str(error))
     _print(costs, number, settings, console)
-    cpu_s = {way.name: measured for way, measured in costs.items()}
+    cpu_s = {way.name: [each._asdict() for each in measured] for way, measured in costs.items()}
     write_json(json_file, {"engine": settings.engine, "requests": number, "rate": rate, "cpu_s": cpu_s})
 
 
@@ -127,7 +133,7 @@ def _running(settings: Settings, ways: Sequence[Watching], console: Console) -> 
         way_to_target = {
             way: Target(
                 run.url if each is first else f"http://127.0.0.1:{settings.http.port}{each.route_prefix}",
-                _with_engines(_processes(api, each.name)),
+                _roles(api, each.name),
             )
             for way, each in zip(ways, (first, *others), strict=True)
         }
@@ -160,17 +166,32 @@ def _application(settings: Settings, way: Watching) -> Settings:
     )
 
 
-def _processes(api: ServeApi, application: str) -> list[psutil.Process]:
+def _processes(api: ServeApi, application: str, *, deployment: str = "") -> list[psutil.Process]:
     details = api.application(application)
     assert details is not None, "it was waited for"
-    return [psutil.Process(replica["pid"]) for each in details["deployments"].values() for replica in each["replicas"]]
+    return [
+        psutil.Process(replica["pid"])
+        for name, each in details["deployments"].items()
+        for replica in each["replicas"]
+        if name.startswith(deployment)
+    ]
 
 
-def _with_engines(actors: Sequence[psutil.Process]) -> list[psutil.Process]:
-    return [*actors, *(child for actor in actors for child in actor.children(recursive=True))]
+def _roles(api: ServeApi, application: str) -> dict[str, list[psutil.Process]]:
+    replicas = _processes(api, application, deployment=replica_deployment(""))
+    return {
+        "routers": _processes(api, application, deployment=ROUTER_DEPLOYMENT),
+        "replica": replicas,
+        "engine": [child for replica in replicas for child in replica.children(recursive=True)],
+    }
 
 
-Costs = dict[Watching, list[float]]
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+Costs = dict[Watching, list[Cpu]]
 """CPU seconds of each stretch."""
 
 
@@ -191,18 +212,18 @@ class _Comparison:
                 order.rotate(1)
         return {way: measured[1:] for way, measured in costs.items()}
 
-    async def _cost(self, way: Watching, stretch: Sequence[ClientRequest], rate: float) -> float:
+    async def _cost(self, way: Watching, stretch: Sequence[ClientRequest], rate: float) -> Cpu:
         if way.is_read:
-            return await _cpu_s(self.way_to_target[way], stretch, rate)
+            return await _cost_of(self.way_to_target[way], stretch, rate)
         self.ops.send_signal(signal.SIGSTOP)
         try:
-            return await _cpu_s(self.way_to_target[way], stretch, rate)
+            return await _cost_of(self.way_to_target[way], stretch, rate)
         finally:
             self.ops.send_signal(signal.SIGCONT)
             await asyncio.sleep(SETTLE_S)  # two stretches without an answer, and Serve would replace it
 
 
-async def _cpu_s(target: Target, stretch: Sequence[ClientRequest], rate: float) -> float:
+async def _cost_of(target: Target, stretch: Sequence[ClientRequest], rate: float) -> Cpu:
     """Of one stretch, sent at a steady rate."""
     load, stopped, before_s = Load(), asyncio.Event(), target.cpu_s()
 
@@ -218,23 +239,23 @@ async def _cpu_s(target: Target, stretch: Sequence[ClientRequest], rate: float) 
         raise StartError(
             f"not every request was answered by {target.url}: {counts_text(outcome_counts(load.exchanges))}"
         )
-    return target.cpu_s() - before_s
+    return Cpu(*(after - before for after, before in zip(target.cpu_s(), before_s, strict=True)))
 
 
 def _print(costs: Costs, number: int, settings: Settings, console: Console) -> None:
     note = "" if settings.engine == "vllm" else f", {settings.engine} engines"
     table = make_table(
-        f"CPU of routers and replica, ms a request{note}",
+        f"CPU, ms a request{note}",
         left=("on",),
-        right=("ms", "on / off", "at most (95 %, paired)"),
+        right=(*Cpu._fields, "all", "on / off", "at most (95 %, paired)"),
     )
+    off = list(map(sum, costs[NOTHING]))
     for way, measured in costs.items():
-        estimate = ratio(measured, costs[NOTHING])
+        estimate = ratio(list(map(sum, measured)), off)
         assert estimate.margin is not None, "of two pairs and more"
-        quotient = (
-            ("", "") if way == NOTHING else (estimate_text(estimate, ".3f"), f"{estimate.value + estimate.margin:.3f}")
-        )
-        table.add_row(way.name, f"{1000 * fmean(measured) / number:.2f}", *quotient)
+        ms = [f"{1000 * fmean(each) / number:.2f}" for each in (*zip(*measured, strict=True), list(map(sum, measured)))]
+        quotient = estimate_text(estimate, ".3f"), f"{estimate.value + estimate.margin:.3f}"
+        table.add_row(way.name, *ms, *(("", "") if way == NOTHING else quotient))
     console.print(table)
 
 
