@@ -187,7 +187,8 @@ def _key(fields: Mapping[str, Any]) -> bytes | None:
             return None
     if not isinstance(fields.get("messages"), list):
         return None
-    return xxhash.xxh3_128_digest(orjson.dumps(others, option=orjson.OPT_SORT_KEYS))
+    # Within a field the order counts: a template writes the keys of tools as they come.
+    return xxhash.xxh3_128_digest(orjson.dumps(sorted(others.items())))
 
 
 def _shape(message: Any) -> Hashable | None:  # noqa: ANN401  whatever JSON holds

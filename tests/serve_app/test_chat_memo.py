@@ -147,6 +147,16 @@ def test_other_tools_are_another_form() -> None:
     assert not read(memo, USER, tools=[tool], tool_choice="none")[0]
 
 
+def test_tools_whose_keys_are_in_another_order_are_another_form() -> None:
+    """The template writes them in their order; the memo once took both for one."""
+    memo = ChatMemo(max_bytes=2**20)
+    tool = {"type": "function", "function": {"name": "find", "parameters": {"a": 1, "b": 2}}}
+    turned = {"function": {"parameters": {"b": 2, "a": 1}, "name": "find"}, "type": "function"}
+    assert not read(memo, USER, tools=[tool])[0]
+    assert not read(memo, USER, tools=[turned])[0]
+    assert read(memo, USER, tools=[tool])[0]
+
+
 def test_a_form_that_cannot_be_made_is_not_kept() -> None:
     """The text that would be rendered is another than vLLM's."""
     memo = ChatMemo(max_bytes=2**20)
