@@ -56,6 +56,7 @@ def broadcast_to_routers(
     sender: str,
     timeout_s: float,
     on_answers: Callable[[list[Any]], None] | None = None,
+    encode: Callable[[str, int, Sequence[Item]], bytes] = messages.encode,
 ) -> Send[Item]:
     """A `send` that calls `method` on every ingress router of the application, with the batch as one message.
 
@@ -67,7 +68,7 @@ def broadcast_to_routers(
     async def send(batch: Sequence[Item]) -> None:
         nonlocal handle
         handle = handle or handle_of(deployment, app_name)
-        payload = messages.encode(sender, next(numbers), batch)
+        payload = encode(sender, next(numbers), batch)
         answers = await ask_all(handle, method, payload, timeout_s=timeout_s)
         failures = [answer for answer in answers if isinstance(answer, Exception)]
         if on_answers is not None:

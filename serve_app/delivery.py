@@ -19,9 +19,10 @@ class DeliveryError(Exception):
 class Delivery(Generic[Item]):
     """A queue and one task that empties it, a batch at a time.
 
-    `post` only appends. An item goes out at once, if the last batch is old enough; what piles up until then goes out
-    together. A batch that fails is dropped and counted, because its content is stale by the time it could be
-    repeated: reservations expire by themselves, and the next heartbeat makes up for lost receipts.
+    `post` only appends. An item goes out at once, if the last batch is old enough, or with the next one where it can
+    wait; what piles up until then goes out together. A batch that fails is dropped and counted, because its content is
+    stale by the time it could be repeated: reservations expire by themselves, and the next heartbeat makes up for lost
+    receipts.
 
     Args:
         send: delivers one batch, in order; raises `DeliveryError` when it could not.
@@ -39,13 +40,13 @@ class Delivery(Generic[Item]):
         self._is_failing = False
         self.num_dropped = 0
 
-    def post(self, item: Item) -> None:
+    def post(self, item: Item, *, can_wait: bool = False) -> None:
         """Hand over an item. Must be called on the event loop."""
         self._items.append(item)
         if len(self._items) > self._max_undelivered:
             self._items.popleft()
             self.num_dropped += 1
-        if self._task is None or self._task.done():
+        if not can_wait and (self._task is None or self._task.done()):
             self._task = asyncio.get_running_loop().create_task(self._deliver())
 
     async def flush(self) -> None:

@@ -4,15 +4,18 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Final, Literal
 
 from router import CacheRecord, ReplicaId, ReplicaState, RequestId, Reservation, Router, TokenHash
 from serve_app.kv_book import KvBook
-from serve_app.kv_wire import KvUpdate
 from serve_app.messages import Batch, Item, Reader, RefusedError
 from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status, Warmed
 
 logger = logging.getLogger("ray.serve")
 
+WANTS_SNAPSHOT: Final = "snapshot"
+Answer = bool | None | Literal["snapshot"]
+"""To a replica: whether it is known here, None from a router that could not tell; and that it is, with that wish."""
 MAX_REASONS = 16
 """Different reasons for refusals that are counted apart."""
 
@@ -36,7 +39,6 @@ class Inbox:
         self._receipts: Reader[Receipt] = Reader(Receipt)
         self._reservations: Reader[Reservation] = Reader(Reservation)
         self._states: Reader[ReplicaState] = Reader(ReplicaState)
-        self._kv_updates: Reader[KvUpdate] = Reader(KvUpdate)
         self.kv = KvBook()
         self._replica_to_number: dict[ReplicaId, int] = {}
         self.replica_to_status: dict[ReplicaId, Status] = {}
@@ -49,8 +51,8 @@ class Inbox:
                 del replica_to[replica_id]
         self.kv.keep_only(replica_ids)
 
-    def on_receipts(self, payload: bytes, router: Router, *, now: float) -> bool | None:
-        """A replica's batch; returns whether the router knows the replica, or None if it is no batch."""
+    def on_receipts(self, payload: bytes, router: Router, *, now: float) -> Answer:
+        """A replica's batch; returns whether the router knows the replica, and wants a snapshot of its KV cache."""
         batch = self._read(self._receipts, payload)
         if batch is None:
             return None
@@ -73,19 +75,14 @@ class Inbox:
                     router.on_outstanding(replica_id, receipt.outstanding, now=now)
         status = self.replica_to_status.get(replica_id)
         router.on_heard(replica_id, is_serving=status is None or status.is_serving, now=now)
-        return replica_id in router.cluster.load
+        wants = [self.kv.on_update(replica_id, each, router) for each in batch.kv_updates]
+        return WANTS_SNAPSHOT if wants[-1:] == [True] else replica_id in router.cluster.load
 
     def on_reservations(self, payload: bytes, router: Router, *, now: float) -> None:
         """A router's batch, perhaps our own coming back: what is booked already stays as it is."""
         batch = self._read(self._reservations, payload)
         for reservation in batch.items if batch is not None else ():
             router.on_reserved(reservation, now=now)
-
-    def on_kv_updates(self, payload: bytes, router: Router) -> bool:
-        """A replica's batch; returns whether its snapshot is wanted."""
-        batch = self._read(self._kv_updates, payload)
-        wants = [self.kv.on_update(ReplicaId(batch.sender), each, router) for each in batch.items] if batch else []
-        return wants[-1:] == [True]
 
     def on_states(self, payload: bytes, router: Router, *, now: float) -> None:
         """What a peer believes and has booked."""

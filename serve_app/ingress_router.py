@@ -49,7 +49,7 @@ from serve_app import messages
 from serve_app.broadcast import ask_all, broadcast_to_routers
 from serve_app.counters import EXPORT_S
 from serve_app.delivery import Delivery, DeliveryError
-from serve_app.inbox import Inbox
+from serve_app.inbox import Answer, Inbox
 from serve_app.key_samples import KeySamples
 from serve_app.metrics import RouterMetrics
 from serve_app.parity import ParityBook, Verdict
@@ -213,8 +213,8 @@ class IngressRouter:
             note_headers[SERVE_MULTIPLEXED_MODEL_ID] = incoming.adapter_to_load
         return orjson.dumps({"replica_id": note.replica_id, "request_headers": note_headers})
 
-    async def on_receipts(self, payload: bytes) -> bool | None:
-        """From a replica; returns whether it is one of ours, or None if we know none yet."""
+    async def on_receipts(self, payload: bytes) -> Answer:
+        """From a replica; returns whether it is one of ours, and what we want of it."""
         if self._joining is None:
             # Now that others reach us: what they booked since we asked them first.
             self._joining = asyncio.create_task(self._join())
@@ -226,10 +226,6 @@ class IngressRouter:
         """From every router, ourselves included."""
         if self._router is not None:
             self._inbox.on_reservations(payload, self._router, now=time.monotonic())
-
-    async def on_kv_updates(self, payload: bytes) -> bool:
-        """From a replica that follows its engine's KV events; returns whether this router wants its snapshot."""
-        return self._router is not None and self._inbox.on_kv_updates(payload, self._router)
 
     async def share_state(self, replica_id: ReplicaId) -> bytes:
         """For a router that joins: what this one believes of a replica and has booked there."""

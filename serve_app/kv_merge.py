@@ -1,9 +1,20 @@
-"""Updates of a replica's KV cache that wait to be sent, as few that say the same. Pure."""
+"""Updates of a replica's KV cache that wait to be sent with its receipts, as few that say the same. Pure."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from router import BlockHash
+from serve_app import messages
 from serve_app.kv_wire import KvChange, KvCleared, KvRemoved, KvStored, KvUpdate
+from serve_app.receipts import Receipt
+
+Told = Receipt | KvUpdate
+"""What a replica says."""
+
+
+def encode_with_receipts(sender: str, number: int, items: Sequence[Told]) -> bytes:
+    """A replica's batch: its receipts, and what changed in its KV cache meanwhile."""
+    receipts = [each for each in items if not isinstance(each, KvUpdate)]
+    return messages.encode(sender, number, receipts, merged([each for each in items if isinstance(each, KvUpdate)]))
 
 
 def merged(updates: Sequence[KvUpdate]) -> list[KvUpdate]:

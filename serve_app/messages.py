@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from serve_app.kv_wire import KvUpdate
+
 PROTOCOL = 1
 """Raise it when the other version would misunderstand."""
 
@@ -28,6 +30,8 @@ class Batch(msgspec.Struct, Generic[Item], frozen=True):
     """Counts the sender's batches, so that one that was overtaken is recognised."""
     items: Sequence[Item]
     protocol: int = PROTOCOL
+    kv_updates: Sequence[KvUpdate] = ()
+    """Of a replica: what changed in its KV cache meanwhile."""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -35,9 +39,9 @@ class _Header(msgspec.Struct, frozen=True):
     protocol: int = 0
 
 
-def encode(sender: str, number: int, items: Sequence[Any]) -> bytes:
+def encode(sender: str, number: int, items: Sequence[Any], kv_updates: Sequence[KvUpdate] = ()) -> bytes:
     """A batch as msgpack. Items may be structs, dataclasses and plain values."""
-    return msgspec.msgpack.encode(Batch(sender, number, items))
+    return msgspec.msgpack.encode(Batch(sender, number, items, kv_updates=kv_updates))
 
 
 class Reader(Generic[Item]):

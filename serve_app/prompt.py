@@ -51,15 +51,18 @@ class PromptReader:
     Args:
         llm: the settings' part of that name.
         max_memo_bytes: of the memo of token ids; 0 for none.
+        max_prompt_tokens: in place of the model's own limit.
 
     """
 
-    def __init__(self, llm: dict[str, Any], *, max_memo_bytes: int) -> None:
+    def __init__(self, llm: dict[str, Any], *, max_memo_bytes: int, max_prompt_tokens: int | None = None) -> None:
         llm_config = llm_options.parse(llm)
         engine_config = llm_config.get_engine_config()
         _, vllm_config = _get_vllm_engine_config(llm_config, device_type="cpu")
         frontend = FrontendArgs(**engine_config.frontend_kwargs)
         self._model_config = vllm_config.model_config
+        if max_prompt_tokens is not None:
+            self._model_config.max_model_len = max_prompt_tokens
         # VLLM opens what else is in these two, whoever asks for it.
         self._model_config.allowed_media_domains = [NO_DOMAIN]
         self._model_config.allowed_local_media_path = ""

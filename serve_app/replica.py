@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +22,17 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import BlockHash
-from serve_app import delivery
 from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
 from serve_app.delivery import Delivery
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
+from serve_app.inbox import WANTS_SNAPSHOT, Answer
 from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
-from serve_app.kv_merge import merged
+from serve_app.kv_merge import Told, encode_with_receipts
 from serve_app.kv_subscription import KvSubscription
-from serve_app.kv_wire import KvUpdate
 from serve_app.ledger import Ledger
 from serve_app.peers import ServePeers
 from serve_app.prompt_memo import make_token_memo
@@ -51,9 +51,6 @@ STREAMS_TOLD_S = 10.0
 """After the engine's death, how long vLLM may take to notice."""
 LAST_WORDS_S = 1.0
 """Then, until the replica's own."""
-KV_INTERVAL_S = 0.25
-"""Between two deliveries of KV updates. What a decision changes routers book at once, and news of evictions that are a
-second late route no worse (docs/routing.md), while every delivery costs this replica and all routers CPU."""
 WARM_UP_TIMEOUT_S = 600
 PROBE_TIMEOUT_S = 60.0
 """For each of the canary's; it waits its turn at the engine like everybody."""
@@ -105,7 +102,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         if self._replicas.kv_events:
             self._feed = self._make_feed()
             self._following = asyncio.create_task(self._feed.follow(self._subscription().batches()))
-            _after_reset(engine_client, self._feed.clear)
+            _after_reset(engine_client, self._tell_of_reset)
         self._heartbeat = asyncio.create_task(self._beat())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
@@ -156,7 +153,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         return self._ledger.work.as_metrics()
 
     def _make_report(self) -> Report:
-        post, log = self._make_delivery().post, self._log
+        self._delivery = self._make_delivery()
+        post, log = self._delivery.post, self._log
         if log is None:
             return post
 
@@ -166,7 +164,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
 
         return report
 
-    def _make_delivery(self) -> Delivery[Receipt]:
+    def _make_delivery(self) -> Delivery[Told]:
         return Delivery(
             broadcast_to_routers(
                 self._router_deployment,
@@ -174,7 +172,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
                 "on_receipts",
                 sender=_replica_id(),
                 timeout_s=self._routers.delivery_timeout_s,
-                on_answers=lambda answers: None if self._warmth is None else self._warmth.on_membership(answers),
+                on_answers=self._on_answers,
+                encode=encode_with_receipts,
             ),
             interval_s=self._routers.delivery_interval_s,
             max_undelivered=self._routers.max_undelivered,
@@ -214,21 +213,21 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         return KvSubscription(config["endpoint"], config["replay_endpoint"])
 
     def _make_feed(self) -> KvFeed:
-        broadcast: delivery.Send[KvUpdate] = broadcast_to_routers(
-            self._router_deployment,
-            serve.get_replica_context().app_name,
-            "on_kv_updates",
-            sender=_replica_id(),
-            timeout_s=self._routers.delivery_timeout_s,
-            on_answers=lambda answers: feed.send_snapshot() if any(answers) else None,
-        )
+        account = KvAccount(model=self._llm_config.model_id, block_size=self._facts().block_size)
+        return KvFeed(account, partial(self._delivery.post, can_wait=True))
 
-        async def send(batch: Sequence[KvUpdate]) -> None:
-            await broadcast(merged(batch))
+    def _tell_of_reset(self) -> None:
+        """At once, and not with the next receipts."""
+        assert self._feed is not None, "who is called is fed"
+        self._feed.clear()
+        self._ledger.report_status()
 
-        updates = Delivery(send, interval_s=KV_INTERVAL_S, max_undelivered=self._routers.max_undelivered)
-        feed = KvFeed(KvAccount(model=self._llm_config.model_id, block_size=self._facts().block_size), updates.post)
-        return feed
+    def _on_answers(self, answers: list[Answer]) -> None:
+        """To the last receipts."""
+        if self._warmth is not None:
+            self._warmth.on_membership(answers)
+        if self._feed is not None and WANTS_SNAPSHOT in answers:
+            self._feed.send_snapshot()
 
     async def _beat(self) -> None:
         """Tell the routers that we are here; and leave when the engine has died, as vLLM's own server does.
@@ -237,9 +236,9 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         vLLM's error, and the routers hear of it.
         """
         while self._ledger.is_serving:
-            self._ledger.report_status()
             if self._feed is not None:
                 self._feed.beat()
+            self._ledger.report_status()
             await asyncio.sleep(self._replicas.heartbeat_s)
         logger.error("The engine died; this replica ends, for Serve to start another")
         with contextlib.suppress(TimeoutError):

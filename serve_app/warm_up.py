@@ -11,6 +11,7 @@ from typing import Protocol
 
 from router import BlockHash
 from serve_app.delivery import DeliveryError
+from serve_app.inbox import Answer
 from serve_app.receipts import Report, Warmed
 from serve_app.recent_prompts import RecentPrompts
 
@@ -70,7 +71,7 @@ class WarmUp:
             logger.info("Nobody to be warmed by: %s", error)
         logger.info("Warmed with %d prefixes", len(self._unreported))
 
-    def on_membership(self, answers: Iterable[bool | None]) -> None:
+    def on_membership(self, answers: Iterable[Answer]) -> None:
         """What the routers say to the last receipts: whether this replica is one of theirs; None from one that knows no
         replica yet. What was warmed is told when all of them know it.
         """

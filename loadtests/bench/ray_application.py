@@ -13,7 +13,7 @@ from serve_app.settings import Settings
 
 if TYPE_CHECKING:
     from serve_app.delivery import Delivery
-    from serve_app.receipts import Receipt
+    from serve_app.kv_merge import Told
 
 TREE_ACTOR = "LlmPrefixTreeActor"
 LEARNING_ROUTER = "LearningRouter"
@@ -56,8 +56,8 @@ def _silent_replica() -> Any:  # noqa: ANN401
     from serve_app.replica import LLMReplica
 
     class SilentReplica(LLMReplica):
-        def _make_delivery(self) -> "Delivery[Receipt]":
-            async def drop(_: "Sequence[Receipt]") -> None:
+        def _make_delivery(self) -> "Delivery[Told]":
+            async def drop(_: "Sequence[Told]") -> None:
                 pass
 
             return Delivery(drop, interval_s=self._replicas.heartbeat_s, max_undelivered=1)

@@ -39,6 +39,20 @@ async def test_what_piles_up_goes_out_together_and_in_order() -> None:
     assert receiver.batches == [(1,), (2, 3, 4)]
 
 
+async def test_what_can_wait_goes_out_with_the_next_item() -> None:
+    """In its place; alone it sends nothing."""
+    receiver = Receiver()
+    receiver.is_open.set()
+    delivery = Delivery(receiver.take, interval_s=0, max_undelivered=100)
+    delivery.post(1, can_wait=True)
+    await delivery.flush()
+    assert receiver.batches == []
+    delivery.post(2)
+    delivery.post(3, can_wait=True)
+    await delivery.flush()
+    assert receiver.batches == [(1, 2, 3)]
+
+
 async def test_batches_keep_their_distance() -> None:
     """What is posted soon after a batch waits for the next one, however often the loop turns."""
     receiver = Receiver()

@@ -15,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import BlockHash, hash_blocks, root_hash
-from serve_app import messages
-from serve_app.inbox import Inbox
+from serve_app.inbox import WANTS_SNAPSHOT, Inbox
 from serve_app.kv_account import KvAccount, UnsupportedCacheError
 from serve_app.kv_feed import KvFeed
-from serve_app.kv_merge import merged
+from serve_app.kv_merge import encode_with_receipts
 from serve_app.kv_subscription import KvSubscription
 from serve_app.kv_wire import (
     AllBlocksCleared,
@@ -155,7 +154,8 @@ class Line:
             batch, self.posted = self.posted, []
             if loses:
                 return
-            if self.inbox.on_kv_updates(messages.encode(ONE, 1, merged(batch)), self.router):
+            payload = encode_with_receipts(ONE, 1, batch)
+            if self.inbox.on_receipts(payload, self.router, now=0) == WANTS_SNAPSHOT:
                 self.feed.send_snapshot()
 
     def held(self, *blocks: int) -> int:

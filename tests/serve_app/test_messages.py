@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import ReplicaId, RequestId, Reservation, TokenHash
+from router import BlockHash, ReplicaId, RequestId, Reservation, TokenHash
 from serve_app import messages
+from serve_app.kv_merge import encode_with_receipts
+from serve_app.kv_wire import KvRemoved, KvUpdate
 from serve_app.messages import PROTOCOL, Reader, RefusedError
 from serve_app.receipts import Arrived, CanaryReport, EngineState, Finished, Prefilled, ProbeResult, Receipt, Status
 from tests.builders import make_request, make_router
@@ -95,6 +97,17 @@ def test_a_routers_state_arrives_as_it_was_sent() -> None:
     state = router.export(router.cluster.members[0].replica_id, now=0)
     (received,) = Reader[ReplicaState](ReplicaState).read(messages.encode("router", 0, [state])).items
     assert received == state
+
+
+def test_kv_updates_travel_beside_receipts() -> None:
+    """Merged; a batch of a replica that sends none has none."""
+    updates = [KvUpdate(number, (KvRemoved((BlockHash(number),)),), num_steps=1) for number in (1, 2)]
+    arrived = Arrived(RequestId("a"))
+    reader: Reader[Receipt] = Reader(Receipt)
+    batch = reader.read(encode_with_receipts("replica", 3, [updates[0], arrived, updates[1]]))
+    assert list(batch.items) == [arrived]
+    assert list(batch.kv_updates) == [KvUpdate(2, (KvRemoved((BlockHash(1), BlockHash(2))),), num_steps=2)]
+    assert list(reader.read(messages.encode("replica", 4, [arrived])).kv_updates) == []
 
 
 def test_a_field_that_a_later_version_added_is_passed_over() -> None:
