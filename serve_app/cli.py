@@ -304,6 +304,14 @@ def bench(context: typer.Context) -> None:
     bench_app(context.args, prog_name=context.command_path)
 
 
+@app.command(context_settings=PASSED_ON, add_help_option=False)
+def audit(context: typer.Context) -> None:
+    """Say why the prompts of a log do not share their beginnings, and what it costs. `audit --help` says more."""
+    from serve_app.audit.command import app as audit_app
+
+    audit_app(context.args, prog_name=context.command_path)
+
+
 @app.command("demo-model")
 def demo_model(path: Annotated[Path, typer.Argument(help="Folder to write it to.")]) -> None:
     """Make the demo model: a small random Llama, with a tokenizer trained on Warmroute's own texts."""

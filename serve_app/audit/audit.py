@@ -1,0 +1,367 @@
+"""Two readings of a log: one to learn from, one to replay."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from serve_app.audit.application import Application, ApplicationKey
+from serve_app.audit.cache_replay import Branch, CacheReplay
+from serve_app.audit.kind import Finding, Forfeits, Kind, KindName, Mend
+from serve_app.audit.kinds import KINDS
+from serve_app.audit.layout import all_texts, path_text, system_texts, tool_list
+from serve_app.audit.learned import Learned, Seen
+from serve_app.audit.log_file import Flaw, Place, read_lines
+from serve_app.audit.logged_request import FlawError, LoggedRequest, read_request
+from serve_app.audit.normal_form import normal_form
+from serve_app.audit.token_reader import Keys
+
+MAX_FLAW_EXAMPLES = 5
+MAX_APPLICATIONS = 50
+"""In a report: those with the most tokens."""
+MAX_BRANCHES = 40
+OnRead = Callable[[int], None]
+OnFixed = Callable[[LoggedRequest, dict[str, Any]], None]
+
+
+class Tokens(Protocol):
+    """As `TokenReader`, which takes a while to import."""
+
+    block_size: int
+
+    async def token_ids(self, body: dict[str, Any]) -> Sequence[int] | None:
+        """Of a request; None if it would be refused."""
+
+    async def keys(self, body: dict[str, Any]) -> Keys | None:
+        """Of a request; None if it would be refused."""
+
+
+class Sums(NamedTuple):
+    """Of a replay."""
+
+    num_requests: int
+    offered_tokens: int
+    cached_tokens: int
+
+    @property
+    def hit_rate(self) -> float:
+        """Cached of all."""
+        return self.cached_tokens / self.offered_tokens if self.offered_tokens else 0.0
+
+    @property
+    def computed_tokens(self) -> int:
+        """Not cached."""
+        return self.offered_tokens - self.cached_tokens
+
+
+@dataclass(slots=True)
+class FoundFlaws:
+    """Lines that were not read."""
+
+    flaw_to_count: Counter[Flaw] = field(default_factory=Counter)
+    flaw_to_places: dict[Flaw, list[Place]] = field(default_factory=dict)
+
+    def add(self, flaw: Flaw, place: Place) -> None:
+        """One more."""
+        self.flaw_to_count[flaw] += 1
+        places = self.flaw_to_places.setdefault(flaw, [])
+        if len(places) < MAX_FLAW_EXAMPLES:
+            places.append(place)
+
+
+class Divergence(NamedTuple):
+    """Where two conversations of an application part."""
+
+    shared_tokens: int
+    block: int
+    where: str
+    offset: int | None
+    """Characters before it in that field."""
+
+
+@dataclass(slots=True)
+class ApplicationSums:
+    """An application's part of the log."""
+
+    application: Application
+    num_requests: int = 0
+    offered_tokens: int = 0
+    cached_tokens: int = 0
+    divergence: Divergence | None = None
+
+
+class Cost(NamedTuple):
+    """Of a finding, or of all of a kind: what mending would save."""
+
+    tokens: int
+    dollars: float | None
+
+
+@dataclass(slots=True)
+class Audit:
+    """All that was found."""
+
+    files: tuple[Path, ...]
+    block_size: int
+    capacity_tokens: int
+    as_is: Sums
+    fixed: Sums
+    """In normal form, as `--fix` writes it."""
+    mended: Sums
+    """With every finding mended."""
+    flaws: FoundFlaws
+    applications: list[ApplicationSums]
+    findings: list[Finding]
+    subject_to_cost: dict[tuple[KindName, str], Cost]
+    kind_to_cost: dict[KindName, Cost]
+    branches: list[Branch]
+    model_to_tokens: dict[str, int]
+
+    def cost(self, finding: Finding) -> Cost | None:
+        """None for what costs no tokens."""
+        return self.subject_to_cost.get((finding.kind, finding.subject))
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What an audit depends on, beside the log."""
+
+    capacity_tokens: int
+    price_saved: Callable[[str], float | None]
+    """Dollars that a model's million of tokens saves by being reused; None where nobody knows."""
+    kinds: Sequence[Kind] = KINDS
+
+
+async def audit(
+    files: Sequence[Path], tokens: Tokens, options: Options, *, on_read: OnRead, on_fixed: OnFixed | None = None
+) -> Audit:
+    """Read the files twice.
+
+    Args:
+        files: in the order in which they were written.
+        tokens: makes them.
+        options: all else.
+        on_read: is told how many more bytes were read, twice as many as there are in the end.
+        on_fixed: takes each request with its body in normal form.
+
+    Raises:
+        OSError: a file cannot be read.
+
+    """
+    flaws, learned = FoundFlaws(), Learned()
+    for request in _requests(files, flaws, on_read):
+        learned.see(request)
+    mends = [kind.make_mend(learned) for kind in options.kinds if kind.make_mend is not None]
+    divergences = await _divergences(learned, tokens, mends)
+    found = [finding for kind in options.kinds for finding in kind.find(learned)]
+    replays = _Replays(learned, tokens, options, {each.kind for each in found})
+    for request in _requests(files, FoundFlaws(), on_read):
+        fixed = normal_form(request.body)
+        if on_fixed is not None:
+            on_fixed(request, fixed)
+        if not await replays.add(learned.find(request), fixed):
+            flaws.add(Flaw.NOT_RENDERED, request.place)
+    return replays.result(files, flaws, found, divergences)
+
+
+def _requests(files: Sequence[Path], flaws: FoundFlaws, on_read: OnRead) -> Iterator[LoggedRequest]:
+    for path in files:
+        for line in read_lines(path, on_read):
+            try:
+                request = read_request(line)
+            except FlawError as error:
+                flaws.add(error.flaw, line.place)
+            else:
+                yield request
+
+
+class _Remedy(NamedTuple):
+    """A kind whose mending is replayed."""
+
+    mend: Mend
+    replay: CacheReplay
+
+
+class _Replays:
+    """The log as it is, in normal form, and mended in every way."""
+
+    def __init__(self, learned: Learned, tokens: Tokens, options: Options, kinds: set[KindName]) -> None:
+        self._tokens = tokens
+        self._options = options
+        found = [kind for kind in options.kinds if kind.name in kinds]
+        self._as_is, self._fixed, self._all = self._replay(), self._replay(), self._replay()
+        self._learned = learned
+        self._kind_to_remedy = {
+            kind.name: _Remedy(kind.make_mend(learned), self._replay()) for kind in found if kind.make_mend is not None
+        }
+        self._all_mends = [kind.make_mend(learned) for kind in found if kind.make_mend is not None]
+        self._kind_to_forfeits: dict[KindName, Forfeits] = {
+            kind.name: kind.make_forfeits(learned) for kind in found if kind.make_forfeits is not None
+        }
+        self._costs: dict[tuple[KindName, str], list[float]] = {}
+        self._unpriced: set[tuple[KindName, str]] = set()
+        self._key_to_sums: dict[ApplicationKey, ApplicationSums] = {}
+        self._model_to_tokens: Counter[str] = Counter()
+
+    def _replay(self) -> CacheReplay:
+        return CacheReplay(capacity_tokens=self._options.capacity_tokens, block_size=self._tokens.block_size)
+
+    async def add(self, seen: Seen, fixed_body: dict[str, Any]) -> bool:
+        """The next request; returns whether it could be rendered."""
+        request = seen.request
+        keys = await self._tokens.keys(request.body)
+        if keys is None:
+            return False
+        cached = self._as_is.add(*keys)
+        computed = keys.num_tokens - cached
+        self._count(seen, keys.num_tokens, cached)
+        self._fixed.add(*await self._keys(fixed_body, request, keys))
+        for name, remedy in self._kind_to_remedy.items():
+            mended = remedy.mend(seen)
+            other = keys if mended is None else await self._keys(mended.body, request, keys)
+            saved = computed - (other.num_tokens - remedy.replay.add(*other))
+            if mended is not None:
+                self._note(name, mended.subject, saved, request.model)
+        for name, forfeits in self._kind_to_forfeits.items():
+            subject = forfeits(seen)
+            if subject is not None:
+                self._note(name, subject, cached, request.model)
+        self._all.add(*await self._keys(_with_all(self._all_mends, seen, self._learned), request, keys))
+        return True
+
+    async def _keys(self, body: dict[str, Any], request: LoggedRequest, keys: Keys) -> Keys:
+        """Of another body for the same request."""
+        return keys if body is request.body else (await self._tokens.keys(body) or keys)
+
+    def _count(self, seen: Seen, num_tokens: int, cached: int) -> None:
+        self._model_to_tokens[seen.request.model] += num_tokens
+        application = self._learned.applications.get(seen.application)
+        if application is not None:
+            sums = self._key_to_sums.setdefault(application.key, ApplicationSums(application))
+            sums.num_requests += 1
+            sums.offered_tokens += num_tokens
+            sums.cached_tokens += cached
+
+    def _note(self, kind: KindName, subject: str, saved: int, model: str) -> None:
+        cost = self._costs.setdefault((kind, subject), [0, 0.0])
+        cost[0] += saved
+        dollars = self._options.price_saved(model)
+        if dollars is None:
+            self._unpriced.add((kind, subject))
+        else:
+            cost[1] += saved * dollars / 1e6
+
+    def result(
+        self,
+        files: Sequence[Path],
+        flaws: FoundFlaws,
+        found: list[Finding],
+        divergences: dict[ApplicationKey, Divergence],
+    ) -> Audit:
+        """In the end."""
+        applications = sorted(self._key_to_sums.values(), key=lambda each: -each.offered_tokens)[:MAX_APPLICATIONS]
+        for each in applications:
+            each.divergence = divergences.get(each.application.key)
+        costs = {
+            place: Cost(round(tokens), None if place in self._unpriced else dollars)
+            for place, (tokens, dollars) in self._costs.items()
+        }
+        findings = [each for each in found if self._is_worth_it(each, costs)]
+        findings.sort(
+            key=lambda each: -(costs[each.kind, each.subject].tokens if (each.kind, each.subject) in costs else 0)
+        )
+        return Audit(
+            tuple(files),
+            self._tokens.block_size,
+            self._options.capacity_tokens,
+            _sums(self._as_is),
+            _sums(self._fixed),
+            _sums(self._all),
+            flaws,
+            applications,
+            findings,
+            costs,
+            _by_kind(costs),
+            self._as_is.branches(MAX_BRANCHES),
+            dict(self._model_to_tokens.most_common()),
+        )
+
+    def _is_worth_it(self, finding: Finding, costs: dict[tuple[KindName, str], Cost]) -> bool:
+        """Content that is moved for nothing was where it should be: behind all that is shared, say."""
+        if finding.kind not in {KindName.VOLATILE, KindName.LATE_STATIC}:
+            return True
+        cost = costs.get((finding.kind, finding.subject))
+        return cost is None or cost.tokens > 0
+
+
+def _sums(replay: CacheReplay) -> Sums:
+    return Sums(replay.num_requests, replay.offered_tokens, replay.cached_tokens)
+
+
+def _by_kind(costs: dict[tuple[KindName, str], Cost]) -> dict[KindName, Cost]:
+    by_kind: dict[KindName, Cost] = {}
+    for (kind, _), cost in costs.items():
+        before = by_kind.get(kind, Cost(0, 0.0))
+        dollars = None if before.dollars is None or cost.dollars is None else before.dollars + cost.dollars
+        by_kind[kind] = Cost(before.tokens + cost.tokens, dollars)
+    return by_kind
+
+
+def _with_all(mends: Iterable[Mend], seen: Seen, learned: Learned) -> dict[str, Any]:
+    """A request's body, mended in every way."""
+    for mend in mends:
+        mended = mend(seen)
+        if mended is not None:
+            seen = learned.find(LoggedRequest(seen.request.place, mended.body, seen.request.session_id))
+    return seen.request.body
+
+
+async def _divergences(learned: Learned, tokens: Tokens, mends: Sequence[Mend]) -> dict[ApplicationKey, Divergence]:
+    """Of the examples of each application; notes on it how much they share, and would share."""
+    found: dict[ApplicationKey, Divergence] = {}
+    for application in learned.applications:
+        application.shared_tokens, place = await _shared([each.body for each in application.examples], tokens)
+        if application.shared_tokens is not None and place is not None:
+            block = application.shared_tokens // tokens.block_size
+            found[application.key] = Divergence(application.shared_tokens, block, *_where(*place))
+            mended = [_with_all(mends, learned.find(each), learned) for each in application.examples]
+            application.shareable_tokens, _ = await _shared(mended, tokens)
+    return found
+
+
+async def _shared(
+    bodies: Sequence[dict[str, Any]], tokens: Tokens
+) -> tuple[int | None, tuple[dict[str, Any], dict[str, Any]] | None]:
+    """The least number of tokens that two of them begin with alike, and which two; None where there are no two."""
+    read = [(each, ids) for each in bodies if (ids := await tokens.token_ids(each)) is not None]
+    pairs = [(_num_equal(ids, other_ids), (one, other)) for (one, ids), (other, other_ids) in pairwise(read)]
+    return min(pairs, key=lambda pair: pair[0]) if pairs else (None, None)
+
+
+def _num_equal(one: Sequence[Any], other: Sequence[Any]) -> int:
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def _where(body: dict[str, Any], other: dict[str, Any]) -> tuple[str, int | None]:
+    """The first field that differs: of the system prompt, the tools, the messages, as most chat templates have them."""
+    for one, another in zip(system_texts(body), system_texts(other), strict=False):
+        if one.text != another.text:
+            return path_text(one.path), _num_equal(one.text, another.text)
+    for index, (tool, another_tool) in enumerate(zip(tool_list(body), tool_list(other), strict=False)):
+        if tool != another_tool:
+            return f"tools[{index}]", None
+    if len(tool_list(body)) != len(tool_list(other)):
+        return "tools", None
+    for one, another in zip(all_texts(body), all_texts(other), strict=False):
+        if one != another:
+            return path_text(one.path), _num_equal(one.text, another.text)
+    return "the end", None

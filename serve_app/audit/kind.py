@@ -1,0 +1,81 @@
+"""What an audit looks for: a kind of defect, how it is found, and what mending it would change."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from serve_app.audit.learned import Learned, Seen
+from serve_app.audit.log_file import Place
+
+
+class KindName(StrEnum):
+    """In the order of what a prompt is made of."""
+
+    VOLATILE = "volatile-content"
+    LATE_STATIC = "static-part-late"
+    TRIVIA = "trivia"
+    VERSION = "version-marker"
+    TOOL_ORDER = "tool-order"
+    JSON_FORM = "json-form"
+    HISTORY = "history-rewritten"
+    PARAMETERS = "parameters"
+    SHORT_PREFIX = "short-prefix"
+    BREAKPOINTS = "breakpoints"
+    SECRET = "secret"  # noqa: S105
+    PERSONAL_DATA = "personal-data"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A defect in one place of an application's prompts."""
+
+    kind: KindName
+    subject: str
+    """By which requests that are mended name the finding; unique within the kind."""
+    where: str
+    """The field, as `messages[0].content`."""
+    offset: int | None
+    """Characters before it in the field."""
+    num_requests: int
+    """That are affected."""
+    num_in_group: int
+    """That should be alike."""
+    example: Place
+    """Of an affected request."""
+    what: str
+    """In words, without any text of a prompt."""
+
+
+class Mended(NamedTuple):
+    """A request as it should have been."""
+
+    body: dict[str, Any]
+    subject: str
+    """Of the finding."""
+
+
+Find = Callable[[Learned], Iterable[Finding]]
+Mend = Callable[[Seen], Mended | None]
+"""None for a request that has nothing of it."""
+Forfeits = Callable[[Seen], str | None]
+"""The subject of the finding by which a request's prefix cannot be reused; None if it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of defect.
+
+    Another one is a value of this class in `kinds.KINDS`. `find` sees what the first reading learned. `make_mend`, if
+    mending changes tokens, is called once before the second reading, and what it returns for each request in order:
+    None, or the body as it should have been. It must not change the body that it is given.
+    """
+
+    name: KindName
+    title: str
+    remedy: str
+    """How to mend it."""
+    find: Find
+    make_mend: Callable[[Learned], Mend] | None = None
+    make_forfeits: Callable[[Learned], Forfeits] | None = None
+    """Likewise for what does not change tokens, but costs their reuse."""

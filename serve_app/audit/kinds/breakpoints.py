@@ -1,0 +1,81 @@
+"""Anthropic's `cache_control`: missing, in the wrong place, or too many."""
+
+from collections.abc import Iterator
+
+from serve_app.audit.application import MAX_BREAKPOINTS, Application, Breakpoints, breakpoints_of, takes_breakpoints
+from serve_app.audit.kind import Finding, Forfeits, Kind, KindName
+from serve_app.audit.learned import SEPARATOR, Learned, Seen
+from serve_app.audit.slot_kinds import SlotKind, slot_kind
+from serve_app.audit.text_groups import TextGroup
+
+NONE, TOO_MANY, IN_TALK, AFTER = "none", "too many", "only in the conversation", "after content that changes"
+PROBLEM_TO_WORDS = {
+    NONE: ("cache_control", "no breakpoint: where they are needed, nothing is cached"),
+    TOO_MANY: ("cache_control", f"more than {MAX_BREAKPOINTS} breakpoints, which the API refuses"),
+    IN_TALK: ("messages", "no breakpoint after tools and system prompt: other conversations share nothing"),
+    AFTER: ("system", "the first breakpoint comes after content that changes, so that nobody else has that prefix"),
+}
+
+
+def find(learned: Learned) -> Iterator[Finding]:
+    """Applications of several conversations, whose static part could be shared."""
+    for application in learned.applications:
+        for signature, use in application.breakpoints.signature_to_use.items():
+            problem = _problem(application, Breakpoints(*signature))  # type: ignore[arg-type]  # as made
+            if not problem or (application.num_conversations < 2 and problem != TOO_MANY):  # noqa: PLR2004  to share
+                continue
+            where, what = PROBLEM_TO_WORDS[problem]
+            yield Finding(
+                KindName.BREAKPOINTS,
+                _subject(application, problem),
+                where,
+                None,
+                use.num_requests,
+                application.num_requests,
+                use.place,
+                what,
+            )
+
+
+def make_forfeits(learned: Learned) -> Forfeits:
+    """Requests whose prefix others cannot reuse."""
+
+    def forfeits(seen: Seen) -> str | None:
+        application = learned.applications.get(seen.application)
+        if application is None or not takes_breakpoints(seen.request.body):
+            return None
+        problem = _problem(application, breakpoints_of(seen.request.body))
+        return _subject(application, problem) if problem else None
+
+    return forfeits
+
+
+def _problem(application: Application, breakpoints: Breakpoints) -> str:
+    if breakpoints.num == 0:
+        return NONE
+    if breakpoints.num > MAX_BREAKPOINTS:
+        return TOO_MANY
+    if breakpoints.first_static is None:
+        return IN_TALK if application.system is not None or application.tools is not None else ""
+    first_changing = None if application.system is None else _first_changing_part(application.system)
+    return AFTER if first_changing is not None and breakpoints.first_static >= first_changing else ""
+
+
+def _first_changing_part(group: TextGroup) -> int | None:
+    for index, slot in enumerate(group.slots()):
+        if slot_kind(group, index, slot)[0] in {SlotKind.VOLATILE, SlotKind.CONTENT}:
+            return group.text[: slot.start].count(SEPARATOR)
+    return None
+
+
+def _subject(application: Application, problem: str) -> str:
+    return f"{application.key} {problem}"
+
+
+KIND = Kind(
+    KindName.BREAKPOINTS,
+    "Breakpoints missing, misplaced or too many",
+    f"Mark the last tool or the last static part of the system prompt, and the last message; {MAX_BREAKPOINTS} at most",
+    find,
+    make_forfeits=make_forfeits,
+)

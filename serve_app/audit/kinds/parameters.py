@@ -1,0 +1,65 @@
+"""Parameters that make other tokens of the same messages."""
+
+from collections.abc import Iterator
+
+import orjson
+
+from serve_app.audit.application import PARAMETERS, Application, parameters_of
+from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.learned import Learned, Seen
+
+
+def _applications(learned: Learned) -> Iterator[Application]:
+    return (each for each in learned.applications if each.parameters.num_others)
+
+
+def find(learned: Learned) -> Iterator[Finding]:
+    """Applications whose requests have different ones."""
+    for application in _applications(learned):
+        settings = [orjson.loads(signature[0]) for signature in application.parameters.signature_to_use]  # type: ignore[arg-type]  # as made
+        names = sorted(
+            {name for each in settings for name in each if any(each.get(name) != one.get(name) for one in settings)}
+        )
+        example = application.parameters.example()
+        assert example is not None, "there are several"
+        yield Finding(
+            KindName.PARAMETERS,
+            str(application.key),
+            names[0],
+            None,
+            application.parameters.num_others,
+            application.num_requests,
+            example,
+            f"{len(settings):,} different settings of {', '.join(names)}",
+        )
+
+
+def make_mend(learned: Learned) -> Mend:
+    """All requests of an application have what most of them have."""
+    key_to_usual = {
+        application.key: max(application.parameters.signature_to_use.items(), key=lambda item: item[1].num_requests)[0][
+            0
+        ]
+        for application in _applications(learned)
+    }
+
+    def mend(seen: Seen) -> Mended | None:
+        usual = key_to_usual.get(seen.application)
+        own = parameters_of(seen.request.body)
+        if usual is None or orjson.dumps(own) == usual:
+            return None
+        body = {name: value for name, value in seen.request.body.items() if name not in PARAMETERS}
+        if "tool_choice" in own:
+            del body["tool_choice"]
+        return Mended(body | orjson.loads(usual), str(seen.application))  # type: ignore[arg-type]  # as made
+
+    return mend
+
+
+KIND = Kind(
+    KindName.PARAMETERS,
+    "Parameters that change the tokens",
+    "Decide on one setting for an application, or run those that need another one apart.",
+    find,
+    make_mend,
+)

@@ -1,0 +1,54 @@
+"""The static texts of a log: what several requests begin with."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from serve_app.audit.kind import Finding, KindName
+from serve_app.audit.layout import path_text
+from serve_app.audit.learned import Learned, field_at
+from serve_app.audit.text_groups import TextGroup
+
+MIN_REQUESTS = 2
+
+
+class SharedText(NamedTuple):
+    """A stretch that all texts of a group have."""
+
+    unit: str
+    """`system`, `user` or `tools`."""
+    group: TextGroup
+    start: int
+    """In the group's text."""
+    text: str
+
+
+def shared_texts(learned: Learned) -> Iterator[SharedText]:
+    """Of system prompts, tools and forms with at least two requests."""
+    for unit, groups in (("system", learned.systems), ("user", learned.users), ("tools", learned.tool_texts)):
+        for group in groups:
+            if group.num_requests < MIN_REQUESTS or (unit == "user" and not group.template.spans):
+                continue
+            starts = (0, *(end for _, end in group.template.spans))
+            for start, stretch in zip(starts, group.template.stretches, strict=True):
+                yield SharedText(unit, group, start, stretch)
+
+
+def finding(learned: Learned, kind: KindName, shared: SharedText, offset: int, what: str) -> Finding:
+    """Of what is at an offset of such a text."""
+    start = shared.start + offset
+    texts = learned.example_texts(shared.unit, shared.group)
+    within: int | None = None
+    where = f"tools[{shared.group.text[:start].count(chr(10))}] by name"
+    if texts:
+        path, within = field_at(texts, start)
+        where = path_text(path)
+    return Finding(
+        kind,
+        f"{shared.unit} {shared.group.number} {start} {what}",
+        where,
+        within,
+        shared.group.num_requests,
+        shared.group.num_requests,
+        shared.group.place,
+        what,
+    )

@@ -1,0 +1,54 @@
+"""The same tools in another order."""
+
+from collections.abc import Iterator
+
+from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.layout import tool_list, with_value
+from serve_app.audit.learned import Learned, Seen
+from serve_app.audit.tool_sets import ToolSet, by_name
+
+
+def _sets(learned: Learned) -> Iterator[ToolSet]:
+    return (each for each in learned.tool_sets.all() if each.order.num_others)
+
+
+def find(learned: Learned) -> Iterator[Finding]:
+    """Sets of tools that come in several orders."""
+    for tools in _sets(learned):
+        orders = tools.order.signature_to_use
+        example = tools.order.example()
+        assert example is not None, "there are several"
+        first, other = list(orders)[:2]
+        place = next(index for index, pair in enumerate(zip(first, other, strict=True)) if pair[0] != pair[1])
+        yield Finding(
+            KindName.TOOL_ORDER,
+            str(tools.number),
+            f"tools[{place}]",
+            None,
+            tools.order.num_others,
+            tools.num_requests,
+            example,
+            f"{len(first)} tools in {len(orders):,} orders",
+        )
+
+
+def make_mend(learned: Learned) -> Mend:
+    """By name."""
+    found = {tools.number for tools in _sets(learned)}
+
+    def mend(seen: Seen) -> Mended | None:
+        if seen.tool_set is None or seen.tool_set.number not in found:
+            return None
+        body = seen.request.body
+        return Mended(with_value(body, ("tools",), by_name(tool_list(body))), str(seen.tool_set.number))
+
+    return mend
+
+
+KIND = Kind(
+    KindName.TOOL_ORDER,
+    "Tools in another order",
+    "Sort tools by name before they are sent (`--fix` does).",
+    find,
+    make_mend,
+)

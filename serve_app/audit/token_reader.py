@@ -1,0 +1,49 @@
+"""Requests as the engine would see them: the routers' own reader, for prompts of any length."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from router import BlockHash, BlockHasher, root_hash
+from serve_app.prompt import PromptReader
+from serve_app.request_body import UnreadableError
+
+MEMO_MIB = 256
+MAX_PROMPT_TOKENS = 10_000_000
+
+
+class Keys(NamedTuple):
+    """A prompt by its blocks."""
+
+    num_tokens: int
+    block_hashes: Sequence[BlockHash]
+
+
+class TokenReader:
+    """With the model and the chat template of some settings.
+
+    Args:
+        llm: the settings' part of that name.
+        block_size: in tokens.
+
+    """
+
+    def __init__(self, llm: dict[str, Any], *, block_size: int) -> None:
+        self._prompts = PromptReader(llm, max_memo_bytes=MEMO_MIB * 2**20, max_prompt_tokens=MAX_PROMPT_TOKENS)
+        self.block_size = block_size
+        self._hasher = BlockHasher(block_size=block_size)
+
+    async def token_ids(self, body: dict[str, Any]) -> Sequence[int] | None:
+        """None for a request that the model's server would refuse."""
+        try:
+            return (await self._prompts.read(body)).token_ids
+        except UnreadableError:
+            return None
+
+    async def keys(self, body: dict[str, Any]) -> Keys | None:
+        """Likewise. Prompts with another `cache_salt` share nothing."""
+        try:
+            prompt = await self._prompts.read(body)
+        except UnreadableError:
+            return None
+        root = root_hash(model="", adapter="", tenant="", cache_salt=prompt.cache_salt)
+        return Keys(len(prompt.token_ids), self._hasher.hash(prompt.key_ids, root=root))
