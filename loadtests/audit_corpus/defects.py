@@ -167,7 +167,7 @@ def json_form(draft: Draft) -> list[Body]:
     """Some requests have the tools' keys in another order, or an example in the system prompt in another style."""
     some, rng = draft.some(), draft.rng
     if draft.base.tools and rng.random() < 0.6:  # noqa: PLR2004  mostly
-        turned = [_with_reversed_keys(tool) for tool in draft.base.tools]
+        turned = [with_reversed_keys(tool) for tool in draft.base.tools]
         return draft.bodies(tools=lambda number, *_: turned if number in some else draft.base.tools)
     example = {"name": "book", "arguments": {"seat": "12A", "bags": 2, "meal": None}, "confirmed": False}
     one = json.dumps(example)
@@ -312,10 +312,11 @@ def _case(texts: Texts, kind: KindName | None, number: int, seed: int) -> Case:
     return Case(f"{name} ({draft.base.name})", kind, draft.bodies() if kind is None else KIND_TO_SEED[kind](draft))
 
 
-def _with_reversed_keys(value: Any) -> Any:  # noqa: ANN401  any JSON
+def with_reversed_keys(value: Any) -> Any:  # noqa: ANN401  any JSON
+    """The same, whose objects have their keys in the opposite order."""
     if isinstance(value, dict):
-        return {key: _with_reversed_keys(value[key]) for key in reversed(value)}
-    return list(map(_with_reversed_keys, value)) if isinstance(value, list) else value
+        return {key: with_reversed_keys(value[key]) for key in reversed(value)}
+    return list(map(with_reversed_keys, value)) if isinstance(value, list) else value
 
 
 def _in_parts(text: str) -> list[str]:

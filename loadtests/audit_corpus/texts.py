@@ -50,7 +50,7 @@ class Texts:
     @cached_property
     def short_bases(self) -> list[Base]:
         """With too little."""
-        rows = _decompressed(self.folder / "system_prompts/persona_prompts_cc0.csv.zst").decode()
+        rows = decompressed(self.folder / "system_prompts/persona_prompts_cc0.csv.zst").decode()
         csv.field_size_limit(2**20)
         low, high = SHORT_CHARS
         prompts = (row["prompt"] for row in csv.DictReader(io.StringIO(rows)))
@@ -63,7 +63,7 @@ class Texts:
     @cached_property
     def talks(self) -> list[Talk]:
         """Of three turns and more."""
-        lines = _decompressed(self.folder / "chat/mtbench101.jsonl.zst").decode().splitlines()
+        lines = decompressed(self.folder / "chat/mtbench101.jsonl.zst").decode().splitlines()
         talks = [
             tuple(text for turn in json.loads(line)["history"] for text in (turn["user"], turn["bot"]))
             for line in lines
@@ -73,7 +73,7 @@ class Texts:
     @cached_property
     def passages(self) -> list[str]:
         """Retrieved ones."""
-        content = json.loads(_decompressed(self.folder / "rag/xquad_en.json.zst"))
+        content = json.loads(decompressed(self.folder / "rag/xquad_en.json.zst"))
         articles = content["data"] if isinstance(content, dict) else content
         return [paragraph["context"] for article in articles for paragraph in article["paragraphs"]]
 
@@ -130,6 +130,7 @@ def _with_json_types(schema: Any) -> Any:  # noqa: ANN401  any JSON
     return list(map(_with_json_types, schema)) if isinstance(schema, list) else schema
 
 
-def _decompressed(path: Path) -> bytes:
+def decompressed(path: Path) -> bytes:
+    """Of a zstd file."""
     with path.open("rb") as file:
         return zstandard.ZstdDecompressor().stream_reader(file).read()
