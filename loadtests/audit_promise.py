@@ -2,10 +2,10 @@
 
 python -m loadtests.audit_promise configs/simulated.yaml --data ../shared/data/texts --requests 300
 
-Three logs with tools in several orders, keys in several orders, and other line ends: a recorded agent, function calling,
-an MCP server's tools. The audit says what one cache would reuse of each; then the same requests go, one after the other,
-to one replica with a cache as large, whose engine counts. Its scheduler and cache are vLLM's own, its model may be
-simulated.
+Three logs with tools in several orders, keys in several orders, and other line ends: a recorded agent, function
+calling, an MCP server's tools. The audit says what one cache would reuse of each; then the same requests go, one after
+the other, to one replica with a cache as large, whose engine counts. Its scheduler and cache are vLLM's own, its model
+may be simulated.
 """
 
 import asyncio

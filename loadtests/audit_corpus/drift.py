@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from itertools import count
 from random import Random
 
 from loadtests.audit_corpus.defects import Draft, with_reversed_keys
-from loadtests.audit_corpus.texts import Body, Texts, decompressed
+from loadtests.audit_corpus.texts import Base, Body, Texts, decompressed
 
 SHARE = 0.4
 """Of requests with each kind of drift."""
-MAX_CONVERSATIONS = 1_000
 
 
 def drifting_logs(texts: Texts, *, num_requests: int, seed: int) -> dict[str, list[Body]]:
@@ -33,18 +33,13 @@ def _recorded(texts: Texts) -> Iterator[Body]:
 
 
 def _made(texts: Texts, seed: int) -> dict[str, Iterator[Body]]:
-    bases = {base.name: base for base in texts.long_bases}
-    first = {
-        prefix: next(base for name, base in bases.items() if name.startswith(prefix)) for prefix in ("bfcl", "mcp")
-    }
-    return {
-        base.name: (
-            body
-            for number in range(MAX_CONVERSATIONS)
-            for body in Draft(Random(f"{base.name} {number} {seed}"), texts, base).bodies()
-        )
-        for base in first.values()
-    }
+    bases = (next(base for base in texts.long_bases if base.name.startswith(prefix)) for prefix in ("bfcl", "mcp"))
+    return {base.name: _conversations(texts, base, seed) for base in bases}
+
+
+def _conversations(texts: Texts, base: Base, seed: int) -> Iterator[Body]:
+    for number in count():
+        yield from Draft(Random(f"{base.name} {number} {seed}"), texts, base).bodies()
 
 
 def _drifted(body: Body, rng: Random) -> Body:

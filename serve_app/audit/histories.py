@@ -34,7 +34,10 @@ class Rewriting(NamedTuple):
 
 class _Told(NamedTuple):
     hashes: Sequence[int]
+    """Of what was sent."""
     talk: Sequence[Message]
+    """What should have been sent."""
+    is_rewritten: bool
 
 
 class Histories:
@@ -61,7 +64,9 @@ class Histories:
         rewriting = self._find(request.session_id, talk, hashes, start)
         kept = (rewriting.append_only or talk if rewriting is not None else talk) if self._is_remembering else ()
         for key in _tail_keys(request.session_id, talk, hashes):
-            self._tail_to_told.setdefault(key, deque(maxlen=MAX_ALIKE)).append(_Told(hashes, kept))
+            self._tail_to_told.setdefault(key, deque(maxlen=MAX_ALIKE)).append(
+                _Told(hashes, kept, rewriting is not None)
+            )
             self._tail_to_told.move_to_end(key)
             if len(self._tail_to_told) > self._max_told:
                 self._tail_to_told.popitem(last=False)
@@ -73,14 +78,16 @@ class Histories:
                 told = self._tail_to_told.get(key, ())
                 same = next((each for each in told if each.hashes == hashes[:end]), None)
                 if same is not None:
-                    append_only = [*same.talk, *talk[end:]] if same.talk else []
                     # The one before may have been rewritten itself.
-                    return Rewriting(start, append_only) if len(append_only) > len(talk) else None
+                    return Rewriting(start, _appended(same, talk[end:])) if same.is_rewritten and same.talk else None
                 for each in reversed(told):
                     if 2 * len(set(each.hashes) & set(hashes[:end])) >= min(len(each.hashes), end):
-                        append_only = [*each.talk, *talk[end:]] if each.talk else []
-                        return Rewriting(start + _num_equal(each.hashes, hashes), append_only)
+                        return Rewriting(start + _num_equal(each.hashes, hashes), _appended(each, talk[end:]))
         return None
+
+
+def _appended(told: _Told, new: Sequence[Message]) -> Sequence[Message]:
+    return [*told.talk, *new] if told.talk else ()
 
 
 def num_leading_system(messages: Sequence[Message]) -> int:

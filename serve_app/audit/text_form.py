@@ -37,10 +37,8 @@ def in_order(text: str) -> Form:
 
 def without_trivia(text: str) -> str:
     """NFC, line feeds, nothing invisible, no spaces where a line or the text ends, no empty lines around it."""
-    if not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
     if not text.isascii():
-        text = INVISIBLE.sub("", text)
+        text = unicodedata.normalize("NFC", INVISIBLE.sub("", text))
     if "\r" in text:
         text = LINE_END.sub("\n", text)
     return TRAILING.sub("", text).strip("\n ")

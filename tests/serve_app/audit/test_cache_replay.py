@@ -1,0 +1,54 @@
+"""Replaying prompts through one cache."""
+
+from collections.abc import Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router import BlockHash
+from serve_app.audit.cache_replay import CacheReplay
+from tests.builders import BLOCK_SIZE, make_request
+
+prompts = st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=6), min_size=1, max_size=25)
+
+
+def hashes(path: Sequence[int]) -> tuple[BlockHash, ...]:
+    """Of a prompt with so many full blocks."""
+    return tuple(make_request("a", *path).block_hashes)
+
+
+@given(prompts)
+def test_with_room_for_all_it_is_the_longest_prefix_seen(paths: list[list[int]]) -> None:
+    """Of which the prompt's last token is never reused."""
+    replay = CacheReplay(capacity_tokens=10**6, block_size=BLOCK_SIZE)
+    seen: set[tuple[int, ...]] = set()
+    for path in paths:
+        num_tokens = len(path) * BLOCK_SIZE
+        held = max((end for end in range(len(path) + 1) if tuple(path[:end]) in seen), default=0)
+        expected = min(held, (num_tokens - 1) // BLOCK_SIZE) * BLOCK_SIZE
+        assert replay.add(num_tokens, hashes(path)) == expected
+        seen.update(tuple(path[:end]) for end in range(1, len(path) + 1))
+    assert replay.num_requests == len(paths)
+    assert replay.offered_tokens == replay.cached_tokens + replay.computed_tokens
+
+
+def test_what_is_used_again_stays() -> None:
+    """The least recently used one goes."""
+    replay = CacheReplay(capacity_tokens=4 * BLOCK_SIZE, block_size=BLOCK_SIZE)
+    one, two, three = ((number, number) for number in (1, 2, 3))
+    for path in (one, two, one, three):
+        replay.add(2 * BLOCK_SIZE + 1, hashes(path))
+    assert replay.add(2 * BLOCK_SIZE + 1, hashes(one)) == 2 * BLOCK_SIZE
+    assert replay.add(2 * BLOCK_SIZE + 1, hashes(two)) == 0
+
+
+def test_branches_are_what_several_prompts_have() -> None:
+    """In the order of the prompts, each with what goes on after it."""
+    replay = CacheReplay(capacity_tokens=10**6, block_size=BLOCK_SIZE)
+    for path in ((1, 1, 1), (1, 1, 2), (1, 1, 2), (2, 2)):
+        replay.add(len(path) * BLOCK_SIZE, hashes(path))
+    found = [
+        (each.depth, each.start_blocks, each.num_blocks, each.num_requests, each.num_ways_on)
+        for each in replay.branches(9)
+    ]
+    assert found == [(0, 0, 2, 3, 2), (1, 2, 1, 2, 1)]
