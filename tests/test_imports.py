@@ -23,6 +23,7 @@ which production imports, may know them."""
 RAY_FREE = (
     "account",
     "admission",
+    "audit/command",
     "autoscaling/policy",
     "autoscaling/serve_policy",
     "autoscaling/stats",

@@ -2,8 +2,8 @@
 
 python -m loadtests.audit_corpus.synthetic million.jsonl.zst --requests 1000000
 
-Requests of many applications with system prompts of their own, mixed; conversations of a few turns; in some applications a
-date at the start, in some trailing spaces now and then.
+Requests of many applications with system prompts of their own, mixed; conversations of a few turns; in some
+applications a date at the start, in some trailing spaces now and then.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,13 @@ import zstandard
 
 from loadtests.live import SeedOption
 
-WORDS = (
-    "account address agent answer booking branch calendar carrier change customer date delay delivery desk document fee flight "
-    "form gate guest invoice item letter limit luggage manager member message number office order owner parcel partner payment "
-    "plan policy price queue rate reason receipt refund region report request return room route rule seat section service "
-    "session shift ship status stock store term ticket time tour train transfer trip user value visit voucher week"
-).split()
+WORDS = """
+account address agent answer booking branch calendar carrier change customer date delay delivery desk document
+fee flight form gate guest invoice item letter limit luggage manager member message number office order owner
+parcel partner payment plan policy price queue rate reason receipt refund region report request return room
+route rule seat section service session shift ship status stock store term ticket time tour train transfer
+trip user value visit voucher week
+"""
 SYSTEM_WORDS, QUESTION_WORDS, ANSWER_WORDS = 800, 40, 60
 MAX_TURNS = 4
 
@@ -66,7 +67,7 @@ def _variant(rng: Random, place: int, system: str) -> str:
 
 
 def _sentences(rng: Random, num_words: int) -> str:
-    words = rng.choices(WORDS, k=num_words)
+    words = rng.choices(WORDS.split(), k=num_words)
     return "\n".join(" ".join(words[start : start + 12]).capitalize() + "." for start in range(0, num_words, 12))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from serve_app.audit.application import Application, ApplicationKey
-from serve_app.audit.cache_replay import Branch, CacheReplay
+from serve_app.audit.cache_replay import Branch, CacheReplay, Keys
 from serve_app.audit.kind import Finding, Forfeits, Kind, KindName, Mend
 from serve_app.audit.kinds import KINDS
 from serve_app.audit.layout import all_texts, path_text, system_texts, tool_list
@@ -16,7 +16,6 @@ from serve_app.audit.learned import Learned, Seen
 from serve_app.audit.log_file import Flaw, Place, read_lines
 from serve_app.audit.logged_request import FlawError, LoggedRequest, read_request
 from serve_app.audit.normal_form import normal_form
-from serve_app.audit.token_reader import Keys
 
 MAX_FLAW_EXAMPLES = 5
 MAX_APPLICATIONS = 50
@@ -214,21 +213,21 @@ class _Replays:
         keys = await self._tokens.keys(request.body)
         if keys is None:
             return False
-        cached = self._as_is.add(*keys)
+        cached = self._as_is.add(keys)
         computed = keys.num_tokens - cached
         self._count(seen, keys.num_tokens, cached)
-        self._fixed.add(*await self._keys(fixed_body, request, keys))
+        self._fixed.add(await self._keys(fixed_body, request, keys))
         for name, remedy in self._kind_to_remedy.items():
             mended = remedy.mend(seen)
             other = keys if mended is None else await self._keys(mended.body, request, keys)
-            saved = computed - (other.num_tokens - remedy.replay.add(*other))
+            saved = computed - (other.num_tokens - remedy.replay.add(other))
             if mended is not None:
                 self._note(name, mended.subject, saved, request.model)
         for name, forfeits in self._kind_to_forfeits.items():
             subject = forfeits(seen)
             if subject is not None:
                 self._note(name, subject, cached, request.model)
-        self._all.add(*await self._keys(_with_all(self._all_mends, seen, self._learned), request, keys))
+        self._all.add(await self._keys(_with_all(self._all_mends, seen, self._learned), request, keys))
         return True
 
     async def _keys(self, body: dict[str, Any], request: LoggedRequest, keys: Keys) -> Keys:

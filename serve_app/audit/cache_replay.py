@@ -10,6 +10,13 @@ from router.uses import Uses
 THE_CACHE = ReplicaId("cache")
 
 
+class Keys(NamedTuple):
+    """A prompt by its blocks."""
+
+    num_tokens: int
+    block_hashes: Sequence[BlockHash]
+
+
 class Branch(NamedTuple):
     """A stretch of blocks that several prompts begin with."""
 
@@ -38,8 +45,9 @@ class CacheReplay:
         self._uses.capacity_blocks = max(1, capacity_tokens // block_size)
         self.num_requests = self.offered_tokens = self.cached_tokens = 0
 
-    def add(self, num_tokens: int, block_hashes: Sequence[BlockHash]) -> int:
+    def add(self, keys: Keys) -> int:
         """The next prompt; returns how many of its tokens were there."""
+        num_tokens, block_hashes = keys
         fitting = block_hashes[: self._uses.capacity_blocks]
         cached_tokens = 0
         if fitting:

@@ -21,6 +21,8 @@ def as_text(audit: Audit, kinds: Sequence[Kind]) -> Iterator[RenderableType]:
     yield _applications(audit)
     if audit.findings:
         yield _findings(audit, kinds)
+        if len(audit.findings) > MAX_FINDINGS:
+            yield f"... and {len(audit.findings) - MAX_FINDINGS:,} more: see --json"
         yield from _remedies(audit, kinds)
     else:
         yield "No findings."

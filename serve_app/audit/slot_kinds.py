@@ -41,7 +41,7 @@ def slot_kind(group: TextGroup, index: int, slot: Slot) -> tuple[SlotKind, str]:
     )
     values = [value for value in islice(slot.value_to_use, MAX_LOOKED_AT) if value.strip()]
     num_values = len(slot.value_to_use)
-    if num_values < 2 or not values:  # noqa: PLR2004  what differs has two
+    if len(values) < 2:  # noqa: PLR2004  it takes two to be different
         return SlotKind.VARIANT, "there or not"
     if all(is_version(before, value, after) for value in values):
         return SlotKind.VERSION, "version marker"

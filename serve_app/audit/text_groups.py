@@ -256,7 +256,7 @@ class TextGroups:
         number = next((each for each in oldest if self._groups[each].num_requests <= 1), oldest[0])
         del self._groups[number]
         for piece in self._group_to_pieces.pop(number):
-            del self._piece_to_group[piece]
+            self._piece_to_group.pop(piece, None)  # a text may have one several times
 
 
 def _pieces(text: str) -> Iterator[tuple[int, int]]:

@@ -1,21 +1,15 @@
 """Requests as the engine would see them: the routers' own reader, for prompts of any length."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from router import BlockHash, BlockHasher, root_hash
+from router import BlockHasher, root_hash
+from serve_app.audit.cache_replay import Keys
 from serve_app.prompt import PromptReader
 from serve_app.request_body import UnreadableError
 
 MEMO_MIB = 256
 MAX_PROMPT_TOKENS = 10_000_000
-
-
-class Keys(NamedTuple):
-    """A prompt by its blocks."""
-
-    num_tokens: int
-    block_hashes: Sequence[BlockHash]
 
 
 class TokenReader:

@@ -2,9 +2,6 @@
 
 from collections.abc import Iterator
 
-from detect_secrets.core.scan import scan_line
-from detect_secrets.settings import transient_settings
-
 from serve_app.audit.kind import Finding, Kind, KindName
 from serve_app.audit.kinds.shared_texts import finding, shared_texts
 from serve_app.audit.learned import Learned
@@ -36,6 +33,10 @@ DETECTORS = (
 
 def find(learned: Learned) -> Iterator[Finding]:
     """One finding for each secret; its text is in none."""
+    # They come with urllib3, which must not be there before Locust patches the standard library.
+    from detect_secrets.core.scan import scan_line
+    from detect_secrets.settings import transient_settings
+
     with transient_settings({"plugins_used": [{"name": name} for name in DETECTORS]}):
         for shared in shared_texts(learned):
             offset = 0

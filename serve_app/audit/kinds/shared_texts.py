@@ -6,13 +6,14 @@ from typing import NamedTuple
 from serve_app.audit.kind import Finding, KindName
 from serve_app.audit.layout import path_text
 from serve_app.audit.learned import Learned, field_at
+from serve_app.audit.slot_kinds import SlotKind, slot_kind
 from serve_app.audit.text_groups import TextGroup
 
 MIN_REQUESTS = 2
 
 
 class SharedText(NamedTuple):
-    """A stretch that all texts of a group have."""
+    """A stretch that all texts of a group have, or some of them as a variant."""
 
     unit: str
     """`system`, `user` or `tools`."""
@@ -31,6 +32,16 @@ def shared_texts(learned: Learned) -> Iterator[SharedText]:
             starts = (0, *(end for _, end in group.template.spans))
             for start, stretch in zip(starts, group.template.stretches, strict=True):
                 yield SharedText(unit, group, start, stretch)
+            yield from _variants(unit, group)
+
+
+def _variants(unit: str, group: TextGroup) -> Iterator[SharedText]:
+    """Not dates, names or documents: those are one request's, or one conversation's."""
+    for number, slot in enumerate(group.slots()):
+        if slot_kind(group, number, slot)[0] not in {SlotKind.VOLATILE, SlotKind.CONTENT}:
+            for value, use in slot.value_to_use.items():
+                if use.num_requests >= MIN_REQUESTS:
+                    yield SharedText(unit, group, slot.start, value)
 
 
 def finding(learned: Learned, kind: KindName, shared: SharedText, offset: int, what: str) -> Finding:

@@ -10,12 +10,12 @@ import orjson
 
 from router import BlockHasher, root_hash
 from serve_app.audit.audit import Audit, Options, audit
+from serve_app.audit.cache_replay import Keys
 from serve_app.audit.kind import Finding, KindName
 from serve_app.audit.layout import all_texts, system_texts, tool_list
 from serve_app.audit.learned import Learned
 from serve_app.audit.log_file import Place
 from serve_app.audit.logged_request import LoggedRequest
-from serve_app.audit.token_reader import Keys
 
 BLOCK_SIZE = 4
 Body = dict[str, Any]

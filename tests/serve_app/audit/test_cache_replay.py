@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import BlockHash
-from serve_app.audit.cache_replay import CacheReplay
+from serve_app.audit.cache_replay import CacheReplay, Keys
 from tests.builders import BLOCK_SIZE, make_request
 
 prompts = st.lists(st.lists(st.integers(1, 2), min_size=1, max_size=6), min_size=1, max_size=25)
@@ -26,7 +26,7 @@ def test_with_room_for_all_it_is_the_longest_prefix_seen(paths: list[list[int]])
         num_tokens = len(path) * BLOCK_SIZE
         held = max((end for end in range(len(path) + 1) if tuple(path[:end]) in seen), default=0)
         expected = min(held, (num_tokens - 1) // BLOCK_SIZE) * BLOCK_SIZE
-        assert replay.add(num_tokens, hashes(path)) == expected
+        assert replay.add(Keys(num_tokens, hashes(path))) == expected
         seen.update(tuple(path[:end]) for end in range(1, len(path) + 1))
     assert replay.num_requests == len(paths)
     assert replay.offered_tokens == replay.cached_tokens + replay.computed_tokens
@@ -37,16 +37,16 @@ def test_what_is_used_again_stays() -> None:
     replay = CacheReplay(capacity_tokens=4 * BLOCK_SIZE, block_size=BLOCK_SIZE)
     one, two, three = ((number, number) for number in (1, 2, 3))
     for path in (one, two, one, three):
-        replay.add(2 * BLOCK_SIZE + 1, hashes(path))
-    assert replay.add(2 * BLOCK_SIZE + 1, hashes(one)) == 2 * BLOCK_SIZE
-    assert replay.add(2 * BLOCK_SIZE + 1, hashes(two)) == 0
+        replay.add(Keys(2 * BLOCK_SIZE + 1, hashes(path)))
+    assert replay.add(Keys(2 * BLOCK_SIZE + 1, hashes(one))) == 2 * BLOCK_SIZE
+    assert replay.add(Keys(2 * BLOCK_SIZE + 1, hashes(two))) == 0
 
 
 def test_branches_are_what_several_prompts_have() -> None:
     """In the order of the prompts, each with what goes on after it."""
     replay = CacheReplay(capacity_tokens=10**6, block_size=BLOCK_SIZE)
     for path in ((1, 1, 1), (1, 1, 2), (1, 1, 2), (2, 2)):
-        replay.add(len(path) * BLOCK_SIZE, hashes(path))
+        replay.add(Keys(len(path) * BLOCK_SIZE, hashes(path)))
     found = [
         (each.depth, each.start_blocks, each.num_blocks, each.num_requests, each.num_ways_on)
         for each in replay.branches(9)

@@ -3,9 +3,11 @@
 from pathlib import Path
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serve_app.audit import text_groups
 from serve_app.audit.log_file import Place
 from serve_app.audit.slot_kinds import SlotKind, slot_kind
 from serve_app.audit.template import Template
@@ -83,6 +85,16 @@ def test_counting_goes_on_when_nothing_more_is_learned() -> None:
     (slot,) = group.slots()
     assert (slot.num_requests, len(slot.value_to_use), group.num_misfits) == (2 * num_texts, num_texts, 0)
     assert all(use.num_requests == 2 for use in slot.value_to_use.values())
+
+
+def test_groups_of_one_request_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For others; what comes again stays, and what was forgotten begins anew."""
+    monkeypatch.setattr(text_groups, "MAX_GROUPS", 5)
+    groups = TextGroups()
+    texts = [f"{chr(97 + number) * 30} {'some words that come twice. ' if number else ''}" * 30 for number in range(12)]
+    see(groups, [texts[0], *texts, texts[0], *texts, texts[0]])
+    assert len(list(groups)) == 5
+    assert max(group.num_requests for group in groups) >= 4
 
 
 def kind_of(*values: str) -> SlotKind:
