@@ -41,11 +41,11 @@ def slot_kind(group: TextGroup, index: int, slot: Slot) -> tuple[SlotKind, str]:
     )
     values = [value for value in islice(slot.value_to_use, MAX_LOOKED_AT) if value.strip()]
     num_values = len(slot.value_to_use)
+    is_edit = 1 < num_values <= MAX_EDITS and _one_after_another(slot)
     if len(values) < 2:  # noqa: PLR2004  it takes two to be different
-        return SlotKind.VARIANT, "there or not"
+        return (SlotKind.EDIT, "text") if is_edit else (SlotKind.VARIANT, "there or not")
     if all(is_version(before, value, after) for value in values):
         return SlotKind.VERSION, "version marker"
-    is_edit = num_values <= MAX_EDITS and _one_after_another(slot)
     if median(map(len, values)) > LONG_CHARS:
         if is_edit:
             return SlotKind.EDIT, "text"
