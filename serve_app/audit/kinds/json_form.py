@@ -58,7 +58,7 @@ def make_mend(learned: Learned) -> Mend:
 KIND = Kind(
     KindName.JSON_FORM,
     "JSON with unsorted keys or other spacing",
-    "Write JSON in one way: sorted keys, one spacing (`--fix` does).",
+    "Write JSON in one way: sorted keys, one spacing (--fix does).",
     find,
     make_mend,
 )

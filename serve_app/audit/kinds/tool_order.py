@@ -48,7 +48,7 @@ def make_mend(learned: Learned) -> Mend:
 KIND = Kind(
     KindName.TOOL_ORDER,
     "Tools in another order",
-    "Sort tools by name before they are sent (`--fix` does).",
+    "Sort tools by name before they are sent (--fix does).",
     find,
     make_mend,
 )

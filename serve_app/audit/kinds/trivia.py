@@ -48,7 +48,7 @@ def make_mend(learned: Learned) -> Mend:
 KIND = Kind(
     KindName.TRIVIA,
     "Variants that differ by trivia",
-    "Normalise texts once, where they are made: NFC, line feeds, no spaces at the ends of lines (`--fix` does).",
+    "Normalise texts once, where they are made: NFC, line feeds, no spaces at the ends of lines (--fix does).",
     find,
     make_mend,
 )
