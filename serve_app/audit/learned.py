@@ -10,7 +10,7 @@ from serve_app.audit.layout import FieldPath, Text, first_user_texts, system_tex
 from serve_app.audit.log_file import Place
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.text_groups import Located, TextGroup, TextGroups
-from serve_app.audit.tool_sets import ToolSet, ToolSets, WrittenTools
+from serve_app.audit.tool_sets import ToolSet, ToolSets
 
 SEPARATOR = "\x1e"
 """Between the texts of one request that are compared as one: a system prompt may have several parts."""
@@ -34,7 +34,6 @@ class Seen(NamedTuple):
     request: LoggedRequest
     system: Unit | None
     user: Unit | None
-    tools: WrittenTools | None
     tool_set: ToolSet | None
 
     def units(self) -> Iterator[tuple[str, Unit]]:
@@ -131,7 +130,6 @@ class Learned:
             request,
             _unit(self.systems, system_texts(request.body), None if tool_set is None else tool_set.number),
             _unit(self.users, first_user_texts(request.body), None),
-            written,
             tool_set,
         )
 

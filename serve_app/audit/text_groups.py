@@ -109,8 +109,6 @@ class TextGroup:
         self.number = number
         self.template = Template(text)
         self.num_requests = 0
-        self.num_misfits = 0
-        """Requests whose text the template does not fit."""
         self.trivia, self.json_style = Style(), Style()
         self.place = NOWHERE
         """Of the first request."""
@@ -158,13 +156,11 @@ class TextGroup:
 
     def _add_later(self, text: str, use: Use) -> None:
         values = self.template.fit(text)
-        if values is None:
-            self.num_misfits += 1
-            return
-        if self._later is None:  # from now on the template stays
-            self._later = [Slot(start) for start, _ in self.template.spans]
-        for slot, value in zip(self._later, values, strict=True):
-            slot.add(value, use)
+        if values is not None:
+            if self._later is None:  # from now on the template stays
+                self._later = [Slot(start) for start, _ in self.template.spans]
+            for slot, value in zip(self._later, values, strict=True):
+                slot.add(value, use)
 
 
 class Located(NamedTuple):
