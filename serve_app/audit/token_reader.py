@@ -29,15 +29,20 @@ class TokenReader:
     async def token_ids(self, body: dict[str, Any]) -> Sequence[int] | None:
         """None for a request that the model's server would refuse."""
         try:
-            return (await self._prompts.read(body)).token_ids
+            return (await self._prompts.read(_complete(body))).token_ids
         except UnreadableError:
             return None
 
     async def keys(self, body: dict[str, Any]) -> Keys | None:
         """Likewise. Prompts with another `cache_salt` share nothing."""
         try:
-            prompt = await self._prompts.read(body)
+            prompt = await self._prompts.read(_complete(body))
         except UnreadableError:
             return None
         root = root_hash(model="", adapter="", tenant="", cache_salt=prompt.cache_salt)
         return Keys(len(prompt.token_ids), self._hasher.hash(prompt.key_ids, root=root))
+
+
+def _complete(body: dict[str, Any]) -> dict[str, Any]:
+    """With what the APIs ask for and no prompt depends on: gateways add it, and their logs may not have it."""
+    return {"model": "any", **({"max_tokens": 1} if "messages" in body else {}), **body}
