@@ -1,4 +1,4 @@
-"""What another number of replicas costs: hit rate and times to first token around it, with and without warm-up.
+"""What another number of replicas costs: hit rate and TTFT around it, with warm-up and hand-over, and without.
 
 python -m loadtests.scaling configs/simulated.yaml --replicas 4,8,4 --json scaling.json
 
@@ -121,14 +121,14 @@ def main(  # noqa: PLR0913, PLR0917  one for each option
     seed: SeedOption = 1,
     json_file: JsonOption = None,
 ) -> None:
-    """Scale under load, with warm-up and without."""
+    """Scale under load, with warm-up and hand-over and without."""
     plan = Plan(_numbers(replicas), rate, hold, streams, stream_tokens, stream_seconds, seed)
     console = make_console()
     results: list[Result] = []
     try:
         settings = with_absolute_model_path(load_settings(config))
-        for warm_joining in (True, False):
-            results.append(_in_a_process(settings, plan, warm_joining=warm_joining))
+        for is_handing_on in (True, False):
+            results.append(_in_a_process(settings, plan, is_handing_on=is_handing_on))
             console.print(f"{results[-1].name}: {over_time(results[-1])}")
             write_json(json_file, {"engine": settings.engine, "results": [_as_json(each) for each in results]})
     except (SettingsError, StartError, ServeApiError, *FAILURES) as error:
@@ -146,22 +146,24 @@ def _numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def _in_a_process(settings: Settings, plan: Plan, *, warm_joining: bool) -> Result:
+def _in_a_process(settings: Settings, plan: Plan, *, is_handing_on: bool) -> Result:
     """Of its own: Ray's handles outlive the cluster that they were made for."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
-        return processes.submit(_measured, settings, plan, warm_joining=warm_joining).result()
+        return processes.submit(_measured, settings, plan, is_handing_on=is_handing_on).result()
 
 
-def _measured(settings: Settings, plan: Plan, *, warm_joining: bool) -> Result:
+def _measured(settings: Settings, plan: Plan, *, is_handing_on: bool) -> Result:
     console = make_console()
     deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": plan.replicas[0]}
     own = settings.model_copy(
         update={
             "llm": {**settings.llm, "deployment_config": deployment},
-            "replicas": settings.replicas.model_copy(update={"warm_joining": warm_joining}),
+            "replicas": settings.replicas.model_copy(
+                update={"warm_joining": is_handing_on, "hand_over": is_handing_on}
+            ),
         }
     )
-    name = "with warm-up" if warm_joining else "without"
+    name = "with warm-up and hand-over" if is_handing_on else "without"
     with local_server.running(own, console, threading.Event()) as run:
         assert run is not None, "nobody stops it"
         application = RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url)

@@ -1,10 +1,10 @@
 """The state that a policy decides on: replicas, their load, what they are believed to hold, and the ring."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from router.blocks import cacheable_tokens
-from router.holders import Holders
+from router.holders import Holders, PrefixMatch
 from router.load import LoadBook
 from router.load_table import ReplicaLoad
 from router.reuse import Reuse
@@ -107,6 +107,13 @@ class Cluster:
     def reusable_tokens(self, request: RouteRequest, num_blocks: int) -> int:
         """Prompt tokens that so many of its leading blocks spare."""
         return cacheable_tokens(request.num_prompt_tokens, num_blocks=num_blocks, block_size=self.block_size)
+
+    def start_key(self, block_hashes: Sequence[BlockHash], match: PrefixMatch) -> BlockHash:
+        """Where on the ring a prompt belongs that is held nowhere: the block after what other prompts begin with or all
+        replicas hold, as that says nothing.
+        """
+        num_common_blocks = max(match.shared_blocks, match.blocks_at_all(len(self.members)))
+        return block_hashes[min(num_common_blocks, len(block_hashes) - 1)]
 
     def in_ring_order(self, key: BlockHash) -> Iterator[Replica]:
         """Those in the choice, clockwise from the key; found one by one."""

@@ -4,6 +4,7 @@ Driven from outside: `set_replicas`, `choose`, then what the replicas and the ot
 Ray Serve, the simulator and the tests all drive this same object.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,13 +20,16 @@ from router.hot_prefixes import HotPrefix
 from router.load import LoadBook
 from router.missing import MissingBook
 from router.policies.policy import Choice, Policy
-from router.ring import Ring
+from router.ring import Ring, bound
 from router.seen import Seen
 from router.shadow import Shadow
 from router.state import ReplicaState
 from router.types import BlockHash, Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
 
 Value = TypeVar("Value")
+
+PLACES_LOAD_FACTOR = 1.25
+"""Of orphaned prompts, nobody gets more than this multiple of the mean, and one more: as `load_factor` for new ones."""
 
 
 class Routed(NamedTuple):
@@ -309,6 +313,28 @@ class Router:
             for prefix in self.hot_prefixes(limit)
             if prefix.fan_out >= num_members or rank in islice(ring.successors(prefix.block_hash), prefix.fan_out)
         ]
+
+    def places_of(self, prompts: Sequence[Sequence[BlockHash]]) -> list[ReplicaId]:
+        """Who shall have these prompts, each of at least a block, when nobody has: for each the first on the ring that
+        has not got more than its share of them.
+
+        Raises:
+            NoReplicasError: no replica is known.
+
+        """
+        cluster = self.cluster
+        if not cluster.replicas:
+            raise NoReplicasError
+        mean_blocks = sum(map(len, prompts)) / len(cluster.replicas)
+        limit_blocks = bound(mean_blocks, load_factor=PLACES_LOAD_FACTOR, margin_tokens=0)
+        replica_to_blocks: Counter[ReplicaId] = Counter()
+        places = []
+        for prompt in prompts:
+            in_order = cluster.in_ring_order(cluster.start_key(prompt, cluster.holders.match(prompt)))
+            place = next(each.replica_id for each in in_order if replica_to_blocks[each.replica_id] <= limit_blocks)
+            replica_to_blocks[place] += len(prompt)
+            places.append(place)
+        return places
 
     def on_warmed(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> None:
         """A replica has computed a prefix by itself, so as to have it in time. Unknown ones are ignored, and exact ones

@@ -242,6 +242,12 @@ class IngressRouter:
         prefixes = () if self._router is None else self._router.prefixes_for(rank, MAX_WARM_PREFIXES)
         return [each.block_hash for each in prefixes]
 
+    async def places_of(self, prompts: list[tuple[BlockHash, ...]]) -> list[ReplicaId]:
+        """For a replica that leaves: who shall have its prompts; nobody if we know of none."""
+        if self._router is None or not self._router.cluster.replicas:
+            return []
+        return self._router.places_of(prompts)
+
     async def hot_prefixes(self, limit: int) -> list[dict[str, Any]]:
         """Where most of the recent work began alike, by hash; the most first."""
         return [] if self._router is None else prefixes_snapshot(self._router, limit)

@@ -1,17 +1,19 @@
 """A replica's way to the other replicas and to the routers, over Ray Serve's deployment handles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from router import BlockHash
+from router import BlockHash, ReplicaId
 from serve_app.broadcast import answers_of, handle_of
+from serve_app.delivery import DeliveryError
+from serve_app.hand_over import Given
 
 ASK_S = 5.0
 """For one call; what is asked for may be some megabytes."""
 
 
 class ServePeers:
-    """See `serve_app.warm_up.Peers`.
+    """See `serve_app.warm_up.Peers` and `serve_app.hand_over.Heirs`.
 
     Args:
         application: of both.
@@ -36,6 +38,18 @@ class ServePeers:
         for answer in await self._ask(self._replicas, "share_prompts", list(block_hashes)):
             found |= answer
         return found
+
+    async def places_of(self, prompts: Sequence[Sequence[BlockHash]]) -> list[ReplicaId]:
+        """By the first router that knows the replicas."""
+        answers = await self._ask(self._routers, "places_of", list(prompts))
+        places = next((answer for answer in answers if answer), None)
+        if places is None:
+            raise DeliveryError("no router knows a replica")
+        return list(places)
+
+    async def give(self, replica_to_prompts: Mapping[ReplicaId, Sequence[Given]]) -> None:
+        """To all replicas that run, each of which takes its own."""
+        await self._ask(self._replicas, "take_over", dict(replica_to_prompts))
 
     async def _ask(self, deployment: str, method: str, argument: Any) -> list[Any]:  # noqa: ANN401
         return await answers_of(handle_of(deployment, self._application), method, argument, timeout_s=ASK_S)

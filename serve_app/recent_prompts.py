@@ -2,7 +2,7 @@
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from router import BlockHash, BlockHasher, root_hash
@@ -13,6 +13,8 @@ class KeptPrompt(NamedTuple):
 
     token_ids: "array[int]"
     block_hashes: tuple[BlockHash, ...]
+    used_s: float
+    """When it was served last, here or elsewhere."""
 
 
 class RecentPrompts:
@@ -24,19 +26,21 @@ class RecentPrompts:
         model: by whose name keys are made.
         block_size: in tokens.
         max_tokens: in all.
+        clock: seconds, monotonic.
 
     """
 
-    def __init__(self, *, model: str, block_size: int, max_tokens: int) -> None:
+    def __init__(self, *, model: str, block_size: int, max_tokens: int, clock: Callable[[], float]) -> None:
         self._root = root_hash(model=model, adapter="", tenant="", cache_salt="")
         self._block_size = block_size
         self._hasher = BlockHasher(block_size=block_size)
         self._max_tokens = max_tokens
+        self._clock = clock
         self._last_to_prompt: OrderedDict[BlockHash, KeptPrompt] = OrderedDict()
         self.num_tokens = 0
 
-    def add(self, token_ids: Sequence[int]) -> KeptPrompt | None:
-        """A prompt that was served; what is kept of it, if it fills a block.
+    def add(self, token_ids: Sequence[int], *, used_s: float | None = None) -> KeptPrompt | None:
+        """A prompt that was served, now or at that time; what is kept of it, if it fills a block.
 
         Not one with a salt, an adapter or media: such are nobody else's.
         """
@@ -45,8 +49,10 @@ class RecentPrompts:
             return None
         for each in hashes:
             self._forget(each)
-        prompt = KeptPrompt(array("I", token_ids[: len(hashes) * self._block_size]), hashes)
-        self._keep(prompt)
+        is_now = used_s is None
+        ids = array("I", token_ids[: len(hashes) * self._block_size])
+        prompt = KeptPrompt(ids, hashes, self._clock() if used_s is None else used_s)
+        self._keep(prompt, is_newest=is_now)
         return prompt
 
     def newest_first(self) -> Iterator[KeptPrompt]:
@@ -59,7 +65,8 @@ class RecentPrompts:
         for prompt in self.newest_first():
             for each in wanted.intersection(prompt.block_hashes):
                 end = prompt.block_hashes.index(each) + 1
-                found[each] = KeptPrompt(prompt.token_ids[: end * self._block_size], prompt.block_hashes[:end])
+                ids = prompt.token_ids[: end * self._block_size]
+                found[each] = KeptPrompt(ids, prompt.block_hashes[:end], prompt.used_s)
             wanted -= found.keys()
             if not wanted:
                 break
@@ -70,8 +77,11 @@ class RecentPrompts:
         self._last_to_prompt.clear()
         self.num_tokens = 0
 
-    def _keep(self, prompt: KeptPrompt) -> None:
+    def _keep(self, prompt: KeptPrompt, *, is_newest: bool) -> None:
         self._last_to_prompt[prompt.block_hashes[-1]] = prompt
+        if not is_newest:
+            in_order = sorted(self._last_to_prompt.items(), key=lambda item: item[1].used_s)
+            self._last_to_prompt = OrderedDict(in_order)
         self.num_tokens += len(prompt.token_ids)
         while self.num_tokens > self._max_tokens:
             _, oldest = self._last_to_prompt.popitem(last=False)

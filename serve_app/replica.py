@@ -21,13 +21,14 @@ from ray.llm._internal.serve.core.server.llm_server import LLMServer
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from router import BlockHash
+from router import BlockHash, ReplicaId
 from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
 from serve_app.delivery import Delivery
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
+from serve_app.hand_over import Given, HandOver
 from serve_app.inbox import WANTS_SNAPSHOT, Answer
 from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
@@ -84,6 +85,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         """Start the engine and listen to its outputs."""
         self._log = RequestLog(clock=time.monotonic) if self._replicas.log_requests else None
         self._warmth: WarmUp | None = None
+        self._hand_over: HandOver | None = None
         self._report = self._make_report()
         self._ledger = Ledger(self._report, clock=time.monotonic)
         model = Path(self._llm_config.get_engine_config().actual_hf_model_id)
@@ -92,9 +94,11 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await super().start()
         engine_client = self.engine._engine_client  # noqa: SLF001
-        self._recent = self._make_recent() if self._replicas.warm_joining else None
+        keeps = self._replicas.warm_joining or self._replicas.hand_over
+        self._recent = self._make_recent() if keeps else None
         if self._recent is not None:
-            self._warmth = self._make_warmth(self._recent)
+            self._warmth = self._make_warmth(self._recent) if self._replicas.warm_joining else None
+            self._hand_over = self._make_hand_over(self._recent) if self._replicas.hand_over else None
             _after_reset(engine_client, self._recent.clear)
         self._watch = EngineWatch(self._ledger, self._recent)
         self._watch.attach(engine_client.output_processor)
@@ -140,6 +144,11 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         """For a replica that joins: token ids of the prefixes that end with these blocks, as far as they are here."""
         return {} if self._warmth is None else self._warmth.share(block_hashes)
 
+    async def take_over(self, replica_to_prompts: dict[ReplicaId, list[Given]]) -> None:
+        """From a replica that leaves: prompts, by who shall have them."""
+        if self._hand_over is not None:
+            self._hand_over.take_over(replica_to_prompts)
+
     def record_replica_metadata(self) -> dict[str, Any]:
         """Serve's hook, called once when ready: what routers must know from the first request on."""
         return self._facts().as_metadata()
@@ -183,13 +192,30 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         """Of as many tokens as the engine can have cached."""
         facts = self._facts()
         return RecentPrompts(
-            model=self._llm_config.model_id, block_size=facts.block_size, max_tokens=facts.kv_capacity_tokens
+            model=self._llm_config.model_id,
+            block_size=facts.block_size,
+            max_tokens=facts.kv_capacity_tokens,
+            clock=time.monotonic,
         )
 
     def _make_warmth(self, recent: RecentPrompts) -> WarmUp:
+        return WarmUp(recent, self._make_peers(), prefill=self._prefill, report=self._report)
+
+    def _make_hand_over(self, recent: RecentPrompts) -> HandOver:
+        return HandOver(
+            ReplicaId(_replica_id()),
+            recent,
+            self._make_peers(),
+            prefill=self._prefill,
+            report=self._report,
+            is_busy=lambda: self._ledger.num_waiting > 0,
+            max_tokens=self._facts().kv_capacity_tokens,
+            clock=time.monotonic,
+        )
+
+    def _make_peers(self) -> ServePeers:
         context = serve.get_replica_context()
-        peers = ServePeers(application=context.app_name, replicas=context.deployment, routers=self._router_deployment)
-        return WarmUp(recent, peers, prefill=self._prefill, report=self._report)
+        return ServePeers(application=context.app_name, replicas=context.deployment, routers=self._router_deployment)
 
     async def _prefill(self, token_ids: Sequence[int]) -> bool:
         """Compute a prompt, to have it cached."""
@@ -226,6 +252,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         """To the last receipts."""
         if self._warmth is not None:
             self._warmth.on_membership(answers)
+        if self._hand_over is not None:
+            self._hand_over.on_membership(answers)
         if self._feed is not None and WANTS_SNAPSHOT in answers:
             self._feed.send_snapshot()
 

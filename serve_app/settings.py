@@ -139,6 +139,9 @@ class ReplicaSettings(_Frozen):
     warm_joining: bool = True
     """Warm a replica that joins with the hottest prefixes that it will be asked for, before its first client. Replicas
     keep the token ids of recent prompts for that, in memory (docs/life_cycle.md)."""
+    hand_over: bool = True
+    """Let a replica that leaves give the prompts that it served last to those that stay, as far as they have room for
+    them, in memory (docs/life_cycle.md)."""
     log_requests: bool = False
     """Write a line for each routed request when it is over: its id, decision, tokens and times, and its trace's id. The
     application's logs are then JSON."""

@@ -35,6 +35,7 @@ RAY_FREE = (
     "environment",
     "explain",
     "funnel_report",
+    "hand_over",
     "inbox",
     "key_samples",
     "kv_account",

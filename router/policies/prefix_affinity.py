@@ -308,11 +308,9 @@ def _giants_home(cluster: Cluster) -> Collection[ReplicaId]:
 
 
 def _key(request: RouteRequest, match: PrefixMatch, cluster: Cluster) -> BlockHash:
-    """The session, or the block after what other prompts begin with or all replicas hold, as that says nothing."""
     if request.session_key is not None:
         return BlockHash(request.session_key)
-    num_common_blocks = max(match.shared_blocks, match.blocks_at_all(len(cluster.members)))
-    return request.block_hashes[min(num_common_blocks, len(request.block_hashes) - 1)]
+    return cluster.start_key(request.block_hashes, match)
 
 
 def _favoured(match: PrefixMatch, cluster: Cluster) -> Collection[ReplicaId] | None:

@@ -1,5 +1,6 @@
 """The router as its drivers use it."""
 
+from collections import Counter
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import NoReplicasError, ReplicaId, RequestId, Router, RouteRequest
 from router.policies import POLICY_NAMES, make_policy
-from tests.builders import OPTIONS, make_replica, make_request, make_router, prefixes_of
+from tests.builders import BLOCK_SIZE, OPTIONS, make_replica, make_request, make_router, prefixes_of
 
 
 def test_without_replicas_it_says_so() -> None:
@@ -436,6 +437,25 @@ def test_a_replica_that_joins_is_asked_for_what_is_hot_on_its_stretch_of_the_rin
         assert len(wanted_by) == min(prefix.fan_out, 4)
     assert {each.block_hash for each in router.prefixes_for(4, 64)} <= hot.keys()
     assert len(router.prefixes_for(4, 2)) <= 2
+
+
+def test_orphaned_prompts_belong_where_they_would_begin() -> None:
+    """There the next turn goes, once it has been warmed; without replicas nowhere."""
+    router = make_router(num_replicas=3)
+    prompts = [make_request(f"{number}", 1, 10 + number, 30 + number) for number in range(9)]
+    places = router.places_of([each.block_hashes for each in prompts])
+    assert max(Counter(places).values()) == 4, "a quarter more than the mean, and one more"
+    for prompt, place in zip(prompts, places, strict=True):
+        router.on_warmed(place, prompt.block_hashes)
+        router.check_integrity()
+    for number, place in enumerate(places):
+        turn = make_request(f"next {number}", 1, 10 + number, 30 + number, 50 + number)
+        decision = router.choose(turn, now=0).decision
+        assert (decision.replica_id, decision.believed_cached_tokens) == (place, 3 * BLOCK_SIZE)
+    router.on_warmed(ReplicaId("gone"), prompts[0].block_hashes)
+    router.set_replicas(())
+    with pytest.raises(NoReplicasError):
+        router.places_of([prompts[0].block_hashes])
 
 
 def test_an_exact_replica_is_believed_its_engine_not_its_word() -> None:

@@ -257,7 +257,7 @@ def test_prompts_that_others_may_share_are_kept(
     processor: Processor, ledger: Ledger, fields: dict[str, object], num_kept: int
 ) -> None:
     """Once they are computed."""
-    recent = RecentPrompts(model="m", block_size=4, max_tokens=100)
+    recent = RecentPrompts(model="m", block_size=4, max_tokens=100, clock=lambda: 0.0)
     EngineWatch(ledger, recent).attach(processor)
     processor.add_request(prompt("a", **fields), None)
     assert list(recent.newest_first()) == []

@@ -24,7 +24,7 @@ def keys(*blocks: int) -> tuple[int, ...]:
 
 def recent(*, max_blocks: int = 100) -> RecentPrompts:
     """Empty."""
-    return RecentPrompts(model="m", block_size=BLOCK_SIZE, max_tokens=max_blocks * BLOCK_SIZE)
+    return RecentPrompts(model="m", block_size=BLOCK_SIZE, max_tokens=max_blocks * BLOCK_SIZE, clock=lambda: 0.0)
 
 
 def kept(prompts: RecentPrompts) -> list[list[int]]:

@@ -18,7 +18,7 @@ class FakePeers:
     """Routers that want the prefixes of another replica's prompts."""
 
     def __init__(self, *blocks: tuple[int, ...]) -> None:
-        self.prompts = RecentPrompts(model="m", block_size=BLOCK_SIZE, max_tokens=1000)
+        self.prompts = RecentPrompts(model="m", block_size=BLOCK_SIZE, max_tokens=1000, clock=lambda: 0.0)
         self.wanted: list[BlockHash] = []
         for each in blocks:
             self.prompts.add(tokens(*each))
@@ -41,7 +41,7 @@ class Replica:
     """One with an engine that notes what it computes, and a list of receipts."""
 
     def __init__(self, peers: FakePeers) -> None:
-        self.prompts = RecentPrompts(model="m", block_size=BLOCK_SIZE, max_tokens=1000)
+        self.prompts = RecentPrompts(model="m", block_size=BLOCK_SIZE, max_tokens=1000, clock=lambda: 0.0)
         self.computed: list[list[int]] = []
         self.receipts: list[Receipt] = []
         self.warm_up = WarmUp(self.prompts, peers, prefill=self._prefill, report=self.receipts.append)
