@@ -132,12 +132,12 @@ async def test_what_is_taken_over_is_computed_and_told() -> None:
     ]
 
 
-prompts = st.lists(st.tuples(st.integers(1, 6), st.floats(0, 100)), max_size=12)
+prompts = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 100)), max_size=12)
 
 
 @given_by_hypothesis(prompts, prompts, st.integers(1, 40))
 async def test_only_what_fits_beside_what_was_used_later_is_computed(
-    own: list[tuple[int, float]], received: list[tuple[int, float]], max_blocks: int
+    own: list[tuple[int, int]], received: list[tuple[int, int]], max_blocks: int
 ) -> None:
     """As one LRU of all would hold it, in nine tenths of the cache."""
     replica = Replica(FakeHeirs(), max_tokens=max_blocks * BLOCK_SIZE)
