@@ -28,7 +28,8 @@ from loadtests.live import JsonOption, SeedOption, fail, make_console, write_jso
 from loadtests.request_mix import CHAT
 from loadtests.tables import make_table
 from serve_app import llm_options, local_server
-from serve_app.audit.audit import Audit, Options, Sums, audit
+from serve_app.audit.audit import Audit, Options, audit
+from serve_app.audit.cache_replay import Sums
 from serve_app.local_cluster import StartError
 from serve_app.running_application import RunningApplication
 from serve_app.settings import Settings, SettingsError, load_settings

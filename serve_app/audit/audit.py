@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from serve_app.audit.application import Application, ApplicationKey
-from serve_app.audit.cache_replay import Branch, CacheReplay, Keys
+from serve_app.audit.cache_replay import Branch, CacheReplay, Keys, Sums
 from serve_app.audit.kind import Finding, Forfeits, Kind, KindName, Mend
 from serve_app.audit.kinds import KINDS
 from serve_app.audit.layout import all_texts, path_text, system_texts, tool_list
@@ -35,24 +35,6 @@ class Tokens(Protocol):
 
     async def keys(self, body: dict[str, Any]) -> Keys | None:
         """Of a request; None if it would be refused."""
-
-
-class Sums(NamedTuple):
-    """Of a replay."""
-
-    num_requests: int
-    offered_tokens: int
-    cached_tokens: int
-
-    @property
-    def hit_rate(self) -> float:
-        """Cached of all."""
-        return self.cached_tokens / self.offered_tokens if self.offered_tokens else 0.0
-
-    @property
-    def computed_tokens(self) -> int:
-        """Not cached."""
-        return self.offered_tokens - self.cached_tokens
 
 
 @dataclass(slots=True)
@@ -275,9 +257,9 @@ class _Replays:
             tuple(files),
             self._tokens.block_size,
             self._options.capacity_tokens,
-            _sums(self._as_is),
-            _sums(self._fixed),
-            _sums(self._all),
+            self._as_is.sums,
+            self._fixed.sums,
+            self._all.sums,
             flaws,
             applications,
             findings,
@@ -293,10 +275,6 @@ class _Replays:
             return True
         cost = costs.get((finding.kind, finding.subject))
         return cost is None or cost.tokens > 0
-
-
-def _sums(replay: CacheReplay) -> Sums:
-    return Sums(replay.num_requests, replay.offered_tokens, replay.cached_tokens)
 
 
 def _by_kind(costs: dict[tuple[KindName, str], Cost]) -> dict[KindName, Cost]:

@@ -17,6 +17,24 @@ class Keys(NamedTuple):
     block_hashes: Sequence[BlockHash]
 
 
+class Sums(NamedTuple):
+    """Of a replay."""
+
+    num_requests: int
+    offered_tokens: int
+    cached_tokens: int
+
+    @property
+    def hit_rate(self) -> float:
+        """Cached of all prompt tokens."""
+        return self.cached_tokens / self.offered_tokens if self.offered_tokens else 0.0
+
+    @property
+    def computed_tokens(self) -> int:
+        """All that were not cached."""
+        return self.offered_tokens - self.cached_tokens
+
+
 class Branch(NamedTuple):
     """A stretch of blocks that several prompts begin with."""
 
@@ -43,7 +61,7 @@ class CacheReplay:
         self._tree = PrefixTree()
         self._uses = Uses(THE_CACHE, self._tree)
         self._uses.capacity_blocks = max(1, capacity_tokens // block_size)
-        self.num_requests = self.offered_tokens = self.cached_tokens = 0
+        self.sums = Sums(0, 0, 0)
 
     def add(self, keys: Keys) -> int:
         """The next prompt; returns how many of its tokens were there."""
@@ -60,20 +78,11 @@ class CacheReplay:
             runs[-1].num_ends += 1
             self._uses.use(runs)
             self._uses.fit()
-        self.num_requests += 1
-        self.offered_tokens += num_tokens
-        self.cached_tokens += cached_tokens
+        before = self.sums
+        self.sums = Sums(
+            before.num_requests + 1, before.offered_tokens + num_tokens, before.cached_tokens + cached_tokens
+        )
         return cached_tokens
-
-    @property
-    def hit_rate(self) -> float:
-        """Cached of all prompt tokens."""
-        return self.cached_tokens / self.offered_tokens if self.offered_tokens else 0.0
-
-    @property
-    def computed_tokens(self) -> int:
-        """All that were not cached."""
-        return self.offered_tokens - self.cached_tokens
 
     def branches(self, limit: int) -> list[Branch]:
         """Of what is in the cache in the end, the stretches that saved most, each after those before it."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from serve_app.audit.audit import ApplicationSums, Audit, Cost, Sums
+from serve_app.audit.audit import ApplicationSums, Audit, Cost
+from serve_app.audit.cache_replay import Sums
 from serve_app.audit.checklist import Item
 from serve_app.audit.kind import Kind
 from serve_app.audit.log_file import Place

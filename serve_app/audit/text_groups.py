@@ -96,11 +96,6 @@ class Style:
         counts = [use.num_requests for use in self.signature_to_use.values()]
         return sum(counts) - max(counts, default=0)
 
-    def example(self) -> Place | None:
-        """Of a less usual one."""
-        uses = sorted(self.signature_to_use.values(), key=lambda use: -use.num_requests)
-        return uses[1].place if len(uses) > 1 else None
-
 
 class TextGroup:
     """Variants of one text."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.kinds.styles import finding
 from serve_app.audit.layout import path_text, tool_list, with_value
 from serve_app.audit.learned import SEPARATOR, Learned, Seen, with_unit
 from serve_app.audit.text_form import with_json_in_order
-from serve_app.audit.text_groups import Style, TextGroup
+from serve_app.audit.text_groups import TextGroup
 from serve_app.audit.tool_sets import ToolSet, with_sorted_keys
 
 
@@ -23,17 +24,11 @@ def find(learned: Learned) -> Iterator[Finding]:
     """Sets of tools whose keys come in several orders, and texts with JSON in several styles."""
     for tools in _sets(learned):
         what = f"the same schemas with their keys in {len(tools.keys.signature_to_use):,} orders"
-        yield _finding(f"tools {tools.number}", "tools", tools.keys, tools.num_requests, what)
+        yield finding(KindName.JSON_FORM, f"tools {tools.number}", "tools", tools.keys, what)
     for group in _groups(learned):
         where = path_text(learned.example_texts("system", group)[0].path)
         what = f"JSON written in {len(group.json_style.signature_to_use):,} styles"
-        yield _finding(f"system {group.number}", where, group.json_style, group.num_requests, what)
-
-
-def _finding(subject: str, where: str, style: Style, num_requests: int, what: str) -> Finding:
-    example = style.example()
-    assert example is not None, "there are several"
-    return Finding(KindName.JSON_FORM, subject, where, None, style.num_others, num_requests, example, what)
+        yield finding(KindName.JSON_FORM, f"system {group.number}", where, group.json_style, what)
 
 
 def make_mend(learned: Learned) -> Mend:

@@ -6,6 +6,7 @@ import orjson
 
 from serve_app.audit.application import PARAMETERS, Application, parameters_of
 from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.kinds.styles import finding
 from serve_app.audit.learned import Learned, Seen
 
 
@@ -20,18 +21,8 @@ def find(learned: Learned) -> Iterator[Finding]:
         names = sorted(
             {name for each in settings for name in each if any(each.get(name) != one.get(name) for one in settings)}
         )
-        example = application.parameters.example()
-        assert example is not None, "there are several"
-        yield Finding(
-            KindName.PARAMETERS,
-            str(application.key),
-            names[0],
-            None,
-            application.parameters.num_others,
-            application.num_requests,
-            example,
-            f"{len(settings):,} different settings of {', '.join(names)}",
-        )
+        what = f"{len(settings):,} different settings of {', '.join(names)}"
+        yield finding(KindName.PARAMETERS, str(application.key), names[0], application.parameters, what)
 
 
 def make_mend(learned: Learned) -> Mend:

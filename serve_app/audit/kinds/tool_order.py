@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.kinds.styles import finding
 from serve_app.audit.layout import tool_list, with_value
 from serve_app.audit.learned import Learned, Seen
 from serve_app.audit.tool_sets import ToolSet, by_name
@@ -15,21 +16,10 @@ def _sets(learned: Learned) -> Iterator[ToolSet]:
 def find(learned: Learned) -> Iterator[Finding]:
     """Sets of tools that come in several orders."""
     for tools in _sets(learned):
-        orders = tools.order.signature_to_use
-        example = tools.order.example()
-        assert example is not None, "there are several"
-        first, other = list(orders)[:2]
+        first, other, *_ = orders = list(tools.order.signature_to_use)
         place = next(index for index, pair in enumerate(zip(first, other, strict=True)) if pair[0] != pair[1])
-        yield Finding(
-            KindName.TOOL_ORDER,
-            str(tools.number),
-            f"tools[{place}]",
-            None,
-            tools.order.num_others,
-            tools.num_requests,
-            example,
-            f"{len(first)} tools in {len(orders):,} orders",
-        )
+        what = f"{len(first)} tools in {len(orders):,} orders"
+        yield finding(KindName.TOOL_ORDER, str(tools.number), f"tools[{place}]", tools.order, what)
 
 
 def make_mend(learned: Learned) -> Mend:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.kinds.styles import finding
 from serve_app.audit.layout import path_text
 from serve_app.audit.learned import SEPARATOR, Learned, Seen, with_unit
 from serve_app.audit.text_form import without_trivia
@@ -17,18 +18,9 @@ def _groups(learned: Learned) -> Iterator[TextGroup]:
 def find(learned: Learned) -> Iterator[Finding]:
     """Groups whose texts were not put in order in one and the same way."""
     for group in _groups(learned):
-        example = group.trivia.example()
-        assert example is not None, "there are several"
-        yield Finding(
-            KindName.TRIVIA,
-            f"system {group.number}",
-            path_text(learned.example_texts("system", group)[0].path),
-            None,
-            group.trivia.num_others,
-            group.num_requests,
-            example,
-            f"{len(group.trivia.signature_to_use)} ways to end lines and texts",
-        )
+        where = path_text(learned.example_texts("system", group)[0].path)
+        what = f"{len(group.trivia.signature_to_use)} ways to end lines and texts"
+        yield finding(KindName.TRIVIA, f"system {group.number}", where, group.trivia, what)
 
 
 def make_mend(learned: Learned) -> Mend:

@@ -28,8 +28,8 @@ def test_with_room_for_all_it_is_the_longest_prefix_seen(paths: list[list[int]])
         expected = min(held, (num_tokens - 1) // BLOCK_SIZE) * BLOCK_SIZE
         assert replay.add(Keys(num_tokens, hashes(path))) == expected
         seen.update(tuple(path[:end]) for end in range(1, len(path) + 1))
-    assert replay.num_requests == len(paths)
-    assert replay.offered_tokens == replay.cached_tokens + replay.computed_tokens
+    assert replay.sums.num_requests == len(paths)
+    assert replay.sums.offered_tokens == replay.sums.cached_tokens + replay.sums.computed_tokens
 
 
 def test_what_is_used_again_stays() -> None:
