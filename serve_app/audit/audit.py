@@ -12,7 +12,7 @@ from serve_app.audit.cache_replay import Branch, CacheReplay, Keys, Sums
 from serve_app.audit.kind import Finding, Forfeits, Kind, KindName, Mend
 from serve_app.audit.kinds import KINDS
 from serve_app.audit.layout import all_texts, path_text, system_texts, tool_list
-from serve_app.audit.learned import Learned, Seen
+from serve_app.audit.learned import MIN_TOKENS, Learned, Seen
 from serve_app.audit.log_file import Flaw, Place, read_lines
 from serve_app.audit.logged_request import FlawError, LoggedRequest, read_request
 from serve_app.audit.normal_form import normal_form
@@ -113,6 +113,8 @@ class Options:
     price_saved: Callable[[str], float | None]
     """Dollars that a model's million of tokens saves by being reused; None where nobody knows."""
     kinds: Sequence[Kind] = KINDS
+    min_tokens: int = MIN_TOKENS
+    """The shortest prefix that providers cache."""
 
 
 async def audit(
@@ -131,7 +133,7 @@ async def audit(
         OSError: a file cannot be read.
 
     """
-    flaws, learned = FoundFlaws(), Learned()
+    flaws, learned = FoundFlaws(), Learned(min_tokens=options.min_tokens)
     for request in _requests(files, flaws, on_read):
         learned.see(request)
     mends = [kind.make_mend(learned) for kind in options.kinds if kind.make_mend is not None]

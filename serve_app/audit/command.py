@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 
@@ -17,7 +18,7 @@ from serve_app.audit import report_html, report_json, report_text
 from serve_app.audit.audit import Audit, Options, audit
 from serve_app.audit.checklist import checklist
 from serve_app.audit.kinds import KINDS
-from serve_app.audit.kinds.short_prefix import MIN_TOKENS
+from serve_app.audit.learned import MIN_TOKENS
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.prices import PriceError, Prices
 from serve_app.settings import Settings, SettingsError, load_settings
@@ -28,6 +29,8 @@ BELOW_TARGET, UNUSABLE = 1, 2
 HIT_RATE_TARGET = 0.7
 """Of the checklist, where none is given."""
 MAX_DIFFS = 200
+DEFAULT_BLOCK_SIZE = 16
+"""VLLM's."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -41,6 +44,7 @@ def main(  # noqa: PLR0913  one for each option
         int, typer.Option(min=1, help="Of the cache through which prompts are replayed.")
     ] = 10_000_000,
     block_size: Annotated[int | None, typer.Option(min=1, help="Tokens of a block; default: the settings'.")] = None,
+    min_tokens: Annotated[int, typer.Option(min=1, help="The shortest prefix that a provider caches.")] = MIN_TOKENS,
     prices: Annotated[Path | None, typer.Option(help="YAML of own prices; default: the public ones.")] = None,
     fail_under: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit with 1 if the hit rate, as it is, is lower.")
@@ -62,7 +66,8 @@ def main(  # noqa: PLR0913  one for each option
             path.open("rb").close()
         with ExitStack() as stack:
             on_fixed = _writer(stack, fix, diff)
-            found = _run(files, settings, block_size, kv_tokens, known_prices, on_fixed)
+            options = Options(kv_tokens, partial(_saved, known_prices), min_tokens=min_tokens)
+            found = _run(files, settings, block_size, options, on_fixed)
     except (SettingsError, PriceError, OSError) as error:
         _fail(str(error))
     if not found.as_is.num_requests:
@@ -72,7 +77,7 @@ def main(  # noqa: PLR0913  one for each option
             f"no request could be read in {', '.join(map(str, files))}: a line is a request's body, or has it as `body`"
         )
     items = checklist(
-        found, min_tokens=MIN_TOKENS, hit_rate_target=HIT_RATE_TARGET if fail_under is None else fail_under
+        found, min_tokens=min_tokens, hit_rate_target=HIT_RATE_TARGET if fail_under is None else fail_under
     )
     for part in (report_text.checklist_table(items),) if as_checklist else report_text.as_text(found, KINDS):
         console.print(part)
@@ -89,8 +94,7 @@ def _run(
     files: list[Path],
     settings: Settings,
     block_size: int | None,
-    kv_tokens: int,
-    prices: Prices,
+    options: Options,
     on_fixed: Callable[[LoggedRequest, dict[str, Any]], None] | None,
 ) -> Audit:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
@@ -101,10 +105,6 @@ def _run(
     size = block_size or llm.get("engine_kwargs", {}).get("block_size") or DEFAULT_BLOCK_SIZE
     tokens = TokenReader(llm, block_size=size)
 
-    def price_saved(model: str) -> float | None:
-        price = prices.of(model)
-        return None if price is None else price.saved
-
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -113,14 +113,14 @@ def _run(
     )
     with Progress(*columns, console=report_text.make_console(stderr=True), transient=True) as progress:
         task = progress.add_task("Reading", total=2 * sum(path.stat().st_size for path in files))
-        options = Options(kv_tokens, price_saved)
         return asyncio.run(
             audit(files, tokens, options, on_read=lambda num: progress.advance(task, num), on_fixed=on_fixed)
         )
 
 
-DEFAULT_BLOCK_SIZE = 16
-"""VLLM's."""
+def _saved(prices: Prices, model: str) -> float | None:
+    price = prices.of(model)
+    return None if price is None else price.saved
 
 
 def _writer(

@@ -12,6 +12,8 @@ from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.text_groups import Located, TextGroup, TextGroups
 from serve_app.audit.tool_sets import ToolSet, ToolSets
 
+MIN_TOKENS = 1024
+"""OpenAI's and, for most models, Anthropic's; vLLM caches every full block."""
 SEPARATOR = "\x1e"
 """Between the texts of one request that are compared as one: a system prompt may have several parts."""
 
@@ -64,9 +66,15 @@ class Rewritings:
 
 
 class Learned:
-    """All of a log."""
+    """All of a log.
 
-    def __init__(self) -> None:
+    Args:
+        min_tokens: what providers cache at least.
+
+    """
+
+    def __init__(self, *, min_tokens: int = MIN_TOKENS) -> None:
+        self.min_tokens = min_tokens
         self.systems, self.users, self.tool_texts = TextGroups(), TextGroups(), TextGroups()
         self.tool_sets = ToolSets()
         self.applications = Applications()

@@ -5,16 +5,14 @@ from collections.abc import Iterator
 from serve_app.audit.kind import Finding, Kind, KindName
 from serve_app.audit.learned import Learned
 
-MIN_TOKENS = 1024
-"""OpenAI's and, for most models, Anthropic's; vLLM caches every full block."""
 MIN_CONVERSATIONS = 3
 """With fewer, nobody knows yet what they will share."""
 
 
-def find(learned: Learned, *, min_tokens: int = MIN_TOKENS) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[Finding]:
     """Applications of several conversations that share something, and too little."""
     for application in learned.applications:
-        shared = application.shareable_tokens
+        shared, min_tokens = application.shareable_tokens, learned.min_tokens
         if application.num_conversations >= MIN_CONVERSATIONS and shared is not None and 0 < shared < min_tokens:
             yield Finding(
                 KindName.SHORT_PREFIX,
