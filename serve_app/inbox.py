@@ -60,6 +60,8 @@ class Inbox:
         is_overtaken = batch.number < self._replica_to_number.get(replica_id, 0)
         if not is_overtaken:
             self._replica_to_number[replica_id] = batch.number
+        # First: what a request that is over has left is what the engine says.
+        wants = [self.kv.on_update(replica_id, each, router) for each in batch.kv_updates]
         for receipt in batch.items:
             match receipt:
                 case Arrived():
@@ -75,7 +77,6 @@ class Inbox:
                     router.on_outstanding(replica_id, receipt.outstanding, now=now)
         status = self.replica_to_status.get(replica_id)
         router.on_heard(replica_id, is_serving=status is None or status.is_serving, now=now)
-        wants = [self.kv.on_update(replica_id, each, router) for each in batch.kv_updates]
         return WANTS_SNAPSHOT if wants[-1:] == [True] else replica_id in router.cluster.load
 
     def on_reservations(self, payload: bytes, router: Router, *, now: float) -> None:

@@ -34,13 +34,17 @@ class KvFeed:
         """Until they end; None stands for some that are lost."""
         try:
             async for events in batches:
-                if events is None:
-                    self._lose("some are missing")
-                else:
-                    self.apply(events)
+                self.read(events)
         except Exception:
             self._lose("this replica cannot follow them any more")
             raise
+
+    def read(self, events: list[EngineEvent] | None) -> None:
+        """The next batch."""
+        if events is None:
+            self._lose("some are missing")
+        else:
+            self.apply(events)
 
     def apply(self, events: list[EngineEvent]) -> None:
         """Those of one step."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 
 import msgspec
@@ -32,29 +33,48 @@ class KvSubscription:
         self._endpoint = endpoint
         self._replay_endpoint = replay_endpoint
         self._decoder = msgspec.msgpack.Decoder(EngineBatch)
+        self._subscriber: zmq.Socket[bytes] | None = None
+        self._arrived: deque[tuple[int, bytes]] = deque()
+        self._expected = 0
         self.num_replayed = 0
         """Batches that had been missed."""
 
     async def batches(self) -> AsyncIterator[list[EngineEvent] | None]:
-        """All since the engine's start, without end; None where some are lost for good."""
+        """All since the engine's start, without end, but those that are taken meanwhile; None where some are lost for
+        good.
+        """
         context = zmq.Context()
         try:
-            subscriber = context.socket(zmq.SUB)
-            subscriber.set_hwm(0)
-            subscriber.subscribe(b"")
-            subscriber.connect(self._endpoint)
-            expected = 0
+            self._subscriber = context.socket(zmq.SUB)
+            self._subscriber.set_hwm(0)
+            self._subscriber.subscribe(b"")
+            self._subscriber.connect(self._endpoint)
             while True:
-                for number, payload in _waiting(subscriber):
-                    if number > expected:
-                        for missed in await self._replay(zmq.asyncio.Context(context), expected, number):
-                            yield self._decode(missed)
-                    if number >= expected:
+                for each in self.take():
+                    yield each
+                if self._arrived:
+                    start, end = self._expected, self._arrived[0][0]
+                    missed = await self._replay(zmq.asyncio.Context(context), start, end)
+                    self._expected = end
+                    for payload in missed:
                         yield self._decode(payload)
-                        expected = number + 1
-                await asyncio.sleep(READ_INTERVAL_S)
+                else:
+                    await asyncio.sleep(READ_INTERVAL_S)
         finally:
             context.destroy(linger=0)
+            self._subscriber = None
+
+    def take(self) -> list[list[EngineEvent] | None]:
+        """The next batches that have come, up to a hole."""
+        if self._subscriber is not None:
+            self._arrived.extend(_waiting(self._subscriber))
+        taken = []
+        while self._arrived and self._arrived[0][0] <= self._expected:
+            number, payload = self._arrived.popleft()
+            if number == self._expected:
+                self._expected += 1
+                taken.append(self._decode(payload))
+        return taken
 
     def _decode(self, payload: bytes | None) -> list[EngineEvent] | None:
         if payload is None:

@@ -37,7 +37,7 @@ from serve_app.kv_subscription import KvSubscription
 from serve_app.ledger import Ledger
 from serve_app.peers import ServePeers
 from serve_app.prompt_memo import make_token_memo
-from serve_app.receipts import ProbeResult, Receipt, Report
+from serve_app.receipts import Finished, ProbeResult, Receipt, Report
 from serve_app.recent_prompts import RecentPrompts
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_log import RequestLog
@@ -104,8 +104,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._watch.attach(engine_client.output_processor)
         self._watch.watch_processes(engine_client.engine_core.resources.engine_manager)
         if self._replicas.kv_events:
-            self._feed = self._make_feed()
-            self._following = asyncio.create_task(self._feed.follow(self._subscription().batches()))
+            self._subscription, self._feed = self._make_subscription(), self._make_feed()
+            self._following = asyncio.create_task(self._feed.follow(self._subscription.batches()))
             _after_reset(engine_client, self._tell_of_reset)
         self._heartbeat = asyncio.create_task(self._beat())
 
@@ -164,11 +164,14 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     def _make_report(self) -> Report:
         self._delivery = self._make_delivery()
         post, log = self._delivery.post, self._log
-        if log is None:
-            return post
 
         def report(receipt: Receipt) -> None:
-            log.on_receipt(receipt)
+            if log is not None:
+                log.on_receipt(receipt)
+            if self._feed is not None and isinstance(receipt, Finished):
+                # What the engine stored of it must be told before: of a request that is over, nothing else is held.
+                for events in self._subscription.take():
+                    self._feed.read(events)
             post(receipt)
 
         return report
@@ -234,7 +237,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             "replay_endpoint": f"ipc://{folder}/replay",
         }
 
-    def _subscription(self) -> KvSubscription:
+    def _make_subscription(self) -> KvSubscription:
         config = self._kv_events_config()
         return KvSubscription(config["endpoint"], config["replay_endpoint"])
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import BlockHash, hash_blocks, root_hash
+from serve_app import messages
 from serve_app.inbox import WANTS_SNAPSHOT, Inbox
 from serve_app.kv_account import KvAccount, UnsupportedCacheError
 from serve_app.kv_feed import KvFeed
@@ -31,8 +32,9 @@ from serve_app.kv_wire import (
     KvStored,
     KvUpdate,
 )
+from serve_app.receipts import Finished, Prefilled, Receipt
 from serve_app.router_snapshot import knowledge
-from tests.builders import BLOCK_SIZE, make_replica, make_router
+from tests.builders import BLOCK_SIZE, make_replica, make_request, make_router
 
 MODEL = "m"
 ONE = make_replica(0).replica_id
@@ -137,7 +139,7 @@ class Line:
 
     def __init__(self) -> None:
         self.router = make_router(num_replicas=1, kv_capacity_tokens=4000)
-        self.inbox = Inbox([].append, lambda *_: None)
+        self.inbox = Inbox(lambda *_: None, lambda *_: None)
         self.account = KvAccount(model=MODEL, block_size=BLOCK_SIZE)
         self.feed = KvFeed(self.account, self.posted_later)
         self.posted: list[KvUpdate] = []
@@ -414,3 +416,42 @@ async def test_what_the_engine_has_no_more_is_missing(engine: Engine) -> None:
     await engine.publish(b"no batch")
     del engine.number_to_payload[0]
     assert (await read(engine, KvSubscription(*engine.endpoints), 4))[:3] == [None, [stored(2)], None]
+
+
+async def test_what_has_come_can_be_taken_at_once(engine: Engine) -> None:
+    """Without waiting for the next look; each batch comes once, and after a hole nothing is taken."""
+    subscription = KvSubscription(*engine.endpoints)
+    assert subscription.take() == []
+    batches = subscription.batches()
+    reading = asyncio.ensure_future(anext(batches))  # type: ignore[arg-type]  # a coroutine
+    async with asyncio.timeout(TIMEOUT_S):
+        while not reading.done():  # subscribing takes a moment
+            await engine.publish(payload_of(stored(1)))
+            await asyncio.wait([reading], timeout=0.05)
+        assert await reading == [stored(1)]
+        await engine.publish(payload_of(stored(2)))
+        taken: list[list[EngineEvent] | None] = []
+        while [stored(2)] not in taken:
+            await asyncio.sleep(0)
+            taken += subscription.take()
+        await engine.publish(payload_of(stored(3)), is_seen=False)
+        await engine.publish(payload_of(stored(4)))
+        assert await anext(batches) == [stored(3)]
+        assert subscription.take() == [[stored(4)]]
+    await batches.aclose()  # type: ignore[attr-defined]  # it is a generator
+
+
+def test_a_finished_prompt_is_held_by_what_was_told_with_it(line: Line) -> None:
+    """What the engine stored of it comes in the same batch, and counts first."""
+    line.feed.apply([stored(9)])
+    line.deliver()
+    request = make_request("a", 1, 2)
+    line.router.on_reserved(line.router.choose(request, now=0).reservation, now=0)
+    assert line.router.cluster.holders.matched_blocks(ONE, request.block_hashes) == 2
+    update = KvUpdate(2, (KvStored(None, tuple(request.block_hashes)),), num_steps=1)
+    receipts: list[Receipt] = [
+        Prefilled(request.request_id, request.num_prompt_tokens, 0),
+        Finished(request.request_id),
+    ]
+    line.inbox.on_receipts(messages.encode(ONE, 2, receipts, [update]), line.router, now=1)
+    assert line.router.cluster.holders.matched_blocks(ONE, request.block_hashes) == 2
