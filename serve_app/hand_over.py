@@ -9,7 +9,6 @@ Whoever takes over computes prompts anew, and what that evicts may be worth more
 import asyncio
 import logging
 from array import array
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import Context
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +17,7 @@ from router import BlockHash, ReplicaId
 from serve_app.delivery import DeliveryError
 from serve_app.inbox import Answer
 from serve_app.receipts import Report, Warmed
-from serve_app.recent_prompts import RecentPrompts
+from serve_app.recent_prompts import KeptPrompt, RecentPrompts
 
 logger = logging.getLogger("ray.serve")
 
@@ -39,6 +38,15 @@ class Given(NamedTuple):
     """Unsigned integers of four bytes."""
     unused_s: float
     """How long ago it was served last: clocks differ from process to process."""
+
+
+class Received(NamedTuple):
+    """A prompt that waits to be computed; both times by our clock."""
+
+    token_ids: "array[int]"
+    used_s: float
+    until_s: float
+    """Then it is left."""
 
 
 class Heirs(Protocol):
@@ -89,7 +97,7 @@ class HandOver:
         self._is_member = False
         self._unknown_since_s: float | None = None
         self._has_left = False
-        self._waiting: deque[tuple[float, float, array[int]]] = deque()  # until when, when used, token ids
+        self._waiting: list[Received] = []
         self.tasks: set[asyncio.Task[None]] = set()
         """What is under way."""
         self._taking_over: asyncio.Task[None] | None = None
@@ -136,45 +144,49 @@ class HandOver:
     def take_over(self, replica_to_prompts: Mapping[ReplicaId, Sequence[Given]]) -> None:
         """From one that leaves: compute what is ours and fits, one after the other while no client waits."""
         now_s = self._clock()
-        received = [
-            (now_s - each.unused_s, array("I", each.token_ids)) for each in replica_to_prompts.get(self._replica_id, ())
-        ]
-        self._waiting.extend((now_s + TAKE_OVER_S, used_s, token_ids) for used_s, token_ids in self._fitting(received))
+        self._waiting.extend(
+            Received(array("I", each.token_ids), now_s - each.unused_s, now_s + TAKE_OVER_S)
+            for each in replica_to_prompts.get(self._replica_id, ())
+        )
         if self._waiting and self._taking_over is None:
             self._taking_over = self._start(self._take_over_waiting())
 
-    def _fitting(self, received: "Sequence[tuple[float, array[int]]]") -> "list[tuple[float, array[int]]]":
-        """Of what was received, what is among the last served prompts of both as far as they fit; the newest first."""
-        own = ((each.used_s, len(each.token_ids), None) for each in self._prompts.newest_first())
-        coming = [(used_s, len(token_ids), token_ids) for _, used_s, token_ids in self._waiting]
-        others = [(used_s, len(token_ids), token_ids) for used_s, token_ids in received]
-        new = {id(token_ids) for _, token_ids in received}
-        fitting, num_tokens = [], 0
-        for used_s, size, token_ids in sorted([*own, *coming, *others], key=lambda each: -each[0]):
-            num_tokens += size
-            if num_tokens > self._max_tokens:
-                break
-            if token_ids is not None and id(token_ids) in new:
-                fitting.append((used_s, token_ids))
-        return fitting
-
     async def _take_over_waiting(self) -> None:
         try:
-            while self._waiting:
-                until_s, used_s, token_ids = self._waiting.popleft()
-                if await self._is_idle_before(until_s) and await self._prefill(token_ids):
-                    kept = self._prompts.add(token_ids, used_s=used_s)
+            while await self._is_idle() and self._waiting:
+                received = self._waiting.pop(0)
+                if await self._prefill(received.token_ids):
+                    kept = self._prompts.add(received.token_ids, used_s=received.used_s)
                     if kept is not None:
                         self._report(Warmed(kept.block_hashes))
         finally:
             self._taking_over = None
 
-    async def _is_idle_before(self, until_s: float) -> bool:
-        while self._clock() < until_s:
+    async def _is_idle(self) -> bool:
+        """Wait for it while a prompt waits that is in time; of these, keep what fits by then."""
+        while self._waiting:
             if not self._is_busy():
+                self._waiting = self._fitting()
                 return True
+            self._waiting = self._in_time()
             await asyncio.sleep(PAUSE_S)
         return False
+
+    def _in_time(self) -> list[Received]:
+        now_s = self._clock()
+        return [each for each in self._waiting if now_s < each.until_s]
+
+    def _fitting(self) -> list[Received]:
+        """Of what waits, what is among the last served prompts of both as far as they fit; the newest first."""
+        fitting, num_tokens = list[Received](), 0
+        both: list[KeptPrompt | Received] = [*self._prompts.newest_first(), *self._in_time()]
+        for each in sorted(both, key=lambda each: -each.used_s):
+            num_tokens += len(each.token_ids)
+            if num_tokens > self._max_tokens:
+                break
+            if isinstance(each, Received):
+                fitting.append(each)
+        return fitting
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Outside of the request that happens to be served now."""

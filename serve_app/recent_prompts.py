@@ -1,5 +1,6 @@
 """Token ids of the prompts that a replica served last, for it to give to others. In memory only, never logged."""
 
+import math
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -47,12 +48,11 @@ class RecentPrompts:
         hashes = self._hasher.hash(token_ids, root=self._root)
         if not hashes:
             return None
-        for each in hashes:
-            self._forget(each)
-        is_now = used_s is None
+        # What it begins with was perhaps served after it.
+        times_s = [self._clock() if used_s is None else used_s, *map(self._forget, hashes)]
         ids = array("I", token_ids[: len(hashes) * self._block_size])
-        prompt = KeptPrompt(ids, hashes, self._clock() if used_s is None else used_s)
-        self._keep(prompt, is_newest=is_now)
+        prompt = KeptPrompt(ids, hashes, max(times_s))
+        self._keep(prompt, is_newest=used_s is None)
         return prompt
 
     def newest_first(self) -> Iterator[KeptPrompt]:
@@ -87,7 +87,10 @@ class RecentPrompts:
             _, oldest = self._last_to_prompt.popitem(last=False)
             self.num_tokens -= len(oldest.token_ids)
 
-    def _forget(self, last: BlockHash) -> None:
+    def _forget(self, last: BlockHash) -> float:
+        """When it was served last; long ago if it is not here."""
         prompt = self._last_to_prompt.pop(last, None)
-        if prompt is not None:
-            self.num_tokens -= len(prompt.token_ids)
+        if prompt is None:
+            return -math.inf
+        self.num_tokens -= len(prompt.token_ids)
+        return prompt.used_s

@@ -159,6 +159,48 @@ async def test_only_what_fits_beside_what_was_used_later_is_computed(
             assert as_late * BLOCK_SIZE > room
 
 
+@given_by_hypothesis(prompts, prompts, prompts, prompts, st.integers(1, 40))
+async def test_what_is_computed_never_needs_more_than_its_share(
+    own: list[tuple[int, int]],
+    first: list[tuple[int, int]],
+    second: list[tuple[int, int]],
+    served_meanwhile: list[tuple[int, int]],
+    max_blocks: int,
+) -> None:
+    """Two leave while clients wait, and are served; each computed prompt fits beside all that was used later."""
+    replica = Replica(FakeHeirs(), max_tokens=max_blocks * BLOCK_SIZE)
+    replica.now_s, replica.is_busy = 1000.0, True
+    number_to_size: dict[int, tuple[int, int]] = {}
+
+    def numbered(sizes: list[tuple[int, int]]) -> list[tuple[int, int, int]]:
+        start = len(number_to_size) + 1
+        number_to_size.update(enumerate(sizes, start))
+        return [(number, size, unused_s) for number, (size, unused_s) in enumerate(sizes, start)]
+
+    mine = set()
+    for number, size, unused_s in numbered(own):
+        replica.prompts.add(tokens(*[number] * size), used_s=1000 - unused_s)
+        mine.add(number)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hand_over, "PAUSE_S", 0.0)
+        for sizes in (first, second):
+            gifts = [given(*[number] * size, unused_s=unused_s) for number, size, unused_s in numbered(sizes)]
+            replica.hand_over.take_over({ME: gifts})
+            await asyncio.sleep(0)
+        for number, size, unused_s in numbered(served_meanwhile):
+            replica.prompts.add(tokens(*[number] * size), used_s=1000 - unused_s)
+            mine.add(number)
+        replica.is_busy = False
+        await replica.settle()
+    computed = {each[0] for each in replica.computed}
+    assert not computed & mine, "nothing but what was received"
+    room = round(CAPACITY_SHARE * max_blocks * BLOCK_SIZE)
+    for number in computed:
+        beside = [number_to_size[other] for other in (mine | computed) - {number}]
+        later = sum(size for size, unused_s in beside if unused_s < number_to_size[number][1])
+        assert (later + number_to_size[number][0]) * BLOCK_SIZE <= room
+
+
 @pytest.mark.parametrize("waiting_s", [TAKE_OVER_S / 2, TAKE_OVER_S])
 async def test_clients_come_first(monkeypatch: pytest.MonkeyPatch, waiting_s: float) -> None:
     """While some wait, nothing is computed; after too long, it never is."""

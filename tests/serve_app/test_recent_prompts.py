@@ -43,6 +43,17 @@ def test_the_last_turn_takes_the_place_of_the_ones_before() -> None:
     assert prompts.num_tokens == 7 * BLOCK_SIZE
 
 
+def test_a_received_prompt_makes_nothing_older() -> None:
+    """What it begins with, or is, was served here after it."""
+    prompts = recent()
+    prompts.add(tokens(1, 2), used_s=9.0)
+    prompts.add(tokens(7), used_s=8.0)
+    for blocks in ((1, 2), (1, 2, 3)):
+        prompts.add(tokens(*blocks), used_s=5.0)
+        assert [each.used_s for each in prompts.newest_first()] == [9.0, 8.0]
+    assert kept(prompts) == [[1, 2, 3], [7]]
+
+
 def test_what_fills_no_block_is_not_kept() -> None:
     """It is never cached either."""
     prompts = recent()
