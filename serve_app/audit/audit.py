@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from serve_app.audit.application import Application, ApplicationKey
 from serve_app.audit.cache_replay import Branch, CacheReplay, Keys, Sums
+from serve_app.audit.common_prefix import common_prefix
 from serve_app.audit.kind import Finding, Forfeits, Kind, KindName, Mend
 from serve_app.audit.kinds import KINDS
 from serve_app.audit.layout import all_texts, path_text, system_texts, tool_list
@@ -315,26 +316,15 @@ async def _shared(
 ) -> tuple[int | None, tuple[dict[str, Any], dict[str, Any]] | None]:
     """The least number of tokens that two of them begin with alike, and which two; None where there are no two."""
     read = [(each, ids) for each in bodies if (ids := await tokens.token_ids(each)) is not None]
-    pairs = [(_num_equal(ids, other_ids), (one, other)) for (one, ids), (other, other_ids) in pairwise(read)]
+    pairs = [(common_prefix(ids, other_ids), (one, other)) for (one, ids), (other, other_ids) in pairwise(read)]
     return min(pairs, key=lambda pair: pair[0]) if pairs else (None, None)
-
-
-def _num_equal(one: Sequence[Any], other: Sequence[Any]) -> int:
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _where(body: dict[str, Any], other: dict[str, Any]) -> tuple[str, int | None]:
     """The first field that differs: of the system prompt, the tools, the messages, as most chat templates have them."""
     for one, another in zip(system_texts(body), system_texts(other), strict=False):
         if one.text != another.text:
-            return path_text(one.path), _num_equal(one.text, another.text)
+            return path_text(one.path), common_prefix(one.text, another.text)
     for index, (tool, another_tool) in enumerate(zip(tool_list(body), tool_list(other), strict=False)):
         if tool != another_tool:
             return f"tools[{index}]", None
@@ -342,5 +332,5 @@ def _where(body: dict[str, Any], other: dict[str, Any]) -> tuple[str, int | None
         return "tools", None
     for one, another in zip(all_texts(body), all_texts(other), strict=False):
         if one != another:
-            return path_text(one.path), _num_equal(one.text, another.text)
+            return path_text(one.path), common_prefix(one.text, another.text)
     return "the end", None

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import orjson
 import xxhash
 
+from serve_app.audit.common_prefix import common_prefix
 from serve_app.audit.layout import SYSTEM_ROLES, message_list
 from serve_app.audit.logged_request import LoggedRequest
 
@@ -82,7 +83,7 @@ class Histories:
                     return Rewriting(start, _appended(same, talk[end:])) if same.is_rewritten and same.talk else None
                 for each in reversed(told):
                     if 2 * len(set(each.hashes) & set(hashes[:end])) >= min(len(each.hashes), end):
-                        return Rewriting(start + _num_equal(each.hashes, hashes), _appended(each, talk[end:]))
+                        return Rewriting(start + common_prefix(each.hashes, hashes), _appended(each, talk[end:]))
         return None
 
 
@@ -108,8 +109,3 @@ def _tail_keys(session_id: str, talk: Sequence[Message], hashes: Sequence[int]) 
         tail = talk[-length:]
         if tail and sum(len(orjson.dumps(each.get("content"))) for each in tail) >= MIN_TAIL_BYTES:
             yield xxhash.xxh3_64_intdigest(orjson.dumps([session_id, hashes[-length:]]))
-
-
-def _num_equal(ours: Sequence[int], theirs: Sequence[int]) -> int:
-    pairs = zip(ours, theirs, strict=False)
-    return next((place for place, pair in enumerate(pairs) if pair[0] != pair[1]), min(len(ours), len(theirs)))

@@ -4,6 +4,8 @@ import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
+from serve_app.audit.common_prefix import common_prefix
+
 WORD = re.compile(r"\s+|\S+")
 MIN_STRETCH_CHARS = 24
 """A shorter stretch between two places that differ says nothing: both become one."""
@@ -92,21 +94,14 @@ def _differences(reference: str, text: str) -> list[tuple[int, int]]:
     ours, theirs = WORD.findall(reference), WORD.findall(text)
     if max(len(ours), len(theirs)) > MAX_WORDS:
         ours, theirs = reference.splitlines(keepends=True), text.splitlines(keepends=True)
-    start = _num_equal(ours, theirs)
-    tail = _num_equal(ours[start:][::-1], theirs[start:][::-1])
+    start = common_prefix(ours, theirs)
+    tail = common_prefix(ours[start:][::-1], theirs[start:][::-1])
     middle, their_middle = ours[start : len(ours) - tail], theirs[start : len(theirs) - tail]
     offsets = [sum(map(len, ours[:start]))]
     for word in middle:
         offsets.append(offsets[-1] + len(word))
     matcher = SequenceMatcher(None, middle, their_middle, autojunk=False)
     return [(offsets[a], offsets[b]) for kind, a, b, _, _ in matcher.get_opcodes() if kind != "equal"]
-
-
-def _num_equal(ours: Sequence[str], theirs: Sequence[str]) -> int:
-    return next(
-        (place for place, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]),
-        min(len(ours), len(theirs)),
-    )
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -91,6 +91,11 @@ class Style:
             self.signature_to_use[signature] = use
 
     @property
+    def usual(self) -> Signature:
+        """The one of most requests."""
+        return max(self.signature_to_use.items(), key=lambda item: item[1].num_requests)[0]
+
+    @property
     def num_others(self) -> int:
         """Requests that do not have the most usual one."""
         counts = [use.num_requests for use in self.signature_to_use.values()]

@@ -29,7 +29,7 @@ class TokenReader:
     async def token_ids(self, body: dict[str, Any]) -> Sequence[int] | None:
         """None for a request that the model's server would refuse."""
         try:
-            return (await self._prompts.read(_complete(body))).token_ids
+            return list((await self._prompts.read(_complete(body))).token_ids)
         except UnreadableError:
             return None
 

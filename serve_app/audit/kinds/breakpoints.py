@@ -20,8 +20,9 @@ PROBLEM_TO_WORDS = {
 def find(learned: Learned) -> Iterator[Finding]:
     """Applications of several conversations, whose static part could be shared."""
     for application in learned.applications:
+        first_changing = _first_changing_part(application.system)
         for signature, use in application.breakpoints.signature_to_use.items():
-            problem = _problem(application, Breakpoints(*signature))  # type: ignore[arg-type]  # as made
+            problem = _problem(application, Breakpoints(*signature), first_changing)  # type: ignore[arg-type]  # as made
             if not problem or (application.num_conversations < 2 and problem != TOO_MANY):  # noqa: PLR2004  to share
                 continue
             where, what = PROBLEM_TO_WORDS[problem]
@@ -39,29 +40,32 @@ def find(learned: Learned) -> Iterator[Finding]:
 
 def make_forfeits(learned: Learned) -> Forfeits:
     """Requests whose prefix others cannot reuse."""
+    key_to_changing = {each.key: _first_changing_part(each.system) for each in learned.applications}
 
     def forfeits(seen: Seen) -> str | None:
         application = learned.applications.get(seen.application)
         if application is None or not takes_breakpoints(seen.request.body):
             return None
-        problem = _problem(application, breakpoints_of(seen.request.body))
+        problem = _problem(application, breakpoints_of(seen.request.body), key_to_changing[application.key])
         return _subject(application, problem) if problem else None
 
     return forfeits
 
 
-def _problem(application: Application, breakpoints: Breakpoints) -> str:
+def _problem(application: Application, breakpoints: Breakpoints, first_changing: int | None) -> str:
     if breakpoints.num == 0:
         return NONE
     if breakpoints.num > MAX_BREAKPOINTS:
         return TOO_MANY
     if breakpoints.first_static is None:
         return IN_TALK if application.system is not None or application.tools is not None else ""
-    first_changing = None if application.system is None else _first_changing_part(application.system)
     return AFTER if first_changing is not None and breakpoints.first_static >= first_changing else ""
 
 
-def _first_changing_part(group: TextGroup) -> int | None:
+def _first_changing_part(group: TextGroup | None) -> int | None:
+    """Of a system prompt."""
+    if group is None:
+        return None
     for index, slot in enumerate(group.slots()):
         if slot_kind(group, index, slot)[0] in {SlotKind.VOLATILE, SlotKind.CONTENT}:
             return group.text[: slot.start].count(SEPARATOR)

@@ -27,12 +27,7 @@ def find(learned: Learned) -> Iterator[Finding]:
 
 def make_mend(learned: Learned) -> Mend:
     """All requests of an application have what most of them have."""
-    key_to_usual = {
-        application.key: max(application.parameters.signature_to_use.items(), key=lambda item: item[1].num_requests)[0][
-            0
-        ]
-        for application in _applications(learned)
-    }
+    key_to_usual = {application.key: application.parameters.usual[0] for application in _applications(learned)}
 
     def mend(seen: Seen) -> Mended | None:
         usual = key_to_usual.get(seen.application)
