@@ -8,7 +8,7 @@ from serve_app import llm_options
 from serve_app.environment import router_environment
 from serve_app.ingress_router import IngressRouter
 from serve_app.replica import LLMReplica
-from serve_app.serve_config import ROUTER_DEPLOYMENT
+from serve_app.serve_config import ROUTER_DEPLOYMENT, own_logging
 from serve_app.settings import Settings
 from serve_app.simulated_engine import replica_options
 
@@ -45,7 +45,7 @@ def with_routers(server: Application, args: Settings) -> Application:
         name=ROUTER_DEPLOYMENT,
         max_ongoing_requests=MAX_ROUTER_ONGOING_REQUESTS,
         user_config=args.routing.model_dump(),
-        logging_config={"enable_access_log": False},  # a line for each decision and each delivery otherwise
+        logging_config=own_logging(args),
         # The routers load the same tokenizer as the engines, so they need the same environment.
         ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": {**env_vars, **router_environment()}}},
     )

@@ -65,8 +65,7 @@ class ExplainAndReport:
         if note is not None:
             tenant = self._tenants.of(scope["headers"])
             self._ledger.arrived(note.request_id, uncached_tokens=note.uncached_tokens, tenant=tenant)
-            if self._log is not None:
-                self._log.begin(note)
+        served = None if self._log is None else self._log.begin(note)
         token = current_request_id.set(note.request_id if note else None)
         try:
             await self._app(scope, receive, send_explained)
@@ -74,8 +73,8 @@ class ExplainAndReport:
             current_request_id.reset(token)
             if note is not None:
                 self._ledger.finished(note.request_id)
-                if self._log is not None:
-                    self._log.end(note, status=status, trace_id=trace_id_of(scope["headers"]))
+            if self._log is not None and served is not None:
+                self._log.end(served, method=scope["method"], status=status, trace_id=trace_id_of(scope["headers"]))
 
     def _explain(self, note: RoutingNote | None) -> list[tuple[bytes, bytes]]:
         """The replica writes these, because it alone knows who served."""

@@ -27,7 +27,7 @@ def application_config(settings: Settings) -> dict[str, Any]:
     """The application. Routing settings travel as `user_config`, so that changing them restarts nothing."""
     args = settings.model_dump(mode="json", include={"llm", "engine", "engine_model", "routers", "replicas"})
     scaling = _take_scaling(args["llm"])
-    logging = {"logging_config": {"encoding": "JSON"}} if settings.replicas.log_requests else {}
+    logging = {"logging_config": own_logging(settings)} if settings.replicas.log_requests else {}
     return {
         "name": settings.name,
         "route_prefix": settings.route_prefix,
@@ -39,6 +39,13 @@ def application_config(settings: Settings) -> dict[str, Any]:
         ],
         **logging,
     }
+
+
+def own_logging(settings: Settings) -> dict[str, Any]:
+    """Serve's logging without its access log: of routers, a line for each delivery; of replicas that log each request
+    themselves, the same once more.
+    """
+    return {"encoding": "JSON" if settings.replicas.log_requests else "TEXT", "enable_access_log": False}
 
 
 def replica_deployment(model_id: str) -> str:

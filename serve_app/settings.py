@@ -143,8 +143,8 @@ class ReplicaSettings(_Frozen):
     """Let a replica that leaves give the prompts that it served last to those that stay, as far as they have room for
     them, in memory (docs/life_cycle.md)."""
     log_requests: bool = False
-    """Write a line for each routed request when it is over: its id, decision, tokens and times, and its trace's id. The
-    application's logs are then JSON."""
+    """Write a line for each request when it is over, in place of Serve's: its id, decision, tokens and times, and its
+    trace's id. The application's logs are then JSON."""
     tenants: list[TenantName] = Field([], max_length=100)
     """Names of those whose prompts have figures of their own, beside all together (docs/ops.md). All other names are
     counted as `other`, requests without one as `none`."""

@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 
 from serve_app.local_cluster import Run
+from serve_app.replica_headers import UNROUTED
+from serve_app.serve_config import ROUTER_DEPLOYMENT
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PHRASE = "the pass phrase of the mountain hut is edelweiss"
@@ -42,6 +44,7 @@ def test_a_request_has_a_line_with_its_trace(run: Run, client: httpx.Client) -> 
     line = wait_for_line(run, TRACE_ID)
     assert line["message"] == "request"
     assert line["warmroute_request_id"] == response.headers["x-warmroute-request-id"]
+    assert (line["method"], line["route"]) == ("POST", "/v1/completions")
     assert (line["status"], line["policy"]) == (200, response.headers["x-warmroute-policy"])
     assert line["reason"] == response.headers["x-warmroute-reason"]
     assert line["prompt_tokens"] == line["routed_prompt_tokens"] == usage["prompt_tokens"]
@@ -49,3 +52,16 @@ def test_a_request_has_a_line_with_its_trace(run: Run, client: httpx.Client) -> 
     assert 0 < line["ttft_s"] <= line["duration_s"]
     for path in logs(run).iterdir():
         assert "edelweiss" not in path.read_text(errors="replace"), path
+
+
+def test_serve_adds_no_line_of_its_own(run: Run, client: httpx.Client) -> None:
+    """Nor is one missing where no router is asked; and the routers' logs are JSON as well."""
+    trace_id = TRACE_ID[::-1]
+    client.get("/v1/models", headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}).raise_for_status()
+    line = wait_for_line(run, trace_id)
+    assert (line["method"], line["route"], line["reason"]) == ("GET", "/v1/models", UNROUTED)
+    texts = [path.read_text() for path in logs(run).glob("replica_*.log")]
+    assert sum(text.count(line["request_id"]) for text in texts) == 1
+    routers = [path.read_text() for path in logs(run).glob(f"replica_*{ROUTER_DEPLOYMENT}*.log")]
+    assert routers, "no router has a log"
+    assert all(json.loads(each)["message"] for text in routers for each in text.splitlines())

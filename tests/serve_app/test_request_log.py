@@ -1,4 +1,4 @@
-"""A line for each routed request."""
+"""A line for each request."""
 
 import logging
 
@@ -6,6 +6,7 @@ import pytest
 
 from router import ReplicaId, RequestId
 from serve_app.receipts import Finished, Prefilled
+from serve_app.replica_headers import UNROUTED
 from serve_app.request_log import MESSAGE, RequestLog, trace_id_of
 from serve_app.routing_note import RoutingNote
 
@@ -32,17 +33,18 @@ def test_a_line_joins_what_was_decided_with_what_came_of_it(caplog: pytest.LogCa
     """Of two choices the tokens of both, and the first token's time."""
     now_s = 10.0
     log = RequestLog(clock=lambda: now_s)
-    log.begin(NOTE)
+    served = log.begin(NOTE)
     log.on_receipt(Prefilled(NOTE.request_id, 100, 32, None, 0.5))
     log.on_receipt(Prefilled(NOTE.request_id, 100, 96))
     log.on_receipt(Prefilled(RequestId("another"), 5, 0, None, 0.1))
     log.on_receipt(Finished(NOTE.request_id))
     now_s = 12.0
     with caplog.at_level(logging.INFO, "ray.serve"):
-        log.end(NOTE, status=200, trace_id=TRACE_ID)
+        log.end(served, method="POST", status=200, trace_id=TRACE_ID)
     (record,) = caplog.records
     assert record.message == MESSAGE
     fields = {
+        "method": "POST",
         "warmroute_request_id": "a",
         "trace_id": TRACE_ID,
         "policy": "prefix_affinity",
@@ -63,9 +65,20 @@ def test_what_is_not_known_is_left_out(caplog: pytest.LogCaptureFixture) -> None
     """A client that left before anything was sent, with a prompt that has no key."""
     note = RoutingNote(RequestId("a"), ReplicaId("r0"), "prefix_affinity", "no_prompt", None, None)
     log = RequestLog(clock=lambda: 0.0)
-    log.begin(note)
+    served = log.begin(note)
     with caplog.at_level(logging.INFO, "ray.serve"):
-        log.end(note, status=None, trace_id=None)
+        log.end(served, method="POST", status=None, trace_id=None)
     (record,) = caplog.records
     absent = ("trace_id", "status", "routed_prompt_tokens", "believed_cached_tokens", "ttft_s")
     assert not any(hasattr(record, name) for name in absent)
+
+
+def test_what_no_router_sent_has_a_line_too(caplog: pytest.LogCaptureFixture) -> None:
+    """As Serve writes none then."""
+    log = RequestLog(clock=lambda: 0.0)
+    served = log.begin(None)
+    with caplog.at_level(logging.INFO, "ray.serve"):
+        log.end(served, method="GET", status=404, trace_id=None)
+    (record,) = caplog.records
+    assert (record.method, record.status, record.reason) == ("GET", 404, UNROUTED)
+    assert not hasattr(record, "prompt_tokens")
