@@ -248,12 +248,8 @@ class IngressRouter:
             return []
         return self._router.places_of(prompts)
 
-    async def hot_prefixes(self, limit: int) -> list[dict[str, Any]]:
-        """Where most of the recent work began alike, by hash; the most first."""
-        return [] if self._router is None else prefixes_snapshot(self._router, limit)
-
-    async def snapshot(self) -> dict[str, Any]:
-        """The router's own view, for operators and tests. Counts and ids only."""
+    async def snapshot(self, num_prefixes: int = 0) -> dict[str, Any]:
+        """The router's own view, for operators and tests, with so many of the hottest prefixes. Counts and ids only."""
         return {
             "router": self._router_id,
             "policy": self._routing.policy,
@@ -268,6 +264,7 @@ class IngressRouter:
             "refused": dict(self._inbox.reason_to_refused),
             "kv_events_lost": self._inbox.kv.num_lost,
             "tasks": len(asyncio.all_tasks()),
+            "hot_prefixes": prefixes_snapshot(self._router, num_prefixes) if self._router and num_prefixes else [],
             **snapshot(self._router, self._inbox, self._parity, now=time.monotonic()),
         }
 

@@ -27,11 +27,8 @@ class Cluster(Protocol):
     async def applications(self) -> list[str]:
         """Those that have routers."""
 
-    async def snapshots(self, application: str) -> list[dict[str, Any]]:
-        """Of the routers that answer."""
-
-    async def hot_prefixes(self, application: str, limit: int) -> list[dict[str, Any]]:
-        """As one of the routers sees them."""
+    async def snapshots(self, application: str, num_prefixes: int) -> list[dict[str, Any]]:
+        """Of the routers that answer, each with so many of the hottest prefixes."""
 
 
 class Collector:
@@ -79,16 +76,19 @@ class Collector:
     async def read(self) -> None:
         """Once."""
         names = await self._cluster.applications()
-        readings = await asyncio.gather(*map(self._cluster.snapshots, names))
+        num_prefixes = MAX_PREFIXES if self._clock() - self._prefixes_at_s >= PREFIXES_S else 0
+        readings = await asyncio.gather(*(self._cluster.snapshots(name, num_prefixes) for name in names))
         # An application whose routers do not answer just now is still there.
         self.application_to_snapshots = {
             name: list(snapshots) or list(self.application_to_snapshots.get(name, ()))
             for name, snapshots in zip(names, readings, strict=True)
         }
         self.read_at_s = now_s = self._clock()
-        if now_s - self._prefixes_at_s >= PREFIXES_S:
-            prefixes = await asyncio.gather(*(self._cluster.hot_prefixes(name, MAX_PREFIXES) for name in names))
-            self.application_to_prefixes = dict(zip(names, prefixes, strict=True))
+        if num_prefixes:
+            # Of one router: they tell each other of every decision.
+            self.application_to_prefixes = {
+                name: snapshots[0]["hot_prefixes"] for name, snapshots in zip(names, readings, strict=True) if snapshots
+            }
             self._prefixes_at_s = now_s
         await self._write(now_s)
 

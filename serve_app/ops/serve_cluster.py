@@ -34,20 +34,14 @@ class ServeCluster:
             self._looked_at_s = now_s
         return self._names
 
-    async def snapshots(self, application: str) -> list[dict[str, Any]]:
+    async def snapshots(self, application: str, num_prefixes: int) -> list[dict[str, Any]]:
         """Of the routers that answer."""
-        return await self._ask(application, "snapshot")
-
-    async def hot_prefixes(self, application: str, limit: int) -> list[dict[str, Any]]:
-        """As one of the routers sees them: they tell each other of every decision."""
-        answers = await self._ask(application, "hot_prefixes", limit)
-        return answers[0] if answers else []
-
-    async def _ask(self, application: str, method: str, *args: object) -> list[Any]:
+        # Routers of an older version, during an upgrade, can be asked for none.
+        wishes = (num_prefixes,) if num_prefixes else ()
         try:
             if application not in self._name_to_handle:
                 self._name_to_handle[application] = handle_of(ROUTER_DEPLOYMENT, application)
-            return await answers_of(self._name_to_handle[application], method, *args, timeout_s=ANSWER_TIMEOUT_S)
+            return await answers_of(self._name_to_handle[application], "snapshot", *wishes, timeout_s=ANSWER_TIMEOUT_S)
         except DeliveryError:
             return []
 

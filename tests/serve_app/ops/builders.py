@@ -62,12 +62,7 @@ class FakeCluster:
         """Its name."""
         return ["warmroute"]
 
-    async def snapshots(self, application: str) -> list[dict[str, Any]]:
+    async def snapshots(self, application: str, num_prefixes: int) -> list[dict[str, Any]]:
         """Those of now."""
         assert application == "warmroute"
-        return self.routers
-
-    async def hot_prefixes(self, application: str, limit: int) -> list[dict[str, Any]]:
-        """One."""
-        assert application == "warmroute"
-        return [PREFIX][:limit]
+        return [{**each, "hot_prefixes": [PREFIX][:num_prefixes]} for each in self.routers]
