@@ -22,6 +22,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import BlockHash, ReplicaId
+from serve_app import kv_publisher
 from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
@@ -235,6 +236,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             "publisher": "zmq",
             "endpoint": f"ipc://{folder}/events",
             "replay_endpoint": f"ipc://{folder}/replay",
+            "topic": kv_publisher.TOPIC,
         }
 
     def _make_subscription(self) -> KvSubscription:

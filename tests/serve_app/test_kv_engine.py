@@ -14,6 +14,7 @@ import pytest_asyncio
 from router import BlockHash, hash_blocks, root_hash
 from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
+from serve_app.kv_publisher import TOPIC
 from serve_app.kv_subscription import KvSubscription
 from serve_app.kv_wire import KvCleared, KvRemoved, KvStored, KvUpdate
 from tests.serve_app.simulated_engines import BLOCK_SIZE, NUM_BLOCKS, ask, running_engine
@@ -87,6 +88,7 @@ async def followed(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fo
         "publisher": "zmq",
         "endpoint": endpoints[0],
         "replay_endpoint": endpoints[1],
+        "topic": TOPIC,
     }
     with running_engine(kv_events_config=events) as engine:
         followed = Followed(engine, endpoints)
@@ -107,6 +109,15 @@ async def test_blocks_have_the_routers_hashes(followed: Followed) -> None:
     assert followed.subscription.num_replayed > 0
     further = await followed.ask("next turn", [*conversation, *range(100)])
     assert further.num_cached_tokens == len(keys(conversation[:-1])) * BLOCK_SIZE
+
+
+async def test_what_an_answer_fills_comes_in_few_messages(followed: Followed) -> None:
+    """Though the engine fills it block after block."""
+    before = len(followed.updates)
+    answer = await followed.ask("long", [11] * 64, max_tokens=6 * BLOCK_SIZE)
+    await followed.wait_for(keys([*[11] * 64, *answer.outputs[0].token_ids[:-1]]))
+    filled = [[each for each in update.changes if isinstance(each, KvStored)] for update in followed.updates[before:]]
+    assert any(len(changes) > 1 for changes in filled), "each block was told by itself"
 
 
 async def test_a_salt_makes_other_blocks(followed: Followed) -> None:

@@ -1,0 +1,96 @@
+"""A publisher of KV events that makes one message of what several of an engine's steps did: a plugin of vLLM.
+
+vLLM publishes with each step, some fifty times a second, and each time wakes four threads in two processes. That was
+most of what KV events cost. What a prompt stores still goes out at once, as its request may be over a moment later;
+what answers store and what is evicted is in no hurry (docs/routing.md).
+
+The package's metadata name `register` as a plugin, which vLLM calls in each of its processes. Where the package is not
+installed, or `VLLM_PLUGINS` leaves it out, vLLM's own publisher says the same in more messages.
+
+Adapter: private names of vLLM are listed in tests/serve_app/test_private_names.py.
+"""
+
+import time
+from threading import Event, Lock, Thread
+from typing import Any
+
+from vllm.distributed.kv_events import (
+    AllBlocksCleared,
+    BlockStored,
+    EventPublisher,
+    EventPublisherFactory,
+    KVEventBatch,
+    ZmqEventPublisher,
+)
+
+TOPIC = "warmroute"
+"""Of engines whose events go this way: vLLM takes no publisher's name but its own two, so the topic says it."""
+MAX_WAIT_S = 0.25
+"""Of what is in no hurry: as long as the replica waits between two looks (`kv_subscription.READ_INTERVAL_S`)."""
+
+
+class BatchingPublisher(EventPublisher):  # type: ignore[misc]  # vLLM is not followed
+    """Events in their order, in few messages.
+
+    Args:
+        publisher: sends a batch as one message.
+        max_wait_s: until an event is sent.
+
+    """
+
+    def __init__(self, publisher: EventPublisher, *, max_wait_s: float = MAX_WAIT_S) -> None:
+        super().__init__()
+        self._publisher = publisher
+        self._max_wait_s = max_wait_s
+        self._lock = Lock()
+        self._waiting: list[Any] = []
+        self._is_over = Event()
+        self._flushing = Thread(target=self._flush_often, daemon=True, name="warmroute-kv-publisher")
+        self._flushing.start()
+
+    def publish(self, batch: KVEventBatch) -> None:
+        """What one step did."""
+        with self._lock:
+            self._waiting += batch.events
+            if any(map(_is_urgent, batch.events)):
+                self._flush()
+
+    def shutdown(self) -> None:
+        """Send what waits, and end."""
+        self._is_over.set()
+        self._flushing.join()
+        self._publisher.shutdown()
+
+    def get_publisher_config(self) -> Any:  # noqa: ANN401  vLLM's KVEventsConfig
+        """Where it publishes."""
+        return self._publisher.get_publisher_config()
+
+    def _flush_often(self) -> None:
+        is_over = False
+        while not is_over:
+            is_over = self._is_over.wait(self._max_wait_s)
+            with self._lock:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            events, self._waiting = self._waiting, []
+            self._publisher.publish(KVEventBatch(ts=time.time(), events=events))
+
+
+def _is_urgent(event: object) -> bool:
+    """Of a prompt, or of all. An answer fills one block at a time, on top of another one."""
+    if isinstance(event, BlockStored):
+        return len(event.block_hashes) > 1 or event.parent_block_hash is None
+    return isinstance(event, AllBlocksCleared)
+
+
+def make_publisher(data_parallel_rank: int, **options: Any) -> EventPublisher:  # noqa: ANN401  of vLLM's `KVEventsConfig`
+    """VLLM's publisher over ZMQ, behind this one if the topic is ours."""
+    publisher = ZmqEventPublisher(data_parallel_rank, **options)
+    return BatchingPublisher(publisher) if options["topic"] == TOPIC else publisher
+
+
+def register() -> None:
+    """VLLM's hook for plugins."""
+    EventPublisherFactory._registry["zmq"] = make_publisher  # noqa: SLF001
