@@ -47,7 +47,7 @@ class KvFeed:
             self.apply(events)
 
     def apply(self, events: list[EngineEvent]) -> None:
-        """Those of one step."""
+        """Those of one message."""
         self._is_heard = True
         changes: list[KvChange] = []
         for event in events:

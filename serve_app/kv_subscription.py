@@ -15,7 +15,7 @@ from serve_app.kv_wire import EngineBatch, EngineEvent
 logger = logging.getLogger("ray.serve")
 
 READ_INTERVAL_S = 0.25
-"""Between two looks at what has come: being woken at each of an engine's steps costs more than what is done with it."""
+"""Between two looks at what has come: being woken for each message costs more than what is done with it."""
 REPLAY_TIMEOUT_S = 5.0
 """Between two of the batches that are sent again; vLLM looks for such requests ten times a second."""
 

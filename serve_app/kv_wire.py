@@ -39,7 +39,7 @@ EngineEvent = BlockStored | BlockRemoved | AllBlocksCleared
 
 
 class EngineBatch(msgspec.Struct, array_like=True, frozen=True):
-    """What vLLM publishes of one step."""
+    """What is published at a time: what one step did, or several."""
 
     ts: float
     events: list[EngineEvent]
@@ -70,7 +70,8 @@ class KvUpdate(msgspec.Struct, frozen=True):
     """What changed in a replica's KV cache. One without changes says that there were none since that number."""
 
     number: int
-    """How many of the engine's steps changed something since the replica started, these included."""
+    """How many of the engine's steps changed something since the replica started, these included; those that the engine
+    told of together count as one."""
     changes: tuple[KvChange, ...] = ()
     kind: Literal["changes", "snapshot", "lost"] = "changes"
     """A snapshot is all there is, stored anew; `lost` says that nobody knows what there is."""

@@ -12,9 +12,9 @@ import pytest
 
 from serve_app.demo_model import build_demo_model
 from tests.adapters import build_adapter
-from tests.e2e.conftest import DEMO_MODEL
 from tests.e2e.expected_cache import ExpectedCache
 from tests.e2e.local_engine import running_llm
+from tests.servers import DEMO_MODEL
 
 NUM_PROMPTS = 60
 BLOCK_SIZE = 32

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.local_cluster import Run
-from tests.e2e.conftest import ROOT
+from tests.servers import ROOT
 
 
 @pytest.mark.timeout(600)

@@ -8,7 +8,7 @@ import pytest
 
 from serve_app.doctor.finding import Check
 from serve_app.local_cluster import Run
-from tests.e2e.conftest import COMMAND
+from tests.servers import COMMAND
 
 
 def doctor(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:

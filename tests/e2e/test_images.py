@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from serve_app.demo_model import build_demo_model
-from tests.e2e.conftest import DEMO_MODEL
 from tests.e2e.expected_cache import ExpectedCache
 from tests.e2e.local_engine import running_llm
+from tests.servers import DEMO_MODEL
 from tests.vision_model import build_vision_model, image_url
 
 NUM_PROMPTS = 40

@@ -11,7 +11,8 @@ from serve_app.local_cluster import Run
 from serve_app.replica_headers import POLICY_HEADER
 from serve_app.running_application import RunningApplication
 from serve_app.serve_api import ServeApi
-from tests.e2e.conftest import COMMAND, demo_settings
+from tests.e2e.conftest import demo_settings
+from tests.servers import COMMAND
 
 ENGINE = demo_settings()["llm"]["engine_kwargs"]
 KV_CAPACITY_TOKENS = ENGINE["num_gpu_blocks_override"] * ENGINE["block_size"]

@@ -9,7 +9,7 @@ import pytest
 
 from serve_app.local_cluster import Run
 from serve_app.running_application import RunningApplication
-from tests.e2e.conftest import DEMO_MODEL, ROOT
+from tests.servers import DEMO_MODEL, ROOT
 
 
 def test_every_replica_is_ok(application: RunningApplication) -> None:

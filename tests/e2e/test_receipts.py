@@ -16,7 +16,7 @@ from router import Loss
 from serve_app.funnel_report import add_up, by_rank
 from serve_app.local_cluster import Run
 from serve_app.running_application import RunningApplication
-from tests.e2e.conftest import ROOT
+from tests.servers import ROOT
 
 DEADLINE_S = 60
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from serve_app.settings import Settings
 from serve_app.simulated_engine import replica_options
-from tests.e2e.conftest import DEMO_MODEL
+from tests.servers import DEMO_MODEL
 
 BLOCK_SIZE = 16
 NUM_BLOCKS = 101
