@@ -36,6 +36,7 @@ class Delivery(Generic[Item]):
         self._interval_s = interval_s
         self._items: deque[Item] = deque()
         self._max_undelivered = max_undelivered
+        self._is_due = False
         self._task: asyncio.Task[None] | None = None
         self._is_failing = False
         self.num_dropped = 0
@@ -46,16 +47,20 @@ class Delivery(Generic[Item]):
         if len(self._items) > self._max_undelivered:
             self._items.popleft()
             self.num_dropped += 1
-        if not can_wait and (self._task is None or self._task.done()):
+        if can_wait:
+            return
+        self._is_due = True
+        if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._deliver())
 
     async def flush(self) -> None:
-        """Wait until everything posted so far was delivered or dropped."""
+        """Wait until everything posted so far was delivered or dropped, but what can wait and came last."""
         while self._task is not None and not self._task.done():
             await asyncio.shield(self._task)
 
     async def _deliver(self) -> None:
-        while self._items:
+        while self._is_due:
+            self._is_due = False
             batch = tuple(self._items)
             self._items.clear()
             try:

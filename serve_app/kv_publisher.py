@@ -11,11 +11,14 @@ Adapter: private names of vLLM are listed in tests/serve_app/test_private_names.
 """
 
 import time
+from collections.abc import Iterable
+from itertools import groupby
 from threading import Event, Lock, Thread
 from typing import Any
 
 from vllm.distributed.kv_events import (
     AllBlocksCleared,
+    BlockRemoved,
     BlockStored,
     EventPublisher,
     EventPublisherFactory,
@@ -75,7 +78,7 @@ class BatchingPublisher(EventPublisher):  # type: ignore[misc]  # vLLM is not fo
     def _flush(self) -> None:
         if self._waiting:
             events, self._waiting = self._waiting, []
-            self._publisher.publish(KVEventBatch(ts=time.time(), events=events))
+            self._publisher.publish(KVEventBatch(ts=time.time(), events=_with_removals_joined(events)))
 
 
 def _is_urgent(event: object) -> bool:
@@ -83,6 +86,22 @@ def _is_urgent(event: object) -> bool:
     if isinstance(event, BlockStored):
         return len(event.block_hashes) > 1 or event.parent_block_hash is None
     return isinstance(event, AllBlocksCleared)
+
+
+def _with_removals_joined(events: Iterable[Any]) -> list[Any]:
+    """VLLM tells of each evicted block by itself, and a long prompt evicts hundreds in a row."""
+    joined: list[Any] = []
+    for kind, group in groupby(events, lambda each: (each.medium, each.group_idx) if _is_removal(each) else None):
+        if kind is None:
+            joined += group
+        else:
+            medium, group_idx = kind
+            joined.append(BlockRemoved([name for each in group for name in each.block_hashes], medium, group_idx))
+    return joined
+
+
+def _is_removal(event: object) -> bool:
+    return isinstance(event, BlockRemoved)
 
 
 def make_publisher(data_parallel_rank: int, **options: Any) -> EventPublisher:  # noqa: ANN401  of vLLM's `KVEventsConfig`

@@ -53,6 +53,21 @@ async def test_what_can_wait_goes_out_with_the_next_item() -> None:
     assert receiver.batches == [(1, 2, 3)]
 
 
+async def test_what_can_wait_does_so_while_a_batch_is_under_way() -> None:
+    """Nothing is sent for it then, either."""
+    receiver = Receiver()
+    delivery = Delivery(receiver.take, interval_s=0, max_undelivered=100)
+    delivery.post(1)
+    await asyncio.sleep(0)
+    delivery.post(2, can_wait=True)
+    receiver.is_open.set()
+    await delivery.flush()
+    assert receiver.batches == [(1,)]
+    delivery.post(3)
+    await delivery.flush()
+    assert receiver.batches == [(1,), (2, 3)]
+
+
 async def test_batches_keep_their_distance() -> None:
     """What is posted soon after a batch waits for the next one, however often the loop turns."""
     receiver = Receiver()

@@ -63,7 +63,12 @@ def stored(number: int, *, num_blocks: int = 1, parent: int | None = 0) -> Block
     return BlockStored([number] * num_blocks, parent, [1] * num_blocks, 1, None, "GPU", None)
 
 
-REMOVED = BlockRemoved([9], "GPU")
+def removed(*names: int, medium: str = "GPU", group_idx: int | None = None) -> BlockRemoved:
+    """Blocks."""
+    return BlockRemoved(list(names), medium, group_idx)
+
+
+REMOVED = removed(9)
 
 
 @pytest.mark.parametrize("urgent", [stored(3, num_blocks=2), stored(3, parent=None), AllBlocksCleared()])
@@ -74,6 +79,22 @@ def test_a_prompt_goes_out_at_once_with_what_waited(sent: Sent, publisher: Batch
     assert sent.messages == []
     publisher.publish(batch(urgent))
     assert sent.messages == [[stored(1), REMOVED, stored(2), urgent]]
+
+
+def test_blocks_evicted_in_a_row_are_told_together(sent: Sent, publisher: BatchingPublisher) -> None:
+    """Of one tier and kind of cache, and in their place among the others."""
+    publisher.publish(batch(removed(1), removed(2)))
+    publisher.publish(batch(removed(3), removed(4, medium="CPU"), removed(5, group_idx=1), stored(6), removed(7)))
+    publisher.publish(batch(AllBlocksCleared()))
+    (events,) = sent.messages
+    assert events == [
+        removed(1, 2, 3),
+        removed(4, medium="CPU"),
+        removed(5, group_idx=1),
+        stored(6),
+        removed(7),
+        AllBlocksCleared(),
+    ]
 
 
 def test_nothing_waits_for_long(sent: Sent) -> None:
