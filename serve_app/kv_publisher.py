@@ -26,8 +26,8 @@ from vllm.distributed.kv_events import (
     ZmqEventPublisher,
 )
 
-TOPIC = "warmroute"
-"""Of engines whose events go this way: vLLM takes no publisher's name but its own two, so the topic says it."""
+from serve_app.kv_wire import TOPIC
+
 MAX_WAIT_S = 0.25
 """Of what is in no hurry: as long as the replica waits between two looks (`kv_subscription.READ_INTERVAL_S`)."""
 

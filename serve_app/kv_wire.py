@@ -6,6 +6,9 @@ import msgspec
 
 from router import BlockHash
 
+TOPIC = "warmroute"
+"""Under which our engines publish. VLLM takes no publisher's name but its own two, so this says whose one it shall be
+(`kv_publisher.py`)."""
 EngineHash = bytes | int
 """VLLM's own name of a block; an integer where `VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES` is set."""
 

@@ -22,7 +22,6 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import BlockHash, ReplicaId
-from serve_app import kv_publisher
 from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
@@ -35,6 +34,7 @@ from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
 from serve_app.kv_merge import Told, encode_with_receipts
 from serve_app.kv_subscription import KvSubscription
+from serve_app.kv_wire import TOPIC
 from serve_app.ledger import Ledger
 from serve_app.peers import ServePeers
 from serve_app.prompt_memo import make_token_memo
@@ -236,7 +236,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             "publisher": "zmq",
             "endpoint": f"ipc://{folder}/events",
             "replay_endpoint": f"ipc://{folder}/replay",
-            "topic": kv_publisher.TOPIC,
+            "topic": TOPIC,
         }
 
     def _make_subscription(self) -> KvSubscription:

@@ -69,6 +69,7 @@ LOCUST_MODULES = {"locustfile", "load_run", "page"}
 PRIVATE_ADAPTERS = {
     "app",
     "ingress_router",
+    "kv_publisher",
     "llm_options",
     "one_process_engine",
     "prompt",

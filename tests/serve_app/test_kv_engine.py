@@ -14,9 +14,8 @@ import pytest_asyncio
 from router import BlockHash, hash_blocks, root_hash
 from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
-from serve_app.kv_publisher import TOPIC
 from serve_app.kv_subscription import KvSubscription
-from serve_app.kv_wire import KvCleared, KvRemoved, KvStored, KvUpdate
+from serve_app.kv_wire import TOPIC, KvCleared, KvRemoved, KvStored, KvUpdate
 from tests.serve_app.simulated_engines import BLOCK_SIZE, NUM_BLOCKS, ask, running_engine
 
 pytestmark = [

@@ -1,20 +1,15 @@
 """KV events of several steps in one message."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from vllm.distributed.kv_events import (
-    AllBlocksCleared,
-    BlockRemoved,
-    BlockStored,
-    EventPublisherFactory,
-    KVEventBatch,
-    ZmqEventPublisher,
-)
 
-from serve_app.kv_publisher import TOPIC, BatchingPublisher, make_publisher, register
+from serve_app.kv_wire import TOPIC
+
+if TYPE_CHECKING:
+    from serve_app.kv_publisher import BatchingPublisher
 
 TIMEOUT_S = 20.0
 LONG_S = 3600.0
@@ -28,7 +23,7 @@ class Sent:
         self.came = Event()
         self.is_down = False
 
-    def publish(self, batch: KVEventBatch) -> None:
+    def publish(self, batch: Any) -> None:
         """One message."""
         assert not self.is_down, "nothing comes after the end"
         self.messages.append(batch.events)
@@ -46,46 +41,69 @@ def sent() -> Sent:
 
 
 @pytest.fixture
-def publisher(sent: Sent) -> Iterator[BatchingPublisher]:
+def publisher(sent: Sent) -> "Iterator[BatchingPublisher]":
     """One that waits for longer than a test takes."""
-    publisher = BatchingPublisher(sent, max_wait_s=LONG_S)
+    publisher = make(sent, max_wait_s=LONG_S)
     yield publisher
     publisher.shutdown()
 
 
-def batch(*events: Any) -> KVEventBatch:
+def make(sent: Sent, *, max_wait_s: float) -> "BatchingPublisher":
+    """Before it."""
+    from serve_app.kv_publisher import BatchingPublisher
+
+    return BatchingPublisher(sent, max_wait_s=max_wait_s)
+
+
+def batch(*events: Any) -> Any:
     """Of one step."""
+    from vllm.distributed.kv_events import KVEventBatch
+
     return KVEventBatch(ts=0.0, events=list(events))
 
 
-def stored(number: int, *, num_blocks: int = 1, parent: int | None = 0) -> BlockStored:
+def stored(number: int, *, num_blocks: int = 1, parent: int | None = 0) -> Any:
     """A chain."""
+    from vllm.distributed.kv_events import BlockStored
+
     return BlockStored([number] * num_blocks, parent, [1] * num_blocks, 1, None, "GPU", None)
 
 
-def removed(*names: int, medium: str = "GPU", group_idx: int | None = None) -> BlockRemoved:
+def removed(*names: int, medium: str = "GPU", group_idx: int | None = None) -> Any:
     """Blocks."""
+    from vllm.distributed.kv_events import BlockRemoved
+
     return BlockRemoved(list(names), medium, group_idx)
 
 
-REMOVED = removed(9)
+def cleared() -> Any:
+    """All blocks."""
+    from vllm.distributed.kv_events import AllBlocksCleared
+
+    return AllBlocksCleared()
 
 
-@pytest.mark.parametrize("urgent", [stored(3, num_blocks=2), stored(3, parent=None), AllBlocksCleared()])
-def test_a_prompt_goes_out_at_once_with_what_waited(sent: Sent, publisher: BatchingPublisher, urgent: Any) -> None:
+@pytest.mark.parametrize(
+    "make_urgent",
+    [lambda: stored(3, num_blocks=2), lambda: stored(3, parent=None), cleared],
+    ids=["a chain", "a beginning", "cleared"],
+)
+def test_a_prompt_goes_out_at_once_with_what_waited(
+    sent: Sent, publisher: "BatchingPublisher", make_urgent: Callable[[], Any]
+) -> None:
     """In the order of the steps."""
     publisher.publish(batch(stored(1)))
-    publisher.publish(batch(REMOVED, stored(2)))
+    publisher.publish(batch(removed(9), stored(2)))
     assert sent.messages == []
-    publisher.publish(batch(urgent))
-    assert sent.messages == [[stored(1), REMOVED, stored(2), urgent]]
+    publisher.publish(batch(make_urgent()))
+    assert sent.messages == [[stored(1), removed(9), stored(2), make_urgent()]]
 
 
-def test_blocks_evicted_in_a_row_are_told_together(sent: Sent, publisher: BatchingPublisher) -> None:
+def test_blocks_evicted_in_a_row_are_told_together(sent: Sent, publisher: "BatchingPublisher") -> None:
     """Of one tier and kind of cache, and in their place among the others."""
     publisher.publish(batch(removed(1), removed(2)))
     publisher.publish(batch(removed(3), removed(4, medium="CPU"), removed(5, group_idx=1), stored(6), removed(7)))
-    publisher.publish(batch(AllBlocksCleared()))
+    publisher.publish(batch(cleared()))
     (events,) = sent.messages
     assert events == [
         removed(1, 2, 3),
@@ -93,13 +111,13 @@ def test_blocks_evicted_in_a_row_are_told_together(sent: Sent, publisher: Batchi
         removed(5, group_idx=1),
         stored(6),
         removed(7),
-        AllBlocksCleared(),
+        cleared(),
     ]
 
 
 def test_nothing_waits_for_long(sent: Sent) -> None:
     """Though no step follows."""
-    publisher = BatchingPublisher(sent, max_wait_s=0.01)
+    publisher = make(sent, max_wait_s=0.01)
     publisher.publish(batch(stored(1)))
     assert sent.came.wait(TIMEOUT_S)
     publisher.shutdown()
@@ -108,25 +126,29 @@ def test_nothing_waits_for_long(sent: Sent) -> None:
 
 def test_the_last_events_are_sent(sent: Sent) -> None:
     """Before the end."""
-    publisher = BatchingPublisher(sent, max_wait_s=LONG_S)
-    publisher.publish(batch(REMOVED))
+    publisher = make(sent, max_wait_s=LONG_S)
+    publisher.publish(batch(removed(9)))
     publisher.shutdown()
-    assert sent.messages == [[REMOVED]]
+    assert sent.messages == [[removed(9)]]
     assert sent.is_down
 
 
-@pytest.mark.parametrize(("topic", "kind"), [(TOPIC, BatchingPublisher), ("another", ZmqEventPublisher)])
+@pytest.mark.parametrize(("topic", "kind"), [(TOPIC, "BatchingPublisher"), ("another", "ZmqEventPublisher")])
 def test_only_our_engines_publish_so(
-    topic: str, kind: type, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    topic: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Others in the same environment as ever; vLLM may call the hook several times."""
+    from vllm.distributed.kv_events import EventPublisherFactory
+
+    from serve_app.kv_publisher import make_publisher, register
+
     monkeypatch.setattr(EventPublisherFactory, "_registry", dict(EventPublisherFactory._registry))
     register()
     register()
     assert EventPublisherFactory._registry["zmq"] is make_publisher
     publisher = make_publisher(0, endpoint=f"ipc://{tmp_path_factory.mktemp('kv')}/events", topic=topic)
     try:
-        assert type(publisher) is kind
+        assert type(publisher).__name__ == kind
         assert publisher.get_publisher_config().topic == topic
     finally:
         publisher.shutdown()
