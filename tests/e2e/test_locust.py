@@ -14,6 +14,8 @@ from tests.loadtests.locust_kit.builders import Ended, end, run_distributed, run
 SESSIONS = ("--workload", "chat", "--sessions", "6", "--think-scale", "0", "-u", "2", "-r", "2", "--seed", "3")
 LOOSE_SLOS = ("--cold-ttft-slo-ms", "60000", "--warm-ttft-slo-ms", "60000")
 PAGE_TIMEOUT_MS = 60_000
+COMPUTED_TWICE = 0.05
+"""Of all prompt tokens. One process starts its two users half a second apart, two workers theirs at once."""
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +53,12 @@ def test_a_run_without_a_page(headless: Ended) -> None:
 
 
 def test_two_workers_reuse_as_much(run: Run, application: RunningApplication, headless: Ended, tmp_path: Path) -> None:
-    """Within one percent."""
+    """But for what two sessions share that begin at the same moment, each at a worker: both compute it."""
     application.reset_caches()
     ended = run_distributed(
         *("--host", run.url, *SESSIONS, *LOOSE_SLOS), port=_free_port(), report=tmp_path / "report.json"
     )
-    assert hit_rate(ended) == pytest.approx(hit_rate(headless), abs=0.01)
+    assert hit_rate(ended) == pytest.approx(hit_rate(headless), abs=COMPUTED_TWICE)
     assert ended.report is not None
     assert headless.report is not None
     assert ended.report["prompt_tokens"] == headless.report["prompt_tokens"]
