@@ -1,8 +1,8 @@
 """A publisher of KV events that makes one message of what several of an engine's steps did: a plugin of vLLM.
 
-vLLM publishes with each step, some fifty times a second, and each time wakes four threads in two processes. That was
-most of what KV events cost. What a prompt stores still goes out at once, as its request may be over a moment later;
-what answers store and what is evicted is in no hurry (docs/routing.md).
+vLLM publishes with each step, some fifty times a second, and each time wakes four threads in two processes. Here, what
+a prompt stores still goes out at once, as its request may be over a moment later; what answers store and what is
+evicted is in no hurry (docs/routing.md).
 
 The package's metadata name `register` as a plugin, which vLLM calls in each of its processes. Where the package is not
 installed, or `VLLM_PLUGINS` leaves it out, vLLM's own publisher says the same in more messages.
