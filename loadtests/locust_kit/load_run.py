@@ -13,7 +13,7 @@ import gevent
 from gevent.pool import Group
 from locust.env import Environment
 from locust.rpc import Message
-from locust.runners import LocalRunner, MasterRunner, WorkerRunner
+from locust.runners import STATE_SPAWNING, LocalRunner, MasterRunner, WorkerRunner
 
 from loadtests.locust_kit import result
 from loadtests.locust_kit.options import FILES, OptionsError, RateOf, RunOptions
@@ -86,12 +86,16 @@ class LoadRun:
     def _on_test_start(self, **_: object) -> None:
         self.totals = Totals()
         self._has_started, self._is_ending = True, False
-        if not isinstance(self._environment.runner, WorkerRunner):  # a worker has its master's
+        runner = self._environment.runner
+        assert runner is not None
+        if not isinstance(runner, WorkerRunner):  # a worker has its master's
+            # Locust does so after this, which can take long; a page that sees "ready" meanwhile forgets that it started
+            runner.update_state(STATE_SPAWNING)
             vars(self._environment.parsed_options).update(self._files)
         try:
             self.options = RunOptions.read(self._environment.parsed_options)
-            if isinstance(self._environment.runner, MasterRunner):
-                self._send_shares(self._environment.runner)
+            if isinstance(runner, MasterRunner):
+                self._send_shares(runner)
             elif self._share is None:
                 logger.warning("This worker came after the run began: it waits for the next one.")
             else:

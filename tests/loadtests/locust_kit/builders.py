@@ -2,12 +2,16 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from argparse import ArgumentParser
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from loadtests.answers import Outcome
 from loadtests.locust_kit.options import RunOptions, add_arguments
@@ -95,3 +99,22 @@ def run_distributed(*arguments: str, port: int, report: Path) -> Ended:
     finally:
         for worker in workers:
             end(worker)
+
+
+def free_port() -> int:
+    """Nobody's, a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int) -> None:
+    """Until a Locust's page listens there."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    pytest.fail("Locust's page does not listen")

@@ -26,6 +26,9 @@ class ChatServer:
     is_cut: bool = False
     """Answers end after their first token."""
     engine: str | None = None
+    was_asked_for_models: threading.Event = field(default_factory=threading.Event)
+    before_models: threading.Event | None = None
+    """What it waits for before it names them."""
     before_rest: threading.Event | None = None
     """What it waits for between the first token and the others."""
 
@@ -63,6 +66,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The models."""
+        self.chat.was_asked_for_models.set()
+        if self.chat.before_models is not None:
+            self.chat.before_models.wait()
         self._whole(200, {"data": [{"id": "demo"}]})
 
     def do_POST(self) -> None:

@@ -1,17 +1,18 @@
 """Locust itself, in processes of its own, against a server that only counts."""
 
+import json
 import re
-import socket
 import threading
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 from loadtests.workloads import Turn, Workload, default_texts, session_at, sessions
-from tests.loadtests.locust_kit.builders import run_distributed, run_locust
+from tests.loadtests.locust_kit.builders import end, free_port, run_distributed, run_locust, start_locust, wait_for_port
 from tests.loadtests.locust_kit.chat_server import ChatServer, running_chat_server
 
 TO_THE_END = ("--sessions", "9", "--think-scale", "0", "-u", "3", "-r", "3", "--seed", "5")
@@ -22,14 +23,6 @@ def server() -> Iterator[ChatServer]:
     """Listening."""
     with running_chat_server(ChatServer(engine="simulated")) as server:
         yield server
-
-
-def free_port() -> int:
-    """Nobody's, a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wanted(num: int, *, seed: int) -> list[dict[str, Any]]:
@@ -169,3 +162,21 @@ def test_the_first_token_is_timed_before_the_second_comes(monkeypatch: pytest.Mo
     assert sample.last_token_s is not None
     assert sample.ttft_s < sample.last_token_s
     assert sample.answer_tokens == turn.body["max_tokens"]
+
+
+def test_a_run_has_begun_before_its_server_answers() -> None:
+    """Its page asks for the state, and would offer to start a run if there was none yet."""
+    port, models = free_port(), threading.Event()
+    with running_chat_server(ChatServer(before_models=models)) as server:
+        process = start_locust("--host", server.url, "--web-host", "127.0.0.1", "--web-port", str(port))
+        try:
+            wait_for_port(port)
+            with urlopen(f"http://127.0.0.1:{port}/swarm", data=b"user_count=1&spawn_rate=1") as response:
+                assert response.status == 200
+            assert server.was_asked_for_models.wait(timeout=10)
+            with urlopen(f"http://127.0.0.1:{port}/stats/requests") as response:
+                assert json.load(response)["state"] == "spawning"
+        finally:
+            models.set()
+            process.terminate()
+            end(process)
