@@ -2,18 +2,17 @@
 
 python -m loadtests.observation_cost configs/simulated.yaml --pairs 12
 
-Applications of one replica each on one cluster get the same requests in turn. One follows KV events, logs each request,
-has a shadow policy, and is read by the operators' application; another does nothing of it that can be switched off, and
-the operators' application stands still while it is measured. `--each` measures every one of the four by itself, too.
+Applications of one replica each on one cluster get the same requests at the same time, so that whatever else the
+machine does is the same for all. One follows KV events, logs each request, has a shadow policy, and is read by the
+operators' application; another does nothing of it that can be switched off. `--each` measures every one of the four by
+itself, too: six applications at once, which need a lower `--rate`.
 Engines should be simulated ones: a real one on CPU takes so much more time that any cost would vanish in it. Where the
 settings have several replicas, the one has the cache of all, as it gets the prompts of all.
 """
 
 import asyncio
 import contextlib
-import signal
 import threading
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -37,7 +36,7 @@ from serve_app import llm_options, local_server
 from serve_app.local_cluster import StartError, num_replicas
 from serve_app.serve_api import ServeApi
 from serve_app.serve_config import ROUTER_DEPLOYMENT, application_config, replica_deployment
-from serve_app.settings import OPS_APPLICATION, Settings, SettingsError, load_settings
+from serve_app.settings import Settings, SettingsError, load_settings
 
 OPEN_SESSIONS = 64
 """Whose turns are sent in random order."""
@@ -52,7 +51,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One of the two applications."""
+    """One of the applications."""
 
     url: str
     role_to_processes: Mapping[str, Sequence[psutil.Process]]
@@ -81,7 +80,7 @@ class Watching(NamedTuple):
     is_shadowed: bool = False
     """A second policy decides too, for comparison."""
     is_read: bool = False
-    """By the operators' application, once a second."""
+    """By the operators' application."""
 
 
 ALL = Watching("everything", is_telling=True, is_logging=True, is_shadowed=True, is_read=True)
@@ -98,9 +97,9 @@ EACH = (
 def main(
     config: Annotated[Path, typer.Argument(help="Of the application.")],
     *,
-    pairs: Annotated[int, typer.Option(min=2, help="Of stretches with and without.")] = 12,
+    pairs: Annotated[int, typer.Option(min=2, help="Of stretches with and without, at once.")] = 12,
     number: Annotated[int, typer.Option("--requests", min=1, help="Of a stretch.")] = 100,
-    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 8,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second, of each application.")] = 8,
     each: Annotated[bool, typer.Option("--each", help="Also one by one: KV events, log, shadow, operators.")] = False,
     seed: SeedOption = 1,
     json_file: JsonOption = None,
@@ -124,20 +123,23 @@ def main(
 @contextlib.contextmanager
 def _running(settings: Settings, ways: Sequence[Watching], console: Console) -> Iterator["_Comparison"]:
     """An application for each of the ways, and the operators' one."""
-    first, *others = (_application(_alone(settings), way) for way in ways)
+    read = [_name(settings, way) for way in ways if way.is_read]
+    alone = _alone(settings)
+    alone = alone.model_copy(update={"ops": alone.ops.model_copy(update={"applications": read})})
+    first, *others = (_application(alone, way) for way in ways)
     beside = [application_config(each) for each in others]
     with local_server.running(first, console, threading.Event(), beside=beside) as run:
         assert run is not None, "nobody stops it"
         api = ServeApi(run.dashboard_url)
-        (ops,) = _processes(api, OPS_APPLICATION)
-        way_to_target = {
-            way: Target(
-                run.url if each is first else f"http://127.0.0.1:{settings.http.port}{each.route_prefix}",
-                _roles(api, each.name),
-            )
-            for way, each in zip(ways, (first, *others), strict=True)
-        }
-        yield _Comparison(way_to_target, ops)
+        yield _Comparison(
+            {
+                way: Target(
+                    run.url if each is first else f"http://127.0.0.1:{settings.http.port}{each.route_prefix}",
+                    _roles(api, each.name),
+                )
+                for way, each in zip(ways, (first, *others), strict=True)
+            }
+        )
 
 
 def _alone(settings: Settings) -> Settings:
@@ -156,7 +158,7 @@ def _alone(settings: Settings) -> Settings:
 def _application(settings: Settings, way: Watching) -> Settings:
     shadows = [SHADOW] if way.is_shadowed else []
     told = {"kv_events": way.is_telling, "log_requests": way.is_logging}
-    place = {} if way == ALL else {"name": way.name, "route_prefix": f"/{way.name}"}
+    place = {} if way == ALL else {"name": _name(settings, way), "route_prefix": f"/{way.name}"}
     return settings.model_copy(
         update={
             **place,
@@ -164,6 +166,10 @@ def _application(settings: Settings, way: Watching) -> Settings:
             "replicas": settings.replicas.model_copy(update=told),
         }
     )
+
+
+def _name(settings: Settings, way: Watching) -> str:
+    return settings.name if way == ALL else way.name
 
 
 def _processes(api: ServeApi, application: str, *, deployment: str = "") -> list[psutil.Process]:
@@ -198,29 +204,18 @@ Costs = dict[Watching, list[Cpu]]
 @dataclass(frozen=True, slots=True)
 class _Comparison:
     way_to_target: Mapping[Watching, Target]
-    ops: psutil.Process
-    """The operators' application, which reads all of them."""
 
     async def costs(self, stretches: Sequence[Sequence[ClientRequest]], rate: float, console: Console) -> Costs:
-        """Each way begins in turn; the first stretch warms up and is not among them."""
+        """The first stretch warms up and is not among them."""
         costs: Costs = {way: [] for way in self.way_to_target}
-        order = deque(self.way_to_target)
         with Progress(console=console) as progress:
             for stretch in progress.track(stretches, description="Stretches"):
-                for way in order:
-                    costs[way].append(await self._cost(way, stretch, rate))
-                order.rotate(1)
+                measured = await asyncio.gather(
+                    *(_cost_of(target, stretch, rate) for target in self.way_to_target.values())
+                )
+                for way, each in zip(self.way_to_target, measured, strict=True):
+                    costs[way].append(each)
         return {way: measured[1:] for way, measured in costs.items()}
-
-    async def _cost(self, way: Watching, stretch: Sequence[ClientRequest], rate: float) -> Cpu:
-        if way.is_read:
-            return await _cost_of(self.way_to_target[way], stretch, rate)
-        self.ops.send_signal(signal.SIGSTOP)
-        try:
-            return await _cost_of(self.way_to_target[way], stretch, rate)
-        finally:
-            self.ops.send_signal(signal.SIGCONT)
-            await asyncio.sleep(SETTLE_S)  # two stretches without an answer, and Serve would replace it
 
 
 async def _cost_of(target: Target, stretch: Sequence[ClientRequest], rate: float) -> Cpu:

@@ -16,7 +16,7 @@ from serve_app.replica_headers import (
     ROUTED_TO_HEADER,
     UNROUTED,
 )
-from serve_app.request_log import RequestLog, trace_id_of
+from serve_app.request_log import RequestLog
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings import EngineName
 from serve_app.tenants import Tenants
@@ -74,7 +74,7 @@ class ExplainAndReport:
             if note is not None:
                 self._ledger.finished(note.request_id)
             if self._log is not None and served is not None:
-                self._log.end(served, method=scope["method"], status=status, trace_id=trace_id_of(scope["headers"]))
+                self._log.end(served, scope, status=status)
 
     def _explain(self, note: RoutingNote | None) -> list[tuple[bytes, bytes]]:
         """The replica writes these, because it alone knows who served."""

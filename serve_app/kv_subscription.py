@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import msgspec
 import zmq
@@ -39,7 +39,7 @@ class KvSubscription:
         self.num_replayed = 0
         """Batches that had been missed."""
 
-    async def batches(self) -> AsyncIterator[list[EngineEvent] | None]:
+    async def batches(self) -> AsyncGenerator[list[EngineEvent] | None, None]:
         """All since the engine's start, without end, but those that are taken meanwhile; None where some are lost for
         good.
         """

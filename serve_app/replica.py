@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import ray
 from ray import serve
 from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
@@ -36,6 +37,7 @@ from serve_app.kv_merge import Told, encode_with_receipts
 from serve_app.kv_subscription import KvSubscription
 from serve_app.kv_wire import TOPIC
 from serve_app.ledger import Ledger
+from serve_app.log_file import LogFile, serve_log
 from serve_app.peers import ServePeers
 from serve_app.prompt_memo import make_token_memo
 from serve_app.receipts import Finished, ProbeResult, Receipt, Report
@@ -84,7 +86,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
 
     async def start(self) -> None:
         """Start the engine and listen to its outputs."""
-        self._log = RequestLog(clock=time.monotonic) if self._replicas.log_requests else None
+        self._log = RequestLog(_log_file().post, clock=time.monotonic) if self._replicas.log_requests else None
         self._warmth: WarmUp | None = None
         self._hand_over: HandOver | None = None
         self._report = self._make_report()
@@ -388,6 +390,13 @@ def _one_process_engine() -> Any:  # noqa: ANN401  a class of Ray's engines
     from serve_app.one_process_engine import OneProcessEngine
 
     return OneProcessEngine
+
+
+def _log_file() -> LogFile:
+    """With what says whose lines these are, as Serve's lines do."""
+    context = serve.get_replica_context()
+    whose = {"application": context.app_name, "deployment": context.deployment, "replica": context.replica_tag}
+    return LogFile(serve_log(), {**whose, "node_id": ray.get_runtime_context().get_node_id()})
 
 
 def _replica_id() -> str:

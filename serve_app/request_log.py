@@ -1,24 +1,21 @@
 """A log line for each request when it is over, in place of Serve's: what was decided for it, and what became of it.
 
-Fields only, which Serve writes as JSON (`replicas.log_requests`), with the route and its own request id. Of the
-client's words there is nothing in it but the trace id, which is hexadecimal.
+Fields only, written as JSON (`replicas.log_requests`). Of the client's words there is nothing in it but the ids of its
+trace, which is hexadecimal, and of its request, which Serve's own lines have as well.
 """
 
-import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from starlette.types import Scope
 
 from router import RequestId
 from serve_app.receipts import Prefilled, Receipt
 from serve_app.replica_headers import UNROUTED
 from serve_app.routing_note import RoutingNote
 
-logger = logging.getLogger("ray.serve")
-
 MESSAGE = "request"
-TO_FILE_ONLY = {"log_to_stderr": False}
-"""Serve's word for it. To stderr it writes no fields, so that nothing would be left of a line but the message."""
 TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 """W3C Trace Context, whose second field is the trace's id."""
 
@@ -39,11 +36,13 @@ class RequestLog:
     """Knows the requests that are under way.
 
     Args:
+        write: takes the fields of a line that are known; must not wait.
         clock: seconds, monotonic.
 
     """
 
-    def __init__(self, *, clock: Callable[[], float]) -> None:
+    def __init__(self, write: Callable[[Mapping[str, object]], None], *, clock: Callable[[], float]) -> None:
+        self._write = write
         self._clock = clock
         self._request_to_served: dict[RequestId, Served] = {}
 
@@ -64,19 +63,30 @@ class RequestLog:
             served.cached_tokens += receipt.cached_tokens
             served.ttft_s = receipt.ttft_s if served.ttft_s is None else served.ttft_s
 
-    def end(self, served: Served, *, method: str, status: int | None, trace_id: str | None) -> None:
+    def end(self, served: Served, scope: Scope, *, status: int | None) -> None:
         """It is over; without a status, before anything was sent."""
         if served.note is not None:
             del self._request_to_served[served.note.request_id]
         fields = {
-            "method": method,
+            "message": MESSAGE,
+            **_asked_fields(scope),
             "status": status,
             "duration_s": self._clock() - served.since_s,
-            "trace_id": trace_id,
             **_routed_fields(served),
         }
-        known = {name: value for name, value in fields.items() if value is not None}
-        logger.info(MESSAGE, extra={**known, **TO_FILE_ONLY})
+        self._write({name: value for name, value in fields.items() if value is not None})
+
+
+def _asked_fields(scope: Scope) -> dict[str, object]:
+    """Of an ASGI request that an application has handled, which has noted its route's pattern there."""
+    header_to_value = dict(scope["headers"])
+    request_id = header_to_value.get(b"x-request-id")  # Serve has added it where a client sends none
+    return {
+        "request_id": None if request_id is None else request_id.decode("latin-1"),
+        "trace_id": _trace_id(header_to_value.get(b"traceparent", b"")),
+        "method": scope["method"],
+        "route": getattr(scope.get("route"), "path", None),
+    }
 
 
 def _routed_fields(served: Served) -> dict[str, object]:
@@ -96,8 +106,7 @@ def _routed_fields(served: Served) -> dict[str, object]:
     }
 
 
-def trace_id_of(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """From an ASGI request's headers; None without a `traceparent`, or with one that is none."""
-    value = next((value for name, value in headers if name == b"traceparent"), b"")
-    match = TRACEPARENT.fullmatch(value)
+def _trace_id(traceparent: bytes) -> str | None:
+    """None of what is no W3C trace context."""
+    match = TRACEPARENT.fullmatch(traceparent)
     return None if match is None else match[1].decode()

@@ -219,6 +219,8 @@ class OpsSettings(_Frozen):
     """Its path on HAProxy's port. Set WARMROUTE_OPS_TOKEN on every node to protect it."""
     history: Path | None = Path(".warmroute/ops.sqlite")
     """The file in which it keeps its sums, on the node where it runs; null keeps them in memory until it restarts."""
+    applications: list[str] | None = None
+    """Those that it reads; null for all of the cluster that have routers."""
 
 
 class LocalSettings(_Frozen):

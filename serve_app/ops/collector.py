@@ -1,4 +1,4 @@
-"""Reads every router once a second: what it counts goes into the book, what it says of now is kept for the page."""
+"""Reads every router, again and again: what it counts goes into the book, what it says of now is kept for the page."""
 
 import asyncio
 import logging
@@ -12,7 +12,8 @@ from serve_app.ops.book import Book, BookError, Reading, Series
 
 logger = logging.getLogger("ray.serve")
 
-READ_S = 1.0
+READ_S = 2.0
+"""A router answers in a millisecond of CPU time, and has better things to do."""
 PREFIXES_S = 5.0
 FORGET_S = 3600.0
 MAX_PREFIXES = 12
@@ -64,7 +65,7 @@ class Collector:
         return self._clock()
 
     async def run(self) -> None:
-        """Until cancelled. What fails is tried again a second later."""
+        """Until cancelled. What fails is tried again with the next."""
         try:
             while True:
                 await self.read()
@@ -110,7 +111,7 @@ class Collector:
             await asyncio.to_thread(self._write_book, readings, now_s, forget=is_time_to_forget)
         except BookError as error:
             if str(error) != self._fault:
-                logger.warning("%s; trying again every second", error)
+                logger.warning("%s; trying again", error)
             self._fault = str(error)
         else:
             self._fault = None

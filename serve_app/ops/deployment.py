@@ -18,8 +18,10 @@ from serve_app.ops.web import build as build_web
 class Ops:
     """Reads from when it starts; Serve replaces it when its reading has ended."""
 
-    async def __init__(self, history: str | None) -> None:  # type: ignore[misc]  # Serve awaits constructors
-        self._collector = Collector(ServeCluster(), None if history is None else Path(history))
+    async def __init__(  # type: ignore[misc]  # Serve awaits constructors
+        self, history: str | None, applications: list[str] | None
+    ) -> None:
+        self._collector = Collector(ServeCluster(applications), None if history is None else Path(history))
         self._running = asyncio.create_task(self._collector.run())
 
     def check_health(self) -> None:
@@ -41,4 +43,4 @@ def build(args: dict[str, Any]) -> Application:
         logging_config={"enable_access_log": False},  # a line for every look at the page otherwise
         ray_actor_options={"num_cpus": 0},
     )
-    return deployment.bind(args["history"])
+    return deployment.bind(args["history"], args.get("applications"))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from typing import Any
 
 from ray import serve
@@ -18,9 +19,15 @@ ANSWER_TIMEOUT_S = 5.0
 
 
 class ServeCluster:
-    """Every application of this cluster that has Warmroute's routers."""
+    """The applications of this cluster that have Warmroute's routers.
 
-    def __init__(self) -> None:
+    Args:
+        only: those of them to read; None for all.
+
+    """
+
+    def __init__(self, only: Collection[str] | None = None) -> None:
+        self._only = only
         self._names: list[str] = []
         self._looked_at_s = float("-inf")
         self._name_to_handle: dict[str, DeploymentHandle] = {}
@@ -30,7 +37,8 @@ class ServeCluster:
         now_s = asyncio.get_running_loop().time()
         if now_s - self._looked_at_s >= DISCOVERY_S:
             with contextlib.suppress(RayServeException, RayError):  # Serve's controller may be starting again
-                self._names = await asyncio.to_thread(_applications_with_routers)
+                names = await asyncio.to_thread(_applications_with_routers)
+                self._names = [name for name in names if self._only is None or name in self._only]
             self._looked_at_s = now_s
         return self._names
 

@@ -1,12 +1,14 @@
 """KV events of several steps in one message."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from serve_app.kv_wire import TOPIC
+from serve_app.kv_subscription import KvSubscription
+from serve_app.kv_wire import TOPIC, BlockStored
 
 if TYPE_CHECKING:
     from serve_app.kv_publisher import BatchingPublisher
@@ -28,6 +30,9 @@ class Sent:
         assert not self.is_down, "nothing comes after the end"
         self.messages.append(batch.events)
         self.came.set()
+
+    def send_again(self) -> None:
+        """Nobody misses anything."""
 
     def shutdown(self) -> None:
         """The end."""
@@ -52,7 +57,7 @@ def make(sent: Sent, *, max_wait_s: float) -> "BatchingPublisher":
     """Before it."""
     from serve_app.kv_publisher import BatchingPublisher
 
-    return BatchingPublisher(sent, max_wait_s=max_wait_s)
+    return BatchingPublisher(cast("Any", sent), max_wait_s=max_wait_s)
 
 
 def batch(*events: Any) -> Any:
@@ -151,4 +156,28 @@ def test_only_our_engines_publish_so(
         assert type(publisher).__name__ == kind
         assert publisher.get_publisher_config().topic == topic
     finally:
+        publisher.shutdown()
+
+
+async def test_a_subscriber_gets_what_it_missed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each message once, in order, from the first on, though nobody listened then."""
+    from serve_app.kv_publisher import make_publisher
+
+    folder = tmp_path_factory.mktemp("kv")
+    endpoint, replay_endpoint = f"ipc://{folder}/events", f"ipc://{folder}/replay"
+    publisher = make_publisher(0, endpoint=endpoint, replay_endpoint=replay_endpoint, topic=TOPIC)
+    batches = KvSubscription(endpoint, replay_endpoint).batches()
+    try:
+        coming = asyncio.ensure_future(anext(batches))
+        num_sent = 0
+        async with asyncio.timeout(TIMEOUT_S):
+            while not coming.done():  # it joins when ZMQ is ready for it
+                publisher.publish(batch(stored(num_sent, parent=None)))
+                num_sent += 1
+                await asyncio.wait([coming], timeout=0.02)
+            received = [await coming] + [await anext(batches) for _ in range(num_sent - 1)]
+        told = [event for events in received for event in events or ()]
+        assert [each.block_hashes for each in told if isinstance(each, BlockStored)] == [[n] for n in range(num_sent)]
+    finally:
+        await batches.aclose()
         publisher.shutdown()

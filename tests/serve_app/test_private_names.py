@@ -55,6 +55,8 @@ NAMES = [
     ("vllm.config", "KVEventsConfig.topic", "replica.py"),
     ("vllm.distributed.kv_events", "EventPublisherFactory._registry", "kv_publisher.py"),
     ("vllm.distributed.kv_events", "ZmqEventPublisher.get_publisher_config", "kv_publisher.py"),
+    ("vllm.distributed.kv_events", "ZmqEventPublisher._publisher_thread", "kv_publisher.py"),
+    ("vllm.distributed.kv_events", "ZmqEventPublisher._service_replay", "kv_publisher.py"),
     ("vllm.distributed.kv_events", "BlockStored.extra_keys", "kv_wire.py"),
     ("vllm.distributed.kv_events", "BlockRemoved.group_idx", "kv_wire.py"),
     ("vllm.distributed.kv_events", "AllBlocksCleared", "kv_wire.py"),

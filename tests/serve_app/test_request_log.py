@@ -1,84 +1,110 @@
 """A line for each request."""
 
-import logging
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from router import ReplicaId, RequestId
 from serve_app.receipts import Finished, Prefilled
 from serve_app.replica_headers import UNROUTED
-from serve_app.request_log import MESSAGE, RequestLog, trace_id_of
+from serve_app.request_log import MESSAGE, RequestLog
 from serve_app.routing_note import RoutingNote
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE_ID}-b7ad6b7169203331-01"
 NOTE = RoutingNote(RequestId("a"), ReplicaId("r0"), "prefix_affinity", "prefix", 100, 64)
+
+
+class Route:
+    """Which has handled a request."""
+
+    path = "/v1/responses/{response_id}"
+
+
+class Lines(list[Mapping[str, object]]):
+    """What was written, and by what."""
+
+    def __init__(self) -> None:
+        self.now_s = 10.0
+        self.log = RequestLog(self.append, clock=lambda: self.now_s)
+
+
+def scope(**headers: str) -> dict[str, Any]:
+    """Of a request to some route, with headers whose names have dashes."""
+    named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return {"type": "http", "method": "POST", "path": "/v1/responses/a-secret", "headers": named, "route": Route()}
+
+
+@pytest.fixture
+def lines() -> Lines:
+    """None yet."""
+    return Lines()
 
 
 @pytest.mark.parametrize(
     ("value", "trace_id"),
     [
-        (f"00-{TRACE_ID}-b7ad6b7169203331-01", TRACE_ID),
-        (f"00-{TRACE_ID}-b7ad6b7169203331-01\n", None),
-        (f"00-{TRACE_ID.upper()}-b7ad6b7169203331-01", None),
+        (TRACEPARENT, TRACE_ID),
+        (f"{TRACEPARENT}\n", None),
+        (TRACEPARENT.upper(), None),
         ("a client's words", None),
     ],
 )
-def test_only_a_trace_id_is_taken_from_a_client(value: str, trace_id: str | None) -> None:
+def test_only_ids_are_taken_from_a_client(lines: Lines, value: str, trace_id: str | None) -> None:
     """Nothing that could be a prompt or a key."""
-    assert trace_id_of([(b"accept", b"*/*"), (b"traceparent", value.encode())]) == trace_id
-    assert trace_id_of([]) is None
+    headers = {"traceparent": value, "authorization": "Bearer a-secret", "x_request_id": "of Serve"}
+    lines.log.end(lines.log.begin(None), scope(**headers), status=200)
+    (line,) = lines
+    assert line.get("trace_id") == trace_id
+    assert line["request_id"] == "of Serve"
+    assert "secret" not in str(line)
+    assert "client" not in str(line)
 
 
-def test_a_line_joins_what_was_decided_with_what_came_of_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_joins_what_was_decided_with_what_came_of_it(lines: Lines) -> None:
     """Of two choices the tokens of both, and the first token's time."""
-    now_s = 10.0
-    log = RequestLog(clock=lambda: now_s)
-    served = log.begin(NOTE)
-    log.on_receipt(Prefilled(NOTE.request_id, 100, 32, None, 0.5))
-    log.on_receipt(Prefilled(NOTE.request_id, 100, 96))
-    log.on_receipt(Prefilled(RequestId("another"), 5, 0, None, 0.1))
-    log.on_receipt(Finished(NOTE.request_id))
-    now_s = 12.0
-    with caplog.at_level(logging.INFO, "ray.serve"):
-        log.end(served, method="POST", status=200, trace_id=TRACE_ID)
-    (record,) = caplog.records
-    assert record.message == MESSAGE
-    fields = {
-        "method": "POST",
-        "warmroute_request_id": "a",
-        "trace_id": TRACE_ID,
-        "policy": "prefix_affinity",
-        "reason": "prefix",
-        "routed_to": "r0",
-        "status": 200,
-        "routed_prompt_tokens": 100,
-        "believed_cached_tokens": 64,
-        "prompt_tokens": 200,
-        "cached_tokens": 128,
-        "ttft_s": 0.5,
-        "duration_s": 2.0,
-    }
-    assert {name: getattr(record, name) for name in fields} == fields
+    served = lines.log.begin(NOTE)
+    lines.log.on_receipt(Prefilled(NOTE.request_id, 100, 32, None, 0.5))
+    lines.log.on_receipt(Prefilled(NOTE.request_id, 100, 96))
+    lines.log.on_receipt(Prefilled(RequestId("another"), 5, 0, None, 0.1))
+    lines.log.on_receipt(Finished(NOTE.request_id))
+    lines.now_s += 2.0
+    lines.log.end(served, scope(traceparent=TRACEPARENT, x_request_id="b"), status=200)
+    assert lines == [
+        {
+            "message": MESSAGE,
+            "request_id": "b",
+            "method": "POST",
+            "route": Route.path,
+            "warmroute_request_id": "a",
+            "trace_id": TRACE_ID,
+            "policy": "prefix_affinity",
+            "reason": "prefix",
+            "routed_to": "r0",
+            "status": 200,
+            "routed_prompt_tokens": 100,
+            "believed_cached_tokens": 64,
+            "prompt_tokens": 200,
+            "cached_tokens": 128,
+            "ttft_s": 0.5,
+            "duration_s": 2.0,
+        }
+    ]
 
 
-def test_what_is_not_known_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    """A client that left before anything was sent, with a prompt that has no key."""
+def test_what_is_not_known_is_left_out(lines: Lines) -> None:
+    """A client that left before anything was sent, to no route, with a prompt that has no key."""
     note = RoutingNote(RequestId("a"), ReplicaId("r0"), "prefix_affinity", "no_prompt", None, None)
-    log = RequestLog(clock=lambda: 0.0)
-    served = log.begin(note)
-    with caplog.at_level(logging.INFO, "ray.serve"):
-        log.end(served, method="POST", status=None, trace_id=None)
-    (record,) = caplog.records
-    absent = ("trace_id", "status", "routed_prompt_tokens", "believed_cached_tokens", "ttft_s")
-    assert not any(hasattr(record, name) for name in absent)
+    lines.log.end(lines.log.begin(note), scope() | {"route": None}, status=None)
+    (line,) = lines
+    absent = {"request_id", "trace_id", "route", "status", "routed_prompt_tokens", "believed_cached_tokens", "ttft_s"}
+    assert not absent & set(line)
 
 
-def test_what_no_router_sent_has_a_line_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_no_router_sent_has_a_line_too(lines: Lines) -> None:
     """As Serve writes none then."""
-    log = RequestLog(clock=lambda: 0.0)
-    served = log.begin(None)
-    with caplog.at_level(logging.INFO, "ray.serve"):
-        log.end(served, method="GET", status=404, trace_id=None)
-    (record,) = caplog.records
-    assert (record.method, record.status, record.reason) == ("GET", 404, UNROUTED)
-    assert not hasattr(record, "prompt_tokens")
+    lines.log.end(lines.log.begin(None), scope(), status=404)
+    (line,) = lines
+    assert (line["method"], line["status"], line["reason"]) == ("POST", 404, UNROUTED)
+    assert "prompt_tokens" not in line
