@@ -5,7 +5,8 @@ python -m loadtests.observation_cost configs/simulated.yaml --pairs 12
 Applications of one replica each on one cluster get the same requests at the same time, so that whatever else the
 machine does is the same for all. One follows KV events, logs each request, has a shadow policy, and is read by the
 operators' application; another does nothing of it that can be switched off. `--each` measures every one of the four by
-itself, too: six applications at once, which need a lower `--rate`.
+itself, too: six applications at once, which need a lower `--rate`. `--control` adds one that again does nothing of it:
+by how much the comparison itself is off.
 Engines should be simulated ones: a real one on CPU takes so much more time that any cost would vanish in it. Where the
 settings have several replicas, the one has the cache of all, as it gets the prompts of all.
 """
@@ -85,6 +86,7 @@ class Watching(NamedTuple):
 
 ALL = Watching("everything", is_telling=True, is_logging=True, is_shadowed=True, is_read=True)
 NOTHING = Watching("nothing")
+CONTROL = Watching("control")
 EACH = (
     Watching("kv-events", is_telling=True),
     Watching("request-log", is_logging=True),
@@ -101,12 +103,13 @@ def main(
     number: Annotated[int, typer.Option("--requests", min=1, help="Of a stretch.")] = 100,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second, of each application.")] = 8,
     each: Annotated[bool, typer.Option("--each", help="Also one by one: KV events, log, shadow, operators.")] = False,
+    control: Annotated[bool, typer.Option("--control", help="Also nothing once more.")] = False,
     seed: SeedOption = 1,
     json_file: JsonOption = None,
 ) -> None:
     """Compare the CPU seconds of a request."""
     console = make_console()
-    ways = (ALL, NOTHING, *(EACH if each else ()))
+    ways = (ALL, NOTHING, *((CONTROL,) if control else ()), *(EACH if each else ()))
     try:
         settings = llm_options.with_absolute_model_path(load_settings(config))
         coming = interleaved_turns(settings.model_id, num_open=OPEN_SESSIONS, seed=seed)

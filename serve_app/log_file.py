@@ -15,7 +15,7 @@ from serve_app.delivery import Delivery, DeliveryError
 
 SERVE_LOGGER = "ray.serve"
 WRITE_INTERVAL_S = 1.0
-MAX_WAITING_LINES = 100_000
+MAX_WAITING_LINES = 10_000
 _NO_RECORD = logging.makeLogRecord({})
 """By which a handler is asked whether its file is full."""
 

@@ -43,4 +43,4 @@ def build(args: dict[str, Any]) -> Application:
         logging_config={"enable_access_log": False},  # a line for every look at the page otherwise
         ray_actor_options={"num_cpus": 0},
     )
-    return deployment.bind(args["history"], args.get("applications"))
+    return deployment.bind(args.get("history"), args.get("applications"))

@@ -67,6 +67,8 @@ def test_the_operators_application_is_beside_it() -> None:
     _, ops = serve_config(SETTINGS)["applications"]
     assert (ops["name"], ops["route_prefix"]) == (OPS_APPLICATION, "/ops")
     assert ops["args"] == {"history": ".warmroute/ops.sqlite"}
+    some = SETTINGS.model_copy(update={"ops": OpsSettings(history=None, applications=["one"])})
+    assert serve_config(some)["applications"][1]["args"] == {"applications": ["one"]}
     without = SETTINGS.model_copy(update={"ops": OpsSettings(enabled=False)})
     assert len(serve_config(without)["applications"]) == 1
 
