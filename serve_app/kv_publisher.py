@@ -98,7 +98,7 @@ class DirectPublisher(ZmqEventPublisher):  # type: ignore[misc]  # vLLM is not f
         self._buffer.append((number, payload))
 
     def send_again(self) -> None:
-        """To one who has asked for it since the last call."""
+        """To one who has asked for it since the last call: a replica that starts has missed the first ones."""
         if self._replay is not None and self._replay.poll(0):
             self._service_replay()
 

@@ -1,7 +1,7 @@
 """Lines for the log file that Serve keeps of this process, many at a time.
 
 For each record, Serve's handler looks whether its file is a file and full, which formats the record once more, and
-flushes: ten times the work of making a line. Here it does so once for all lines of a second.
+flushes, which is most of the work of a line. Here it does so once for all lines of a second.
 """
 
 import logging

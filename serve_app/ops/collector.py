@@ -13,7 +13,7 @@ from serve_app.ops.book import Book, BookError, Reading, Series
 logger = logging.getLogger("ray.serve")
 
 READ_S = 2.0
-"""A router answers in a millisecond of CPU time, and has better things to do."""
+"""A call takes a router's time whatever it asks, and nobody sees the difference to once a second."""
 PREFIXES_S = 5.0
 FORGET_S = 3600.0
 MAX_PREFIXES = 12
