@@ -17,7 +17,7 @@ logger = logging.getLogger("ray.serve")
 READ_INTERVAL_S = 0.25
 """Between two looks at what has come: being woken for each message costs more than what is done with it."""
 REPLAY_TIMEOUT_S = 5.0
-"""Between two of the batches that are sent again; vLLM looks for such requests ten times a second."""
+"""Between two of the batches that are sent again; the publisher looks for such requests a few times a second."""
 
 
 class KvSubscription:

@@ -54,6 +54,13 @@ def shipped_settings(name: str) -> dict[str, Any]:
     return settings
 
 
+def free_port() -> int:
+    """Of the loopback; nobody's, a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
     """Until the command says so itself."""
     deadline = time.monotonic() + START_TIMEOUT_S

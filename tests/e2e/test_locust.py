@@ -10,12 +10,12 @@ from serve_app.running_application import RunningApplication
 from tests.loadtests.locust_kit.builders import (
     Ended,
     end,
-    free_port,
     run_distributed,
     run_locust,
     start_locust,
     wait_for_port,
 )
+from tests.servers import free_port
 
 SESSIONS = ("--workload", "chat", "--sessions", "6", "--think-scale", "0", "-u", "2", "-r", "1", "--seed", "3")
 LOOSE_SLOS = ("--cold-ttft-slo-ms", "60000", "--warm-ttft-slo-ms", "60000")

@@ -1,7 +1,6 @@
 """A real Prometheus scrapes the running server: every query of the dashboard finds data, every rule is understood."""
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from serve_app.running_application import RunningApplication
 from serve_app.serve_api import ServeApi
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from tests.conftest import Require
+from tests.servers import free_port
 
 TARGETS = "prom_metrics_service_discovery.json"
 """Ray writes there where its metrics are, in Prometheus's own form."""
@@ -71,13 +71,6 @@ def prometheus(run: Run, tmp_path: Path, require: Require) -> Iterator[httpx.Cli
     finally:
         process.terminate()
         process.wait(30)
-
-
-def free_port() -> int:
-    """Of the loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -101,14 +101,6 @@ def run_distributed(*arguments: str, port: int, report: Path) -> Ended:
             end(worker)
 
 
-def free_port() -> int:
-    """Nobody's, a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def wait_for_port(port: int) -> None:
     """Until a Locust's page listens there."""
     deadline = time.monotonic() + 30

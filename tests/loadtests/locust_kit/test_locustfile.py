@@ -12,8 +12,9 @@ from urllib.request import urlopen
 import pytest
 
 from loadtests.workloads import Turn, Workload, default_texts, session_at, sessions
-from tests.loadtests.locust_kit.builders import end, free_port, run_distributed, run_locust, start_locust, wait_for_port
+from tests.loadtests.locust_kit.builders import end, run_distributed, run_locust, start_locust, wait_for_port
 from tests.loadtests.locust_kit.chat_server import ChatServer, running_chat_server
+from tests.servers import free_port
 
 TO_THE_END = ("--sessions", "9", "--think-scale", "0", "-u", "3", "-r", "3", "--seed", "5")
 
