@@ -43,6 +43,8 @@ class RouteRequest:
     """Of the client's conversation, a point on the ring; None if it gave no name. The name itself stays outside."""
     stored_at: ReplicaId | None = None
     """Where the response is stored that the request continues: nobody else can serve it. None if it continues none."""
+    max_answer_tokens: int | None = None
+    """The longest answer that the client allows (`max_tokens`); None if it named no limit."""
 
 
 class Reason(StrEnum):

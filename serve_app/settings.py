@@ -169,7 +169,8 @@ class ReplicaSettings(_Frozen):
 class EngineModelSettings(_Frozen):
     """How long an engine's steps take, for replaying traces and for simulated engines: `step_s` + prefill tokens /
     `prefill_tokens_per_s` + `attention_s` for each token that one of them looks at + `decode_s` for each sequence being
-    decoded. `warmroute calibrate` measures these constants on a running replica. A real engine ignores them.
+    decoded + `decode_context_s` for each token of these sequences. `warmroute calibrate` measures such constants on a
+    running replica. A real engine ignores them.
     """
 
     step_s: float = Field(0.008, ge=0)
@@ -180,6 +181,9 @@ class EngineModelSettings(_Frozen):
     """What each pair of a prefill token and a token before it in its prompt, cached or not, adds to a step."""
     decode_s: float = Field(0.000_15, ge=0)
     """What each sequence being decoded adds to a step."""
+    decode_context_s: float = Field(40e-9, ge=0)
+    """What each token of a sequence being decoded adds to a step: its keys and values are read. Here 128 KiB a token
+    (Llama 3.1 8B) at 3.35 TB/s (H100)."""
     max_step_tokens: int = Field(8_192, ge=1)
     """Prefill and decode tokens in one step (vLLM's `max_num_batched_tokens`, which simulated engines go by)."""
     max_sequences: int = Field(256, ge=1)

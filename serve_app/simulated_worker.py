@@ -96,6 +96,7 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
                 num_attended(tokens, num_before=id_to_position[each]) for each, tokens in prefilling.items()
             ),
             num_decoding=len(decoding),
+            decoding_tokens=sum(id_to_position[each] for each in decoding),
         )
         allowed = _allowed_tokens(grammar_output)
         request_ids = list(scheduled.num_scheduled_tokens)

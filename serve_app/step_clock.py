@@ -35,13 +35,16 @@ class StepClock:
         self._sleep = sleep
         self._last_end_s = float("-inf")
 
-    def step(self, *, prefill_tokens: int, num_attended: float = 0.0, num_decoding: int) -> None:
+    def step(
+        self, *, prefill_tokens: int, num_attended: float = 0.0, num_decoding: int, decoding_tokens: int = 0
+    ) -> None:
         """Wait until the end of a step that computes so many prompt tokens, and one more for so many sequences.
 
         Args:
             prefill_tokens: of all prompts in the step.
             num_attended: pairs of one of these and a token that it looks at.
             num_decoding: sequences.
+            decoding_tokens: of these sequences, all that were computed before.
 
         """
         now_s = self._clock()
@@ -53,5 +56,6 @@ class StepClock:
             + prefill_tokens / model.prefill_tokens_per_s
             + model.attention_s * num_attended
             + model.decode_s * num_decoding
+            + model.decode_context_s * decoding_tokens
         )
         self._sleep(max(0.0, self._last_end_s - now_s))

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from itertools import count
+from itertools import count, islice
 from operator import itemgetter
 
 from loadtests.replay.kv_events import KvEvent
@@ -93,6 +93,7 @@ class Engine:
         self._host = PrefixCache(capacity_blocks=options.host_capacity_tokens // block_size)
         self._prompts: deque[_Prompt] = deque()
         self._decoding: list[tuple[int, int, _Prompt]] = []  # a heap: step of the last token, order, prompt
+        self._decoding_tokens = 0  # in the contexts of these
         self._order = count()
         self._num_steps = 0
         self._in_step_tokens = 0
@@ -117,17 +118,24 @@ class Engine:
             if budget_tokens <= 0 or not (prompt.is_started or self._may_start(prompt)):
                 break
             budget_tokens -= self._compute(prompt, budget_tokens)
-        return (
-            self._options.step_s
-            + self._in_step_tokens / self._options.prefill_tokens_per_s
-            + self._in_step_attended * self._options.attention_s
-            + self._in_step_loaded_tokens / self._options.host_tokens_per_s
-            + self._options.decode_s * len(self._decoding)
+        return next(self.durations_s(1))
+
+    def durations_s(self, num_steps: int) -> Iterator[float]:
+        """Seconds of the step that was started, and of those alike that follow it: contexts grow by a token a step."""
+        options, num_decoding = self._options, len(self._decoding)
+        fixed_s = (
+            options.step_s
+            + self._in_step_tokens / options.prefill_tokens_per_s
+            + self._in_step_attended * options.attention_s
+            + self._in_step_loaded_tokens / options.host_tokens_per_s
+            + options.decode_s * num_decoding
         )
+        contexts = islice(count(self._decoding_tokens, num_decoding), num_steps)
+        return (fixed_s + options.decode_context_s * context for context in contexts)
 
     @property
     def num_alike_steps(self) -> int:
-        """Further steps that will differ in nothing from the one that was started, if no request comes meanwhile."""
+        """Further steps that do the same as the one that was started, if no request comes meanwhile."""
         if self._in_step_tokens or self._is_short or not self._decoding:
             return 0
         num_until_one_ends = self._decoding[0][0] - self._num_steps
@@ -213,6 +221,7 @@ class Engine:
         last_step, _, prompt = last
         prompt.num_generated = prompt.request.num_output_tokens - (last_step - self._num_steps)
         prompt.computed_tokens = prompt.num_tokens - 1
+        self._decoding_tokens -= prompt.computed_tokens
         self._prompts.appendleft(prompt)
         return prompt
 
@@ -248,6 +257,7 @@ class Engine:
     def _count_decoded(self, *, num_steps: int) -> None:
         """Each sequence that is being decoded computes a token a step."""
         self._num_steps += num_steps
+        self._decoding_tokens += num_steps * len(self._decoding)
         self._partial_tokens += num_steps * len(self._decoding)
         self._show_partial()
 
@@ -277,6 +287,7 @@ class Engine:
             prompt = self._prompts.popleft()
             if not prompt.num_generated:
                 yield Prefilled(prompt.request_id, prompt.request.num_prompt_tokens, prompt.cached_tokens)
+            self._decoding_tokens += prompt.num_tokens
             last_step = self._num_steps + prompt.request.num_output_tokens - prompt.num_generated - 1
             heappush(self._decoding, (last_step, next(self._order), prompt))
 
@@ -284,5 +295,6 @@ class Engine:
         while self._decoding and self._decoding[0][0] <= self._num_steps:
             prompt = heappop(self._decoding)[2]
             prompt.computed_tokens = prompt.final_tokens
+            self._decoding_tokens -= prompt.final_tokens
             self._free(prompt)
             yield Finished(prompt.request_id)

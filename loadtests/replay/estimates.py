@@ -29,6 +29,7 @@ METRICS = (
     Metric("p50_ttft_s", "p50", "median TTFT, seconds", ".3f", has_ratio=False),
     Metric("p90_ttft_s", "p90", "p90 TTFT, seconds", ".3f", has_ratio=True),
     Metric("p99_ttft_s", "p99", "p99 TTFT, seconds", ".3f", has_ratio=True),
+    Metric("mean_answer_s", "answer s", "mean time to the last token, seconds", ".2f", has_ratio=True),
     Metric("goodput_rps", "good/s", "good requests a second", ".3f", has_ratio=True),
     Metric("served_rps", "served/s", "served requests a second", ".3f", has_ratio=True),
     Metric("computed_imbalance", "imbalance", "imbalance of computed tokens", ".3f", has_ratio=False),

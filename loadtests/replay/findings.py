@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadtests.replay.books import BookSample
 from loadtests.replay.lives import ReplicaLife
@@ -65,8 +65,11 @@ class Findings:
             cached_tokens=receipt.cached_tokens,
         )
 
-    def finished(self, *, now: float) -> None:
+    def finished(self, request_id: RequestId, *, now: float) -> None:
         """The last token of a request."""
+        number = self.sent[request_id].number
+        record = self._number_to_record[number]
+        self._number_to_record[number] = replace(record, answer_s=now - record.arrival_s)
         self.finished_s.append(now)
 
     def as_run(

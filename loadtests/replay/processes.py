@@ -1,10 +1,10 @@
 """The two kinds of processes, each with its side of the messages: what `serve_app` does around engine and router."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from functools import partial, reduce
-from itertools import accumulate, count, islice, repeat, takewhile
-from operator import add
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate, count, islice
 
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine
@@ -20,20 +20,20 @@ from serve_app.settings import RouterSettings
 class _Stretch:
     """Steps alike that need no looking at, the last one excepted."""
 
-    start_s: float
-    step_s: float
-    num_steps: int
+    ends_s: tuple[float, ...]
+    """Of each step; summed one by one, so that no rounding tells whether a stretch was cut."""
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.ends_s)
 
     @property
     def end_s(self) -> float:
-        """Summed step by step, so that no rounding tells whether a stretch was cut."""
-        return reduce(add, repeat(self.step_s, self.num_steps), self.start_s)
+        return self.ends_s[-1]
 
     def until_after(self, now: float) -> "_Stretch":
         """As far as the step that is under way now."""
-        ends_s = accumulate(repeat(self.step_s, self.num_steps), initial=self.start_s)
-        num_over = sum(1 for _ in takewhile(lambda end_s: end_s < now, islice(ends_s, 1, self.num_steps)))
-        return replace(self, num_steps=num_over + 1)
+        return _Stretch(self.ends_s[: bisect_left(self.ends_s, now, hi=self.num_steps - 1) + 1])
 
 
 class ReplicaProcess:
@@ -92,11 +92,11 @@ class ReplicaProcess:
         self._send(Batch(self.replica_id, next(self._numbers), outstanding=dict(self._outstanding)))
 
     def _step(self) -> None:
-        duration_s = self.engine.start_step()
-        if duration_s is None:
+        if self.engine.start_step() is None:
             self._stretch = None
         else:
-            self._plan(_Stretch(self._agenda.now_s, duration_s, 1 + self.engine.num_alike_steps))
+            durations_s = self.engine.durations_s(1 + self.engine.num_alike_steps)
+            self._plan(_Stretch(tuple(islice(accumulate(durations_s, initial=self._agenda.now_s), 1, None))))
 
     def _plan(self, stretch: "_Stretch") -> None:
         self._stretch = stretch

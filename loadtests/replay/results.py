@@ -28,6 +28,8 @@ class RequestRecord:
     ttft_s: float
     prompt_tokens: int
     cached_tokens: int
+    answer_s: float = math.nan
+    """Until its last token came, since its arrival; not a number before that."""
 
     @property
     def computed_tokens(self) -> int:
@@ -113,6 +115,9 @@ class Summary:
     p90_ttft_s: float
     p95_ttft_s: float
     p99_ttft_s: float
+    mean_answer_s: float
+    """Until the last token, since the arrival."""
+    p99_answer_s: float
     goodput_rps: float
     """Requests a second whose first token came within the limit, from the first arrival until `Run.last_start_s`: a
     time that is the same for all policies. What comes after is no measure of them: the longest session decides how
@@ -158,6 +163,8 @@ def summarize(
         p90_ttft_s=percentile(ttfts_s, 90),
         p95_ttft_s=percentile(ttfts_s, 95),
         p99_ttft_s=percentile(ttfts_s, 99),
+        mean_answer_s=fmean(record.answer_s for record in records),
+        p99_answer_s=percentile([record.answer_s for record in records], 99),
         goodput_rps=_ratio(
             sum(each.ttft_s <= ttft_limit_s and each.first_token_s <= run.last_start_s for each in records), offered_s
         ),

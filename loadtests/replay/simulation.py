@@ -242,7 +242,7 @@ class Simulation:
 
     def _finish(self, request_id: RequestId) -> None:
         self._books.finished(request_id, now=self._agenda.now_s)
-        self._found.finished(now=self._agenda.now_s)
+        self._found.finished(request_id, now=self._agenda.now_s)
         requests, number = self._scenario.requests, self._found.sent[request_id].number
         for follower in self._followers.get(number, ()):
             gap_s = requests[follower].arrival_s - requests[number].arrival_s

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from serve_app.settings import EngineModelSettings
 from serve_app.step_clock import StepClock, num_attended
 
-MODEL = EngineModelSettings(step_s=0.01, prefill_tokens_per_s=1000, decode_s=0.002)
+MODEL = EngineModelSettings(step_s=0.01, prefill_tokens_per_s=1000, decode_s=0.002, decode_context_s=0.000_01)
 
 
 class Time:
@@ -31,6 +31,13 @@ def test_a_step_costs_its_base_its_prompt_tokens_and_its_sequences() -> None:
     time = Time()
     StepClock(MODEL, clock=time.clock, sleep=time.sleep).step(prefill_tokens=500, num_decoding=3)
     assert time.now_s == pytest.approx(100 + 0.01 + 0.5 + 0.006)
+
+
+def test_contexts_cost_by_their_tokens() -> None:
+    """Beside a step and two sequences, 3,000 tokens of 10 us."""
+    time = Time()
+    StepClock(MODEL, clock=time.clock, sleep=time.sleep).step(prefill_tokens=0, num_decoding=2, decoding_tokens=3000)
+    assert time.now_s == pytest.approx(100 + 0.01 + 0.004 + 0.03)
 
 
 def test_attention_costs_by_what_is_attended() -> None:

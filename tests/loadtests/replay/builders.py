@@ -15,6 +15,7 @@ OPTIONS = EngineOptions(
     step_s=0.01,
     prefill_tokens_per_s=1000,
     decode_s=0.001,
+    decode_context_s=0,
     max_step_tokens=100,
     max_sequences=3,
     kv_capacity_tokens=20 * BLOCK_SIZE,

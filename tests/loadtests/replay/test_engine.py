@@ -14,6 +14,21 @@ from router import BlockHash, RequestId
 from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_engine, make_trace_request
 
 
+def test_steps_grow_with_the_contexts_that_are_decoded() -> None:
+    """10 ms, 1 ms for the sequence and 10 us for each token before it, of which there is one more each step."""
+    engine = Engine(OPTIONS.model_copy(update={"decode_context_s": 0.000_01}), block_size=BLOCK_SIZE)
+    engine.submit(RequestId("only"), make_trace_request(1, 2, extra_tokens=8, output_tokens=6))
+    engine.start_step()
+    engine.finish_step()
+    assert engine.start_step() == pytest.approx(0.01 + 0.001 + 0.000_41)
+    assert list(engine.durations_s(1 + engine.num_alike_steps)) == pytest.approx(
+        [0.011 + 0.000_01 * context for context in range(41, 46)]
+    )
+    engine.skip_steps(engine.num_alike_steps)
+    assert engine.finish_step() == (Finished(RequestId("only")),)
+    assert engine.used_tokens == 0
+
+
 def test_steps_are_chunked_and_last_as_long_as_their_work() -> None:
     """A step costs 10 ms, 1 ms a prefill token, 1 ms a decoding sequence, and holds 100 tokens.
 

@@ -24,6 +24,7 @@ def make_engine() -> Engine:
         step_s=0,
         prefill_tokens_per_s=1,
         decode_s=1,
+        decode_context_s=0,
         max_step_tokens=MAX_STEP_TOKENS,
         max_sequences=MAX_SEQUENCES,
         kv_capacity_tokens=NUM_BLOCKS,
