@@ -18,7 +18,7 @@ from loadtests.replay.report_cells import Cells
 from loadtests.tables import make_table
 
 Number = TypeVar("Number", int, float, float | None)
-FILE_WIDTH = 200
+FILE_WIDTH = 240
 """Columns of a table in a log file, which needs no narrow terminal's."""
 
 
