@@ -17,6 +17,7 @@ from router.shadow_totals import ShadowTotals
 from router.state import BookedRequest, HeldRun, ReplicaState
 from router.types import (
     BlockHash,
+    EngineLoad,
     Reason,
     Replica,
     ReplicaId,
@@ -35,6 +36,7 @@ __all__ = [
     "BlockHasher",
     "BookedRequest",
     "CacheRecord",
+    "EngineLoad",
     "Exclusion",
     "Funnel",
     "HeldRun",

@@ -10,7 +10,7 @@ from math import isclose
 
 from router.fading import Fading
 from router.load_order import LoadKey, LoadOrder
-from router.types import ReplicaId
+from router.types import EngineLoad, ReplicaId
 
 
 @dataclass(slots=True)
@@ -26,6 +26,10 @@ class ReplicaLoad:
     """Requests that are being decoded."""
     stored_recent_tokens: float = 0.0
     stored_recent_requests: float = 0.0
+    engine: EngineLoad | None = None
+    """One replica's own numbers, as it told them last; None if it never did."""
+    engine_told_at: float = 0.0
+    """When that was."""
 
     @property
     def num_requests(self) -> int:

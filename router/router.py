@@ -24,7 +24,17 @@ from router.ring import Ring, bound
 from router.seen import Seen
 from router.shadow import Shadow
 from router.state import ReplicaState
-from router.types import BlockHash, Reason, Replica, ReplicaId, RequestId, Reservation, RouteRequest, RoutingDecision
+from router.types import (
+    BlockHash,
+    EngineLoad,
+    Reason,
+    Replica,
+    ReplicaId,
+    RequestId,
+    Reservation,
+    RouteRequest,
+    RoutingDecision,
+)
 
 Value = TypeVar("Value")
 
@@ -218,6 +228,12 @@ class Router:
         """A replica spoke, and said whether it can serve."""
         self.health.heard(replica_id, is_serving=is_serving, now=now)
 
+    def on_engine_load(self, replica_id: ReplicaId, load: EngineLoad, *, now: float) -> None:
+        """An engine's own numbers, as of now. Unknown replicas are ignored."""
+        if replica_id in self.cluster.load:
+            told = self.cluster.load[replica_id]
+            told.engine, told.engine_told_at = load, now
+
     def on_prefilled(
         self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int, now: float, is_looked_up: bool = True
     ) -> CacheRecord | None:
@@ -238,10 +254,17 @@ class Router:
             self._seen.on_computed(reservation.request.block_hashes)
         return record
 
-    def on_finished(self, request_id: RequestId, *, now: float) -> None:
+    def on_finished(
+        self,
+        request_id: RequestId,
+        *,
+        now: float,
+        answer_tokens: int | None = None,  # noqa: ARG002  nothing learns from it yet
+    ) -> None:
         """The request ended, also by error or disconnect. Without a first token, its prefix was never held.
 
-        Otherwise its blocks were in use until now, and can be evicted from now on, as the last that were used.
+        Otherwise its blocks were in use until now, and can be evicted from now on, as the last that were used. The
+        answer's tokens are those that its engine generated, of all choices together; None where nobody knows.
         """
         self._known.pop(request_id, None)
         self._last_uses.pop(request_id, None)

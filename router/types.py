@@ -31,6 +31,20 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """What an engine says of itself, at some moment."""
+
+    num_waiting: int
+    """Requests of which nothing is being computed; preempted ones are among them."""
+    num_running: int
+    """Requests that are being prefilled or decoded."""
+    kv_used_tokens: int
+    """KV cache that running requests take, in tokens; what they share counts once."""
+    num_preempted: int
+    """How often a running request had to give its memory back, since the engine's start."""
+
+
+@dataclass(frozen=True, slots=True)
 class RouteRequest:
     """What the core knows of a request. No `block_hashes` means that its key is unknown, which is not a miss."""
 

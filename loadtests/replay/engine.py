@@ -20,7 +20,7 @@ from loadtests.replay.kv_events import KvEvent
 from loadtests.replay.prefix_cache import Block, PrefixCache
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
-from router import BlockHash, RequestId
+from router import BlockHash, EngineLoad, RequestId
 from serve_app.settings import EngineModelSettings
 from serve_app.step_clock import num_attended
 
@@ -102,6 +102,8 @@ class Engine:
         self._in_step_loaded_tokens = 0
         self.num_computed_tokens = 0
         """Prefill tokens computed since the start."""
+        self.num_preempted = 0
+        """How often somebody was since the start."""
 
     def submit(self, request_id: RequestId, request: TraceRequest) -> None:
         """Queue a request."""
@@ -177,6 +179,16 @@ class Engine:
         """Memory of the requests that are running; what they share counts once (vLLM's `kv_cache_usage_perc`)."""
         return self.cache.num_blocks_in_use * self._block_size + self._partial_tokens
 
+    def load(self, *, num_further_steps: int = 0) -> EngineLoad:
+        """What it says of itself in a heartbeat, when so many of the steps alike are over beside the one started."""
+        num_waiting = self.num_waiting
+        return EngineLoad(
+            num_waiting=num_waiting,
+            num_running=len(self._prompts) - num_waiting + len(self._decoding),
+            kv_used_tokens=self.used_tokens + num_further_steps * len(self._decoding),
+            num_preempted=self.num_preempted,
+        )
+
     @property
     def active_tokens(self) -> int:
         """Prompt tokens of all requests that are here."""
@@ -226,6 +238,7 @@ class Engine:
         return prompt
 
     def _preempt(self, prompt: _Prompt) -> None:
+        self.num_preempted += 1
         self._free(prompt)
         prompt.is_started, prompt.is_preempted = False, True
         prompt.computed_tokens, prompt.blocks = 0, []
@@ -297,4 +310,4 @@ class Engine:
             prompt.computed_tokens = prompt.final_tokens
             self._decoding_tokens -= prompt.final_tokens
             self._free(prompt)
-            yield Finished(prompt.request_id)
+            yield Finished(prompt.request_id, prompt.request.num_output_tokens)

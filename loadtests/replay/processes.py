@@ -33,7 +33,11 @@ class _Stretch:
 
     def until_after(self, now: float) -> "_Stretch":
         """As far as the step that is under way now."""
-        return _Stretch(self.ends_s[: bisect_left(self.ends_s, now, hi=self.num_steps - 1) + 1])
+        return _Stretch(self.ends_s[: self.num_over(now) + 1])
+
+    def num_over(self, now: float) -> int:
+        """How many of its steps are over, the last one excepted."""
+        return bisect_left(self.ends_s, now, hi=self.num_steps - 1)
 
 
 class ReplicaProcess:
@@ -89,7 +93,9 @@ class ReplicaProcess:
 
     def beat(self) -> None:
         """Send the heartbeat."""
-        self._send(Batch(self.replica_id, next(self._numbers), outstanding=dict(self._outstanding)))
+        num_over = 0 if self._stretch is None else self._stretch.num_over(self._agenda.now_s)
+        load = self.engine.load(num_further_steps=num_over)
+        self._send(Batch(self.replica_id, next(self._numbers), outstanding=dict(self._outstanding), engine=load))
 
     def _step(self) -> None:
         if self.engine.start_step() is None:
@@ -150,7 +156,7 @@ class RouterProcess:
                 case Prefilled():
                     self._on_prefilled(receipt, now=now)
                 case Finished():
-                    self.router.on_finished(receipt.request_id, now=now)
+                    self.router.on_finished(receipt.request_id, now=now, answer_tokens=receipt.answer_tokens)
         if batch.kv_events is not None:
             reader = self._replica_to_reader.setdefault(batch.replica_id, KvEventReader(batch.replica_id, self.router))
             reader.read(batch.kv_events)
@@ -158,6 +164,8 @@ class RouterProcess:
         newest = self._replica_to_number.get(batch.replica_id, 0)
         if batch.outstanding is not None and batch.number >= newest:
             self.router.on_outstanding(batch.replica_id, batch.outstanding, now=now)
+        if batch.engine is not None and batch.number >= newest:
+            self.router.on_engine_load(batch.replica_id, batch.engine, now=now)
         self._replica_to_number[batch.replica_id] = max(batch.number, newest)
 
     def _on_prefilled(self, receipt: Prefilled, *, now: float) -> None:

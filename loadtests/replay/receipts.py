@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from loadtests.replay.kv_events import KvEventBatch
-from router import ReplicaId, RequestId
+from router import EngineLoad, ReplicaId, RequestId
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,8 @@ class Finished:
     """The request is over."""
 
     request_id: RequestId
+    answer_tokens: int | None = None
+    """That were generated for it; None if it broke off."""
 
 
 Receipt = Arrived | Prefilled | Finished
@@ -43,4 +45,6 @@ class Batch:
     receipts: tuple[Receipt, ...] = ()
     outstanding: Mapping[RequestId, int] | None = None
     """In a heartbeat: every request that is here, with its prompt tokens that had a first output."""
+    engine: EngineLoad | None = None
+    """In a heartbeat: the engine's own numbers."""
     kv_events: KvEventBatch | None = None

@@ -25,7 +25,7 @@ def test_steps_grow_with_the_contexts_that_are_decoded() -> None:
         [0.011 + 0.000_01 * context for context in range(41, 46)]
     )
     engine.skip_steps(engine.num_alike_steps)
-    assert engine.finish_step() == (Finished(RequestId("only")),)
+    assert engine.finish_step() == (Finished(RequestId("only"), 6),)
     assert engine.used_tokens == 0
 
 
@@ -43,8 +43,8 @@ def test_steps_are_chunked_and_last_as_long_as_their_work() -> None:
         (0.110, ()),  # 100 of the first
         (0.110, (Prefilled(first, 150, 0),)),  # 50 and 50
         (0.110, ()),  # 99, and the first's second token
-        (0.022, (Prefilled(second, 160, 0), Finished(second))),  # 11, and the third
-        (0.011, (Finished(first),)),
+        (0.022, (Prefilled(second, 160, 0), Finished(second, 1))),  # 11, and the third
+        (0.011, (Finished(first, 4),)),
     ]
     for duration_s, outputs in story:
         assert engine.start_step() == pytest.approx(duration_s)
@@ -138,7 +138,7 @@ def test_cached_tokens_are_what_was_held(paths: list[list[int]]) -> None:
         outputs = tuple(run_alone(engine, str(number), request))
         reusable_tokens = min(num_held * BLOCK_SIZE, (request.num_prompt_tokens - 1) // BLOCK_SIZE * BLOCK_SIZE)
         expected = Prefilled(RequestId(str(number)), request.num_prompt_tokens, reusable_tokens)
-        assert outputs == (expected, Finished(RequestId(str(number))))
+        assert outputs == (expected, Finished(RequestId(str(number)), 1))
 
 
 def run_step(engine: Engine, name: str, *blocks: int) -> tuple[float, int]:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from loadtests.replay.engine import Engine
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
-from router import RequestId
+from router import EngineLoad, RequestId
 from tests.loadtests.replay.builders import BLOCK_SIZE, make_engine, make_trace_request
 
 
@@ -62,9 +62,9 @@ def test_what_was_admitted_last_is_preempted_and_later_goes_on_where_it_was() ->
     submit(engine, *(make_trace_request(*range(at, at + 3), extra_tokens=0, output_tokens=20) for at in (0, 100)))
     assert run_step(engine) == "0 1"
     assert [run_step(engine) for _ in range(16)] == [""] * 16
-    assert (engine.num_waiting, engine.used_tokens) == (0, 128)
+    assert engine.load() == EngineLoad(0, 2, 128, num_preempted=0)
     assert [run_step(engine) for _ in range(2)] == ["", ""]
-    assert (engine.num_waiting, engine.used_tokens, engine.pending_tokens()) == (1, 66, 17)
+    assert (engine.load(), engine.pending_tokens()) == (EngineLoad(1, 1, 66, num_preempted=1), 17)
     assert run_step(engine) == "0!"
     assert engine.start_step() == pytest.approx(0.010 + 0.017)
     engine.finish_step()
@@ -84,7 +84,7 @@ def test_a_prompt_in_chunks_can_be_preempted_too() -> None:
     assert [(run_step(engine), engine.num_waiting) for _ in range(3)] == [("0", 0), ("", 0), ("", 1)]
     assert [run_step(engine) for _ in range(13)] == [""] * 12 + ["0!"]
     assert engine.start_step() == pytest.approx(0.010 + 0.207 - 11 * 0.016)
-    assert engine.finish_step() == (Prefilled(RequestId("1"), 207, 0), Finished(RequestId("1")))
+    assert engine.finish_step() == (Prefilled(RequestId("1"), 207, 0), Finished(RequestId("1"), 1))
 
 
 def test_what_is_larger_than_the_cache_runs_alone() -> None:
@@ -134,17 +134,21 @@ def test_all_are_served_in_order_and_all_memory_comes_back(asked: list[TraceRequ
 
 @given(st.lists(requests, min_size=1, max_size=12), st.integers(4, 20))
 def test_steps_alike_can_be_skipped(asked: list[TraceRequest], num_blocks: int) -> None:
-    """Whether each is looked at or not, everything comes after as many steps, whoever waits or is preempted."""
+    """Whether each is looked at or not, everything comes after as many steps, whoever waits or is preempted; and what
+    the engine says of itself within steps that nobody looked at is what it says step by step.
+    """
     looking, skipping = (make_engine(num_blocks=num_blocks) for _ in range(2))
     submit(looking, *asked)
     submit(skipping, *asked)
     while (duration_s := skipping.start_step()) is not None:
         num_alike = skipping.num_alike_steps
+        loads = [skipping.load(num_further_steps=number) for number in range(num_alike)]
         skipping.skip_steps(num_alike)
-        for _ in range(num_alike):
+        for load in loads:
             assert looking.start_step() == duration_s
+            assert looking.load() == load
             assert looking.finish_step() == ()
         assert looking.start_step() == duration_s
         assert looking.finish_step() == skipping.finish_step()
-        assert looking.used_tokens == skipping.used_tokens
+        assert looking.load() == skipping.load()
     assert looking.start_step() is None

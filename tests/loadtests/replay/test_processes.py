@@ -5,7 +5,7 @@ import pytest
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.processes import ReplicaProcess, RouterProcess
 from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled
-from router import ReplicaId, RequestId
+from router import EngineLoad, ReplicaId, RequestId
 from tests.loadtests.replay.builders import make_engine, make_route_request, make_small_router, make_trace_request
 
 REPLICA = ReplicaId("replica-0")
@@ -63,12 +63,37 @@ def test_a_replica_tells_how_each_request_goes() -> None:
     assert batches == [
         Batch(REPLICA, 1, (Arrived(A),)),
         Batch(REPLICA, 2, (Arrived(B),)),
-        Batch(REPLICA, 3, (Prefilled(A, 17, 0), Finished(A))),
-        Batch(REPLICA, 4, outstanding={B: 0}),
+        Batch(REPLICA, 3, (Prefilled(A, 17, 0), Finished(A, 1))),
+        Batch(REPLICA, 4, outstanding={B: 0}, engine=EngineLoad(0, 1, 17, 0)),
         Batch(REPLICA, 5, (Prefilled(B, 17, 0),)),
-        Batch(REPLICA, 6, outstanding={B: 17}),
-        Batch(REPLICA, 7, (Finished(B),)),
+        Batch(REPLICA, 6, outstanding={B: 17}, engine=EngineLoad(0, 1, 18, 0)),
+        Batch(REPLICA, 7, (Finished(B, 2),)),
     ]
+
+
+def test_heartbeats_carry_the_engine_as_it_is_then() -> None:
+    """Steps alike are planned in one go, but a heartbeat within them tells what has been decoded by then.
+
+    The prompt's 17 tokens take 27 ms, and further tokens 11 ms each: at 100 ms six are over and the seventh is counted,
+    as an engine counts what it has scheduled.
+    """
+    agenda, batches = Agenda(), list[Batch]()
+    replica = ReplicaProcess(REPLICA, make_engine(), agenda, batches.append)
+    replica.submit(A, make_trace_request(1, output_tokens=20))
+    agenda.at(0.100, replica.beat)
+    agenda.run_until(1)
+    replica.beat()
+    loads = [each.engine for each in batches if each.engine is not None]
+    assert loads == [EngineLoad(0, 1, 17 + 7, 0), EngineLoad(0, 0, 0, 0)]
+
+
+def test_a_router_takes_the_newest_numbers_of_an_engine() -> None:
+    """An overtaken heartbeat changes nothing."""
+    process = make_process()
+    old, new = EngineLoad(1, 1, 100, 0), EngineLoad(0, 2, 200, 1)
+    process.on_batch(Batch(REPLICA, 2, outstanding={}, engine=new), now=1)
+    process.on_batch(Batch(REPLICA, 1, outstanding={}, engine=old), now=1)
+    assert process.router.cluster.load[REPLICA].engine == new
 
 
 @pytest.mark.parametrize(("arrival_s", "start_s"), [(0.05, 0.060), (0.0711, 0.082), (0.999, 0.999)])
