@@ -10,28 +10,45 @@ from loadtests.replay import report_html, report_json
 from loadtests.replay.console import at_least, check_output, command_line, fail, make_console, progress, rich_table
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.experiment import Comparison, Experiment, compare, num_runs
-from loadtests.replay.options import read_change, read_numbers, read_policies, read_tenants
+from loadtests.replay.generators import GENERATORS
+from loadtests.replay.options import read_change, read_policies, read_scale, read_tenants
 from loadtests.replay.report_cells import bounds_text, comparison_cells, headline
 from loadtests.replay.results import TTFT_LIMIT_S
 from loadtests.replay.workload import Workload
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 NUM_CORES = os.cpu_count() or 1
+TRACE_HELP = (
+    "Mooncake's format or sessions of blocks, JSON lines, plain or .zst; or the name of a generator: "
+    f"{', '.join(GENERATORS)}."
+)
 
 
 @app.command()
 def replay(  # noqa: PLR0913  one for each option
-    trace: Annotated[Path, typer.Argument(help="Mooncake's format or sessions of blocks, JSON lines, plain or .zst.")],
+    trace: Annotated[Path, typer.Argument(help=TRACE_HELP)],
     *,
     policy: Annotated[str, typer.Option(help="One or several, separated by commas; the first is compared with.")],
-    replicas: Annotated[int, typer.Option(callback=at_least(1))] = 8,
+    replicas: Annotated[
+        int | None, typer.Option(callback=at_least(1), help="8, or what a generator is meant for.")
+    ] = None,
     kv_tokens: Annotated[
-        int, typer.Option(callback=at_least(1), help="KV cache of each replica, in tokens.")
-    ] = 500_000,
+        int | None,
+        typer.Option(
+            callback=at_least(1), help="KV cache of each replica: 500,000 tokens, or what a generator is meant for."
+        ),
+    ] = None,
     load: Annotated[
-        float,
-        typer.Option(callback=at_least(0.001), help="All prompt tokens a second over what all replicas can prefill."),
-    ] = 0.8,
+        float | None,
+        typer.Option(
+            callback=at_least(0.001),
+            help="All prompt tokens a second over what all replicas can prefill, 0.8 by default; not for generators.",
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(callback=at_least(0.001), help="So many times a generator's arrivals a second; only for these."),
+    ] = None,
     sweep: Annotated[str | None, typer.Option(help="Further loads, separated by commas.")] = None,
     routers: Annotated[int, typer.Option(callback=at_least(1))] = 1,
     lag_ms: Annotated[float, typer.Option(callback=at_least(0), help="How late messages to routers are.")] = 5.0,
@@ -76,17 +93,19 @@ def replay(  # noqa: PLR0913  one for each option
             think_s=think_s,
             num_copies=copies,
             tenants=read_tenants(tenants),
+            rate=rate or 1.0,
         )
+        scale = read_scale(workload, replicas=replicas, kv_tokens=kv_tokens, load=load, rate=rate, sweep=sweep)
         experiment = Experiment(
             workload,
             policies=read_policies(policy),
-            loads=tuple(dict.fromkeys((load, *(read_numbers("--sweep", sweep) if sweep else ())))),
+            loads=scale.loads,
             seeds=tuple(range(1, seeds + 1)),
-            num_replicas=replicas,
+            num_replicas=scale.num_replicas,
             num_routers=routers,
             delay_s=lag_ms / 1000,
             ttft_limit_s=ttft_limit,
-            engine=EngineOptions(kv_capacity_tokens=kv_tokens),
+            engine=EngineOptions(kv_capacity_tokens=scale.kv_tokens),
             changes=tuple(map(read_change, change or ())),
             is_telling=kv_events,
             kv_delay_s=None if kv_lag_ms is None else kv_lag_ms / 1000,

@@ -1,14 +1,54 @@
 """What the commands are told in text, read: lists of numbers, policies, tenants, changes of membership."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.peers.table import POLICY_NAMES, installed_names
 from loadtests.replay.fleet import Change, MembershipChange
 from loadtests.replay.tenants import servegen_weights
+from loadtests.replay.workload import Workload
+
+NUM_REPLICAS = 8
+KV_TOKENS = 500_000
+LOAD = 0.8
 
 
 class OptionError(ValueError):
     """A value that cannot be used; the message names the option, the value and what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How many replicas there are, and how much they are asked."""
+
+    num_replicas: int
+    kv_tokens: int
+    """Of each replica."""
+    loads: tuple[float, ...]
+    """The rate of a generator, which stands in a load's place."""
+
+
+def read_scale(
+    workload: Workload,
+    *,
+    replicas: int | None,
+    kv_tokens: int | None,
+    load: float | None,
+    rate: float | None,
+    sweep: str | None,
+) -> Scale:
+    """What was given, and the workload's defaults for the rest."""
+    generator = workload.generator
+    if generator is None:
+        if rate is not None:
+            raise OptionError(f"--rate {rate} is for generators, and {workload.trace} is a file: use --load")
+        loads = dict.fromkeys((load or LOAD, *(read_numbers("--sweep", sweep) if sweep else ())))
+        return Scale(replicas or NUM_REPLICAS, kv_tokens or KV_TOKENS, tuple(loads))
+    if load is not None or sweep is not None:
+        raise OptionError(f"--load and --sweep are for files, and {workload.trace} makes its own arrivals: use --rate")
+    if workload.tenants or workload.num_copies > 1:
+        raise OptionError(f"--tenants and --copies are for files; {workload.trace} has its own: leave them out")
+    return Scale(replicas or generator.num_replicas, kv_tokens or generator.kv_tokens, (workload.rate,))
 
 
 def read_policies(text: str) -> tuple[str, ...]:

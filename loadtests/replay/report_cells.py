@@ -24,8 +24,10 @@ def headline(comparison: Comparison) -> str:
     loop = ", closed loop" if bounds.is_closed_loop else ""
     told = "" if experiment.told_kv_tokens is None else f" (routers are told {experiment.told_kv_tokens:,})"
     events = _events_text(experiment)
+    workload = experiment.workload
+    made = "" if workload.generator is None else f" made at {workload.rate:g} times its own rate"
     return (
-        f"{experiment.workload.trace.name}, {bounds.num_requests:,} requests{loop}: {experiment.num_replicas} replicas "
+        f"{workload.trace.name}, {bounds.num_requests:,} requests{made}{loop}: {experiment.num_replicas} replicas "
         f"of {experiment.engine.kv_capacity_tokens:,} KV tokens{told}, {routers}{events}, messages "
         f"{experiment.delay_s * 1000:g} ms late, seeds {', '.join(map(str, experiment.seeds))}"
     )

@@ -59,6 +59,8 @@ class TraceRequest:
     tenant: str = ""
     predecessor: int | None = None
     """Position in the trace of the request that this one continues; an earlier one."""
+    max_output_tokens: int | None = None
+    """What the client allows (`max_tokens`); None if it named no limit, as in all traces from files."""
 
     def asked(self, request_id: RequestId) -> RouteRequest:
         """The same, as a router gets to see it."""
@@ -69,6 +71,7 @@ class TraceRequest:
             num_prompt_tokens=self.num_prompt_tokens,
             block_hashes=self.block_hashes,
             session_key=session_key(self.session_id),
+            max_answer_tokens=self.max_output_tokens,
         )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from loadtests.replay import generators
 from loadtests.replay.arrivals import scale_to_pace, spread_stamps, start_sessions
 from loadtests.replay.tenants import assign_tenants, copy_sessions
 from loadtests.replay.trace import Trace, TraceError, TraceKind, TraceRequest, read_trace
@@ -14,6 +15,7 @@ class Workload:
     """What is asked, whoever answers."""
 
     trace: Path
+    """A file, or just the name of one of `loadtests.replay.generators`."""
     is_closed_loop: bool
     """Turns of a session wait for the answer before. Where only sessions are known, they always do."""
     is_spread_evenly: bool
@@ -24,6 +26,13 @@ class Workload:
     """Of every session, in a trace of sessions."""
     tenants: tuple[tuple[str, float], ...]
     """Names and weights; none for one tenant."""
+    rate: float = 1.0
+    """So many times a generator's own arrivals a second."""
+
+    @property
+    def generator(self) -> generators.Generator | None:
+        """None if it is a trace from a file."""
+        return generators.GENERATORS.get(str(self.trace))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +50,14 @@ class Asked:
 
 
 def make_requests(workload: Workload, *, prompt_tokens_per_s: float, seed: int) -> Asked:
-    """The workload's requests for a seed, at a pace.
+    """The workload's requests for a seed, at a pace; a generator has its own pace.
 
     Raises:
         TraceError: the trace cannot be used, or not so.
 
     """
+    if workload.generator is not None:
+        return _generated(workload, workload.generator, seed=seed)
     trace = read_trace(workload.trace)
     rng = Random(f"arrivals {seed}")
     if trace.kind is TraceKind.SESSIONS:
@@ -76,6 +87,12 @@ def own_pace(path: Path, *, scale: float, requests_per_s: float | None) -> float
     if trace.kind is TraceKind.SESSIONS or not span_s:
         raise TraceError(f"{path} does not say when requests came: say how many come a second with --rps")
     return scale * prompt_tokens / span_s
+
+
+def _generated(workload: Workload, generator: generators.Generator, *, seed: int) -> Asked:
+    requests = generators.generate(str(workload.trace), seed=seed, rate=workload.rate)
+    is_closed_loop = workload.is_closed_loop or generator.is_closed_loop
+    return Asked(requests, generators.BLOCK_SIZE_TOKENS, is_closed_loop=is_closed_loop)
 
 
 def _mooncake(trace: Trace, workload: Workload, *, prompt_tokens_per_s: float, rng: Random) -> tuple[TraceRequest, ...]:

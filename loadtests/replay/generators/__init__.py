@@ -1,0 +1,51 @@
+"""Workloads that are made, not recorded: the same requests for the same seed."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from random import Random
+
+from loadtests.replay.generators import workloads
+from loadtests.replay.generators.texts import BLOCK_SIZE_TOKENS, Draft, in_order
+from loadtests.replay.trace import TraceRequest
+
+__all__ = ["BLOCK_SIZE_TOKENS", "DURATION_S", "GENERATORS", "Generator", "generate"]
+
+DURATION_S = 240.0
+"""How long new requests, or sessions, come."""
+MakeDrafts = Callable[..., Iterator[Draft]]
+"""Takes a generator of random numbers, and the keywords `rate` and `duration_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """A workload, and the replicas that it is meant for."""
+
+    make_drafts: MakeDrafts
+    num_replicas: int
+    kv_tokens: int
+    """Of each replica."""
+    is_closed_loop: bool = False
+
+
+GENERATORS = {
+    "reasoning": Generator(workloads.reasoning, 8, 500_000),
+    "mixed": Generator(workloads.mixed, 8, 500_000),
+    "tenants": Generator(workloads.tenants, 8, 150_000),
+    "chats": Generator(workloads.chats, 8, 500_000, is_closed_loop=True),
+    "burst": Generator(workloads.burst, 4, 40_000),
+}
+"""By name."""
+
+
+def generate(name: str, *, seed: int, rate: float = 1.0, duration_s: float = DURATION_S) -> tuple[TraceRequest, ...]:
+    """The requests of a generator in order of arrival, with blocks of 16 tokens.
+
+    Args:
+        name: one of `GENERATORS`.
+        seed: other seeds give other arrivals, lengths and texts.
+        rate: so many times as many arrivals a second; `burst` comes in so much less time.
+        duration_s: how long new requests, or sessions, come.
+
+    """
+    drafts = GENERATORS[name].make_drafts(Random(f"{name} {seed}"), rate=rate, duration_s=duration_s)
+    return in_order(drafts)
