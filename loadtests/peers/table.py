@@ -4,11 +4,14 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from random import Random
 
+from loadtests.peers.dualmap import DualMap
 from loadtests.peers.dynamo_rule import DynamoRule
 from loadtests.peers.dynamo_service import DynamoService
 from loadtests.peers.greedy_oracle import GreedyOracle
 from loadtests.peers.llmd_scraped import LlmdScraped
+from loadtests.peers.lmetric import LMetric
 from loadtests.peers.pure_affinity import PureAffinity
+from loadtests.peers.ray_kv_aware import RayKvAware
 from loadtests.peers.ray_prefix import RayPrefix
 from loadtests.replay.engine import Engine
 from router import ReplicaId, UnknownPolicyError, policies
@@ -21,6 +24,9 @@ _NAME_TO_FACTORY: dict[str, Callable[[Random, int, EngineOf], Policy]] = {
     RayPrefix.name: lambda rng, block_size, _engine_of: RayPrefix(rng, block_size=block_size),
     DynamoService.name: lambda _rng, block_size, _engine_of: DynamoService(block_size=block_size),
     DynamoRule.name: lambda rng, _block_size, engine_of: DynamoRule(rng, engine_of=engine_of),
+    RayKvAware.name: lambda rng, block_size, engine_of: RayKvAware(rng, block_size=block_size, engine_of=engine_of),
+    LMetric.name: lambda rng, _block_size, engine_of: LMetric(rng, engine_of=engine_of),
+    DualMap.name: lambda rng, _block_size, engine_of: DualMap(rng, engine_of=engine_of),
     PureAffinity.name: lambda _rng, _block_size, _engine_of: PureAffinity(),
     GreedyOracle.name: lambda rng, _block_size, engine_of: GreedyOracle(rng, engine_of=engine_of),
 }

@@ -39,9 +39,13 @@ class Cluster:
             self.engines[rank].start_step()
             self.engines[rank].finish_step()
 
+    def request_id(self, rank: int, *blocks: int) -> RequestId:
+        """Of a request that went to a replica."""
+        return RequestId(f"at {rank}: {blocks}")
+
     def end(self, rank: int, *blocks: int) -> None:
         """The router hears that it is over."""
-        self.router.on_finished(RequestId(f"at {rank}: {blocks}"), now=0)
+        self.router.on_finished(self.request_id(rank, *blocks), now=0)
 
     def chosen(self, *blocks: int) -> tuple[int, Reason]:
         """The rank that would be chosen for a prompt of these blocks, and why."""
