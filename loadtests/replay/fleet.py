@@ -1,6 +1,6 @@
 """The replicas: who is there, who comes, and who goes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -39,13 +39,14 @@ class Fleet:
     """Every replica of a run.
 
     Args:
-        options: of every engine.
+        options: of every engine that has none of its own.
         block_size: of their caches, in tokens.
         agenda: where their steps and heartbeats are planned.
         heartbeat_s: how often each says what it has.
         send: takes what they say.
         is_telling: whether they send KV events too.
         told_kv_tokens: the KV capacity that routers are told each has; None for the true one.
+        rank_to_options: of the engines that have their own.
 
     """
 
@@ -59,14 +60,16 @@ class Fleet:
         send: Callable[[Batch], None],
         is_telling: bool = False,
         told_kv_tokens: int | None = None,
+        rank_to_options: Mapping[int, EngineOptions] | None = None,
     ) -> None:
         self._options = options
+        self._rank_to_options = rank_to_options or {}
         self._block_size = block_size
         self._agenda = agenda
         self._heartbeat_s = heartbeat_s
         self._send = send
         self._is_telling = is_telling
-        self._told_kv_tokens = told_kv_tokens or options.reusable_tokens
+        self._told_kv_tokens = told_kv_tokens
         self._numbers = count()
         self._everyone: dict[ReplicaId, ReplicaProcess] = {}
         self._running: dict[ReplicaId, ReplicaProcess] = {}
@@ -78,16 +81,17 @@ class Fleet:
     def join(self, rank: int, *, first_beat_s: float) -> None:
         """A new replica, with an id of its own; the first ones are numbered as they join."""
         replica_id = ReplicaId(f"replica-{next(self._numbers)}")
+        options = self._rank_to_options.get(rank, self._options)
         process = ReplicaProcess(
             replica_id,
-            Engine(self._options, block_size=self._block_size),
+            Engine(options, block_size=self._block_size),
             self._agenda,
             self._send,
             is_telling=self._is_telling,
         )
         self._everyone[replica_id] = self._running[replica_id] = process
         self.lives[replica_id] = ReplicaLife(self._agenda.now_s)
-        self.members += (Replica(replica_id, rank, self._told_kv_tokens),)
+        self.members += (Replica(replica_id, rank, self._told_kv_tokens or options.reusable_tokens),)
         self._agenda.after(first_beat_s, partial(self._beat, process))
 
     def leave(self, rank: int, *, known_after_s: float) -> None:

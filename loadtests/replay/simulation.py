@@ -1,6 +1,6 @@
 """All of it together: requests reach the routers in turn, as HAProxy hands them out, and messages travel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count, cycle
@@ -46,6 +46,8 @@ class Scenario:
     routers: RouterSettings = field(default_factory=RouterSettings)
     replicas: ReplicaSettings = field(default_factory=ReplicaSettings)
     engine: EngineOptions = field(default_factory=EngineOptions)
+    rank_to_engine: Mapping[int, EngineOptions] = field(default_factory=dict)
+    """Of the replicas that have another one."""
     sharing: Sharing = Sharing.ALL
     is_telling: bool = False
     """Whether engines tell of every block that they store and evict, so that routers need not believe."""
@@ -111,6 +113,7 @@ class Simulation:
             send=self._on_batch,
             is_telling=scenario.is_telling,
             told_kv_tokens=scenario.told_kv_tokens,
+            rank_to_options=scenario.rank_to_engine,
         )
         self._found = Findings()
         self._followers: dict[int, list[int]] = {}

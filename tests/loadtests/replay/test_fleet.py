@@ -96,3 +96,27 @@ def test_nobody_goes_who_is_not_there_or_is_the_last() -> None:
     story.fleet.crash(0)
     with pytest.raises(ValueError, match="the last replica, of rank 1"):
         story.fleet.crash(1)
+
+
+def test_a_rank_may_have_an_engine_of_its_own() -> None:
+    """Also its replacement has it; routers are told each one's capacity, or the one that they are all told."""
+    small = OPTIONS.model_copy(update={"kv_capacity_tokens": 5 * BLOCK_SIZE})
+    for told_kv_tokens, expected in ((None, 5 * BLOCK_SIZE), (7, 7)):
+        agenda = Agenda()
+        fleet = Fleet(
+            OPTIONS,
+            block_size=BLOCK_SIZE,
+            agenda=agenda,
+            heartbeat_s=1,
+            send=lambda _: None,
+            told_kv_tokens=told_kv_tokens,
+            rank_to_options={1: small},
+        )
+        for rank in (0, 1):
+            fleet.join(rank, first_beat_s=1)
+        fleet.crash(1)
+        fleet.join(1, first_beat_s=1)
+        told = {member.rank: member.kv_capacity_tokens for member in fleet.members}
+        assert told == {0: told_kv_tokens or OPTIONS.kv_capacity_tokens, 1: expected}
+        capacities = [process.engine.cache.capacity_blocks for process in fleet.processes()]
+        assert capacities == [OPTIONS.kv_capacity_tokens // BLOCK_SIZE - 1, 4]
