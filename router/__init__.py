@@ -15,6 +15,7 @@ from router.sessions import session_key
 from router.shadow import Shadow
 from router.shadow_totals import ShadowTotals
 from router.state import BookedRequest, HeldRun, ReplicaState
+from router.tiers import CachedTokens
 from router.types import (
     BlockHash,
     EngineLoad,
@@ -36,6 +37,7 @@ __all__ = [
     "BlockHasher",
     "BookedRequest",
     "CacheRecord",
+    "CachedTokens",
     "EngineLoad",
     "Exclusion",
     "Funnel",

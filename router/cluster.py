@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
 
 from router.blocks import cacheable_tokens
 from router.holders import Holders, PrefixMatch
@@ -10,7 +12,11 @@ from router.load_table import ReplicaLoad
 from router.reuse import Reuse
 from router.ring import Ring
 from router.ring_prior import RingPrior
+from router.tiers import HOST_TOKENS_PER_S, CachedTokens, Tiers
 from router.types import BlockHash, Replica, ReplicaId, RouteRequest
+
+MAX_DEEPEST = 16
+"""Of those whose second tier holds the most of a prompt, so many are looked at: a share of it comes back, to each."""
 
 
 @dataclass(slots=True)
@@ -23,6 +29,9 @@ class Cluster:
     block_size: int
     ring_prior: RingPrior = field(default_factory=RingPrior)
     reuse: Reuse = field(default_factory=Reuse)
+    tiers: Tiers = field(default_factory=Tiers)
+    host_tokens_per_s: float = HOST_TOKENS_PER_S
+    """How fast KV comes back from a second tier."""
     now: float = 0.0
     """When the decision is made."""
     members: tuple[Replica, ...] = ()
@@ -88,11 +97,48 @@ class Cluster:
         outside_tokens = sum(self.load_of(replica).recent_tokens for replica in self.outsiders)
         return (self.load.total.recent_tokens - outside_tokens) / len(self.replicas)
 
+    def cached(self, replica: Replica, request: RouteRequest) -> CachedTokens:
+        """Prompt tokens that the replica is believed to reuse for this request, by tier."""
+        num_held_blocks = self.holders.matched_blocks(replica.replica_id, request.block_hashes)
+        local_tokens = self.credited_tokens(replica, request, num_held_blocks)
+        return CachedTokens(local_tokens, self._external_tokens(replica, request, local_tokens))
+
     def cached_tokens(self, replica: Replica, request: RouteRequest) -> int:
-        """Prompt tokens that the replica is believed to reuse for this request."""
-        return self.credited_tokens(
-            replica, request, self.holders.matched_blocks(replica.replica_id, request.block_hashes)
-        )
+        """The same, of both tiers together."""
+        return self.cached(replica, request).total
+
+    def reload_s(self, cached: CachedTokens) -> float:
+        """How long it takes until what is in the second tier is back."""
+        return cached.external / self.host_tokens_per_s
+
+    def _external_tokens(self, replica: Replica, request: RouteRequest, local_tokens: int) -> int:
+        """Of what only the second tier holds, the share that lately came back."""
+        num_blocks = self.tiers.matched_blocks(replica.replica_id, request.block_hashes)
+        further_tokens = self.reusable_tokens(request, num_blocks) - local_tokens
+        if further_tokens <= 0 or replica.replica_id in self.doubted:
+            return 0
+        return int(self.tiers.share(replica.replica_id) * further_tokens)
+
+    def match(self, block_hashes: Sequence[BlockHash]) -> PrefixMatch:
+        """Who can reuse how much of a prompt, from either tier. Of the steps, those of one tier are between those of
+        the other, so that who is in a deeper one need not be in all before it.
+        """
+        local, external = self.holders.match(block_hashes), self.tiers.match(block_hashes)
+        if not external.steps:
+            return local
+        steps = sorted((*local.steps, *external.steps), key=attrgetter("end"))
+        return PrefixMatch(steps, max(local.shared_blocks, external.shared_blocks))
+
+    def best_cached_tokens(self, request: RouteRequest) -> int:
+        """The most of a prompt that any replica whose beliefs count is believed to reuse."""
+        local_blocks = self.holders.match(request.block_hashes).best_blocks(self.credible)
+        best_tokens = self.reusable_tokens(request, local_blocks)
+        for step in reversed(self.tiers.match(request.block_hashes).steps):
+            holders = [self.credible[each] for each in step.run.holder_to_use if each in self.credible]
+            if holders:
+                deepest = islice(holders, MAX_DEEPEST)
+                return max(best_tokens, *(self.cached(each, request).total for each in deepest))
+        return best_tokens
 
     def credited_tokens(self, replica: Replica, request: RouteRequest, num_held_blocks: int) -> int:
         """The same, where so many leading blocks are believed to be there.

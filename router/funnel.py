@@ -92,7 +92,7 @@ def make_record(
     elif offered != request.num_prompt_tokens:
         causes = [(Loss.MISMATCH, tokens(offered))]
     else:
-        selected = max(reused, tokens(reservation.num_held_blocks))
+        selected = max(reused, tokens(reservation.num_held_blocks) + reservation.external_tokens)
         reachable = max(selected, tokens(known.best_blocks))
         shared = tokens(known.shared_blocks)
         causes = [

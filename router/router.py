@@ -116,11 +116,14 @@ class Router:
             cluster.load.add_replica(replica.replica_id)
             capacity_blocks = replica.kv_capacity_tokens // cluster.block_size
             cluster.holders.add_replica(replica.replica_id, capacity_blocks=capacity_blocks)
+            host_blocks = replica.host_capacity_tokens // cluster.block_size
+            cluster.tiers.set_capacity(replica.replica_id, capacity_blocks=host_blocks)
         cluster.members = new
         cluster.ring = Ring({replica.rank for replica in new}, virtual_nodes=self._virtual_nodes)
         cluster.set_choice(())
         self._excluded = None
-        self._seen.grow_to(sum(replica.kv_capacity_tokens // cluster.block_size for replica in new))
+        largest_tiers_tokens = (max(replica.kv_capacity_tokens, replica.host_capacity_tokens) for replica in new)
+        self._seen.grow_to(sum(each // cluster.block_size for each in largest_tiers_tokens))
 
     def choose(self, request: RouteRequest, *, now: float) -> Routed:
         """Place a request and book it.
@@ -135,8 +138,7 @@ class Router:
         self.prepare(now=now)
         stored = None if request.stored_at is None else self._stored(request)
         chosen = stored or self.policy.choose(request, cluster)
-        match = cluster.holders.match(request.block_hashes)
-        best_blocks = match.best_blocks(cluster.credible)
+        match = cluster.match(request.block_hashes)
         reservation = self._claim(request, chosen.replica, is_by_ring=chosen.reason is Reason.RING)
         shadows = () if stored else tuple(each.answer(request, cluster, live=chosen.replica) for each in self.shadows)
         decision = RoutingDecision(
@@ -146,10 +148,10 @@ class Router:
             reason=chosen.reason,
             num_prompt_tokens=request.num_prompt_tokens,
             believed_cached_tokens=request.num_prompt_tokens - reservation.pending_tokens,
-            best_cached_tokens=cluster.reusable_tokens(request, best_blocks),
+            best_cached_tokens=cluster.best_cached_tokens(request),
             shadows=shadows,
         )
-        known = self._know(request, match, best_blocks)
+        known = self._know(request, match, match.best_blocks(cluster.credible))
         if self.on_reserved(reservation, now=now):
             self._known[request.request_id] = known
         return Routed(decision, reservation)
@@ -172,6 +174,9 @@ class Router:
             return False
         last_uses = cluster.holders.last_uses(reservation.replica_id, reservation.request.block_hashes)
         self._last_uses[reservation.request.request_id] = last_uses
+        cluster.tiers.on_reserved(
+            reservation.request.request_id, reservation.replica_id, reservation.request.block_hashes
+        )
         placed = Placed(cluster.load.stored(cluster.load.work(reservation)), cluster.load.mean_stored_tokens)
         cluster.holders.insert(
             reservation.replica_id,
@@ -235,9 +240,17 @@ class Router:
             told.engine, told.engine_told_at = load, now
 
     def on_prefilled(
-        self, request_id: RequestId, *, prompt_tokens: int, cached_tokens: int, now: float, is_looked_up: bool = True
+        self,
+        request_id: RequestId,
+        *,
+        prompt_tokens: int,
+        cached_tokens: int,
+        now: float,
+        is_looked_up: bool = True,
+        external_cached_tokens: int = 0,
     ) -> CacheRecord | None:
-        """A first token: the engine has `prompt_tokens` for this request, of which it reused `cached_tokens`.
+        """A first token: the engine has `prompt_tokens` for this request, of which it reused `cached_tokens`, and of
+        these `external_cached_tokens` from its second tier.
 
         If it did not look into its cache, as the request wanted it, that says nothing of what it holds. Returns the
         prompt's record, if the request was decided here.
@@ -249,7 +262,11 @@ class Router:
         reservation = self.cluster.load.prefilled(request_id, prompt_tokens=prompt_tokens, now=now)
         if reservation is not None:
             if is_looked_up:
-                self._learn(reservation, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
+                local_tokens = cached_tokens - external_cached_tokens
+                self._learn_tier(reservation, local_tokens=local_tokens, external_tokens=external_cached_tokens)
+                self._learn(
+                    reservation, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens, local_tokens=local_tokens
+                )
             self._hold_computed(reservation)
             self._seen.on_computed(reservation.request.block_hashes)
         return record
@@ -268,6 +285,7 @@ class Router:
         """
         self._known.pop(request_id, None)
         self._last_uses.pop(request_id, None)
+        self.cluster.tiers.expected_blocks(request_id)  # nothing is any more
         reservation = self.cluster.load.reservation(request_id)
         uncomputed = self.cluster.load.finished(request_id, now=now)
         if reservation is None:
@@ -284,6 +302,7 @@ class Router:
         for replica in self.cluster.members:
             self._seen.on_gone(self.cluster.holders.export(replica.replica_id))
         self.cluster.holders.clear()
+        self.cluster.tiers.clear()
 
     def on_blocks_stored(
         self, replica_id: ReplicaId, parent: BlockHash | None, block_hashes: Sequence[BlockHash]
@@ -364,6 +383,7 @@ class Router:
         have said so already.
         """
         holders = self.cluster.holders
+        self.cluster.tiers.on_computed(replica_id, block_hashes)
         if replica_id in self.cluster.load and not holders.is_exact(replica_id):
             holders.insert(replica_id, block_hashes)
             self._seen.on_computed(block_hashes)
@@ -387,6 +407,7 @@ class Router:
             recent_tokens=load[replica_id].recent_tokens,
             recent_requests=load[replica_id].recent_requests,
             progress=load.export_progress(replica_id, now=now),
+            held_in_tier=self.cluster.tiers.export(replica_id),
         )
 
     def adopt(self, state: ReplicaState, *, now: float) -> None:
@@ -405,6 +426,7 @@ class Router:
                 self._hold_computed(load.reservation(booked.reservation.request.request_id))
         else:
             holders.adopt(state.replica_id, state.held, load.request_to_prompt(state.replica_id))
+        self.cluster.tiers.adopt(state.replica_id, state.held_in_tier)
         load.adopt_progress(state.replica_id, state.progress, now=now)
         # Of the recent work, what was booked is a part.
         load.add_recent(
@@ -433,6 +455,7 @@ class Router:
         cluster.load.remove_replica(replica_id)
         cluster.holders.remove_replica(replica_id)
         cluster.reuse.forget(replica_id)
+        cluster.tiers.remove(replica_id)
         self._missing.forget(replica_id)
         cluster.set_doubted(cluster.doubted - {replica_id})
         self._known = self._outstanding(self._known)
@@ -461,20 +484,33 @@ class Router:
     def _claim(self, request: RouteRequest, replica: Replica, *, is_by_ring: bool = False) -> Reservation:
         cluster = self.cluster
         num_held_blocks = cluster.holders.matched_blocks(replica.replica_id, request.block_hashes)
+        cached = cluster.cached(replica, request)
         return Reservation(
             request=request,
             replica_id=replica.replica_id,
             num_held_blocks=num_held_blocks,
             is_computed=cluster.load_of(replica).num_waiting == 0,
-            pending_tokens=request.num_prompt_tokens - cluster.credited_tokens(replica, request, num_held_blocks),
+            pending_tokens=request.num_prompt_tokens - cached.total,
             is_by_ring=is_by_ring,
+            external_tokens=cached.external,
         )
 
     def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> bool:
         replica = self._member(replica_id)
         return replica is not None and self.on_reserved(self._claim(request, replica), now=now)
 
-    def _learn(self, reservation: Reservation, *, prompt_tokens: int, cached_tokens: int) -> None:
+    def _learn_tier(self, reservation: Reservation, *, local_tokens: int, external_tokens: int) -> None:
+        """From a completed prefill, what comes from the replica's second tier. Also of a doubted one: what came from
+        there was found, and what is expected is only what was computed there.
+        """
+        tiers, replica_id, request = self.cluster.tiers, reservation.replica_id, reservation.request
+        if external_tokens and not tiers.is_proven(replica_id):
+            tiers.prove(replica_id, self.cluster.holders.export(replica_id))
+        num_expected_blocks = tiers.expected_blocks(request.request_id)
+        expected_tokens = max(0, self.cluster.reusable_tokens(request, num_expected_blocks) - local_tokens)
+        tiers.learn(replica_id, expected_tokens=expected_tokens, external_tokens=external_tokens)
+
+    def _learn(self, reservation: Reservation, *, prompt_tokens: int, cached_tokens: int, local_tokens: int) -> None:
         """From a completed prefill. What a doubted engine reused says nothing of what it holds."""
         is_doubted = reservation.replica_id in self.cluster.doubted
         if reservation.is_by_ring and not is_doubted:
@@ -482,11 +518,12 @@ class Router:
             self.cluster.ring_prior.learn(unknown_tokens=reservation.pending_tokens, found_tokens=found_tokens)
         is_exact = self.cluster.holders.is_exact(reservation.replica_id)
         if reservation.is_computed and not is_exact and not is_doubted:
-            self._correct(reservation, cached_tokens)
+            self._correct(reservation, local_tokens)
 
     def _hold_computed(self, reservation: Reservation | None) -> None:
         """What a completed prefill left is held, and in use until the request is over."""
         if reservation is not None:
+            self.cluster.tiers.on_computed(reservation.replica_id, reservation.request.block_hashes)
             self.cluster.holders.insert(
                 reservation.replica_id, reservation.request.block_hashes, used_by=reservation.request.request_id
             )
@@ -516,7 +553,9 @@ class Router:
         return True
 
     def _correct(self, reservation: Reservation, cached_tokens: int) -> None:
-        """Where the engine reused less than we believed, it has evicted what we did not; catch up with it."""
+        """Where the engine reused less than we believed, it has evicted what we did not; catch up with it. What came
+        from another tier was not there.
+        """
         replica_id, block_size = reservation.replica_id, self.cluster.block_size
         last_uses = self._last_uses.get(reservation.request.request_id)
         if last_uses is None:

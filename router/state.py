@@ -48,3 +48,5 @@ class ReplicaState:
     recent_tokens: float
     recent_requests: float
     progress: ProgressState
+    held_in_tier: tuple[HeldRun, ...] | None = None
+    """In its second tier, likewise; None if it has none, or none that was proved."""

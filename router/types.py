@@ -28,6 +28,8 @@ class Replica:
     replica_id: ReplicaId
     rank: int
     kv_capacity_tokens: int
+    host_capacity_tokens: int = 0
+    """Of a second tier in the host's memory, which keeps copies of what was computed; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +130,5 @@ class Reservation:
     """Prefill tokens that the replica has to compute for it, by the same belief."""
     is_by_ring: bool = False
     """Whether it went to the ring owner of its key, who is not known to hold more of it than others."""
+    external_tokens: int = 0
+    """Prompt tokens beyond the blocks held that were believed to come back from the replica's second tier."""

@@ -94,7 +94,7 @@ class PrefixAffinity(Unlearning):
         """The cheapest candidate; equal cost goes to the first in ring order."""
         if not request.block_hashes:
             return self._without_key(request, cluster)
-        match = cluster.holders.match(request.block_hashes)
+        match = cluster.match(request.block_hashes)
         best_blocks = match.best_blocks(cluster.credible)
         is_start = best_blocks <= match.shared_blocks
         key = _key(request, match, cluster)
@@ -234,11 +234,11 @@ class _Cheapest:
 
     def look_at_holders(self) -> None:
         """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
-        num_known = 0
+        known: Collection[ReplicaId] = ()
         for step in reversed(self._match.steps):
-            if len(step.run.holder_to_use) == num_known:
-                continue  # who holds a run holds the ones before it: these are the same ones
-            num_known = len(step.run.holder_to_use)
+            if step.run.holder_to_use.keys() == known:
+                continue  # as a rule, who holds a run holds the ones before it
+            known = step.run.holder_to_use.keys()
             can_be_cheaper = self._rule.least_cost(self._uncached_tokens(step.end)) <= self._best_cost
             if len(self._seen) >= NUM_HOLDERS or not can_be_cheaper:
                 return
@@ -253,11 +253,9 @@ class _Cheapest:
         return min(self._cluster.in_choice(equal), key=self._distance)
 
     def _cost(self, replica: Replica) -> float:
-        uncached_tokens: float
-        if replica.replica_id in self._doubted:
-            uncached_tokens = self._request.num_prompt_tokens - self._cluster.cached_tokens(replica, self._request)
-        else:
-            uncached_tokens = self._uncached_tokens(self._credited_blocks(replica.replica_id))
+        uncached_tokens: float = self._request.num_prompt_tokens
+        if self._is_credited(replica.replica_id):
+            uncached_tokens -= self._cluster.cached_tokens(replica, self._request)
         remaining_tokens = self._cluster.remaining_tokens(replica)
         if self._home is not None:  # who comes while it is computed goes elsewhere, so that nobody waits for it
             is_away = replica.replica_id not in self._home
@@ -273,10 +271,9 @@ class _Cheapest:
             num_running=self._cluster.load_of(replica).num_running,
         )
 
-    def _credited_blocks(self, replica_id: ReplicaId) -> int:
-        if self._start is None or self._start.favoured is None or replica_id in self._start.favoured:
-            return self._match.blocks_at(replica_id)
-        return 0
+    def _is_credited(self, replica_id: ReplicaId) -> bool:
+        is_favoured = self._start is None or self._start.favoured is None or replica_id in self._start.favoured
+        return is_favoured or replica_id in self._doubted
 
     def _uncached_tokens(self, num_blocks: int) -> int:
         return self._request.num_prompt_tokens - self._cluster.reusable_tokens(self._request, num_blocks)
