@@ -6,7 +6,7 @@ also where the client gets everything at once, and each of `n` choices and of a 
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
@@ -23,8 +23,6 @@ ABORTED = "aborted_before_first_token"
 NOT_LOOKED_UP = "prompt_logprobs"
 """For prompt log-probabilities vLLM computes the whole prompt, without a look into its cache."""
 
-
-IDLE = EngineState(waiting=0, running=0, kv_use=0.0)
 
 _results: ContextVar[list[ProbeResult] | None] = ContextVar("warmroute_probe_results", default=None)
 """Where this task's prompts are noted, if they are the replica's own."""
@@ -58,6 +56,27 @@ class SchedulerStats(Protocol):
     num_running_reqs: int
     kv_cache_usage: float
     prefix_cache_stats: PrefixCacheStats
+
+
+class IterationStats(Protocol):
+    """Of vLLM's, what is read: of the outputs of a step."""
+
+    num_preempted_reqs: int
+
+
+class Detokenizer(Protocol):
+    """Of vLLM's IncrementalDetokenizer, what is called."""
+
+    def num_output_tokens(self) -> int:
+        """Tokens of an answer so far; all there were once it is over, aborted or not."""
+        ...
+
+
+class RequestState(Protocol):
+    """Of vLLM's, what is read."""
+
+    detokenizer: Detokenizer | None
+    """None for what is not answered in words."""
 
 
 class _Prompt:
@@ -94,16 +113,20 @@ class EngineWatch:
         self._recent = recent
         self._engine_id_to_prompt: dict[str, _Prompt] = {}
         self._has_requests: Callable[[], bool] = lambda: False
+        self._engine_id_to_state: Mapping[str, RequestState] = {}
+        self._iteration_stats: IterationStats | None = None  # of the step whose outputs come in
+        self._num_preempted = 0
         self.streams_told = asyncio.Event()
         """Set when vLLM has given the engine's death to every stream, to be passed on to its client."""
 
     def attach(self, output_processor: Any) -> None:  # noqa: ANN401  vLLM's, or a test's
         """Watch this output processor from now on."""
         self._has_requests = output_processor.has_unfinished_requests
+        self._engine_id_to_state = output_processor.request_states
         _before(output_processor, "process_outputs", self._on_outputs)
         _before(output_processor, "update_scheduler_stats", self._on_scheduler_stats)
         _before(output_processor, "propagate_error", self._on_error)
-        _before(output_processor, "add_request", self._on_added)
+        _after(output_processor, "add_request", self._on_added)
         _after(output_processor, "abort_requests", self._on_aborted)
 
     def watch_processes(self, engine_manager: Any) -> None:  # noqa: ANN401  vLLM's, or a test's
@@ -130,7 +153,7 @@ class EngineWatch:
         """Prompts without a first output."""
         return len(self._engine_id_to_prompt)
 
-    def _on_added(self, request: Any, *_: object, **__: object) -> None:  # noqa: ANN401  EngineCoreRequest
+    def _on_added(self, _result: None, request: Any, *_: object, **__: object) -> None:  # noqa: ANN401  EngineCoreRequest
         params = request.sampling_params or request.pooling_params
         self._engine_id_to_prompt[request.request_id] = _Prompt(
             current_request_id.get(),
@@ -138,8 +161,18 @@ class EngineWatch:
             is_looked_up=not params.skip_reading_prefix_cache,
             is_shared=not (request.cache_salt or request.lora_request or request.mm_features),
         )
+        # Nobody counts tokens as they come: who wants to know asks when the request is over.
+        detokenizer = self._engine_id_to_state[request.request_id].detokenizer
+        if detokenizer is not None:
+            self._ledger.answering(current_request_id.get(), request.request_id, detokenizer.num_output_tokens)
 
-    def _on_outputs(self, outputs: Sequence[EngineOutput], *_: object, **__: object) -> None:
+    def _on_outputs(
+        self,
+        outputs: Sequence[EngineOutput],
+        _timestamp: float | None = None,
+        iteration_stats: IterationStats | None = None,
+    ) -> None:
+        self._iteration_stats = iteration_stats  # vLLM fills it in after this, perhaps in several parts
         if not self._engine_id_to_prompt:  # only decoding: nothing to see
             return
         for output in outputs:
@@ -165,18 +198,24 @@ class EngineWatch:
                 ProbeResult(stats.num_prompt_tokens, prompt.token_hash, stats.num_local_cached_tokens)
             )
 
-    def _on_aborted(self, engine_ids: Iterable[str]) -> None:
+    def _on_aborted(self, engine_ids: Iterable[str], *_: object, **__: object) -> None:
         for engine_id in engine_ids:
             prompt = self._engine_id_to_prompt.pop(engine_id, None)
             if prompt is not None:
                 self._ledger.uncounted(ABORTED, prompt_tokens=prompt.num_tokens)
         if not self._has_requests():
-            self._ledger.engine_stepped(IDLE)  # no further step will say so
+            # No further step will say so.
+            self._ledger.engine_stepped(EngineState(0, 0, 0.0, self._num_preempted))
 
     def _on_scheduler_stats(self, stats: SchedulerStats | None) -> None:
+        """Once all outputs of a step are processed."""
+        if self._iteration_stats is not None:
+            self._num_preempted += self._iteration_stats.num_preempted_reqs
+            self._iteration_stats = None
         if stats is not None:
+            kv_use = round(stats.kv_cache_usage, 4)
             self._ledger.engine_stepped(
-                EngineState(stats.num_waiting_reqs, stats.num_running_reqs, round(stats.kv_cache_usage, 4)),
+                EngineState(stats.num_waiting_reqs, stats.num_running_reqs, kv_use, self._num_preempted),
                 looked_up_tokens=stats.prefix_cache_stats.queries,
                 hit_tokens=stats.prefix_cache_stats.hits,
             )
@@ -205,7 +244,7 @@ def _after(target: Any, name: str, observe: Callable[..., None]) -> None:  # noq
 
     def observed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         result = original(*args, **kwargs)
-        _guarded(observe, result)
+        _guarded(observe, result, *args, **kwargs)
         return result
 
     setattr(target, name, observed)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final, Literal
 
-from router import CacheRecord, ReplicaId, ReplicaState, RequestId, Reservation, Router, TokenHash
+from router import CacheRecord, EngineLoad, ReplicaId, ReplicaState, RequestId, Reservation, Router, TokenHash
 from serve_app.kv_book import KvBook
 from serve_app.messages import Batch, Item, Reader, RefusedError
-from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status, Warmed
+from serve_app.receipts import Arrived, EngineState, Finished, Prefilled, Receipt, Status, Warmed
 
 logger = logging.getLogger("ray.serve")
 
@@ -71,10 +71,11 @@ class Inbox:
                 case Warmed():
                     router.on_warmed(replica_id, receipt.block_hashes)
                 case Finished():
-                    router.on_finished(receipt.request_id, now=now)
+                    router.on_finished(receipt.request_id, now=now, answer_tokens=receipt.answer_tokens)
                 case Status() if not is_overtaken:  # its list of requests would be older than what we know
                     self.replica_to_status[replica_id] = receipt
                     router.on_outstanding(replica_id, receipt.outstanding, now=now)
+                    _on_engine_state(replica_id, receipt.engine, router, now=now)
         status = self.replica_to_status.get(replica_id)
         router.on_heard(replica_id, is_serving=status is None or status.is_serving, now=now)
         return WANTS_SNAPSHOT if wants[-1:] == [True] else replica_id in router.cluster.load
@@ -115,3 +116,16 @@ class Inbox:
                 reason = reason if len(self.reason_to_refused) < MAX_REASONS else "other"
             self.reason_to_refused[reason] += 1
             return None
+
+
+def _on_engine_state(replica_id: ReplicaId, state: EngineState | None, router: Router, *, now: float) -> None:
+    replica = next((each for each in router.cluster.members if each.replica_id == replica_id), None)
+    if state is None or replica is None:
+        return
+    load = EngineLoad(
+        num_waiting=state.waiting,
+        num_running=state.running,
+        kv_used_tokens=round(state.kv_use * replica.kv_capacity_tokens),
+        num_preempted=state.preempted,
+    )
+    router.on_engine_load(replica_id, load, now=now)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from router import RequestId, TokenHash
@@ -31,6 +31,13 @@ class _Request:
     tenant: str
     prefilled_tokens: int = 0
     """Of its prompts that had a first output."""
+    answers: dict[str, Callable[[], int]] = field(default_factory=dict)
+    """By the engine's id of each, counts its tokens so far."""
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """Of all answers together; None if the engine never had the request."""
+        return sum(count() for count in self.answers.values()) if self.answers else None
 
 
 class Ledger:
@@ -53,6 +60,7 @@ class Ledger:
         self._looked_up_tokens = 0
         self._hit_tokens = 0
         self._left_tokens = 0
+        self._answer_tokens = 0
         self._own_tokens = 0
         self._computed_tokens = 0
         self._refused_tokens = 0
@@ -99,6 +107,12 @@ class Ledger:
         self._outstanding[request_id] = _Request(tenant)
         self._waiting[request_id] = _Waiting(self._clock(), uncached_tokens)
         self._report(Arrived(request_id))
+
+    def answering(self, request_id: RequestId | None, engine_id: str, num_tokens: Callable[[], int]) -> None:
+        """The engine has a prompt of the request, and will tell the tokens of its answer when asked."""
+        request = None if request_id is None else self._outstanding.get(request_id)
+        if request is not None:
+            request.answers[engine_id] = num_tokens
 
     def prefilled(
         self,
@@ -150,8 +164,10 @@ class Ledger:
     def finished(self, request_id: RequestId) -> None:
         """The response to a routed request is over, in whatever way."""
         if request_id in self._outstanding:
+            answer_tokens = self._outstanding[request_id].answer_tokens
+            self._answer_tokens += answer_tokens or 0
             self._drop(request_id)
-            self._report(Finished(request_id))
+            self._report(Finished(request_id, answer_tokens))
 
     def passed_on(self, request_id: RequestId | None) -> None:
         """The request goes to another replica, which will report it; nothing is over."""
@@ -184,6 +200,7 @@ class Ledger:
                 own_tokens=self._own_tokens,
                 left_tokens=self._left_tokens,
                 canary=self.canary,
+                answer_tokens=self._answer_tokens,
             )
         )
 

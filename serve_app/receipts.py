@@ -39,6 +39,9 @@ class Finished(msgspec.Struct, tag="finished", frozen=True):
     """The replica is done with a request, whatever became of it."""
 
     request_id: RequestId
+    answer_tokens: int | None = None
+    """That the engine generated for it, all choices together, also those that nobody read; None if it never had the
+    request."""
 
 
 class EngineState(msgspec.Struct, frozen=True):
@@ -48,6 +51,9 @@ class EngineState(msgspec.Struct, frozen=True):
     running: int
     kv_use: float
     """Share of the KV cache's blocks in use by running requests, 0 to 1."""
+    preempted: int = 0
+    """How often a running request had to give its memory back, since the start. vLLM tells it with the request's next
+    token, so that it comes late, and never for a request that is aborted before."""
 
 
 class ProbeResult(msgspec.Struct, frozen=True, array_like=True):
@@ -102,6 +108,8 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """Of `prompt_tokens`, those of requests that were over before their first output, as their clients had left."""
     canary: CanaryReport | None = None
     """None before its first run."""
+    answer_tokens: int = 0
+    """Of all routed requests that are over, since the replica started."""
 
 
 Receipt = Arrived | Prefilled | Warmed | Finished | Status

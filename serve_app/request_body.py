@@ -89,6 +89,28 @@ def previous_response_id_of(fields: dict[str, Any]) -> str | None:
     return response_id if isinstance(response_id, str) and response_id else None
 
 
+def max_answer_tokens_of(fields: dict[str, Any]) -> int | None:
+    """The longest answer that the client allows, in tokens of one choice; None if it names no limit.
+
+    Nor does a wrong one count, which is for vLLM to refuse, or one that is longer than any model's context.
+    """
+    if "messages" in fields:
+        limit = fields.get("max_completion_tokens")
+        limit = fields.get("max_tokens") if limit is None else limit
+    elif "input" in fields:
+        limit = fields.get("max_output_tokens")
+    else:
+        limit = fields.get("max_tokens")
+        if limit is None and "prompt" in fields:
+            limit = COMPLETION_TOKENS
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        return None
+    return limit if 0 < limit <= MOST_ANSWER_TOKENS else None
+
+
+COMPLETION_TOKENS = 16
+"""OpenAI's limit for completions whose client names none, and so vLLM's."""
+MOST_ANSWER_TOKENS = 2**31 - 1
 _SESSION_FIELDS = ("session_id", "prompt_cache_key")
 """vLLM's own, "stable session identity shared by related requests", and OpenAI's, which several may share."""
 

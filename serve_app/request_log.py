@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from starlette.types import Scope
 
 from router import RequestId
-from serve_app.receipts import Prefilled, Receipt
+from serve_app.receipts import Finished, Prefilled, Receipt
 from serve_app.replica_headers import UNROUTED
 from serve_app.routing_note import RoutingNote
 
@@ -30,6 +30,7 @@ class Served:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     ttft_s: float | None = None
+    answer_tokens: int | None = None
 
 
 class RequestLog:
@@ -55,10 +56,14 @@ class RequestLog:
 
     def on_receipt(self, receipt: Receipt) -> None:
         """What the routers are told."""
-        if not isinstance(receipt, Prefilled):
+        if not isinstance(receipt, Prefilled | Finished):
             return
         served = self._request_to_served.get(receipt.request_id)
-        if served is not None:
+        if served is None:
+            return
+        if isinstance(receipt, Finished):
+            served.answer_tokens = receipt.answer_tokens
+        else:
             served.prompt_tokens += receipt.prompt_tokens
             served.cached_tokens += receipt.cached_tokens
             served.ttft_s = receipt.ttft_s if served.ttft_s is None else served.ttft_s
@@ -103,6 +108,7 @@ def _routed_fields(served: Served) -> dict[str, object]:
         "prompt_tokens": served.prompt_tokens,
         "cached_tokens": served.cached_tokens,
         "ttft_s": served.ttft_s,
+        "answer_tokens": served.answer_tokens,
     }
 
 

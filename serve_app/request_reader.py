@@ -9,6 +9,7 @@ from serve_app.request_body import (
     Prompt,
     Unreadable,
     UnreadableError,
+    max_answer_tokens_of,
     parse_body,
     previous_response_id_of,
     session_id_of,
@@ -57,6 +58,8 @@ class Incoming:
     """Of the stored response that it continues."""
     num_unread_tokens: int
     """Guess at the length of a prompt that could not be read."""
+    max_answer_tokens: int | None = None
+    """The longest answer that the client allows, where the body could be read so far."""
 
     @property
     def adapter_to_load(self) -> str | None:
@@ -75,6 +78,7 @@ class Incoming:
                 block_hashes=(),
                 session_key=self.session_key,
                 stored_at=None if response_id is None else stored_at(response_id, replica_ids),
+                max_answer_tokens=self.max_answer_tokens,
             )
         root = root_hash(model=self.model.name, adapter=self.adapter, tenant="", cache_salt=prompt.cache_salt)
         return RouteRequest(
@@ -84,6 +88,7 @@ class Incoming:
             num_prompt_tokens=len(prompt.token_ids),
             block_hashes=hasher.hash(prompt.key_ids, root=root),
             session_key=self.session_key,
+            max_answer_tokens=self.max_answer_tokens,
         )
 
 
@@ -118,6 +123,7 @@ class RequestReader:
             session_key=session_key(headers.get(self._session_header, "") or session_id_of(fields)),
             previous_response_id=previous_response_id_of(fields),
             num_unread_tokens=self._guess_tokens(body),
+            max_answer_tokens=max_answer_tokens_of(fields),
         )
 
     async def _read_prompt(self, fields: dict[str, Any]) -> Prompt:

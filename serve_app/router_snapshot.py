@@ -72,6 +72,7 @@ def _engine_snapshot(status: Status) -> dict[str, Any]:
         "waiting": None if status.engine is None else status.engine.waiting,
         "running": None if status.engine is None else status.engine.running,
         "kv_use": None if status.engine is None else status.engine.kv_use,
+        "preempted": None if status.engine is None else status.engine.preempted,
         "prompt_tokens": status.prompt_tokens,
         "cached_tokens": status.cached_tokens,
         "uncounted_tokens": status.uncounted_tokens,
@@ -79,4 +80,5 @@ def _engine_snapshot(status: Status) -> dict[str, Any]:
         "hit_tokens": status.hit_tokens,
         "own_tokens": status.own_tokens,
         "left_tokens": status.left_tokens,
+        "answer_tokens": status.answer_tokens,
     }

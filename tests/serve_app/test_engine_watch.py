@@ -12,16 +12,27 @@ import pytest
 from router import RequestId, hash_tokens
 from serve_app.engine_watch import ABORTED, NOT_LOOKED_UP, EngineWatch
 from serve_app.ledger import Ledger, current_request_id
-from serve_app.receipts import EngineState, Prefilled, ProbeResult, Receipt, Status
+from serve_app.receipts import EngineState, Finished, Prefilled, ProbeResult, Receipt, Status
 from serve_app.recent_prompts import RecentPrompts
 
 
+class Answer:
+    """As much of vLLM's detokenizer as is called."""
+
+    num_tokens = 0
+
+    def num_output_tokens(self) -> int:
+        """So far."""
+        return self.num_tokens
+
+
 class Processor:
-    """The four methods of vLLM's OutputProcessor that are watched; notes what gets through."""
+    """What is watched of vLLM's OutputProcessor; notes what gets through."""
 
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.num_unfinished = 1
+        self.request_states: dict[str, Any] = {}
 
     def has_unfinished_requests(self) -> bool:
         """Whether the engine has anything to do."""
@@ -30,10 +41,15 @@ class Processor:
     def add_request(self, request: Any, _prompt: str | None, **_: object) -> None:
         """A prompt is on its way to the engine."""
         self.seen.append(f"add {request.request_id}")
+        self.request_states[request.request_id] = SimpleNamespace(detokenizer=Answer())
 
-    def process_outputs(self, outputs: list[Any], _timestamp: float, _stats: object) -> str:
-        """The engine's answers."""
+    def process_outputs(self, outputs: list[Any], _timestamp: float, stats: Any) -> str:
+        """The engine's answers, a token each."""
         self.seen.append(f"outputs {len(outputs)}")
+        for each in outputs:
+            self.request_states[each.request_id].detokenizer.num_tokens += 1
+        if stats is not None:
+            stats.num_preempted_reqs += sum(each.was_preempted for each in outputs)
         return "processed"
 
     def abort_requests(self, request_ids: list[str], *, internal: bool) -> list[str]:
@@ -97,10 +113,16 @@ def prompt(engine_id: str, num_tokens: int = 10, *, skip: bool | None = False, *
     )
 
 
-def output(engine_id: str, *, num_prompt_tokens: int | None = None, cached: int = 0) -> Any:
+def output(
+    engine_id: str, *, num_prompt_tokens: int | None = None, cached: int = 0, was_preempted: bool = False
+) -> Any:
     """As much of an EngineCoreOutput as is read; without numbers it is a later token."""
     stats = SimpleNamespace(num_prompt_tokens=num_prompt_tokens, num_local_cached_tokens=cached)
-    return SimpleNamespace(request_id=engine_id, prefill_stats=None if num_prompt_tokens is None else stats)
+    return SimpleNamespace(
+        request_id=engine_id,
+        prefill_stats=None if num_prompt_tokens is None else stats,
+        was_preempted=was_preempted,
+    )
 
 
 def scheduler_stats(waiting: int, running: int, kv_use: float, *, queries: int = 0, hits: int = 0) -> Any:
@@ -219,6 +241,53 @@ def test_the_engines_state_goes_into_the_heartbeat(
     assert after.engine is not None
     assert (after.engine.waiting, after.engine.running, after.engine.kv_use) == (3, 2, 0.1235)
     assert (after.looked_up_tokens, after.hit_tokens) == (20, 8)
+
+
+@pytest.mark.usefixtures("watch")
+def test_preemptions_are_counted_once_however_a_step_is_cut(
+    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """VLLM processes a step's outputs in parts, with one object for the numbers of all; it has none for no outputs.
+
+    What was counted stays when nothing is left to do.
+    """
+    for engine_id in ("a", "b", "c"):
+        processor.add_request(prompt(engine_id), None)
+    stats = SimpleNamespace(num_preempted_reqs=0)
+    processor.process_outputs([output("a", was_preempted=True), output("b")], 0.0, stats)
+    processor.process_outputs([output("c", was_preempted=True)], 0.0, stats)
+    processor.update_scheduler_stats(scheduler_stats(1, 1, 0.5))
+    processor.update_scheduler_stats(scheduler_stats(1, 1, 0.5))
+    processor.process_outputs([output("a", was_preempted=True)], 0.0, SimpleNamespace(num_preempted_reqs=0))
+    processor.update_scheduler_stats(scheduler_stats(1, 1, 0.5))
+    ledger.report_status()
+    processor.num_unfinished = 0
+    processor.abort_requests(["a"], internal=True)
+    ledger.report_status()
+    states = [each.engine for each in receipts if isinstance(each, Status)]
+    assert states == [EngineState(1, 1, 0.5, preempted=3), EngineState(0, 0, 0.0, preempted=3)]
+
+
+@pytest.mark.parametrize("ending", ["finished", "aborted"])
+@pytest.mark.usefixtures("watch")
+def test_the_answers_tokens_are_counted_when_a_request_is_over(
+    processor: Processor, ledger: Ledger, receipts: list[Receipt], ending: str
+) -> None:
+    """Of two choices together: two tokens and one. What has no tokens to be counted adds none."""
+    request_id = RequestId("ours")
+    ledger.arrived(request_id)
+    token = current_request_id.set(request_id)
+    for engine_id in ("a", "b"):
+        processor.add_request(prompt(engine_id), None)
+    current_request_id.reset(token)
+    processor.add_request(prompt("of-nobody"), None)
+    processor.process_outputs([output("a"), output("b"), output("of-nobody")], 0.0, None)
+    processor.process_outputs([output("a")], 0.0, None)
+    if ending == "aborted":
+        processor.abort_requests(["a", "b"], internal=True)
+    processor.request_states.clear()  # as vLLM does with what is over
+    ledger.finished(request_id)
+    assert receipts[-1] == Finished(request_id, 3)
 
 
 @pytest.mark.usefixtures("watch")

@@ -3,15 +3,16 @@
 import logging
 from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import Exclusion, RequestId, Router, TokenHash
+from router import EngineLoad, Exclusion, ReplicaId, RequestId, Router, TokenHash
 from serve_app import messages
 from serve_app.inbox import MAX_REASONS, Inbox
 from serve_app.parity import ParityBook
-from serve_app.receipts import Arrived, Finished, Prefilled, Receipt, Status, Warmed
+from serve_app.receipts import Arrived, EngineState, Finished, Prefilled, Receipt, Status, Warmed
 from serve_app.router_snapshot import snapshot
 from tests.builders import make_request, make_router
 
@@ -207,3 +208,33 @@ def test_a_replica_hears_whether_it_is_known(router: Router) -> None:
     assert decision.believed_cached_tokens == 8
     assert inbox.on_receipts(messages.encode("somebody", 1, [status()]), router, now=0) is False
     assert inbox.on_receipts(b"no batch", router, now=0) is None
+
+
+def test_the_engines_numbers_reach_the_core_in_tokens(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of its memory. Overtaken heartbeats say nothing, nor those without numbers, nor of unknown replicas."""
+    told: list[tuple[ReplicaId, EngineLoad, float]] = []
+    monkeypatch.setattr(router, "on_engine_load", lambda replica_id, load, *, now: told.append((replica_id, load, now)))
+    inbox = make_inbox()
+    (replica,) = router.cluster.members
+    used = msgspec.structs.replace(status(), engine=EngineState(waiting=2, running=3, kv_use=0.25, preempted=4))
+    idle = msgspec.structs.replace(status(), engine=EngineState(waiting=0, running=0, kv_use=0.0))
+    inbox.on_receipts(batch(router, 2, used), router, now=5)
+    inbox.on_receipts(batch(router, 1, idle), router, now=6)
+    inbox.on_receipts(batch(router, 3, status()), router, now=0)
+    inbox.on_receipts(messages.encode("somebody", 1, [used]), router, now=0)
+    load = EngineLoad(2, 3, kv_used_tokens=replica.kv_capacity_tokens // 4, num_preempted=4)
+    assert told == [(replica.replica_id, load, 5)]
+
+
+def test_the_answers_tokens_reach_the_core(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the end of the request; None from a replica that did not know, as one of an earlier version."""
+    told: dict[RequestId, int | None] = {}
+
+    def on_finished(request_id: RequestId, *, now: float, answer_tokens: int | None = None) -> None:
+        del now
+        told[request_id] = answer_tokens
+
+    monkeypatch.setattr(router, "on_finished", on_finished)
+    inbox = make_inbox()
+    inbox.on_receipts(batch(router, 1, Finished(RequestId("a"), 48), Finished(RequestId("b"))), router, now=0)
+    assert told == {"a": 48, "b": None}

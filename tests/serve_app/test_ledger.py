@@ -34,6 +34,31 @@ def test_a_request_is_reported_from_arrival_to_end() -> None:
     assert (ledger.num_outstanding, ledger.num_waiting) == (0, 0)
 
 
+def test_the_end_has_the_tokens_of_all_answers() -> None:
+    """As they are then: of each choice and each prompt once, however often the engine is given it."""
+    ledger, receipts, _ = make_ledger()
+    ledger.arrived(ONE)
+    answers = {"first": [1, 2, 3], "second": [4]}
+    for engine_id in ("first", "second", "first"):
+        ledger.answering(ONE, engine_id, answers[engine_id].__len__)
+    answers["second"].append(5)
+    ledger.finished(ONE)
+    assert receipts[-1] == Finished(ONE, 5)
+    ledger.report_status()
+    assert isinstance(receipts[-1], Status)
+    assert receipts[-1].answer_tokens == 5
+
+
+def test_an_answer_that_nobody_counts_is_unknown() -> None:
+    """The engine never had the request; and what it has of others, or of one that is over, is nobody's."""
+    ledger, receipts, _ = make_ledger()
+    ledger.arrived(ONE)
+    ledger.answering(None, "warm-up", lambda: 7)
+    ledger.answering(TWO, "late", lambda: 7)
+    ledger.finished(ONE)
+    assert receipts[-1] == Finished(ONE, None)
+
+
 def test_the_status_is_the_whole_account() -> None:
     """Requests outstanding, totals of every prompt, routed or not, and the engine's last numbers."""
     ledger, receipts, _ = make_ledger()

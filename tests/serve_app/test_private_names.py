@@ -153,6 +153,7 @@ NAMES = [
     ("vllm.v1.worker.worker_base", "WorkerBase.sample_tokens", "simulated_worker.py"),
     ("vllm.v1.metrics.stats", "PrefillStats.num_prompt_tokens", "engine_watch.py"),
     ("vllm.v1.metrics.stats", "PrefillStats.num_local_cached_tokens", "engine_watch.py"),
+    ("vllm.v1.engine.detokenizer", "IncrementalDetokenizer.num_output_tokens", "engine_watch.py"),
     ("vllm.v1.metrics.stats", "SchedulerStats.num_waiting_reqs", "engine_watch.py"),
     ("vllm.v1.metrics.stats", "SchedulerStats.num_running_reqs", "engine_watch.py"),
     ("vllm.v1.metrics.stats", "SchedulerStats.kv_cache_usage", "engine_watch.py"),
@@ -230,7 +231,7 @@ PARAMETERS = [
     (
         "vllm.v1.engine.output_processor",
         "OutputProcessor.process_outputs",
-        {"engine_core_outputs"},
+        {"engine_core_outputs", "engine_core_timestamp", "iteration_stats"},
         "engine_watch.py",
     ),
 ]
@@ -253,6 +254,16 @@ SOURCES = [
     ("vllm.v1.engine.core_client", "MPClient", "self.resources = ", "replica.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor.add_request(request, ", "engine_watch.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.process_outputs(", "engine_watch.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", "outputs_slice, outputs.timestamp, iteration_stats", "engine_watch.py"),
+    (
+        "vllm.v1.engine.async_llm",
+        "AsyncLLM",
+        "output_processor.update_scheduler_stats(outputs.scheduler_stats)",
+        "engine_watch.py",
+    ),
+    ("vllm.v1.engine.output_processor", "OutputProcessor", "self.request_states: dict", "engine_watch.py"),
+    ("vllm.v1.engine.output_processor", "RequestState", "self.detokenizer = detokenizer", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "IterationStats", "self.num_preempted_reqs = 0", "engine_watch.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "output_processor.propagate_error(e)", "engine_watch.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor.abort_requests(", "engine_watch.py"),
     ("ray.serve._private.replica", "UserCallableWrapper", '"record_autoscaling_stats"', "replica.py"),
@@ -365,6 +376,14 @@ def test_haproxy_still_strips_our_header_from_clients() -> None:
 
     prefix = find("ray.serve._private.constants", "SERVE_INGRESS_ROUTER_HEADER_PREFIX", "routing_note.py")
     assert NOTE_HEADER.startswith(prefix)
+
+
+def test_vllm_still_ends_completions_without_a_limit_where_we_think() -> None:
+    """Routers go by it as if the client had named it."""
+    from serve_app.request_body import COMPLETION_TOKENS
+
+    completions = find("vllm.entrypoints.openai.completion.protocol", "CompletionRequest", "request_body.py")
+    assert completions(prompt="a").max_tokens == COMPLETION_TOKENS
 
 
 def test_a_name_that_is_gone_is_reported_in_a_sentence() -> None:

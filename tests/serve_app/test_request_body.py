@@ -2,7 +2,15 @@
 
 import pytest
 
-from serve_app.request_body import Unreadable, UnreadableError, is_anthropic, parse_body, session_id_of
+from serve_app.request_body import (
+    COMPLETION_TOKENS,
+    Unreadable,
+    UnreadableError,
+    is_anthropic,
+    max_answer_tokens_of,
+    parse_body,
+    session_id_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -58,3 +66,39 @@ def test_a_session_of_a_wrong_type_is_none(value: object) -> None:
 def test_a_persons_id_is_no_session() -> None:
     """Anthropic's clients send one for all conversations of a user, OpenAI's too."""
     assert session_id_of({"metadata": {"user_id": "ann"}, "user": "ann", "safety_identifier": "ann"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"messages": [], "max_tokens": 7}, 7),  # chat, and Anthropic's messages
+        ({"messages": [], "max_completion_tokens": 7}, 7),
+        ({"messages": [], "max_completion_tokens": 7, "max_tokens": 9}, 7),
+        ({"messages": [], "max_completion_tokens": None, "max_tokens": 9}, 9),
+        ({"messages": [], "max_output_tokens": 7}, None),
+        ({"messages": [], "max_tokens": 7, "n": 3}, 7),
+        ({"messages": []}, None),
+        ({"input": "text", "max_output_tokens": 7}, 7),
+        ({"input": "text", "max_tokens": 7}, None),
+        ({"prompt": "text", "max_tokens": 7}, 7),
+        ({"prompt": ["one", "two"], "max_tokens": 7}, 7),
+        ({"prompt": "text"}, COMPLETION_TOKENS),
+        ({"prompt": "text", "max_tokens": None}, COMPLETION_TOKENS),
+        ({"max_tokens": 7}, 7),
+        ({}, None),
+    ],
+)
+def test_each_api_has_its_own_field_for_the_longest_answer(fields: dict[str, object], expected: int | None) -> None:
+    """Of one choice. Others' fields mean nothing to it; a completion without any has OpenAI's default."""
+    assert max_answer_tokens_of(fields) == expected
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**31, 10**30, True, False, "7", 7.0, float("nan"), [7], {"max": 7}])
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [("messages", "max_tokens"), ("messages", "max_completion_tokens"), ("input", "max_output_tokens")],
+)
+def test_a_wrong_or_endless_limit_is_none(prompt: str, name: str, value: object) -> None:
+    """Whatever a client may send, a limit is a number of tokens that some context could have."""
+    assert max_answer_tokens_of({prompt: "text", name: value}) is None
+    assert max_answer_tokens_of({"prompt": "text", "max_tokens": value}) is None

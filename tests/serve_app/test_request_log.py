@@ -68,7 +68,8 @@ def test_a_line_joins_what_was_decided_with_what_came_of_it(lines: Lines) -> Non
     lines.log.on_receipt(Prefilled(NOTE.request_id, 100, 32, None, 0.5))
     lines.log.on_receipt(Prefilled(NOTE.request_id, 100, 96))
     lines.log.on_receipt(Prefilled(RequestId("another"), 5, 0, None, 0.1))
-    lines.log.on_receipt(Finished(NOTE.request_id))
+    lines.log.on_receipt(Finished(NOTE.request_id, 48))
+    lines.log.on_receipt(Finished(RequestId("another"), 5))
     lines.now_s += 2.0
     lines.log.end(served, scope(traceparent=TRACEPARENT, x_request_id="b"), status=200)
     assert lines == [
@@ -88,6 +89,7 @@ def test_a_line_joins_what_was_decided_with_what_came_of_it(lines: Lines) -> Non
             "prompt_tokens": 200,
             "cached_tokens": 128,
             "ttft_s": 0.5,
+            "answer_tokens": 48,
             "duration_s": 2.0,
         }
     ]
@@ -98,7 +100,8 @@ def test_what_is_not_known_is_left_out(lines: Lines) -> None:
     note = RoutingNote(RequestId("a"), ReplicaId("r0"), "prefix_affinity", "no_prompt", None, None)
     lines.log.end(lines.log.begin(note), scope() | {"route": None}, status=None)
     (line,) = lines
-    absent = {"request_id", "trace_id", "route", "status", "routed_prompt_tokens", "believed_cached_tokens", "ttft_s"}
+    absent = {"request_id", "trace_id", "route", "status", "routed_prompt_tokens", "believed_cached_tokens"}
+    absent |= {"ttft_s", "answer_tokens"}
     assert not absent & set(line)
 
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from router import BlockHasher, ReplicaId, RequestId, RouteRequest, hash_blocks, root_hash, session_key
-from serve_app.request_body import Prompt, Unreadable, UnreadableError
+from serve_app.request_body import Prompt, Unreadable, UnreadableError, parse_body
 from serve_app.request_reader import TRUNCATED_HEADER, RequestReader
 from serve_app.response_ids import new_response_id
 from serve_app.served_model import ServedModel
@@ -167,3 +167,33 @@ async def test_a_router_that_cannot_tokenise_yet_knows_sessions() -> None:
     """It has just been started, alone."""
     found, request = await described({"model": "m", "prompt_cache_key": "key"})
     assert (found, request.session_key) == (Unreadable.STARTING, session_key("key"))
+
+
+@pytest.mark.parametrize("refusal", [None, Unreadable.SEVERAL_PROMPTS, Unreadable.REJECTED])
+async def test_the_longest_answer_is_known_of_every_body_that_is_json(refusal: Unreadable | None) -> None:
+    """Whether its prompt has a key or not; of one that was cut off, nothing is known."""
+    body = {"messages": [], "max_tokens": 7}
+    _, request = await described(body, prompts=FakePrompts(refusal))
+    assert request.max_answer_tokens == 7
+    _, cut = await described(body, prompts=FakePrompts(refusal), is_truncated=True)
+    assert cut.max_answer_tokens is None
+
+
+async def test_a_number_that_no_integer_holds_is_no_limit() -> None:
+    """JSON has no bound, and peers are told in 64 bits."""
+    _, request = await described(b'{"messages": [], "max_tokens": 99999999999999999999999}', prompts=FakePrompts())
+    assert request.max_answer_tokens is None
+
+
+async def test_a_body_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the prompt, the session and the longest answer together."""
+    parsed: list[bytes] = []
+
+    def parse(body: bytes) -> dict[str, Any]:
+        parsed.append(body)
+        return parse_body(body)
+
+    monkeypatch.setattr("serve_app.request_reader.parse_body", parse)
+    body = {"messages": [], "max_tokens": 7, "prompt_cache_key": "key"}
+    _, request = await described(body, prompts=FakePrompts())
+    assert (len(parsed), request.max_answer_tokens, request.session_key) == (1, 7, session_key("key"))
