@@ -78,6 +78,14 @@ def replay(  # noqa: PLR0913  one for each option
     told_kv_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="KV cache that routers are told of, if not the true one.")
     ] = None,
+    host_kv_tokens: Annotated[
+        int,
+        typer.Option(callback=at_least(0), help="Of a second tier in each replica's host, with copies."),
+    ] = 0,
+    told_host_kv_tokens: Annotated[
+        int | None,
+        typer.Option(callback=at_least(0), help="What routers are told of that, if not the true size; 0 for nothing."),
+    ] = None,
     jobs: Annotated[int, typer.Option(callback=at_least(1), help="Processes.")] = NUM_CORES,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every number there.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
@@ -105,11 +113,12 @@ def replay(  # noqa: PLR0913  one for each option
             num_routers=routers,
             delay_s=lag_ms / 1000,
             ttft_limit_s=ttft_limit,
-            engine=EngineOptions(kv_capacity_tokens=scale.kv_tokens),
+            engine=EngineOptions(kv_capacity_tokens=scale.kv_tokens, host_capacity_tokens=host_kv_tokens),
             changes=tuple(map(read_change, change or ())),
             is_telling=kv_events,
             kv_delay_s=None if kv_lag_ms is None else kv_lag_ms / 1000,
             told_kv_tokens=told_kv_tokens,
+            told_host_tokens=told_host_kv_tokens,
         )
         with progress(num_runs(experiment)) as on_done:
             comparison = compare(experiment, num_jobs=jobs, on_done=on_done)

@@ -44,6 +44,8 @@ class Experiment:
     """How long these travel; None for as long as other messages."""
     told_kv_tokens: int | None = None
     """The KV capacity that routers are told; None for the true one."""
+    told_host_tokens: int | None = None
+    """Likewise of the second tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,7 @@ def run_case(experiment: Experiment, case: Case) -> Outcome:
         changes=experiment.changes,
         is_telling=experiment.is_telling,
         told_kv_tokens=experiment.told_kv_tokens,
+        told_host_tokens=experiment.told_host_tokens,
         is_closed_loop=asked.is_closed_loop,
         is_asking=False,
         sample_s=None,

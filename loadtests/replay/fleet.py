@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from itertools import count
+from typing import NamedTuple
 
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine, EngineOptions
@@ -35,6 +36,17 @@ class MembershipChange:
     rank: int
 
 
+class Told(NamedTuple):
+    """Capacities in tokens, in place of the true ones where they are not None."""
+
+    kv_tokens: int | None = None
+    host_tokens: int | None = None
+    """Of the second tier."""
+
+
+TRUTH = Told()
+
+
 class Fleet:
     """Every replica of a run.
 
@@ -45,7 +57,7 @@ class Fleet:
         heartbeat_s: how often each says what it has.
         send: takes what they say.
         is_telling: whether they send KV events too.
-        told_kv_tokens: the KV capacity that routers are told each has; None for the true one.
+        told: the capacities that routers are told each has.
         rank_to_options: of the engines that have their own.
 
     """
@@ -59,7 +71,7 @@ class Fleet:
         heartbeat_s: float,
         send: Callable[[Batch], None],
         is_telling: bool = False,
-        told_kv_tokens: int | None = None,
+        told: Told = TRUTH,
         rank_to_options: Mapping[int, EngineOptions] | None = None,
     ) -> None:
         self._options = options
@@ -69,7 +81,7 @@ class Fleet:
         self._heartbeat_s = heartbeat_s
         self._send = send
         self._is_telling = is_telling
-        self._told_kv_tokens = told_kv_tokens
+        self._told = told
         self._numbers = count()
         self._everyone: dict[ReplicaId, ReplicaProcess] = {}
         self._running: dict[ReplicaId, ReplicaProcess] = {}
@@ -91,7 +103,7 @@ class Fleet:
         )
         self._everyone[replica_id] = self._running[replica_id] = process
         self.lives[replica_id] = ReplicaLife(self._agenda.now_s)
-        self.members += (Replica(replica_id, rank, self._told_kv_tokens or options.reusable_tokens),)
+        self.members += (self._as_told(replica_id, rank, options),)
         self._agenda.after(first_beat_s, partial(self._beat, process))
 
     def leave(self, rank: int, *, known_after_s: float) -> None:
@@ -126,6 +138,15 @@ class Fleet:
     def computed_tokens(self) -> dict[ReplicaId, int]:
         """By every replica that ever was."""
         return {replica_id: process.engine.num_computed_tokens for replica_id, process in self._everyone.items()}
+
+    def _as_told(self, replica_id: ReplicaId, rank: int, options: EngineOptions) -> Replica:
+        kv_tokens, host_tokens = self._told
+        return Replica(
+            replica_id,
+            rank,
+            kv_capacity_tokens=options.kv_capacity_tokens if kv_tokens is None else kv_tokens,
+            host_capacity_tokens=options.host_capacity_tokens if host_tokens is None else host_tokens,
+        )
 
     def _beat(self, process: ReplicaProcess) -> None:
         if process.replica_id in self._draining and process.is_idle:

@@ -170,7 +170,11 @@ class RouterProcess:
 
     def _on_prefilled(self, receipt: Prefilled, *, now: float) -> None:
         record = self.router.on_prefilled(
-            receipt.request_id, prompt_tokens=receipt.prompt_tokens, cached_tokens=receipt.cached_tokens, now=now
+            receipt.request_id,
+            prompt_tokens=receipt.prompt_tokens,
+            cached_tokens=receipt.cached_tokens,
+            external_cached_tokens=receipt.external_cached_tokens,
+            now=now,
         )
         if record is not None:
             self._on_record(record)

@@ -21,6 +21,8 @@ class Prefilled:
     request_id: RequestId
     prompt_tokens: int
     cached_tokens: int
+    external_cached_tokens: int = 0
+    """Of these, those that came back from the second tier."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ def headline(comparison: Comparison) -> str:
     routers = "1 router" if experiment.num_routers == 1 else f"{experiment.num_routers} routers"
     loop = ", closed loop" if bounds.is_closed_loop else ""
     told = "" if experiment.told_kv_tokens is None else f" (routers are told {experiment.told_kv_tokens:,})"
+    told += _host_text(experiment)
     events = _events_text(experiment)
     workload = experiment.workload
     made = "" if workload.generator is None else f" made at {workload.rate:g} times its own rate"
@@ -31,6 +32,14 @@ def headline(comparison: Comparison) -> str:
         f"of {experiment.engine.kv_capacity_tokens:,} KV tokens{told}, {routers}{events}, messages "
         f"{experiment.delay_s * 1000:g} ms late, seeds {', '.join(map(str, experiment.seeds))}"
     )
+
+
+def _host_text(experiment: Experiment) -> str:
+    host_tokens, told_tokens = experiment.engine.host_capacity_tokens, experiment.told_host_tokens
+    if not host_tokens:
+        return ""
+    told = "" if told_tokens is None else f" (routers are told {told_tokens:,})"
+    return f" and {host_tokens:,} in host memory{told}"
 
 
 def _events_text(experiment: Experiment) -> str:

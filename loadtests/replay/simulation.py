@@ -11,7 +11,7 @@ from loadtests.replay.agenda import Agenda
 from loadtests.replay.books import Books
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.findings import Findings, Sent
-from loadtests.replay.fleet import Change, Fleet, MembershipChange
+from loadtests.replay.fleet import Change, Fleet, MembershipChange, Told
 from loadtests.replay.processes import RouterProcess, make_router
 from loadtests.replay.receipts import Batch, Finished, Prefilled
 from loadtests.replay.results import Run
@@ -53,6 +53,8 @@ class Scenario:
     """Whether engines tell of every block that they store and evict, so that routers need not believe."""
     told_kv_tokens: int | None = None
     """The KV capacity that routers are told each replica has; None for the true one."""
+    told_host_tokens: int | None = None
+    """Likewise of the second tier."""
     delay_s: float = 0.005
     """How long a message travels."""
     kv_delay_s: float | None = None
@@ -112,7 +114,7 @@ class Simulation:
             heartbeat_s=scenario.replicas.heartbeat_s,
             send=self._on_batch,
             is_telling=scenario.is_telling,
-            told_kv_tokens=scenario.told_kv_tokens,
+            told=Told(scenario.told_kv_tokens, scenario.told_host_tokens),
             rank_to_options=scenario.rank_to_engine,
         )
         self._found = Findings()

@@ -3,7 +3,7 @@
 import pytest
 
 from loadtests.replay.agenda import Agenda
-from loadtests.replay.fleet import Fleet
+from loadtests.replay.fleet import Fleet, Told
 from loadtests.replay.receipts import Batch
 from router import ReplicaId, RequestId
 from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_trace_request
@@ -109,7 +109,7 @@ def test_a_rank_may_have_an_engine_of_its_own() -> None:
             agenda=agenda,
             heartbeat_s=1,
             send=lambda _: None,
-            told_kv_tokens=told_kv_tokens,
+            told=Told(told_kv_tokens),
             rank_to_options={1: small},
         )
         for rank in (0, 1):
@@ -120,3 +120,19 @@ def test_a_rank_may_have_an_engine_of_its_own() -> None:
         assert told == {0: told_kv_tokens or OPTIONS.kv_capacity_tokens, 1: expected}
         capacities = [process.engine.cache.capacity_blocks for process in fleet.processes()]
         assert capacities == [OPTIONS.kv_capacity_tokens // BLOCK_SIZE - 1, 4]
+
+
+@pytest.mark.parametrize(("told_tokens", "expected"), [(None, 96), (0, 0), (48, 48)])
+def test_routers_are_told_both_tiers(told_tokens: int | None, expected: int) -> None:
+    """Apart, each by its own size, or as they are to be told of the second one."""
+    fleet = Fleet(
+        OPTIONS.model_copy(update={"host_capacity_tokens": 96}),
+        block_size=BLOCK_SIZE,
+        agenda=Agenda(),
+        heartbeat_s=1,
+        send=lambda _: None,
+        told=Told(host_tokens=told_tokens),
+    )
+    fleet.join(0, first_beat_s=1)
+    (member,) = fleet.members
+    assert (member.kv_capacity_tokens, member.host_capacity_tokens) == (OPTIONS.kv_capacity_tokens, expected)
