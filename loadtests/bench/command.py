@@ -18,7 +18,16 @@ from loadtests.bench.numbers import verdict_lines
 from loadtests.bench.options import read_routings, read_workloads
 from loadtests.bench.plan import Plan
 from loadtests.bench.records import Capacity, CellResult, Results
-from loadtests.bench.report import Report, as_json, banner, capacity_cells, circumstances, reason_cells, workload_cells
+from loadtests.bench.report import (
+    Report,
+    as_json,
+    banner,
+    capacity_cells,
+    circumstances,
+    knowledge_cells,
+    reason_cells,
+    workload_cells,
+)
 from loadtests.bench.traffic import read_traffic
 from loadtests.replay.console import at_least, check_output, command_line, fail, make_console, rich_table
 from loadtests.replay.options import read_numbers
@@ -54,6 +63,9 @@ def bench(  # noqa: PLR0913  one for each option
     think_scale: Annotated[
         float, typer.Option(callback=at_least(0), help="Times the users' pauses between turns.")
     ] = 0.02,
+    answer_scale: Annotated[
+        float, typer.Option(callback=at_least(0.001), help="Times the answers' lengths, for engines that are slow.")
+    ] = 1.0,
     ttft_slo_ms: Annotated[float, typer.Option(callback=at_least(0), help="A later first token is not good.")] = 1000.0,
     capacity_s: Annotated[
         float, typer.Option(callback=at_least(0.01), help="Seconds for which each workload's capacity is measured.")
@@ -77,6 +89,7 @@ def bench(  # noqa: PLR0913  one for each option
             num_requests=requests,
             seed=seed,
             think_scale=think_scale,
+            answer_scale=answer_scale,
             ttft_slo_s=ttft_slo_ms / 1000,
             capacity_s=capacity_s,
         )
@@ -185,6 +198,7 @@ def _print(report: Report) -> None:
     for traffic in report.plan.workloads:
         for cells in workload_cells(report, traffic.name):
             console.print(rich_table(cells))
+    console.print(rich_table(knowledge_cells(report)))
     console.print(rich_table(capacity_cells(report)))
     console.print(rich_table(reason_cells(report)))
     for line in (*verdict_lines(report.comparisons()), *circumstances(report)):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from loadtests.bench.routings import ROUTING_NAMES
+from loadtests.bench.routings import RAY_ROUTINGS, ROUTING_NAMES
 from loadtests.bench.traffic import WORKLOAD_NAMES
 from loadtests.replay.options import OptionError
 
@@ -21,10 +21,13 @@ def read_routings(names: Iterable[str]) -> tuple[str, ...]:
     """Each once, in order.
 
     Raises:
-        OptionError: one does not exist.
+        OptionError: one does not exist, or its package is not installed.
 
     """
-    return _read("--routing", names, ROUTING_NAMES)
+    once = _read("--routing", names, ROUTING_NAMES)
+    if missing := [RAY_ROUTINGS[name].missing for name in once if name in RAY_ROUTINGS and RAY_ROUTINGS[name].missing]:
+        raise OptionError(f"--routing {missing[0]}")
+    return once
 
 
 def _read(option: str, names: Iterable[str], allowed: Sequence[str]) -> tuple[str, ...]:

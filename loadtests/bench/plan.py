@@ -6,7 +6,7 @@ from itertools import product
 from random import Random
 
 from loadtests.bench.traffic import Traffic
-from loadtests.workloads import Session, sessions
+from loadtests.workloads import Session, sessions, with_answers_scaled
 
 CAPACITY_REPETITION = -1
 """Sessions of its own, which no cell repeats."""
@@ -37,6 +37,8 @@ class Plan:
     seed: int
     think_scale: float
     """Times the users' pauses."""
+    answer_scale: float
+    """Times the answers' lengths."""
     ttft_slo_s: float
     capacity_s: float
     """How long each workload's capacity is measured."""
@@ -81,4 +83,5 @@ class Plan:
     def _endless(self, workload: str, repetition: int) -> Iterator[Session]:
         traffic = next(each for each in self.workloads if each.name == workload)
         seed = Random(f"sessions {self.seed} {workload} {repetition}").getrandbits(32)
-        return sessions(traffic.workload, traffic.texts, seed=seed)
+        endless = sessions(traffic.workload, traffic.texts, seed=seed)
+        return (with_answers_scaled(each, self.answer_scale) for each in endless)

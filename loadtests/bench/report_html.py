@@ -8,6 +8,7 @@ from loadtests.bench.report import (
     banner,
     capacity_cells,
     circumstances,
+    knowledge_cells,
     loads_and_values,
     reason_cells,
     workload_cells,
@@ -20,6 +21,8 @@ WORDS = (
     ("hit rate", "Prompt tokens that engines found cached, by their own usage, of all prompt tokens: a ratio of sums."),
     ("TTFT", "Seconds from when a request was due, not from when it was sent, to its first token."),
     ("good/s", "Requests a second whose first token came within the limit, over the time from the first to the last."),
+    ("whole answer", "Seconds from when a request was due to its last token."),
+    ("knows", "What a routing decides by: text or token ids, what it sent itself, receipts, or KV events."),
     ("failed, 429", "Shares of the requests sent. Times are of complete answers only."),
     ("imbalance", "Computed prompt tokens of the replica with the most over the mean of all replicas; 1 is even."),
     ("±", "Half of the 95 % interval over repetitions; of a ratio, of sums paired by repetition."),
@@ -31,7 +34,7 @@ WORDS = (
         ),
     ),
 )
-CHARTED = ("ttft_mean_s", "ttft_p95_s", "hit_rate", "goodput_rps")
+CHARTED = ("ttft_mean_s", "ttft_p95_s", "end_to_end_s", "hit_rate", "goodput_rps")
 
 
 def as_html(report: Report) -> str:
@@ -41,7 +44,7 @@ def as_html(report: Report) -> str:
     return render(
         title=f"{report.ours} against {len(report.plan.routings) - 1} other routings: {', '.join(workloads)}",
         command=report.command,
-        tables=[*tables, capacity_cells(report), reason_cells(report)],
+        tables=[*tables, knowledge_cells(report), capacity_cells(report), reason_cells(report)],
         legend=[(routing, style) for style, routing in enumerate(report.plan.routings)],
         sections=[_section(report, workload) for workload in workloads],
         words=WORDS,

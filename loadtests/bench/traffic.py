@@ -14,6 +14,8 @@ SOURCES = {
     "documents": (Workload.RAG, None),
     ONE_SHOT: (Workload.ONE_SHOT, None),
     "mix": (Workload.MIX, None),
+    "reasoning": (Workload.REASONING, None),
+    "mixed": (Workload.MIXED, None),
     "tau_airline": (Workload.AGENTS, "tau_airline"),
     "oasst": (Workload.CHAT, "oasst"),
     "rag": (Workload.RAG, "rag"),

@@ -35,6 +35,16 @@ ONE_SHOT_ANSWER_TOKENS = LogNormal(129, 424)
 """Both: an hour of Azure's conversations (Azure LLM inference trace 2023)."""
 MAX_ONE_SHOT_PROMPT_TOKENS = 4142
 """The same trace's 99th percentile."""
+REASONING_ANSWER_TOKENS = LogNormal(3_000, 7_357)
+LONG_ANSWER_TOKENS = LogNormal(4_000, 9_810)
+"""Both: a standard deviation of 0.7 in the logarithm. Reasoning models; our choice, as the following ones."""
+MAX_LONG_ANSWER_TOKENS = 12_000
+"""With its prompt, within a context of 16,384 tokens."""
+REASONING_SYSTEM_TOKENS, LONG_ANSWER_SYSTEM_TOKENS = 1_536, 3_072
+OWN_PROMPT_TOKENS = (200, 400)
+"""Behind a system prompt, from and to."""
+COLD_PROMPT_TOKENS = (4_800, 7_200)
+COLD_ANSWER_TOKENS = LogNormal(50, 95)
 
 
 def zipf_index(rng: Random, size: int) -> int:

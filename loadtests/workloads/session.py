@@ -1,7 +1,7 @@
 """What a user does: requests one after the other, with pauses between them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -15,6 +15,9 @@ class Kind(StrEnum):
     AGENTS = "agents"
     RAG = "rag"
     ONE_SHOT = "one_shot"
+    REASONING = "reasoning"
+    LONG_ANSWER = "long_answer"
+    COLD = "cold"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,17 @@ class Session:
     """Unique in the run, and the same for the same seed."""
     kind: Kind
     turns: tuple[Turn, ...]
+
+
+def with_answers_scaled(session: Session, scale: float) -> Session:
+    """The same with answers as many times as long, of a token at least: for engines that are slow."""
+    if scale == 1:
+        return session
+    turns = []
+    for turn in session.turns:
+        num_tokens = max(1, round(turn.body["max_tokens"] * scale))
+        turns.append(replace(turn, body={**turn.body, "max_tokens": num_tokens, "min_tokens": num_tokens}))
+    return replace(session, turns=tuple(turns))
 
 
 def chat_body(

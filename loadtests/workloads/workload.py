@@ -7,6 +7,14 @@ from random import Random
 
 from loadtests.workloads.dialogues import dialogue_turns
 from loadtests.workloads.documents import rag_turns
+from loadtests.workloads.laws import (
+    LONG_ANSWER_SYSTEM_TOKENS,
+    LONG_ANSWER_TOKENS,
+    REASONING_ANSWER_TOKENS,
+    REASONING_SYSTEM_TOKENS,
+    LogNormal,
+)
+from loadtests.workloads.long_answers import cold_turns, long_answer_turns
 from loadtests.workloads.one_shot import one_shot_turns
 from loadtests.workloads.session import Kind, Session, Turn
 from loadtests.workloads.texts import Texts
@@ -20,10 +28,21 @@ class Workload(StrEnum):
     RAG = "rag"
     ONE_SHOT = "one_shot"
     MIX = "mix"
+    REASONING = "reasoning"
+    MIXED = "mixed"
+    """Long answers and long prompts side by side."""
 
 
 MIX: Mapping[Kind, int] = {Kind.CHAT: 25, Kind.AGENTS: 10, Kind.RAG: 25, Kind.ONE_SHOT: 40}
 """Sessions in a hundred: our choice. Agents send the most requests to a session, one-shot users one."""
+MIXED: Mapping[Kind, int] = {Kind.COLD: 2, Kind.LONG_ANSWER: 1}
+"""Of three sessions."""
+_WORKLOAD_TO_SHARES: Mapping[Workload, Mapping[Kind, int]] = {Workload.MIX: MIX, Workload.MIXED: MIXED}
+
+_KIND_TO_SYSTEM_AND_ANSWER: Mapping[Kind, tuple[int, LogNormal]] = {
+    Kind.REASONING: (REASONING_SYSTEM_TOKENS, REASONING_ANSWER_TOKENS),
+    Kind.LONG_ANSWER: (LONG_ANSWER_SYSTEM_TOKENS, LONG_ANSWER_TOKENS),
+}
 
 
 def sessions(workload: Workload, texts: Texts, *, seed: int) -> Iterator[Session]:
@@ -34,7 +53,8 @@ def sessions(workload: Workload, texts: Texts, *, seed: int) -> Iterator[Session
 def session_at(number: int, workload: Workload, texts: Texts, *, seed: int) -> Session:
     """The one of that number, from 0."""
     rng = Random(f"{workload} {seed} {number}")
-    kind = rng.choices(list(MIX), weights=list(MIX.values()))[0] if workload is Workload.MIX else Kind(workload)
+    shares = _WORKLOAD_TO_SHARES.get(workload)
+    kind = rng.choices(list(shares), weights=list(shares.values()))[0] if shares else Kind(workload)
     # Seed and number first: where one-shot prompts begin, they differ at once.
     session_id = f"{number:06d}-{seed}-{kind}"
     return Session(session_id, kind, _turns(kind, texts, session_id, rng))
@@ -50,3 +70,10 @@ def _turns(kind: Kind, texts: Texts, reference: str, rng: Random) -> tuple[Turn,
             return rag_turns(texts.documents, reference=reference, rng=rng)
         case Kind.ONE_SHOT:
             return one_shot_turns(texts.sentences, reference=reference, rng=rng)
+        case Kind.REASONING | Kind.LONG_ANSWER:
+            system_tokens, answer_tokens = _KIND_TO_SYSTEM_AND_ANSWER[kind]
+            return long_answer_turns(
+                texts.sentences, reference=reference, rng=rng, system_tokens=system_tokens, answer_tokens=answer_tokens
+            )
+        case Kind.COLD:
+            return cold_turns(texts.sentences, reference=reference, rng=rng)

@@ -20,6 +20,7 @@ def plan(**fields: Any) -> Plan:
         "num_requests": 10,
         "seed": 1,
         "think_scale": 0.0,
+        "answer_scale": 1.0,
         "ttft_slo_s": 1.0,
         "capacity_s": 1.5,
         **fields,

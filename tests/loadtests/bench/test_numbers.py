@@ -25,6 +25,7 @@ def test_a_cell_in_numbers() -> None:
             "ttft_mean_s": 1.0,
             "ttft_p50_s": 1.0,
             "ttft_p95_s": 1.45,
+            "ttft_p99_s": 1.49,
             "end_to_end_s": 3.0,
             "goodput_rps": 1 / 10,
             "good_share": 1 / 4,

@@ -27,6 +27,19 @@ def test_an_application_is_ours_but_for_name_path_and_router(routing: Any) -> No
     assert "request_router_config" not in SETTINGS.llm["deployment_config"], "ours stays as it was"
 
 
+def test_our_kv_events_are_off_and_those_that_a_router_of_rays_reads_have_equal_names() -> None:
+    """Ours would go nowhere. What the settings say of the environment stays."""
+    env_vars = {"OMP_NUM_THREADS": "1"}
+    replicas = SETTINGS.replicas.model_copy(update={"kv_events": True})
+    llm = {**SETTINGS.llm, "runtime_env": {"env_vars": env_vars}}
+    settings = SETTINGS.model_copy(update={"replicas": replicas, "llm": llm})
+    for routing in RAY_ROUTINGS.values():
+        args = ray_application_config(settings, routing)["args"]
+        assert not args["replicas"]["kv_events"]
+        seed = {"PYTHONHASHSEED": "0"} if routing.name == "ray_kv_aware" else {}
+        assert args["llm"]["runtime_env"]["env_vars"] == env_vars | seed
+
+
 def learning_router(monkeypatch: pytest.MonkeyPatch, *, ranks: list[list[Any]], queues: dict[str, int | None]) -> Any:
     """With a choice and queue lengths given; notes what it is told."""
     from ray.serve.llm.request_router import PrefixCacheAffinityRouter

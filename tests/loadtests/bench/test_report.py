@@ -41,6 +41,9 @@ def test_the_page_has_everything_and_needs_nothing() -> None:
         "mean TTFT, seconds",
         "requests a second within the SLO",
         "prefers-color-scheme: dark",
+        "What each decides by",
+        "token ids; what it and its peers sent; receipts of what was reused",
+        "mean time to the last token, seconds",
     ):
         assert text in page, text
     assert page.count("<svg viewBox") >= 4 + 2
@@ -86,6 +89,8 @@ def test_the_json_has_every_record_and_the_verdicts() -> None:
     assert content["cells"][0]["numbers"]["hit_rate"] == 0.0
     assert [each["verdict"] for each in content["comparisons"] if each["other"] == "round_robin"] == ["ahead"] * 2
     assert content["capacities"][0]["requests_per_s"] == 20.0
+    assert content["knowledge"]["round_robin"] == "nothing"
+    assert "KV events" not in content["knowledge"]["prefix_affinity"]
 
 
 @pytest.mark.parametrize("write", [as_html, as_json])

@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.workloads import Session, Texts, Workload, default_texts, session_at, sessions
+from loadtests.workloads import (
+    Session,
+    Texts,
+    Workload,
+    default_texts,
+    session_at,
+    sessions,
+    with_answers_scaled,
+)
 from loadtests.workloads.documents import NUM_DOCUMENTS
+from loadtests.workloads.session import Kind
 from loadtests.workloads.workload import MIX
 
 SEEDS = st.integers(0, 10**6)
@@ -70,7 +79,8 @@ def test_requests_stream_and_have_answers_of_given_length(
         assert turn.body["stream_options"] == {"include_usage": True}
         assert turn.body["ignore_eos"]
         assert turn.body["temperature"] == 0
-        assert 8 <= turn.body["min_tokens"] == turn.body["max_tokens"] <= 256
+        most_tokens = 12_000 if workload in {Workload.REASONING, Workload.MIXED} else 256
+        assert 8 <= turn.body["min_tokens"] == turn.body["max_tokens"] <= most_tokens
         assert "model" not in turn.body
         assert turn.body["messages"][-1]["role"] in {"user", "tool"}
 
@@ -146,6 +156,59 @@ def test_a_mix_has_every_kind_in_its_share(texts: Texts) -> None:
     assert counts.keys() == MIX.keys()
     for kind, share in MIX.items():
         assert abs(counts[kind] - 10 * share) < 60
+
+
+def system_prompt(session: Session) -> str:
+    """Of its only request."""
+    (turn,) = session.turns
+    return str(turn.body["messages"][0]["content"])
+
+
+def answer_tokens(session: Session) -> int:
+    """Of its only request."""
+    return int(session.turns[0].body["max_tokens"])
+
+
+def test_reasoning_is_answered_at_length_behind_one_system_prompt(texts: Texts) -> None:
+    """1,536 tokens for all, whatever the seed, some 300 of one's own, and 3,000 of an answer in the median.
+
+    A standard deviation of 0.7 in the logarithm: 84 % of the answers are below twice the median.
+    """
+    some = first(400, Workload.REASONING, texts)
+    (system,) = {system_prompt(each) for each in (*some, *first(3, Workload.REASONING, texts, seed=2))}
+    assert len(system) == 4 * 1_536
+    questions = [each.turns[0].body["messages"][1]["content"] for each in some]
+    assert all(each.startswith(f"{session.session_id}: ") for each, session in zip(questions, some, strict=True))
+    assert all(800 <= len(each) <= 1_640 for each in questions)
+    answers = [answer_tokens(each) for each in some]
+    assert 2_700 < statistics.median(answers) < 3_300
+    assert 0.79 < sum(each < 6_000 for each in answers) / 400 < 0.89
+
+
+def test_mixed_traffic_is_two_thirds_cold_and_long_and_one_third_answered_at_length(texts: Texts) -> None:
+    """Cold prompts of about 6,000 tokens with short answers; answers of 4,000 behind a system prompt of 3,072."""
+    some = first(600, Workload.MIXED, texts)
+    cold = [each for each in some if each.kind is Kind.COLD]
+    long = [each for each in some if each.kind is Kind.LONG_ANSWER]
+    assert len(cold) + len(long) == 600
+    assert 360 < len(cold) < 440
+    assert len({system_prompt(each)[:6] for each in cold}) == len(cold)
+    assert 5_800 < statistics.mean(len(system_prompt(each)) for each in cold) / 4 < 6_200
+    assert 40 < statistics.median(answer_tokens(each) for each in cold) < 60
+    assert {len(system_prompt(each)) for each in long} == {4 * 3_072}
+    assert len({system_prompt(each) for each in long}) == 1
+    assert 3_400 < statistics.median(answer_tokens(each) for each in long) < 4_600
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(1, 3_000), (0.1, 300), (0.00001, 1)])
+def test_answers_can_be_scaled_for_slow_engines(texts: Texts, scale: float, expected: int) -> None:
+    """A token is left at least, and prompts stay as they are."""
+    session = session_at(0, Workload.REASONING, texts, seed=1)
+    body = session.turns[0].body | {"max_tokens": 3_000, "min_tokens": 3_000}
+    given = Session(session.session_id, session.kind, (type(session.turns[0])(body, 0.0),))
+    (turn,) = with_answers_scaled(given, scale).turns
+    assert turn.body == body | {"max_tokens": expected, "min_tokens": expected}
+    assert given.turns[0].body["max_tokens"] == 3_000
 
 
 def test_session_ids_are_unique(texts: Texts) -> None:
