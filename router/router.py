@@ -576,7 +576,8 @@ class Router:
         load.check_integrity()
         self.cluster.holders.check_integrity()
         self._seen.check_integrity()
-        for request_to in (self._known, self._last_uses):
+        self.cluster.tiers.check_integrity()
+        for request_to in (self._known, self._last_uses, self.cluster.tiers.expecting):
             assert all(load.reservation(each) is not None for each in request_to), "known of requests that are over"
         for replica in self.cluster.members:
             if self.cluster.holders.is_exact(replica.replica_id):

@@ -9,7 +9,7 @@ never hit). So nothing is believed of it until its engine has reported tokens th
 share of what was expected that lately came.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from router.holders import Holders, Placed, PrefixMatch
@@ -40,6 +40,14 @@ class CachedTokens(NamedTuple):
         return self.local + self.external
 
 
+class _Expected(NamedTuple):
+    """When a request was sent to a replica with a proven tier."""
+
+    replica_id: ReplicaId
+    held_blocks: int
+    """Leading blocks of the prompt that were believed in the tier."""
+
+
 class Tiers:
     """Beliefs in the second tiers of all replicas that have one."""
 
@@ -48,7 +56,7 @@ class Tiers:
         self._replica_to_capacity_blocks: dict[ReplicaId, int] = {}
         self._proven: set[ReplicaId] = set()
         self._reloads = Reuse()
-        self._request_to_held_blocks: dict[RequestId, int] = {}
+        self._request_to_expected: dict[RequestId, _Expected] = {}
 
     def set_capacity(self, replica_id: ReplicaId, *, capacity_blocks: int) -> None:
         """A replica reports a second tier of this size; 0 for none."""
@@ -63,6 +71,8 @@ class Tiers:
         """The replica is gone, or its tier."""
         self._replica_to_capacity_blocks.pop(replica_id, None)
         self._reloads.forget(replica_id)
+        expected = self._request_to_expected.items()
+        self._request_to_expected = {request_id: each for request_id, each in expected if each.replica_id != replica_id}
         if replica_id in self._proven:
             self._proven.discard(replica_id)
             self._holders.remove_replica(replica_id)
@@ -95,11 +105,13 @@ class Tiers:
     def on_reserved(self, request_id: RequestId, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> None:
         """A request goes there; what is expected of the tier is what is believed now."""
         if replica_id in self._proven:
-            self._request_to_held_blocks[request_id] = self.matched_blocks(replica_id, block_hashes)
+            held_blocks = self.matched_blocks(replica_id, block_hashes)
+            self._request_to_expected[request_id] = _Expected(replica_id, held_blocks)
 
     def expected_blocks(self, request_id: RequestId) -> int:
         """Leading blocks that were believed in the tier when the request was sent there; asked once."""
-        return self._request_to_held_blocks.pop(request_id, 0)
+        expected = self._request_to_expected.pop(request_id, None)
+        return 0 if expected is None else expected.held_blocks
 
     def prove(self, replica_id: ReplicaId, held: Iterable[HeldRun]) -> None:
         """Something came back. What the replica holds otherwise was computed there too, so its tier has copies."""
@@ -129,3 +141,14 @@ class Tiers:
             self._holders.adopt(replica_id, held, {})
         else:
             self.prove(replica_id, held)
+
+    @property
+    def expecting(self) -> Collection[RequestId]:
+        """Requests under way of which something may come from a tier."""
+        return self._request_to_expected.keys()
+
+    def check_integrity(self) -> None:
+        """Assert what must hold after every step."""
+        assert self._proven <= self._replica_to_capacity_blocks.keys(), "a tier is proven, and has no capacity"
+        assert all(each.replica_id in self._proven for each in self._request_to_expected.values())
+        self._holders.check_integrity()
