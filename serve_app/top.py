@@ -35,6 +35,8 @@ class Replica:
     pending_tokens: int
     kv_use: float | None
     """Of the engine's memory, what running requests take."""
+    preempted: int | None
+    """Running requests that had to give theirs back, of the window; None where the engine does not say."""
     held: float
     """Of the engine's memory, what is believed to be filled with prefixes."""
     ring_share: float
@@ -51,17 +53,26 @@ def replicas(now: Sequence[Snapshot], before: Sequence[Snapshot] = ()) -> list[R
     """
     if not now:
         return []
-    rank_to_funnel = _difference(now, before)
+    rank_to_funnel, earlier = _difference(now, before), before[0]["replicas"] if before else {}
     return sorted(
         (
-            _replica(replica_id, each, now[0]["block_size"], rank_to_funnel.get(each["rank"], Funnel()))
+            _replica(
+                replica_id,
+                each,
+                now[0]["block_size"],
+                rank_to_funnel.get(each["rank"], Funnel()),
+                preempted_before=_preempted(earlier.get(replica_id, {})) or 0,
+            )
             for replica_id, each in now[0]["replicas"].items()
         ),
         key=lambda each: (each.rank, each.name),
     )
 
 
-def _replica(replica_id: str, replica: Mapping[str, Any], block_size: int, funnel: Funnel) -> Replica:
+def _replica(
+    replica_id: str, replica: Mapping[str, Any], block_size: int, funnel: Funnel, *, preempted_before: int
+) -> Replica:
+    preempted = _preempted(replica)
     wrong = [replica["excluded"]] if replica["excluded"] else []
     wrong += [f"keys: {replica['parity']}"] if replica["parity"] != "ok" else []
     return Replica(
@@ -74,10 +85,17 @@ def _replica(replica_id: str, replica: Mapping[str, Any], block_size: int, funne
         running=replica["running"],
         pending_tokens=replica["pending_tokens"],
         kv_use=(replica["engine"] or {}).get("kv_use"),
+        preempted=None if preempted is None else preempted - preempted_before,
         held=replica["believed_blocks"] * block_size / replica["kv_capacity_tokens"],
         ring_share=replica["ring_share"],
         funnel=funnel,
     )
+
+
+def _preempted(replica: Mapping[str, Any]) -> int | None:
+    """Since its engine's start."""
+    preempted: int | None = (replica.get("engine") or {}).get("preempted")
+    return preempted
 
 
 def _difference(now: Sequence[Snapshot], before: Sequence[Snapshot]) -> dict[int, Funnel]:
@@ -103,6 +121,7 @@ def table(shown: Sequence[Replica], *, seconds: float | None, note: str = "") ->
         ("run", f"{sum(each.running for each in shown):,}"),
         ("pending\ntokens", f"{sum(each.pending_tokens for each in shown):,}"),
         ("KV\nin use", ""),
+        ("pre-\nempted", f"{sum(each.preempted or 0 for each in shown):,}"),
         ("held", ""),
         ("prompts", f"{total.prompts:,}"),
         ("hit rate\npredicted", _share(total, "selected")),
@@ -120,6 +139,7 @@ def table(shown: Sequence[Replica], *, seconds: float | None, note: str = "") ->
             f"{each.running:,}",
             f"{each.pending_tokens:,}",
             "-" if each.kv_use is None else f"{each.kv_use:.0%}",
+            "-" if each.preempted is None else f"{each.preempted:,}",
             f"{each.held:.0%}",
             f"{each.funnel.prompts:,}",
             _share(each.funnel, "selected"),

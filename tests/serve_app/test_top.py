@@ -22,7 +22,7 @@ def funnel(*, prompts: int = 1, reused: int = 40, selected: int = 60) -> dict[st
 
 def replica(rank: int, **changes: Any) -> dict[str, Any]:
     """Half full, with a request waiting."""
-    engine = {"waiting": 1, "running": 2, "kv_use": 0.25}
+    engine = {"waiting": 1, "running": 2, "kv_use": 0.25, "preempted": 7}
     return {
         "rank": rank,
         "kv_capacity_tokens": 1600,
@@ -73,9 +73,9 @@ def test_each_replica_has_a_line_with_what_was_predicted_and_what_came_true() ->
         for line in text(table([first, second], seconds=None)).splitlines()
         if "│" in line
     ]
-    assert lines[0] == ["0", "one", "ok", "1", "2", "1,234", "25%", "50%", "4", "60.0%", "45.0%", "receipts"]
-    assert lines[1][:9] == ["1", "two", "silent, keys: template", "1", "2", "1,234", "-", "50%", "1"]
-    assert lines[-1] == ["all", "", "", "2", "4", "2,468", "", "", "5", "60.0%", "44.0%", ""]
+    assert lines[0] == ["0", "one", "ok", "1", "2", "1,234", "25%", "7", "50%", "4", "60.0%", "45.0%", "receipts"]
+    assert lines[1][:10] == ["1", "two", "silent, keys: template", "1", "2", "1,234", "-", "-", "50%", "1"]
+    assert lines[-1] == ["all", "", "", "2", "4", "2,468", "", "7", "", "5", "60.0%", "44.0%", ""]
 
 
 def test_a_window_counts_what_came_within_it() -> None:
@@ -84,6 +84,15 @@ def test_a_window_counts_what_came_within_it() -> None:
     now = [router("a", {"0": funnel(prompts=5)}, prefix=4, load=1), router("new", {"1": funnel()}, prefix=1)]
     assert [each.funnel.prompts for each in replicas(now, before)] == [2, 1]
     assert routing_line(now, before) == "prefix_affinity, 2 routers; decisions: load 1, prefix 2"
+
+
+def test_preemptions_are_those_of_the_window() -> None:
+    """Of a replica that is new since then all, and an unknown number of one whose engine or version does not say."""
+    before, now = router("a", {}), router("a", {})
+    now["replicas"]["app#LLM#one"]["engine"]["preempted"] = 9
+    now["replicas"]["app#LLM#new"] = replica(2)
+    now["replicas"]["app#LLM#old"] = replica(3, engine={"kv_use": 0.25})
+    assert [each.preempted for each in replicas([now], [before])] == [2, None, 7, None]
 
 
 def test_without_routers_there_is_nothing_to_show() -> None:

@@ -1,0 +1,180 @@
+"""What a replica tells of answers and preemptions, with vLLM's own HTTP app around a simulated engine.
+
+`make test` runs it in a process of its own, because vLLM leaves some of itself behind in one.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import orjson
+import pytest
+import pytest_asyncio
+from starlette.types import ASGIApp, Message
+
+from router import ReplicaId, RequestId
+from serve_app.engine_watch import EngineWatch
+from serve_app.explain import ExplainAndReport
+from serve_app.ledger import Ledger
+from serve_app.receipts import Finished, Receipt, Status
+from serve_app.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.tenants import Tenants
+from tests.serve_app.simulated_engines import ask, running_engine
+
+pytestmark = [
+    pytest.mark.own_process,
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.filterwarnings("ignore"),  # vLLM's own, of an engine that is started in this process
+]
+
+PROMPT = list(range(500, 900))
+TIMEOUT_S = 60.0
+
+
+class Replica:
+    """An engine with its app, what it tells, and a count of our own of the tokens that its front end took in."""
+
+    def __init__(self, engine: Any, app: ASGIApp) -> None:
+        self.engine = engine
+        self.receipts: list[Receipt] = []
+        self.ledger = Ledger(self.receipts.append, clock=lambda: 0.0)
+        self.engine_id_to_tokens: Counter[str] = Counter()
+        self._count_tokens()
+        EngineWatch(self.ledger).attach(engine.output_processor)
+        tenants = Tenants([], header="x-tenant")
+        self._app = ExplainAndReport(app, replica_id="r0", ledger=self.ledger, tenants=tenants)
+
+    def _count_tokens(self) -> None:
+        processor = self.engine.output_processor
+        original = processor.process_outputs
+
+        def counting(outputs: Sequence[Any], *args: Any) -> Any:
+            for each in outputs:
+                if each.request_id in processor.request_states:
+                    self.engine_id_to_tokens[each.request_id] += len(each.new_token_ids)
+            return original(outputs, *args)
+
+        processor.process_outputs = counting
+
+    async def post(self, request_id: str, fields: dict[str, object], *, leave_after: int | None = None) -> Finished:
+        """Ask for a completion of a routed request, and perhaps leave after so many parts; returns its last receipt."""
+        note = RoutingNote(RequestId(request_id), ReplicaId("r0"), "p", "prefix", len(PROMPT), 0)
+        body = {"prompt": PROMPT, "ignore_eos": True, **fields}
+        parts, is_gone = 0, asyncio.Event()
+        incoming = [{"type": "http.request", "body": orjson.dumps(body), "more_body": False}]
+
+        async def receive() -> Message:
+            if incoming:
+                return incoming.pop()
+            await is_gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            nonlocal parts
+            assert message.get("status", 200) == 200
+            parts += bool(message.get("body"))
+            if parts == leave_after:
+                is_gone.set()
+
+        await asyncio.wait_for(self._app(_scope(note), receive, send), TIMEOUT_S)
+        (finished,) = (each for each in self.receipts if isinstance(each, Finished) and each.request_id == request_id)
+        return finished
+
+
+def _scope(note: RoutingNote) -> dict[str, Any]:
+    headers = [(b"content-type", b"application/json"), (NOTE_HEADER.encode(), note.encode().encode())]
+    path = "/v1/completions"
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},  # as uvicorn's, by which apps hear of a disconnect
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 2),
+    }
+
+
+async def _make_app(engine: Any) -> ASGIApp:
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.entrypoints.openai.api_server import build_app, init_app_state
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([])
+    arguments.model = engine.vllm_config.model_config.model
+    tasks = ("generate",)
+    app: Any = build_app(arguments, supported_tasks=tasks)
+    await init_app_state(engine, app.state, arguments, supported_tasks=tasks)
+    app.state.server = SimpleNamespace()
+    return app  # type: ignore[no-any-return]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def replica() -> AsyncIterator[Replica]:
+    """Started once."""
+    with running_engine() as engine:
+        yield Replica(engine, await _make_app(engine))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "answer_tokens"),
+    [
+        ("plain", {"max_tokens": 40}, 40),
+        ("streamed", {"max_tokens": 40, "stream": True}, 40),
+        ("choices", {"max_tokens": 40, "n": 2}, 80),
+        ("streamed choices", {"max_tokens": 40, "n": 2, "stream": True}, 80),
+        ("prompts", {"max_tokens": 40, "prompt": [PROMPT, PROMPT[:100]]}, 80),
+        ("no limit", {}, 16),
+    ],
+)
+async def test_a_receipt_ends_with_the_tokens_of_the_answer(
+    replica: Replica, name: str, fields: dict[str, object], answer_tokens: int
+) -> None:
+    """All choices and prompts together, however the client gets them; and nothing is kept of the request."""
+    assert await replica.post(name, fields) == Finished(RequestId(name), answer_tokens)
+    assert replica.ledger.num_outstanding == 0
+
+
+@pytest.mark.parametrize("num_choices", [1, 2])
+async def test_of_an_aborted_request_it_has_what_was_generated_until_then(replica: Replica, num_choices: int) -> None:
+    """The client goes after some parts of the stream; then the engine stops, and vLLM has forgotten the request."""
+    replica.engine_id_to_tokens.clear()
+    fields = {"max_tokens": 600, "stream": True, "n": num_choices}
+    finished = await replica.post(f"left {num_choices}", fields, leave_after=20)
+    assert not replica.engine.output_processor.has_unfinished_requests()
+    assert len(replica.engine_id_to_tokens) == num_choices
+    assert finished.answer_tokens == replica.engine_id_to_tokens.total()
+    assert 18 <= finished.answer_tokens < 600 * num_choices
+
+
+async def test_a_request_that_the_engine_never_had_has_no_answer(replica: Replica) -> None:
+    """VLLM refuses it before; its end says that nothing is known."""
+    with pytest.raises(AssertionError):
+        await replica.post("refused", {"max_tokens": -1})
+    assert replica.receipts[-1] == Finished(RequestId("refused"), None)
+
+
+async def test_heartbeats_count_preemptions_as_vllm_does(replica: Replica) -> None:
+    """Three prompts of 400 tokens fit into 1,600, but not with answers of 300."""
+    from prometheus_client import REGISTRY
+
+    prompts = [[number, *PROMPT[1:]] for number in range(3)]
+    await asyncio.gather(
+        *(ask(replica.engine, f"many {number}", prompt, max_tokens=300) for number, prompt in enumerate(prompts))
+    )
+    replica.ledger.report_status()
+    status = replica.receipts[-1]
+    assert isinstance(status, Status)
+    assert status.engine is not None
+    samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
+    (counted,) = (each.value for each in samples if each.name == "vllm:num_preemptions_total")
+    assert status.engine.preempted == counted > 0
+    answers = [each.answer_tokens for each in replica.receipts if isinstance(each, Finished)]
+    assert status.answer_tokens == sum(each or 0 for each in answers), "of routed requests"
