@@ -1,10 +1,11 @@
 """From measured times to the constants of an engine's steps, by least squares. Pure.
 
 A step takes `step_s` + prefill tokens / `prefill_tokens_per_s` + `attention_s` for each token that one of them looks
-at + `decode_s` for each sequence being decoded. So the time between two tokens is a line over the number of sequences.
-The time to the first token of some new ones after a cached context is a line over the context; and that of a cold
-prompt which fits into one step a line over its length, once its attention is taken off. What is over in that, beside a
-step, is spent outside the engine's steps.
+at + `decode_s` for each sequence being decoded + `decode_context_s` for each token of these sequences. So the time
+between two tokens of a single sequence is a line over its context; that of several short ones is a line over their
+number, once their contexts are taken off. The time to the first token of some new ones after a cached context is a line
+over the context; and that of a cold prompt which fits into one step a line over its length, once its attention is taken
+off. What is over in that, beside a step, is spent outside the engine's steps.
 """
 
 from collections.abc import Sequence
@@ -71,17 +72,30 @@ class Contexts:
 
 
 @dataclass(frozen=True, slots=True)
+class DecodeContexts:
+    """Times between the tokens of a single sequence over the tokens of its context."""
+
+    short_tokens: float
+    """The context of each sequence where it was their number that differed."""
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True, slots=True)
 class Fit:
     """The lines, and the constants that they give."""
 
     prefill: Line
     """Time to the first token over a cold prompt's tokens, without their attention."""
     decode: Line
-    """Time between tokens over the sequences being decoded."""
+    """Time between tokens over the sequences being decoded, without their contexts."""
     context: Line | None
     """Time to the first token over the cached tokens before as many new ones; None where it was not measured."""
     attention_s: float
     """What each pair of a prefill token and one before it adds."""
+    decode_context: Line | None
+    """Time between the tokens of a single sequence over the tokens of its context; None where it was not measured."""
+    decode_context_s: float
+    """What each token of a sequence being decoded adds."""
 
     @property
     def step_s(self) -> float:
@@ -104,18 +118,30 @@ class Fit:
         return self.prefill.intercept_s - self.step_s
 
 
-def fit_constants(prefill: Sequence[Point], decode: Sequence[Point], contexts: Contexts | None = None) -> Fit:
+def fit_constants(
+    prefill: Sequence[Point],
+    decode: Sequence[Point],
+    contexts: Contexts | None = None,
+    decode_contexts: DecodeContexts | None = None,
+) -> Fit:
     """The constants nearest to the measured times.
 
     Args:
         prefill: times to the first token of cold prompts, each of which fits into one step.
         decode: times between tokens.
         contexts: times to the first token after cached contexts; without them, attention is taken to cost nothing.
+        decode_contexts: times between tokens after long contexts; without them, likewise.
 
     Raises:
         FitError: there is too little to fit, or what comes out is nonsense.
 
     """
+    decode_context_line, decode_context_s = None, 0.0
+    if decode_contexts is not None:
+        decode_context_line = _line(decode_contexts.points, "contexts of different lengths")
+        decode_context_s = max(0.0, decode_context_line.slope_s)
+        each_s = decode_context_s * decode_contexts.short_tokens
+        decode = [Point(point.x, point.seconds - each_s * point.x) for point in decode]
     decode_line = _line(decode, "different numbers of streams")
     context_line, attention_s = None, 0.0
     if contexts is not None:
@@ -125,7 +151,12 @@ def fit_constants(prefill: Sequence[Point], decode: Sequence[Point], contexts: C
         Point(each.x, each.seconds - attention_s * num_attended(round(each.x), num_before=0)) for each in prefill
     ]
     prefill_line = _prefill_line(straight, step_s=decode_line.intercept_s)
-    fit = Fit(prefill_line, decode_line, context_line, attention_s)
+    fit = Fit(prefill_line, decode_line, context_line, attention_s, decode_context_line, decode_context_s)
+    _check(fit)
+    return fit
+
+
+def _check(fit: Fit) -> None:
     if fit.prefill.growth < MIN_PREFILL_GROWTH:
         raise FitError(f"longer prompts hardly took longer ({_times(fit.prefill)}): raise --longest")
     if fit.decode.growth < MIN_DECODE_GROWTH:
@@ -139,12 +170,12 @@ def fit_constants(prefill: Sequence[Point], decode: Sequence[Point], contexts: C
         ("to the first token", fit.prefill),
         ("between tokens", fit.decode),
         ("to the first token after a cached context", fit.context),
+        ("between tokens after long contexts", fit.decode_context),
     ):
         if line is not None and line.error > MAX_ERROR:
             raise FitError(
                 f"the times {name} are no line ({_times(line)}), they are {line.error:.0%} off: is the replica idle?"
             )
-    return fit
 
 
 def _prefill_line(points: Sequence[Point], *, step_s: float) -> Line:

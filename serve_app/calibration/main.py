@@ -15,9 +15,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from serve_app.calibration.errors import CalibrationError
-from serve_app.calibration.fit import Contexts, Fit, Line, Point, fit_constants
+from serve_app.calibration.fit import Contexts, DecodeContexts, Fit, Line, Point, fit_constants
 from serve_app.calibration.place import Place, find_place
-from serve_app.calibration.probe import Probe
+from serve_app.calibration.probe import ANSWER_TOKENS, SHORT_CONTEXT_TOKENS, Probe
 from serve_app.local_cluster import Run
 from serve_app.running_application import ApplicationError
 from serve_app.serve_api import ServeApiError
@@ -27,6 +27,9 @@ LENGTHS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
 """Of the longest prompt."""
 CONTEXT = 4
 """The longest cached context is so many times the longest prompt, where the model takes as much."""
+DECODE_CONTEXT = 16
+"""The longest context of a sequence that is decoded, likewise: a token of it costs little beside a step. An engine has
+room for as much as its model takes, but perhaps not for two of them, so that a sequence is alone then."""
 CONTEXTS = (1 / 4, 1 / 2, 3 / 4, 1)
 """Of the longest one."""
 NEW_TOKENS = 1 / 8
@@ -52,6 +55,7 @@ class _Measured:
     prefill: list[Point]
     decode: list[Point]
     contexts: Contexts | None
+    decode_contexts: DecodeContexts | None
     prompt_tokens: int
     """Of all prompts that were sent."""
 
@@ -75,7 +79,9 @@ def print_fit(fit: Fit, console: Console) -> None:
     console.print(line_table("Time to the first token of a cold prompt, without attention", "tokens", fit.prefill))
     if fit.context is not None:
         console.print(line_table("Time to the first token after a cached context", "cached tokens", fit.context))
-    console.print(line_table("Time from token to token", "streams", fit.decode))
+    if fit.decode_context is not None:
+        console.print(line_table("Time from token to token of one stream", "context tokens", fit.decode_context))
+    console.print(line_table("Time from token to token, without contexts", "streams", fit.decode))
     console.print(
         f"Of the time to a first token, {fit.outside_s * 1000:.1f} ms are spent outside the engine's steps. "
         "max_step_tokens and max_sequences are vLLM's max_num_batched_tokens and max_num_seqs."
@@ -95,7 +101,7 @@ def measure(plan: Plan, place: Place, console: Console) -> Fit:
         console.print("Whether others used the replica meanwhile is not known.")
     else:
         place.bystanders.check(measured.prompt_tokens)
-    return fit_constants(measured.prefill, measured.decode, measured.contexts)
+    return fit_constants(measured.prefill, measured.decode, measured.contexts, measured.decode_contexts)
 
 
 def constants(fit: Fit) -> dict[str, float]:
@@ -105,6 +111,7 @@ def constants(fit: Fit) -> dict[str, float]:
         "prefill_tokens_per_s": fit.prefill_tokens_per_s,
         "attention_s": fit.attention_s,
         "decode_s": fit.decode_s,
+        "decode_context_s": fit.decode_context_s,
     }
     return {name: float(f"{value:.{NUM_DIGITS}g}") for name, value in values.items()}
 
@@ -136,19 +143,29 @@ async def _measure(plan: Plan, url: str, console: Console) -> _Measured:
         streams = [2**power for power in range(plan.streams.bit_length())]
         new_tokens = round(lengths[-1] * NEW_TOKENS)
         context_tokens = context_lengths(min(CONTEXT * plan.longest, model.max_prompt_tokens - new_tokens))
+        long_tokens = context_lengths(
+            min(DECODE_CONTEXT * plan.longest, model.max_prompt_tokens - ANSWER_TOKENS), shortest=ANSWER_TOKENS
+        )
         with Progress(console=console) as progress:
             await _medians(probe.first_token_s, lengths[:1], 1, progress, "warming up")
             prefill = await _medians(probe.first_token_s, lengths, plan.repetitions, progress, "prompts")
             after = partial(probe.first_token_after_s, new_tokens=new_tokens)
             contexts = await _medians(after, context_tokens, plan.repetitions, progress, "contexts")
             decode = await _medians(probe.between_tokens_s, streams, plan.repetitions, progress, "streams")
-    return _Measured(prefill, decode, Contexts(new_tokens, contexts) if contexts else None, probe.prompt_tokens)
+            long = await _medians(probe.between_tokens_after_s, long_tokens, plan.repetitions, progress, "long streams")
+    return _Measured(
+        prefill,
+        decode,
+        Contexts(new_tokens, contexts) if contexts else None,
+        DecodeContexts(SHORT_CONTEXT_TOKENS, long) if long else None,
+        probe.prompt_tokens,
+    )
 
 
-def context_lengths(longest: int) -> list[int]:
+def context_lengths(longest: int, *, shortest: int = BLOCK_TOKENS) -> list[int]:
     """Of which the longest has at most so many tokens; none where that is too little for attention to show."""
     lengths = [int(longest * share) // BLOCK_TOKENS * BLOCK_TOKENS for share in CONTEXTS]
-    return lengths if lengths[0] > 0 else []
+    return lengths if lengths[0] >= shortest else []
 
 
 async def _medians(

@@ -17,6 +17,8 @@ TOKEN_IDS = range(300, 1_300)
 SHORT_PROMPT_TOKENS = 8
 ANSWER_TOKENS = 192
 """Streams begin some steps apart, and all must be decoded at a time for long enough to be measured."""
+SHORT_CONTEXT_TOKENS = SHORT_PROMPT_TOKENS + ANSWER_TOKENS // 2
+"""Of each of several streams, on average while they are decoded."""
 TIMEOUT_S = 300.0
 
 
@@ -42,6 +44,7 @@ class Probe:
         self._client = client
         self._model_name = ""
         self._rng = rng
+        self._long_context: list[int] = []
         self._clock = clock
         self.prompt_tokens = 0
         """Of all prompts so far."""
@@ -94,6 +97,19 @@ class Probe:
             )
         return progress[0].at_s - started_s
 
+    async def between_tokens_after_s(self, context_tokens: int) -> float:
+        """From token to token of a single sequence, which has so many on average while it is decoded.
+
+        All contexts begin alike, so that most of them is cached: it is not computing them that is measured.
+
+        Raises:
+            CalibrationError: it was not decoded.
+
+        """
+        num_tokens = context_tokens - ANSWER_TOKENS // 2
+        self._long_context += self._random_tokens(num_tokens - len(self._long_context))
+        return await self._between_tokens_s([self._long_context[:num_tokens]])
+
     async def between_tokens_s(self, num_streams: int) -> float:
         """From token to token of each, while so many sequences are being decoded.
 
@@ -101,7 +117,9 @@ class Probe:
             CalibrationError: they were not, all at the same time.
 
         """
-        prompts = [self._random_tokens(SHORT_PROMPT_TOKENS) for _ in range(num_streams)]
+        return await self._between_tokens_s([self._random_tokens(SHORT_PROMPT_TOKENS) for _ in range(num_streams)])
+
+    async def _between_tokens_s(self, prompts: list[list[int]]) -> float:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._stream(each, answer_tokens=ANSWER_TOKENS)) for each in prompts]
@@ -113,7 +131,7 @@ class Probe:
         seconds = seconds_a_token([task.result() for task in tasks])
         if seconds is None:
             raise CalibrationError(
-                f"{num_streams} streams were never decoded at the same time: use fewer with --streams"
+                f"{len(prompts)} streams were never decoded at the same time: use fewer with --streams"
             )
         return seconds
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from serve_app.calibration.bystanders import TIMEOUT_S, Bystanders
 from serve_app.calibration.errors import CalibrationError, FitError
-from serve_app.calibration.fit import Contexts, Fit, Point, fit_constants
+from serve_app.calibration.fit import Contexts, DecodeContexts, Fit, Point, fit_constants
 from serve_app.calibration.main import constants_yaml, context_lengths, line_table
 from serve_app.calibration.place import choose_replica, find_place
 from serve_app.calibration.probe import Model, Probe
@@ -27,6 +27,7 @@ from serve_app.settings import EngineModelSettings
 LENGTHS = (256, 512, 1024, 1536, 2048)
 STREAMS = (1, 2, 4, 8, 16)
 STEP_S, RATE, DECODE_S, OUTSIDE_S = 0.008, 10_000, 0.000_15, 0.004
+DECODE_CONTEXT_S, SHORT_TOKENS = 40e-9, 104
 ATTENTION_S, NEW_TOKENS, CONTEXTS = 5e-8, 256, (2048, 4096, 6144, 8192)
 
 
@@ -50,6 +51,21 @@ def contexts(noise: Callable[[], float] = lambda: 1.0, *, attention_s: float = A
     own_s = OUTSIDE_S + STEP_S + NEW_TOKENS / RATE + attention_s * NEW_TOKENS**2 / 2
     times = [(own_s + attention_s * NEW_TOKENS * tokens) * noise() for tokens in CONTEXTS]
     return Contexts(NEW_TOKENS, [Point(*each) for each in zip(CONTEXTS, times, strict=True)])
+
+
+def with_contexts(points: list[Point]) -> list[Point]:
+    """The same streams, where each token of their contexts takes a little."""
+    return [Point(each.x, each.seconds + DECODE_CONTEXT_S * SHORT_TOKENS * each.x) for each in points]
+
+
+def decode_contexts(
+    noise: Callable[[], float] = lambda: 1.0, *, decode_context_s: float = DECODE_CONTEXT_S
+) -> DecodeContexts:
+    """Times between the tokens of one of them after long contexts."""
+    tokens = [4 * each for each in CONTEXTS]
+    return DecodeContexts(
+        SHORT_TOKENS, [Point(each, (STEP_S + DECODE_S + decode_context_s * each) * noise()) for each in tokens]
+    )
 
 
 def assert_constants(fit: Fit, *, rel: float) -> None:
@@ -95,8 +111,37 @@ def test_contexts_that_cost_nothing_cost_nothing() -> None:
     assert fit_constants(prefill(), decode()).attention_s == 0
 
 
+@given(st.integers())
+def test_contexts_of_what_is_decoded_are_told_from_the_number_of_streams(seed: int) -> None:
+    """A fifth of a percent up or down, each; 32,768 tokens add 1.3 ms to 8. Exact times give the exact constants."""
+    rng = Random(seed)
+    noisy = decode_contexts(lambda: rng.uniform(0.998, 1.002))
+    fit = fit_constants(prefill(), with_contexts(decode()), decode_contexts=noisy)
+    assert fit.decode_context_s == pytest.approx(DECODE_CONTEXT_S, rel=0.05)
+    assert_constants(fit, rel=0.01)
+    exact = fit_constants(prefill(), with_contexts(decode()), decode_contexts=decode_contexts())
+    assert exact.decode_context_s == pytest.approx(DECODE_CONTEXT_S)
+    assert_constants(exact, rel=1e-9)
+
+
+def test_contexts_that_cost_nothing_when_decoded_cost_nothing() -> None:
+    """Not less, though noise says so; and nothing is known of those that were not measured."""
+    cheaper = decode_contexts(decode_context_s=-1e-9)
+    assert fit_constants(prefill(), decode(), decode_contexts=cheaper).decode_context_s == 0
+    assert fit_constants(prefill(), decode()).decode_context_s == 0
+
+
+def test_times_after_long_contexts_that_are_no_line_are_refused() -> None:
+    """Something else happened, as to one of them here."""
+    points = [Point(each.x, each.seconds * (1 + (each.x == 16384))) for each in decode_contexts().points]
+    with pytest.raises(FitError, match="the times between tokens after long contexts are no line"):
+        fit_constants(prefill(), decode(), decode_contexts=DecodeContexts(SHORT_TOKENS, points))
+
+
 def test_contexts_are_whole_blocks_within_the_longest() -> None:
-    """None for a model that is too short for them."""
+    """None for a model that is too short for them, or for the answers that are to come after them."""
+    assert context_lengths(1000, shortest=128) == [128, 384, 640, 896]
+    assert context_lengths(1000, shortest=192) == []
     assert context_lengths(8192) == [2048, 4096, 6144, 8192]
     assert context_lengths(1000) == [128, 384, 640, 896]
     assert context_lengths(511) == []
@@ -139,10 +184,15 @@ def test_nonsense_is_refused_in_a_sentence(prefill: list[Point], decode: list[Po
 
 def test_the_constants_are_settings() -> None:
     """What is printed can be pasted."""
-    settings = yaml.safe_load(constants_yaml(fit_constants(with_attention(prefill()), decode(), contexts())))
+    fit = fit_constants(with_attention(prefill()), with_contexts(decode()), contexts(), decode_contexts())
+    settings = yaml.safe_load(constants_yaml(fit))
     model = EngineModelSettings.model_validate(settings["engine_model"])
     assert model == EngineModelSettings(
-        step_s=STEP_S, prefill_tokens_per_s=RATE, attention_s=ATTENTION_S, decode_s=DECODE_S
+        step_s=STEP_S,
+        prefill_tokens_per_s=RATE,
+        attention_s=ATTENTION_S,
+        decode_s=DECODE_S,
+        decode_context_s=DECODE_CONTEXT_S,
     )
 
 
@@ -229,6 +279,18 @@ async def test_a_context_is_cached_before_its_time_is_taken() -> None:
     replica.forgets = True
     with pytest.raises(CalibrationError, match="had 0 of 1024 prompt tokens cached"):
         await probe.first_token_after_s(1024, new_tokens=256)
+
+
+async def test_one_stream_is_decoded_after_each_long_context() -> None:
+    """Which has so many tokens halfway through an answer of 192; the longer ones begin as the shorter ones do."""
+    replica = FakeReplica()
+    probe = replica.probe()
+    for context_tokens in (1024, 2048, 1024):
+        assert await probe.between_tokens_after_s(context_tokens) == pytest.approx(1)
+    prompts = [body["prompt"] for body in replica.bodies]
+    assert [len(each) for each in prompts] == [928, 1952, 928]
+    assert prompts[1][:928] == prompts[0] == prompts[2]
+    assert {body["max_tokens"] for body in replica.bodies} == {192}
 
 
 async def test_a_replica_that_refuses_ends_the_calibration() -> None:
