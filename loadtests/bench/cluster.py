@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 from rich.console import Console
 
+from loadtests.bench.knowledge import finds_what_it_sent
 from loadtests.bench.ray_application import empty_prefix_tree, ray_application_config
 from loadtests.bench.routings import RAY_ROUTINGS
 from loadtests.request_mix import CHAT
@@ -48,7 +49,7 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
     """The applications that these routings need, ready; all is stopped at the end.
 
     Raises:
-        StartError: the machine has too little memory, a port is taken, or something did not start.
+        StartError: the machine has too little memory, a port is taken, or something did not start or knows nothing.
 
     """
     from serve_app import llm_options
@@ -68,6 +69,8 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
         cluster = Cluster(run, settings)
         for each in rays:
             cluster.wait_until_served(each.name)
+            if each.reads_events:
+                cluster.check_knowledge(each.name)
         yield cluster
 
 
@@ -125,6 +128,20 @@ class Cluster:
                     time.sleep(POLL_S)
         msg = f"{routing} does not serve at {url}; the last answer: {answer}"
         raise StartError(msg)
+
+    def check_knowledge(self, routing: str) -> None:
+        """That KV events arrive is seen by what they are for.
+
+        Raises:
+            StartError: they do not.
+
+        """
+        with httpx.Client(timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
+            if not finds_what_it_sent(client, self._url(routing), model=self._run.model):
+                raise StartError(
+                    f"{routing} does not find a prompt where it sent it before: its KV events do not arrive, or "
+                    "llm.engine_kwargs.enable_prompt_tokens_details is not true, without which nobody can tell"
+                )
 
     def _url(self, routing: str) -> str:
         if routing in RAY_ROUTINGS:

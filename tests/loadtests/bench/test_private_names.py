@@ -50,6 +50,13 @@ def test_rays_routers_are_where_we_look(routing: str) -> None:
     find(module, name, FILE)
 
 
+def test_ray_still_sets_the_hash_seed_too_late() -> None:
+    """Why the bench sets it: when this fails, Ray may do it by itself, and what we add can go."""
+    source = inspect.getsource(find("ray.llm._internal.serve.core.server.builder", "build_llm_deployment", FILE))
+    read_at = source.index("deployment_cls.get_deployment_options(llm_config)")
+    assert read_at < source.index("_maybe_setup_kv_aware_routing(deployment_options, llm_config)")
+
+
 def test_direct_streaming_still_leaves_the_prefix_router_untold() -> None:
     """What docs/bench.md says of `ray_prefix`, and why there is `ray_prefix_learning`: when this fails, Ray has changed
     that, and both are to be looked at again.

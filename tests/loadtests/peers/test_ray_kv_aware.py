@@ -2,11 +2,12 @@
 
 import asyncio
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from loadtests.peers.ray_kv_aware import RayKvAware
+from loadtests.peers.ray_kv_aware import HOST_CREDIT, RayKvAware
 from router import Reason
 from tests.loadtests.peers.builders import Cluster
 from tests.loadtests.replay.builders import BLOCK_SIZE, make_route_request
@@ -74,6 +75,25 @@ def test_its_books_are_those_of_the_service_that_ray_asks(monkeypatch: pytest.Mo
     cluster.router.on_prefilled(cluster.request_id(0, 1, 2), prompt_tokens=33, cached_tokens=0, now=0)
     cluster.end(0, 8)
     assert potential_loads(cluster, 1, 2, 9) == asyncio.run(_loads_by_the_service(sent))
+
+
+@pytest.mark.skipif(find_spec("dynamo") is None, reason="ai-dynamo-runtime is optional")
+def test_its_numbers_are_dynamos_defaults() -> None:
+    """Ray changes none of them. A new version may have others; then the peer has to follow."""
+    from dynamo.llm import KvRouterConfig
+
+    config = KvRouterConfig()
+    assert (config.overlap_score_credit, config.prefill_load_scale, config.decode_active_request_weight) == (1, 1, 0)
+    assert f"host_cache_hit_weight={HOST_CREDIT}" in KvRouterConfig.__text_signature__
+    assert "router_track_output_blocks=False" in KvRouterConfig.__text_signature__
+
+
+def test_ray_still_tells_nothing_of_answers_by_default() -> None:
+    """By source; then answers count nothing."""
+    from ray.llm._internal.serve import constants
+
+    source = Path(constants.__file__).read_text()
+    assert 'os.environ.get("RAY_SERVE_LLM_ENABLE_DECODE_BLOCK_PROGRESS", "0") == "1"' in source
 
 
 async def _loads_by_the_service(sent: list[tuple[int, tuple[int, ...]]]) -> list[tuple[float, int]]:
