@@ -65,7 +65,7 @@ def compare(ours: EngineTotals, vllms: CacheCounters) -> Agreement:
     uncounted = ours.maybe_queried_tokens
     return Agreement(
         Difference(ours.prompt_tokens, vllms.queries, uncounted),
-        Difference(ours.cached_tokens, vllms.hits, uncounted),
+        Difference(ours.cached_tokens - ours.external_cached_tokens, vllms.hits, uncounted),
         Difference(ours.looked_up_tokens, vllms.queries, 0),
         Difference(ours.hit_tokens, vllms.hits, 0),
         ours.uncounted_tokens,

@@ -76,6 +76,8 @@ class EngineTotals:
     hit_tokens: int
     uncounted_tokens: Mapping[str, int]
     """Of prompts not among the prompt tokens, by cause."""
+    external_cached_tokens: int = 0
+    """Of the cached tokens, those that came from a second tier, which vLLM counts apart."""
 
     @property
     def maybe_queried_tokens(self) -> int:
@@ -94,6 +96,7 @@ class EngineTotals:
                 for cause, tokens in self.uncounted_tokens.items()
                 if tokens != before.uncounted_tokens.get(cause, 0)
             },
+            self.external_cached_tokens - before.external_cached_tokens,
         )
 
 
@@ -120,6 +123,7 @@ def _totals(engine: Mapping[str, Any]) -> EngineTotals:
         engine["looked_up_tokens"],
         engine["hit_tokens"],
         dict(engine["uncounted_tokens"]),
+        engine.get("external_cached_tokens", 0),
     )
 
 

@@ -33,6 +33,7 @@ class PrefillStats(Protocol):
 
     num_prompt_tokens: int
     num_local_cached_tokens: int
+    num_external_cached_tokens: int
 
 
 class EngineOutput(Protocol):
@@ -183,10 +184,12 @@ class EngineWatch:
                 self._on_first_output(prompt, output.prefill_stats)
 
     def _on_first_output(self, prompt: _Prompt, stats: PrefillStats) -> None:
+        cached_tokens = stats.num_local_cached_tokens + stats.num_external_cached_tokens
         self._ledger.prefilled(
             prompt.request_id,
             prompt_tokens=stats.num_prompt_tokens,
-            cached_tokens=stats.num_local_cached_tokens,
+            cached_tokens=cached_tokens,
+            external_cached_tokens=stats.num_external_cached_tokens,
             uncounted=None if prompt.is_looked_up else NOT_LOOKED_UP,
             token_hash=prompt.token_hash,
             is_own=prompt.results is not None,
@@ -194,9 +197,7 @@ class EngineWatch:
         if self._recent is not None and prompt.shared_ids:
             self._recent.add(prompt.shared_ids)
         if prompt.results is not None and prompt.token_hash is not None:
-            prompt.results.append(
-                ProbeResult(stats.num_prompt_tokens, prompt.token_hash, stats.num_local_cached_tokens)
-            )
+            prompt.results.append(ProbeResult(stats.num_prompt_tokens, prompt.token_hash, cached_tokens))
 
     def _on_aborted(self, engine_ids: Iterable[str], *_: object, **__: object) -> None:
         for engine_id in engine_ids:

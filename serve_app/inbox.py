@@ -101,6 +101,7 @@ class Inbox:
             cached_tokens=receipt.cached_tokens,
             now=now,
             is_looked_up=receipt.is_looked_up,
+            external_cached_tokens=receipt.external_cached_tokens,
         )
         if record is not None:
             # Routers do not see the header by which tenants are known.

@@ -302,7 +302,8 @@ class IngressRouter:
         if self._router is None or self._router.cluster.block_size != block_size:
             self._router = self._make_router(block_size)
         self._router.set_replicas(
-            Replica(replica_id, facts.rank, facts.kv_capacity_tokens) for replica_id, facts in known.items()
+            Replica(replica_id, facts.rank, facts.kv_capacity_tokens, facts.host_capacity_tokens)
+            for replica_id, facts in known.items()
         )
         self._parity.set_replicas(known, block_size=block_size)
         for replica_id in known:

@@ -57,6 +57,7 @@ class Ledger:
         self._engine: EngineState | None = None
         self._prompt_tokens = 0
         self._cached_tokens = 0
+        self._external_cached_tokens = 0
         self._looked_up_tokens = 0
         self._hit_tokens = 0
         self._left_tokens = 0
@@ -120,11 +121,14 @@ class Ledger:
         *,
         prompt_tokens: int,
         cached_tokens: int,
+        external_cached_tokens: int = 0,
         uncounted: str | None = None,
         token_hash: TokenHash | None = None,
         is_own: bool = False,
     ) -> None:
         """The engine's first output for a prompt; None for a request that no router sent.
+
+        Of the cached tokens, the external ones came from a second tier.
 
         `uncounted` is the cause why the engine does not count the prompt among those it looked up in its cache;
         `token_hash` is for the router to compare; `is_own` says that nobody sent it: the canary's, or to be warm.
@@ -136,6 +140,7 @@ class Ledger:
         if uncounted is None:
             self._prompt_tokens += prompt_tokens
             self._cached_tokens += cached_tokens
+            self._external_cached_tokens += external_cached_tokens
         else:
             self.uncounted(uncounted, prompt_tokens=prompt_tokens)
         if request_id is None:
@@ -150,7 +155,18 @@ class Ledger:
         elif is_looked_up:
             self._left_tokens += prompt_tokens
         tenant = "" if request is None else request.tenant
-        self._report(Prefilled(request_id, prompt_tokens, cached_tokens, token_hash, ttft_s, is_looked_up, tenant))
+        self._report(
+            Prefilled(
+                request_id,
+                prompt_tokens,
+                cached_tokens,
+                token_hash,
+                ttft_s,
+                is_looked_up,
+                tenant,
+                external_cached_tokens,
+            )
+        )
 
     def uncounted(self, cause: str, *, prompt_tokens: int) -> None:
         """A prompt of which the engine gave no cached tokens."""
@@ -193,6 +209,7 @@ class Ledger:
                 is_serving=self.is_serving,
                 prompt_tokens=self._prompt_tokens,
                 cached_tokens=self._cached_tokens,
+                external_cached_tokens=self._external_cached_tokens,
                 uncounted_tokens=dict(self._uncounted_tokens),
                 looked_up_tokens=self._looked_up_tokens,
                 hit_tokens=self._hit_tokens,

@@ -27,6 +27,8 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
     """Whether the engine looked for it in its cache. Some requests want it not to."""
     tenant: str = ""
     """Whose it is (`serve_app.tenants`)."""
+    external_cached_tokens: int = 0
+    """Of the cached tokens, those that came from a second tier, such as the host's memory."""
 
 
 class Warmed(msgspec.Struct, tag="warmed", frozen=True):
@@ -92,7 +94,7 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     prompt_tokens: int
     """Of every prompt that had a first output, since the replica started."""
     cached_tokens: int
-    """Of these, taken from the prefix cache."""
+    """Of these, taken from the prefix cache, or from a second tier."""
     uncounted_tokens: dict[str, int]
     """Prompt tokens in neither, by cause."""
     looked_up_tokens: int
@@ -110,6 +112,8 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """None before its first run."""
     answer_tokens: int = 0
     """Of all routed requests that are over, since the replica started."""
+    external_cached_tokens: int = 0
+    """Of `cached_tokens`, those that came from a second tier."""
 
 
 Receipt = Arrived | Prefilled | Warmed | Finished | Status

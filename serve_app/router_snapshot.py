@@ -75,6 +75,7 @@ def _engine_snapshot(status: Status) -> dict[str, Any]:
         "preempted": None if status.engine is None else status.engine.preempted,
         "prompt_tokens": status.prompt_tokens,
         "cached_tokens": status.cached_tokens,
+        "external_cached_tokens": status.external_cached_tokens,
         "uncounted_tokens": status.uncounted_tokens,
         "looked_up_tokens": status.looked_up_tokens,
         "hit_tokens": status.hit_tokens,

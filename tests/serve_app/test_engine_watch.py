@@ -114,10 +114,17 @@ def prompt(engine_id: str, num_tokens: int = 10, *, skip: bool | None = False, *
 
 
 def output(
-    engine_id: str, *, num_prompt_tokens: int | None = None, cached: int = 0, was_preempted: bool = False
+    engine_id: str,
+    *,
+    num_prompt_tokens: int | None = None,
+    cached: int = 0,
+    external: int = 0,
+    was_preempted: bool = False,
 ) -> Any:
     """As much of an EngineCoreOutput as is read; without numbers it is a later token."""
-    stats = SimpleNamespace(num_prompt_tokens=num_prompt_tokens, num_local_cached_tokens=cached)
+    stats = SimpleNamespace(
+        num_prompt_tokens=num_prompt_tokens, num_local_cached_tokens=cached, num_external_cached_tokens=external
+    )
     return SimpleNamespace(
         request_id=engine_id,
         prefill_stats=None if num_prompt_tokens is None else stats,
@@ -141,6 +148,19 @@ def totals(ledger: Ledger, receipts: list[Receipt]) -> tuple[int, int, dict[str,
     status = receipts.pop()
     assert isinstance(status, Status)
     return status.prompt_tokens, status.cached_tokens, status.uncounted_tokens
+
+
+@pytest.mark.usefixtures("routed", "watch")
+def test_what_came_from_a_second_tier_is_reported_apart(
+    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+) -> None:
+    """It is cached too: 4 tokens were in the GPU's cache, and 3 came back."""
+    processor.add_request(prompt("a"), None)
+    processor.process_outputs([output("a", num_prompt_tokens=10, cached=4, external=3)], 0.0, None)
+    assert receipts == [Prefilled(RequestId("ours"), 10, 7, external_cached_tokens=3)]
+    ledger.report_status()
+    assert isinstance(receipts[-1], Status)
+    assert (receipts[-1].cached_tokens, receipts[-1].external_cached_tokens) == (7, 3)
 
 
 @pytest.mark.usefixtures("routed")

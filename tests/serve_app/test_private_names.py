@@ -153,6 +153,7 @@ NAMES = [
     ("vllm.v1.worker.worker_base", "WorkerBase.sample_tokens", "simulated_worker.py"),
     ("vllm.v1.metrics.stats", "PrefillStats.num_prompt_tokens", "engine_watch.py"),
     ("vllm.v1.metrics.stats", "PrefillStats.num_local_cached_tokens", "engine_watch.py"),
+    ("vllm.v1.metrics.stats", "PrefillStats.num_external_cached_tokens", "engine_watch.py"),
     ("vllm.v1.engine.detokenizer", "IncrementalDetokenizer.num_output_tokens", "engine_watch.py"),
     ("vllm.v1.metrics.stats", "SchedulerStats.num_waiting_reqs", "engine_watch.py"),
     ("vllm.v1.metrics.stats", "SchedulerStats.num_running_reqs", "engine_watch.py"),

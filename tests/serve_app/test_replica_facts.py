@@ -2,7 +2,7 @@
 
 from serve_app.replica_facts import METADATA_KEY, ReplicaFacts
 
-FACTS = ReplicaFacts(rank=1, block_size=32, kv_capacity_tokens=640)
+FACTS = ReplicaFacts(rank=1, block_size=32, kv_capacity_tokens=640, host_capacity_tokens=6400)
 
 
 def test_facts_are_read_as_they_were_published() -> None:
@@ -22,3 +22,10 @@ def test_an_earlier_version_that_lacks_a_fact_has_published_nothing() -> None:
     entry = FACTS.as_metadata()[METADATA_KEY]
     del entry["rank"]
     assert ReplicaFacts.from_metadata({METADATA_KEY: entry}) is None
+
+
+def test_an_earlier_version_that_knew_of_no_second_tier_has_none() -> None:
+    """During an upgrade it goes on being routed to."""
+    entry = FACTS.as_metadata()[METADATA_KEY]
+    del entry["host_capacity_tokens"]
+    assert ReplicaFacts.from_metadata({METADATA_KEY: entry}) == ReplicaFacts(1, 32, 640)
