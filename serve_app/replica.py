@@ -30,6 +30,7 @@ from serve_app.delivery import Delivery
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
 from serve_app.hand_over import Given, HandOver
+from serve_app.host_tier import known_host_capacity_tokens
 from serve_app.inbox import WANTS_SNAPSHOT, Answer
 from serve_app.kv_account import KvAccount
 from serve_app.kv_feed import KvFeed
@@ -282,11 +283,13 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         os._exit(1)
 
     def _facts(self) -> ReplicaFacts:
-        cache_config = self.engine._engine_client.vllm_config.cache_config  # noqa: SLF001
+        vllm_config = self.engine._engine_client.vllm_config  # noqa: SLF001
+        cache_config = vllm_config.cache_config
         return ReplicaFacts(
             rank=serve.get_replica_context().rank.rank,
             block_size=cache_config.block_size,
             kv_capacity_tokens=cache_config.num_gpu_blocks * cache_config.block_size,
+            host_capacity_tokens=known_host_capacity_tokens(vllm_config),
         )
 
     def _own_client(self, app: ASGIApp) -> httpx.AsyncClient:
