@@ -92,7 +92,7 @@ def own_pace(path: Path, *, scale: float, requests_per_s: float | None) -> float
 def _generated(workload: Workload, generator: generators.Generator, *, seed: int) -> Asked:
     requests = generators.generate(str(workload.trace), seed=seed, rate=workload.rate)
     is_closed_loop = workload.is_closed_loop or generator.is_closed_loop
-    return Asked(requests, generators.BLOCK_SIZE_TOKENS, is_closed_loop=is_closed_loop)
+    return Asked(requests, generator.block_size, is_closed_loop=is_closed_loop)
 
 
 def _mooncake(trace: Trace, workload: Workload, *, prompt_tokens_per_s: float, rng: Random) -> tuple[TraceRequest, ...]:

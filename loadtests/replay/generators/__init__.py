@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from loadtests.replay.generators import workloads
+from loadtests.replay.generators import agents, workloads
 from loadtests.replay.generators.texts import BLOCK_SIZE_TOKENS, Draft, in_order
 from loadtests.replay.trace import TraceRequest
 
-__all__ = ["BLOCK_SIZE_TOKENS", "DURATION_S", "GENERATORS", "Generator", "generate"]
+__all__ = ["DURATION_S", "GENERATORS", "Generator", "generate"]
 
 DURATION_S = 240.0
 """How long new requests, or sessions, come."""
@@ -25,6 +25,7 @@ class Generator:
     kv_tokens: int
     """Of each replica."""
     is_closed_loop: bool = False
+    block_size: int = BLOCK_SIZE_TOKENS
 
 
 GENERATORS = {
@@ -33,12 +34,13 @@ GENERATORS = {
     "tenants": Generator(workloads.tenants, 8, 150_000),
     "chats": Generator(workloads.chats, 8, 500_000, is_closed_loop=True),
     "burst": Generator(workloads.burst, 4, 40_000),
+    "agents": Generator(agents.agents, 8, 500_000, is_closed_loop=True, block_size=agents.BLOCK_SIZE_TOKENS),
 }
 """By name."""
 
 
 def generate(name: str, *, seed: int, rate: float = 1.0, duration_s: float = DURATION_S) -> tuple[TraceRequest, ...]:
-    """The requests of a generator in order of arrival, with blocks of 16 tokens.
+    """The requests of a generator in order of arrival.
 
     Args:
         name: one of `GENERATORS`.

@@ -24,13 +24,15 @@ class Text:
     num_tokens: int = 0
     block_hashes: tuple[BlockHash, ...] = ()
     """Of its full blocks."""
+    block_size: int = BLOCK_SIZE_TOKENS
+    """In tokens."""
 
     def extended(self, num_tokens: int, rng: Random) -> "Text":
         """The text with so many tokens after it that no other text has."""
         total_tokens = self.num_tokens + num_tokens
-        num_new_blocks = total_tokens // BLOCK_SIZE_TOKENS - len(self.block_hashes)
+        num_new_blocks = total_tokens // self.block_size - len(self.block_hashes)
         new_hashes = tuple(BlockHash(rng.getrandbits(64)) for _ in range(num_new_blocks))
-        return Text(total_tokens, self.block_hashes + new_hashes)
+        return Text(total_tokens, self.block_hashes + new_hashes, self.block_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from statistics import mean, median
 
 import pytest
 
-from loadtests.replay.generators import BLOCK_SIZE_TOKENS, GENERATORS, generate
+from loadtests.replay.generators import GENERATORS, generate
+from loadtests.replay.generators.texts import BLOCK_SIZE_TOKENS
 from loadtests.replay.trace import TraceRequest
 from router import RequestId
 
@@ -21,10 +22,11 @@ def test_the_same_seed_gives_the_same_requests(name: str) -> None:
     requests = generate(name, seed=1, duration_s=60)
     assert requests == generate(name, seed=1, duration_s=60)
     assert requests != generate(name, seed=2, duration_s=60)
+    block_size = GENERATORS[name].block_size
     for each in requests:
-        assert len(each.block_hashes) == each.num_prompt_tokens // BLOCK_SIZE_TOKENS
+        assert len(each.block_hashes) == each.num_prompt_tokens // block_size
         total_tokens = each.num_prompt_tokens + each.num_output_tokens
-        assert len(each.block_hashes + each.answer_hashes) == total_tokens // BLOCK_SIZE_TOKENS
+        assert len(each.block_hashes + each.answer_hashes) == total_tokens // block_size
     assert [each.arrival_s for each in requests] == sorted(each.arrival_s for each in requests)
 
 
