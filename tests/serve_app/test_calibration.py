@@ -220,10 +220,16 @@ def test_streams_that_never_overlap_tell_nothing() -> None:
 
 
 class FakeReplica:
-    """A second passes with each chunk that it sends; a prompt's token that is not cached takes a millisecond."""
+    """A second passes with each chunk that it sends; a prompt's token that is not cached takes a millisecond.
 
-    def __init__(self) -> None:
+    Args:
+        context_s: added to a chunk for each token before it.
+
+    """
+
+    def __init__(self, *, context_s: float = 0.0) -> None:
         self.now_s = 0.0
+        self._context_s = context_s
         self.bodies: list[dict[str, Any]] = []
         self.forgets = False
 
@@ -250,7 +256,7 @@ class FakeReplica:
         self.now_s += (prompt_tokens - cached_tokens) / 1000
         for number in range(answer_tokens):
             await asyncio.sleep(0)
-            self.now_s += 1
+            self.now_s += 1 + self._context_s * (prompt_tokens + number)
             usage = {"completion_tokens": number + 1, "prompt_tokens_details": {"cached_tokens": cached_tokens}}
             yield b"data: " + orjson.dumps({"usage": usage}) + b"\n\n"
         yield b"data: [DONE]\n\n"
@@ -283,10 +289,10 @@ async def test_a_context_is_cached_before_its_time_is_taken() -> None:
 
 async def test_one_stream_is_decoded_after_each_long_context() -> None:
     """Which has so many tokens halfway through an answer of 192; the longer ones begin as the shorter ones do."""
-    replica = FakeReplica()
+    replica = FakeReplica(context_s=0.001)
     probe = replica.probe()
     for context_tokens in (1024, 2048, 1024):
-        assert await probe.between_tokens_after_s(context_tokens) == pytest.approx(1)
+        assert await probe.between_tokens_after_s(context_tokens) == pytest.approx(1 + 0.001 * context_tokens)
     prompts = [body["prompt"] for body in replica.bodies]
     assert [len(each) for each in prompts] == [928, 1952, 928]
     assert prompts[1][:928] == prompts[0] == prompts[2]
