@@ -13,7 +13,7 @@ from router import BlockHash
 
 BLOCK_SIZE_TOKENS = 16
 """vLLM's default."""
-ROUND_LIMITS_TOKENS = tuple(2**exponent for exponent in range(6, 19))
+ROUND_LIMITS_TOKENS = tuple(1 << exponent for exponent in range(6, 19))
 """What clients set `max_tokens` to when they do not know how long the answer will be."""
 
 

@@ -1,0 +1,1 @@
+"""Our decision against every rival's in the simulator: answers, traces, unlike engines, several routers."""

@@ -1,0 +1,93 @@
+"""`python -m loadtests.decision`. Thin: parse, run, print."""
+
+import re
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from loadtests.decision import show
+from loadtests.decision.runs import Book, run_cells
+from loadtests.decision.situation import Cell, Situation, Table
+from loadtests.decision.situations import all_situations
+from loadtests.decision.verdict import OURS, RIVALS, Situations
+from loadtests.replay.console import check_output, fail, make_console, progress
+from loadtests.replay.generators import DURATION_S
+from loadtests.replay.options import OptionError, read_policies
+
+TRACES = Path(__file__).parents[2] / "../shared/data/traces"
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(  # noqa: PLR0913  one for each option
+    tables: Annotated[list[Table] | None, typer.Argument(help="Default: all of them.")] = None,
+    *,
+    out: Annotated[Path, typer.Option(help="JSON lines; what is there already is not run again.")],
+    tag: Annotated[str, typer.Option(help="Names the version of the code: other versions' results do not count.")],
+    rivals_tag: Annotated[str | None, typer.Option(help="The same of rivals, if they were run before.")] = None,
+    policies: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join((OURS, *RIVALS)),
+    only: Annotated[str, typer.Option(help="Regular expression that a situation's name has.")] = "",
+    seeds: Annotated[str, typer.Option(help="Separated by commas.")] = "1,2,3",
+    duration_s: Annotated[float, typer.Option(min=1, help="Of arrivals that are made.")] = DURATION_S,
+    traces: Annotated[Path, typer.Option(help="Folder of the recorded ones.")] = TRACES,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    brief: Annotated[bool, typer.Option("--brief", help="Only the verdicts.")] = False,
+    show_only: Annotated[bool, typer.Option("--show-only", help="Run nothing, show what is there.")] = False,
+) -> None:
+    """Our decision against every rival's, in the simulator."""
+    try:
+        check_output("--out", out)
+        names = read_policies(policies)
+        situations = _chosen(tables or list(Table), only)
+        cells = [
+            Cell(situation, policy, seed, duration_s)
+            for situation, seed, policy in product(situations, _read_seeds(seeds), names)
+        ]
+        book = Book(out, {name: tag if name == OURS else rivals_tag or tag for name in names})
+        if not show_only:
+            _run_missing(cells, book, traces=traces, num_jobs=jobs)
+    except ValueError as error:
+        fail(str(error))
+    _print(book.measured(cells), tables or list(Table), is_brief=brief)
+
+
+def _run_missing(cells: Sequence[Cell], book: Book, *, traces: Path, num_jobs: int) -> None:
+    todo = book.missing(cells)
+    make_console().print(f"{len(cells) - len(todo)} of {len(cells)} results are in {book.path}")
+    with progress(len(todo)) as on_done:
+        run_cells(todo, book, traces=traces, num_jobs=num_jobs, on_done=on_done)
+
+
+def _print(measured: Situations, tables: Sequence[Table], *, is_brief: bool) -> None:
+    console = make_console()
+    for table in tables:
+        if any(situation.table is table for situation in measured):
+            if not is_brief:
+                console.print(show.all_numbers(table, measured))
+            console.print(show.verdicts(table, measured))
+            console.print(show.count_verdicts(table, measured))
+
+
+def _chosen(tables: Sequence[Table], only: str) -> list[Situation]:
+    try:
+        pattern = re.compile(only)
+    except re.error as error:
+        raise OptionError(f"--only {only} is no regular expression: {error}") from error
+    chosen = [each for each in all_situations() if each.table in tables and pattern.search(each.name)]
+    if not chosen:
+        raise OptionError(f"--only {only} leaves no situation: leave it out to see the names of all")
+    return chosen
+
+
+def _read_seeds(text: str) -> list[int]:
+    try:
+        return sorted({int(number) for number in text.split(",")})
+    except ValueError as error:
+        raise OptionError(f"--seeds {text} is not a list of whole numbers: separate them by commas") from error
+
+
+if __name__ == "__main__":
+    app()
