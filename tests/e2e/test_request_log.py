@@ -49,6 +49,7 @@ def test_a_request_has_a_line_with_its_trace(run: Run, client: httpx.Client) -> 
     assert line["reason"] == response.headers["x-warmroute-reason"]
     assert line["prompt_tokens"] == line["routed_prompt_tokens"] == usage["prompt_tokens"]
     assert line["cached_tokens"] == usage["prompt_tokens_details"]["cached_tokens"]
+    assert line["answer_tokens"] == usage["completion_tokens"]
     assert 0 < line["ttft_s"] <= line["duration_s"]
     for path in logs(run).iterdir():
         assert "edelweiss" not in path.read_text(errors="replace"), path
