@@ -1,5 +1,6 @@
 """The size of the second tier, read from vLLM's configuration."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -131,3 +132,21 @@ def test_a_size_that_cannot_be_found_out_is_none(caplog: pytest.LogCaptureFixtur
     """A replica serves all the same, and its log says why."""
     assert known_host_capacity_tokens(config("LMCacheConnectorV1", {"lmcache.max_local_cpu_size": "much"})) == 0
     assert "second KV tier" in caplog.text
+
+
+def test_vllms_own_configuration_is_read(tmp_path: Path) -> None:
+    """`kv_offloading_size` of 0.5 GiB, and the bytes of a token that vLLM's cache spec has."""
+    from vllm.config import CacheConfig, ModelConfig, VllmConfig
+    from vllm.v1.kv_cache_interface import FullAttentionSpec
+
+    sizes = {"hidden_size": 64, "intermediate_size": 8, "num_attention_heads": 4, "num_key_value_heads": 2}
+    names = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": 512}
+    (tmp_path / "config.json").write_text(json.dumps(names | sizes | {"num_hidden_layers": 3, "vocab_size": 100}))
+    vllm_config = VllmConfig(
+        model_config=ModelConfig(model=str(tmp_path), skip_tokenizer_init=True, dtype="bfloat16"),
+        cache_config=CacheConfig(block_size=32, kv_offloading_size=0.5),
+    )
+    spec = FullAttentionSpec(32, num_kv_heads=2, head_size=16, dtype=torch.bfloat16)
+    bytes_per_token = 3 * spec.page_size_bytes // 32
+    assert kv_bytes_per_token(vllm_config) == bytes_per_token
+    assert host_capacity_tokens(vllm_config, environment={}) == GIB // 2 // bytes_per_token
