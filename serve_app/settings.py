@@ -26,6 +26,7 @@ PolicyName = Literal[
 
 
 EngineName = Literal["vllm", "simulated"]
+WaitingOrderName = Literal["arrival", "shortest"]
 TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
 AUTOSCALING_POLICY = "serve_app.autoscaling.serve_policy:UncachedWorkPolicy"
 """For `llm.deployment_config.autoscaling_config.policy.policy_function`."""
@@ -128,6 +129,10 @@ class ReplicaSettings(_Frozen):
     kv_events: bool = False
     """Follow vLLM's KV events: routers then know what a replica holds, and guess only what is under way
     (docs/kv_events.md)."""
+    waiting_order: WaitingOrderName = "arrival"
+    """Which prompt that waits in an engine goes next. `arrival`: vLLM's own order. `shortest`: the one with the fewest
+    tokens to compute, yet nobody waits for more than one and a half times the work of first come, first served
+    (docs/waiting_order.md)."""
     drain_s: float = Field(3600.0, gt=0)
     """How long a replica that leaves may take to end its streams; set it above your longest stream, as
     `http.hard_stop_after_s`."""
@@ -301,6 +306,17 @@ class Settings(_Frozen):
             raise ValueError(
                 "replicas.kv_events = true, and llm.engine_kwargs.enable_prefix_caching is false: nothing is cached "
                 "then; leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_one_scheduler(self) -> Self:
+        scheduler = self.llm.get("engine_kwargs", {}).get("scheduler_cls")
+        if scheduler is not None and self.replicas.waiting_order != "arrival":
+            raise ValueError(
+                f"llm.engine_kwargs.scheduler_cls is {scheduler!r}, and replicas.waiting_order = "
+                f"{self.replicas.waiting_order!r} is done by a scheduler of ours: leave scheduler_cls out, or set "
+                "replicas.waiting_order to arrival"
             )
         return self
 

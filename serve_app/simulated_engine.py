@@ -1,4 +1,4 @@
-"""Which engine the replicas run: vLLM as it is, or vLLM with a worker that computes nothing."""
+"""Which engine the replicas run: vLLM with its scheduler or ours, and with its worker or one that computes nothing."""
 
 from typing import Any
 
@@ -7,21 +7,24 @@ from serve_app.settings import Settings
 ENGINE_MODEL = "warmroute_engine_model"
 """Under which vLLM's `additional_config` carries the constants to the worker."""
 WORKER = "serve_app.simulated_worker.SimulatedWorker"
+SCHEDULER = "serve_app.vllm_scheduler.WarmrouteScheduler"
 
 
 def replica_options(settings: Settings) -> dict[str, Any]:
     """The settings' `llm` for the replicas; the routers, which only tokenise, take it as it is."""
-    if settings.engine == "vllm":
+    arguments: dict[str, Any] = {}
+    if settings.replicas.waiting_order != "arrival":
+        arguments["scheduler_cls"] = SCHEDULER
+    if settings.engine == "simulated":
+        arguments |= _simulated(settings)
+    if not arguments:
         return settings.llm
-    arguments = settings.llm["engine_kwargs"]
+    return {**settings.llm, "engine_kwargs": {**settings.llm.get("engine_kwargs", {}), **arguments}}
+
+
+def _simulated(settings: Settings) -> dict[str, Any]:
+    additional = settings.llm["engine_kwargs"].get("additional_config", {})
     return {
-        **settings.llm,
-        "engine_kwargs": {
-            **arguments,
-            "worker_cls": WORKER,
-            "additional_config": {
-                **arguments.get("additional_config", {}),
-                ENGINE_MODEL: settings.engine_model.model_dump(),
-            },
-        },
+        "worker_cls": WORKER,
+        "additional_config": {**additional, ENGINE_MODEL: settings.engine_model.model_dump()},
     }

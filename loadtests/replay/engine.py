@@ -1,9 +1,9 @@
 """A vLLM-like engine as a state machine: requests in, steps out. It knows durations, and no clock.
 
-First come, first served, with chunked prefill and continuous batching. As in vLLM with its defaults, a prompt starts
-once there is room for all of it (`scheduler_reserve_full_isl`), with none kept for answers (`watermark`); where they
-outgrow the memory, what was admitted last is preempted, to be computed anew together with its answer so far. One rule
-is ours: a request that is larger than the cache runs alone, and vLLM would refuse it.
+Chunked prefill and continuous batching, in vLLM's order of waiting or in ours (`serve_app.waiting_order`). As in vLLM
+with its defaults, a prompt starts once there is room for all of it (`scheduler_reserve_full_isl`), with none kept for
+answers (`watermark`); where they outgrow the memory, what was admitted last is preempted, to be computed anew together
+with its answer so far. One rule is ours: a request that is larger than the cache runs alone, and vLLM would refuse it.
 
 A second tier in host memory holds a copy of every block that was used, last used last evicted. Copying out is free, as
 if it overlapped; copying back costs the step in which it happens its time, as if nothing did.
@@ -11,18 +11,19 @@ if it overlapped; copying back costs the step in which it happens its time, as i
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
-from itertools import count, islice
+from itertools import chain, count, islice
 from operator import itemgetter
 
 from loadtests.replay.kv_events import KvEvent
-from loadtests.replay.prefix_cache import Block, PrefixCache
+from loadtests.replay.prefix_cache import PrefixCache
+from loadtests.replay.prompt import Prompt
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, EngineLoad, RequestId
-from serve_app.settings import EngineModelSettings
+from serve_app.settings import EngineModelSettings, ReplicaSettings, WaitingOrderName
 from serve_app.step_clock import num_attended
+from serve_app.waiting_order import OVERTAKING, CachedPrefix, WaitingOrder
 
 
 class EngineOptions(EngineModelSettings):
@@ -32,52 +33,13 @@ class EngineOptions(EngineModelSettings):
 
     kv_capacity_tokens: int = 500_000
     """As replicas report it."""
+    waiting_order: WaitingOrderName = ReplicaSettings().waiting_order
+    """Which prompt that waits goes next."""
     host_capacity_tokens: int = 0
     """Of a second tier in the host's memory, which keeps a copy of all that was computed as long as it fits."""
     host_tokens_per_s: float = 150_000
     """How fast tokens' KV comes back from there. Here 20 GB/s, as over PCIe 4.0 x16, and 128 KiB a token (2 x 32 layers
     x 8 KV heads x 128 x 2 bytes, Llama 3.1 8B)."""
-
-    @property
-    def reusable_tokens(self) -> int:
-        """What an engine can hold for reuse: the larger tier, because the host has copies of the other."""
-        return max(self.kv_capacity_tokens, self.host_capacity_tokens)
-
-
-@dataclass(slots=True)
-class _Prompt:
-    request_id: RequestId
-    request: TraceRequest
-    block_hashes: tuple[BlockHash, ...]
-    """The prompt's, and the answer's where they are known."""
-    num_generated: int = 0
-    """Tokens of the answer that there were when it was last preempted: they have become a part of the prompt."""
-    cached_tokens: int = 0
-    """When it was started for the first time."""
-    computed_tokens: int = 0
-    """Reused ones included."""
-    is_started: bool = False
-    is_preempted: bool = False
-    """At some time."""
-    blocks: list[Block] = field(default_factory=list)
-    """Those that are full."""
-
-    @property
-    def last_block(self) -> Block | None:
-        return self.blocks[-1] if self.blocks else None
-
-    @property
-    def num_tokens(self) -> int:
-        return self.request.num_prompt_tokens + self.num_generated
-
-    @property
-    def tokens_left(self) -> int:
-        return self.num_tokens - self.computed_tokens
-
-    @property
-    def final_tokens(self) -> int:
-        """In the KV cache at the end: the answer's last token is never computed."""
-        return self.request.num_prompt_tokens + self.request.num_output_tokens - 1
 
 
 class Engine:
@@ -91,8 +53,11 @@ class Engine:
         self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size - 1, events=self._kv_events)
         self._partial_tokens = 0  # computed ones that fill no block yet, of all running requests
         self._host = PrefixCache(capacity_blocks=options.host_capacity_tokens // block_size)
-        self._prompts: deque[_Prompt] = deque()
-        self._decoding: list[tuple[int, int, _Prompt]] = []  # a heap: step of the last token, order, prompt
+        self._waiting: WaitingOrder[Prompt] = WaitingOrder(
+            overtaking=OVERTAKING if options.waiting_order == "shortest" else 0
+        )
+        self._started: deque[Prompt] = deque()  # whose prompts are being computed; the last one perhaps in part
+        self._decoding: list[tuple[int, int, Prompt]] = []  # a heap: step of the last token, order, prompt
         self._decoding_tokens = 0  # in the contexts of these
         self._order = count()
         self._num_steps = 0
@@ -107,19 +72,23 @@ class Engine:
 
     def submit(self, request_id: RequestId, request: TraceRequest) -> None:
         """Queue a request."""
-        self._prompts.append(_Prompt(request_id, request, request.block_hashes + request.answer_hashes))
+        prompt = Prompt(request_id, request, request.block_hashes + request.answer_hashes)
+        self._waiting.add(prompt, self._cached_prefix(prompt))
 
     def start_step(self) -> float | None:
         """Schedule the next step; returns its duration in seconds, None when there is nothing to do."""
-        if not self._prompts and not self._decoding:
+        if not self._waiting and not self._started and not self._decoding:
             return None
         self._is_short = self._make_room()
         self._count_decoded(num_steps=1)
         budget_tokens = self._options.max_step_tokens - len(self._decoding)
-        for prompt, _ in zip(self._prompts, range(self._options.max_sequences - len(self._decoding)), strict=False):
-            if budget_tokens <= 0 or not (prompt.is_started or self._may_start(prompt)):
-                break
+        max_prompts = self._options.max_sequences - len(self._decoding)
+        for prompt in islice(self._started, max_prompts if budget_tokens > 0 else 0):
             budget_tokens -= self._compute(prompt, budget_tokens)
+        while budget_tokens > 0 and len(self._started) < max_prompts and (next_prompt := self._next_prompt()):
+            self._waiting.start(next_prompt)
+            self._started.append(next_prompt)
+            budget_tokens -= self._compute(next_prompt, budget_tokens)
         return next(self.durations_s(1))
 
     def durations_s(self, num_steps: int) -> Iterator[float]:
@@ -164,15 +133,13 @@ class Engine:
 
     def pending_tokens(self) -> int:
         """Prompt tokens not yet computed; of a request that was not begun, those that are not cached now."""
-        return self._in_step_tokens + sum(
-            prompt.tokens_left if prompt.is_started else prompt.num_tokens - self._reusable(prompt)
-            for prompt in self._prompts
-        )
+        started_tokens = self._in_step_tokens + sum(prompt.tokens_left for prompt in self._started)
+        return started_tokens + sum(prompt.num_tokens - self._reusable(prompt) for prompt in self._waiting)
 
     @property
     def num_waiting(self) -> int:
         """Requests of which nothing was scheduled yet, or that were preempted (vLLM's `num_requests_waiting`)."""
-        return sum(not prompt.is_started for prompt in self._prompts)
+        return len(self._waiting)
 
     @property
     def used_tokens(self) -> int:
@@ -181,10 +148,9 @@ class Engine:
 
     def load(self, *, num_further_steps: int = 0) -> EngineLoad:
         """What it says of itself in a heartbeat, when so many of the steps alike are over beside the one started."""
-        num_waiting = self.num_waiting
         return EngineLoad(
-            num_waiting=num_waiting,
-            num_running=len(self._prompts) - num_waiting + len(self._decoding),
+            num_waiting=self.num_waiting,
+            num_running=len(self._started) + len(self._decoding),
             kv_used_tokens=self.used_tokens + num_further_steps * len(self._decoding),
             num_preempted=self.num_preempted,
         )
@@ -193,7 +159,7 @@ class Engine:
     def active_tokens(self) -> int:
         """Prompt tokens of all requests that are here."""
         decoding_tokens = sum(prompt.request.num_prompt_tokens for _, _, prompt in self._decoding)
-        return decoding_tokens + sum(prompt.request.num_prompt_tokens for prompt in self._prompts)
+        return decoding_tokens + sum(prompt.request.num_prompt_tokens for prompt in chain(self._started, self._waiting))
 
     def reusable_tokens(self, num_prompt_tokens: int, block_hashes: Sequence[BlockHash]) -> int:
         """Cached tokens of a prompt, without its last one: it is always computed, for its logits."""
@@ -206,27 +172,39 @@ class Engine:
         """What is not in use, evictable blocks included."""
         return self.cache.capacity_blocks * self._block_size - self.used_tokens
 
-    def _may_start(self, prompt: _Prompt) -> bool:
-        """Whether a prompt may start: there is room for all of it, or nothing else runs."""
-        if self._is_short:
-            return False
+    def _next_prompt(self) -> Prompt | None:
+        """Who starts, if anybody may: there is room for all of that prompt, or nothing else runs."""
+        if self._is_short or not self._waiting:
+            return None
+        prompt = self._waiting.choose()
         num_shared = self.cache.num_shared(prompt.block_hashes[: (prompt.num_tokens - 1) // self._block_size])
-        return prompt.num_tokens - num_shared * self._block_size <= self._free_tokens or not self.used_tokens
+        is_room = prompt.num_tokens - num_shared * self._block_size <= self._free_tokens or not self.used_tokens
+        return prompt if is_room else None
+
+    def _cached_prefix(self, prompt: Prompt) -> CachedPrefix:
+        held, held_by_host = self.cache.block_hashes(), self._host.block_hashes()
+        hashes = prompt.block_hashes
+        return CachedPrefix(
+            num_tokens=prompt.num_tokens,
+            num_blocks=min(len(hashes), (prompt.num_tokens - 1) // self._block_size),
+            block_size=self._block_size,
+            is_held=lambda index: hashes[index] in held or hashes[index] in held_by_host,
+        )
 
     def _make_room(self) -> bool:
         """Preempt until what is running can go on, or is alone; returns whether anybody was."""
         is_short = False
         while True:
-            prompt = self._prompts[0] if self._prompts and self._prompts[0].is_started else None
+            prompt = self._started[0] if self._started else None
             chunk_tokens = min(self._options.max_step_tokens - len(self._decoding), prompt.tokens_left) if prompt else 0
             num_running = len(self._decoding) + (prompt is not None)
             if num_running <= 1 or len(self._decoding) + chunk_tokens <= self._free_tokens:
                 return is_short
-            self._preempt(prompt or self._stop_decoding())
+            self._preempt(self._started.popleft() if prompt else self._stop_decoding())
             is_short = True
 
-    def _stop_decoding(self) -> _Prompt:
-        """Of what is being decoded, take out what was admitted last, and put it before all that wait."""
+    def _stop_decoding(self) -> Prompt:
+        """Of what is being decoded, take out what was admitted last."""
         last = max(self._decoding, key=itemgetter(1))
         self._decoding.remove(last)
         heapify(self._decoding)
@@ -234,16 +212,17 @@ class Engine:
         prompt.num_generated = prompt.request.num_output_tokens - (last_step - self._num_steps)
         prompt.computed_tokens = prompt.num_tokens - 1
         self._decoding_tokens -= prompt.computed_tokens
-        self._prompts.appendleft(prompt)
         return prompt
 
-    def _preempt(self, prompt: _Prompt) -> None:
+    def _preempt(self, prompt: Prompt) -> None:
+        """Give up what was computed, and wait before all others."""
         self.num_preempted += 1
         self._free(prompt)
         prompt.is_started, prompt.is_preempted = False, True
         prompt.computed_tokens, prompt.blocks = 0, []
+        self._waiting.put_back(prompt)
 
-    def _compute(self, prompt: _Prompt, budget_tokens: int) -> int:
+    def _compute(self, prompt: Prompt, budget_tokens: int) -> int:
         """Schedule a chunk; returns its tokens. As in vLLM, the cache is asked once, at the first chunk, and a
         block may be reused by whoever is scheduled later, in the same step too (`KVCacheManager.allocate_slots`).
         """
@@ -251,9 +230,10 @@ class Engine:
         if not prompt.is_started:
             prompt.is_started = True
             prompt.computed_tokens = self._reusable(prompt)
+            num_held = min(self.cache.num_held(block_hashes), prompt.computed_tokens // self._block_size)
             if not prompt.is_preempted:
                 prompt.cached_tokens = prompt.computed_tokens
-            num_held = min(self.cache.num_held(block_hashes), prompt.computed_tokens // self._block_size)
+                prompt.external_tokens = prompt.computed_tokens - num_held * self._block_size
             prompt.blocks = self.cache.reuse(block_hashes[:num_held])
             loaded = block_hashes[num_held : prompt.computed_tokens // self._block_size]
             prompt.blocks += self.cache.store(loaded, parent=prompt.last_block)
@@ -274,13 +254,13 @@ class Engine:
         self._partial_tokens += num_steps * len(self._decoding)
         self._show_partial()
 
-    def _fill(self, prompt: _Prompt, block_hashes: Sequence[BlockHash], num_tokens: int) -> None:
+    def _fill(self, prompt: Prompt, block_hashes: Sequence[BlockHash], num_tokens: int) -> None:
         """Compute so many tokens, which complete these blocks."""
         self._partial_tokens += num_tokens - len(block_hashes) * self._block_size
         self._show_partial()
         prompt.blocks += self.cache.store(block_hashes, parent=prompt.last_block)
 
-    def _free(self, prompt: _Prompt) -> None:
+    def _free(self, prompt: Prompt) -> None:
         """Give its memory back; whole blocks are held as long as nobody needs the room."""
         num_full_blocks = prompt.computed_tokens // self._block_size
         self._fill(prompt, prompt.block_hashes[len(prompt.blocks) : num_full_blocks], 0)
@@ -292,14 +272,15 @@ class Engine:
         """The blocks of a trace may be larger than an engine's, so tokens are counted together, not block by block."""
         self.cache.set_partial_blocks(-(-self._partial_tokens // self._block_size))
 
-    def _reusable(self, prompt: _Prompt) -> int:
+    def _reusable(self, prompt: Prompt) -> int:
         return self.reusable_tokens(prompt.num_tokens, prompt.block_hashes)
 
     def _first_tokens(self) -> Iterator[Prefilled | Finished]:
-        while self._prompts and self._prompts[0].is_started and not self._prompts[0].tokens_left:
-            prompt = self._prompts.popleft()
+        while self._started and not self._started[0].tokens_left:
+            prompt = self._started.popleft()
             if not prompt.num_generated:
-                yield Prefilled(prompt.request_id, prompt.request.num_prompt_tokens, prompt.cached_tokens)
+                num_prompt_tokens = prompt.request.num_prompt_tokens
+                yield Prefilled(prompt.request_id, num_prompt_tokens, prompt.cached_tokens, prompt.external_tokens)
             self._decoding_tokens += prompt.num_tokens
             last_step = self._num_steps + prompt.request.num_output_tokens - prompt.num_generated - 1
             heappush(self._decoding, (last_step, next(self._order), prompt))

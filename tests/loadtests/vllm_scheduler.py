@@ -5,6 +5,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from serve_app.settings import WaitingOrderName
+
 
 class VllmScheduler:
     """Steps as an engine has them; no answer has a token in common with any other.
@@ -14,10 +16,21 @@ class VllmScheduler:
         num_blocks: of one token each, with vLLM's null block.
         max_step_tokens: prefill and decode tokens in one step.
         max_sequences: sequences in one step.
+        waiting_order: as in the settings; `shortest` is our scheduler.
+        has_priorities: whether it heeds those of the requests.
 
     """
 
-    def __init__(self, folder: Path, *, num_blocks: int, max_step_tokens: int, max_sequences: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        num_blocks: int,
+        max_step_tokens: int,
+        max_sequences: int,
+        waiting_order: WaitingOrderName = "arrival",
+        has_priorities: bool = False,
+    ) -> None:
         import torch
         from vllm.config import CacheConfig, ModelConfig, SchedulerConfig, VllmConfig
         from vllm.utils.hashing import sha256
@@ -25,6 +38,8 @@ class VllmScheduler:
         from vllm.v1.core.sched.scheduler import Scheduler
         from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
         from vllm.v1.structured_output import StructuredOutputManager
+
+        from serve_app.vllm_scheduler import WarmrouteScheduler
 
         sizes = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers")
         names = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": num_blocks}
@@ -39,6 +54,7 @@ class VllmScheduler:
                 max_model_len=num_blocks - 1,
                 is_encoder_decoder=False,
                 async_scheduling=False,
+                policy="priority" if has_priorities else "fcfs",
             ),
             cache_config=CacheConfig(block_size=1),
         )
@@ -47,7 +63,8 @@ class VllmScheduler:
         self._hasher = get_request_block_hasher(1, sha256)
         attention = FullAttentionSpec(1, num_kv_heads=1, head_size=1, dtype=torch.float32)
         self._num_blocks = num_blocks
-        self._scheduler = Scheduler(
+        scheduler_class = WarmrouteScheduler if waiting_order == "shortest" else Scheduler
+        self._scheduler = scheduler_class(
             config,
             KVCacheConfig(num_blocks, [], [KVCacheGroupSpec(["layer"], attention)]),
             StructuredOutputManager(config),
@@ -57,13 +74,33 @@ class VllmScheduler:
         self.num_preempted = 0
         """Times that a request was preempted."""
 
-    def submit(self, name: str, prompt: list[int], num_output_tokens: int) -> None:
-        """Queue a request."""
-        from vllm.sampling_params import SamplingParams
+    def submit(
+        self,
+        name: str,
+        prompt: list[int],
+        num_output_tokens: int,
+        *,
+        priority: int = 0,
+        choices: list[str] | None = None,
+    ) -> None:
+        """Queue a request; with choices, it waits for its grammar."""
+        from vllm.sampling_params import SamplingParams, StructuredOutputsParams
         from vllm.v1.request import Request
 
-        sampling = SamplingParams(max_tokens=num_output_tokens, ignore_eos=True)
-        self._scheduler.add_request(Request(name, prompt, sampling, None, block_hasher=self._hasher))
+        structured = None if choices is None else StructuredOutputsParams(choice=choices)
+        sampling = SamplingParams(max_tokens=num_output_tokens, ignore_eos=True, structured_outputs=structured)
+        request = Request(name, prompt, sampling, None, block_hasher=self._hasher, priority=priority)
+        self._scheduler.add_request(request)
+
+    def compile_grammar(self, name: str) -> None:
+        """A request's grammar is there; it is only good as long as no token is sampled."""
+        self._scheduler.requests[name].structured_output_request.grammar = object()
+
+    def abort(self, name: str) -> None:
+        """A client leaves."""
+        from vllm.v1.request import RequestStatus
+
+        self._scheduler.finish_requests(name, RequestStatus.FINISHED_ABORTED)
 
     def step(self) -> int:
         """One step; returns how many tokens it computed, 0 when there is nothing to do."""
@@ -91,6 +128,11 @@ class VllmScheduler:
     def used_tokens(self) -> int:
         """Memory of the requests that are running."""
         return self._num_blocks - 1 - self._scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+
+    @property
+    def running_names(self) -> list[str]:
+        """Requests that are running, in order of their start."""
+        return [each.request_id for each in self._scheduler.running]
 
     def is_over(self, name: str) -> bool:
         """Whether a request has all of its answer."""

@@ -16,6 +16,8 @@ import pytest
 from serve_app.environment import data_path_environment, router_environment
 from serve_app.settings import Settings
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+
 # (module, dotted name in it, our file that uses it)
 NAMES = [
     ("ray.llm._internal.serve.core.configs.llm_config", "LLMConfig", "llm_options.py, replica.py"),
@@ -143,6 +145,14 @@ NAMES = [
         "VLLMEngine._start_async_llm_engine",
         "one_process_engine.py",
     ),
+    ("vllm.engine.arg_utils", "EngineArgs.scheduler_cls", "simulated_engine.py"),
+    ("vllm.v1.core.block_pool", "BlockPool.get_cached_block", "vllm_scheduler.py"),
+    ("vllm.v1.core.sched.async_scheduler", "AsyncScheduler", "vllm_scheduler.py"),
+    ("vllm.v1.core.sched.request_queue", "SchedulingPolicy.PRIORITY", "vllm_scheduler.py"),
+    ("vllm.v1.kv_cache_interface", "FullAttentionSpec.block_size", "vllm_scheduler.py"),
+    ("vllm.v1.kv_cache_interface", "KVCacheConfig.kv_cache_groups", "vllm_scheduler.py"),
+    ("vllm.v1.kv_cache_interface", "KVCacheGroupSpec.kv_cache_spec", "vllm_scheduler.py"),
+    ("vllm.v1.request", "Request.num_tokens", "vllm_scheduler.py"),
     ("vllm.v1.outputs", "EMPTY_MODEL_RUNNER_OUTPUT", "simulated_worker.py"),
     ("vllm.v1.worker.worker_base", "WorkerBase.compile_or_warm_up_model", "simulated_worker.py"),
     ("vllm.v1.worker.worker_base", "WorkerBase.execute_model", "simulated_worker.py"),
@@ -242,6 +252,16 @@ SOURCES = [
     ("ray.serve.handle", "_DeploymentHandleBase", "self.deployment_id = ", "ingress_router.py"),
     ("ray.llm._internal.serve.engines.vllm.vllm_engine", "VLLMEngine", "self._engine_client = ", "replica.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.vllm_config = ", "replica.py"),
+    ("vllm.v1.core.sched.scheduler", "Scheduler", "self.waiting = ", "vllm_scheduler.py"),
+    ("vllm.v1.core.sched.scheduler", "Scheduler", "self.policy = ", "vllm_scheduler.py"),
+    ("vllm.v1.core.sched.scheduler", "Scheduler", "self.hash_block_size = ", "vllm_scheduler.py"),
+    ("vllm.v1.core.sched.scheduler", "Scheduler", "self.kv_cache_config = ", "vllm_scheduler.py"),
+    ("vllm.v1.core.sched.scheduler", "Scheduler", "request = request_queue.peek_request()", "vllm_scheduler.py"),
+    ("vllm.v1.core.sched.scheduler", "Scheduler", "self.waiting.prepend_request(request)", "vllm_scheduler.py"),
+    ("vllm.v1.core.kv_cache_manager", "KVCacheManager", "self.block_pool = ", "vllm_scheduler.py"),
+    ("vllm.v1.request", "Request", "self.block_hashes: list[BlockHash] = ", "vllm_scheduler.py"),
+    ("vllm.v1.request", "Request", "self.priority = ", "vllm_scheduler.py"),
+    ("vllm.v1.request", "Request", "self.skip_reading_prefix_cache = ", "vllm_scheduler.py"),
     ("starlette.applications", "Starlette", "self.middleware_stack = self.build_middleware_stack()", "replica.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.output_processor = ", "replica.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.engine_core = ", "replica.py"),

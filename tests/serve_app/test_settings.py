@@ -76,6 +76,14 @@ def test_both_machines_have_a_config() -> None:
             "replicas.kv_events = true, and llm.engine_kwargs.enable_prefix_caching is false: nothing is cached then",
         ),
         (
+            "{llm: {engine_kwargs: {scheduler_cls: theirs.Own}}, replicas: {waiting_order: shortest}}",
+            "llm.engine_kwargs.scheduler_cls is 'theirs.Own', and replicas.waiting_order = 'shortest' is done by a",
+        ),
+        (
+            "{llm: {}, replicas: {waiting_order: longest}}",
+            "replicas.waiting_order = 'longest': Input should be 'arrival'",
+        ),
+        (
             "{llm: {}, name: warmroute-ops}",
             "name = 'warmroute-ops' is that of the operators' application: choose another one",
         ),

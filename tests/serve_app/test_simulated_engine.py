@@ -6,15 +6,28 @@ from typing import Any
 import pytest
 
 from serve_app.settings import Settings, SettingsError, load_settings
-from serve_app.simulated_engine import ENGINE_MODEL, WORKER, replica_options
+from serve_app.simulated_engine import ENGINE_MODEL, SCHEDULER, WORKER, replica_options
 
 LLM: dict[str, Any] = {"engine_kwargs": {"num_gpu_blocks_override": 100, "block_size": 16}}
 
 
 def test_real_engines_get_the_settings_as_they_are() -> None:
-    """Nothing is added."""
-    settings = Settings(llm=LLM)
+    """Nothing is added where vLLM's own order of waiting is wanted."""
+    settings = Settings.model_validate({"llm": LLM, "replicas": {"waiting_order": "arrival"}})
     assert replica_options(settings) is settings.llm
+
+
+@pytest.mark.parametrize("engine", ["vllm", "simulated"])
+def test_the_other_waiting_order_is_a_scheduler_of_ours(engine: str) -> None:
+    """Of real engines and of simulated ones; a scheduler of the user's own stays where the order is vLLM's."""
+    settings = Settings.model_validate({"engine": engine, "llm": LLM, "replicas": {"waiting_order": "shortest"}})
+    arguments = replica_options(settings)["engine_kwargs"]
+    assert arguments["scheduler_cls"] == SCHEDULER
+    assert arguments["block_size"] == 16
+    assert ("worker_cls" in arguments) == (engine == "simulated")
+    own = {"engine_kwargs": {**LLM["engine_kwargs"], "scheduler_cls": "theirs.Own"}}
+    settings = Settings.model_validate({"engine": engine, "llm": own, "replicas": {"waiting_order": "arrival"}})
+    assert replica_options(settings)["engine_kwargs"]["scheduler_cls"] == "theirs.Own"
 
 
 def test_simulated_engines_get_a_worker_and_its_constants() -> None:
