@@ -134,6 +134,7 @@ def test_a_size_that_cannot_be_found_out_is_none(caplog: pytest.LogCaptureFixtur
     assert "second KV tier" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 def test_vllms_own_configuration_is_read(tmp_path: Path) -> None:
     """`kv_offloading_size` of 0.5 GiB, and the bytes of a token that vLLM's cache spec has."""
     from vllm.config import CacheConfig, ModelConfig, VllmConfig
