@@ -16,6 +16,8 @@ KV_TOKENS = (150_000, 500_000, 2_000_000)
 LOADS = (0.4, 0.6, 0.8, 1.0, 1.2)
 SESSION_LOADS = (2.0, 6.0)
 """Agents' prompts hit to nine tenths, so that replicas are busy only at several times their speed without hits."""
+MOST_SESSION_REPLICAS = 16
+"""More need so many copies that a run takes minutes: they are looked at only where memory is smallest and load most."""
 USUAL = EngineOptions()
 TOKENS_AT_DOUBLE = 32_768
 QUADRATIC: Changes = (("attention_s", 2 / (USUAL.prefill_tokens_per_s * TOKENS_AT_DOUBLE)),)
@@ -57,6 +59,8 @@ def _conversation() -> Iterator[Situation]:
 
 def _sessions() -> Iterator[Situation]:
     for (trace, copies), num_replicas, kv_tokens, load in product(SESSION_TRACES, SIZES, KV_TOKENS, SESSION_LOADS):
+        if num_replicas > MOST_SESSION_REPLICAS and (kv_tokens, load) != (KV_TOKENS[0], SESSION_LOADS[-1]):
+            continue
         name = f"{trace.split('_')[-1]} {num_replicas} x {kv_tokens // 1000}k load {load:g}"
         num_copies = max(1, round(copies * num_replicas))
         yield Situation(Table.TRACES, name, trace, load, num_replicas, kv_tokens, num_copies)
@@ -84,7 +88,8 @@ def _robustness() -> Iterator[Situation]:
 def _routers() -> Iterator[Situation]:
     for workload, name, load in ((CONVERSATION, "conversation", 0.8), ("reasoning", "reasoning", 1.0)):
         for num_routers, delay_s in product(NUM_ROUTERS, DELAYS_S):
-            title = f"{name}, {num_routers} routers, {delay_s * 1000:g} ms"
+            routers = "1 router" if num_routers == 1 else f"{num_routers} routers"
+            title = f"{name}, {routers}, {delay_s * 1000:g} ms"
             yield Situation(Table.ROUTERS, title, workload, load, num_routers=num_routers, delay_s=delay_s)
 
 

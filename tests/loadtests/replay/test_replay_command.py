@@ -149,3 +149,37 @@ def test_bad_input_is_one_clear_sentence(conversations: Path, arguments: list[st
 def test_its_help_is_its_own() -> None:
     """Not the one of the program that passes it on."""
     assert "--kv-tokens" in invoke("--help")
+
+
+def test_a_generator_brings_its_own_replicas_and_arrivals(tmp_path: Path) -> None:
+    """At a rate times its own, which the tables show as the load; size and memory may be given."""
+    path = tmp_path / "all.json"
+    options = ("--policy", "least_loaded", "--jobs", "1", "--json", str(path))
+    output = invoke("burst", "--rate", "2", *options)
+    content = json.loads(path.read_text())
+    assert "made at 2 times its own rate: 4 replicas of 40,000 KV tokens" in output
+    assert content["outcomes"][0]["case"]["load"] == 2
+    assert "made at 1 times its own rate: 3 replicas of 60,000 KV tokens" in invoke(
+        "burst", "--replicas", "3", "--kv-tokens", "60000", *options
+    )
+
+
+def test_chats_are_a_closed_loop() -> None:
+    """Without being told so."""
+    output = invoke("chats", "--rate", "0.1", "--policy", "least_loaded", "--jobs", "1")
+    assert re.search(r"chats, \d+ requests made at 0.1 times its own rate, closed loop: 8 replicas", output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("burst", "--load", "0.5"), "--load and --sweep are for files, and burst makes its own arrivals: use --rate"),
+        (("burst", "--sweep", "0.5"), "--load and --sweep are for files"),
+        (("burst", "--copies", "2"), "--tenants and --copies are for files"),
+        (("burst", "--tenants", "1,2"), "--tenants and --copies are for files"),
+        (("trace.jsonl", "--rate", "2"), "--rate 2.0 is for generators, and trace.jsonl is a file: use --load"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(arguments: tuple[str, ...], message: str) -> None:
+    """With what to use instead."""
+    assert message in invoke(*arguments, "--policy", "least_loaded", status=1)
