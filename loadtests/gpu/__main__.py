@@ -2,23 +2,25 @@
 
 python -m loadtests.gpu ttft --json ttft.json
 python -m loadtests.gpu policies --engines 3 --rate 6 --json policies.json
+python -m loadtests.gpu tiers --host-gib 100 --kv-tokens 60000 --json tiers.json
 """
 
 import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from loadtests.gpu import ttft
-from loadtests.gpu.comparison import Plan, Result, compare, result_tables
+from loadtests.gpu import tiers, ttft
+from loadtests.gpu.comparison import Plan, Result, Run, compare, result_tables
+from loadtests.gpu.engine import KvCache
 from loadtests.gpu.engines import EngineOptions, connected, running_engines
 from loadtests.gpu.machine import Machine, command_line, find_machine, versions
 from loadtests.gpu.model import Shape
@@ -42,6 +44,16 @@ ShapeOption = Annotated[
 StepOption = Annotated[int, typer.Option(min=1, help="Tokens of one step: vLLM's max_num_batched_tokens.")]
 FolderOption = Annotated[Path, typer.Option(help="For the model and the engines' logs.")]
 RepetitionsOption = Annotated[int, typer.Option(min=1, help="Of everything, in turn; two or more give intervals.")]
+
+
+class Arm(NamedTuple):
+    """What one engine gave, with or without a tier."""
+
+    runs: list[Run]
+    reloads: list[tiers.Reload]
+    """None without a tier."""
+    cache: KvCache
+
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -119,6 +131,49 @@ def policies_command(  # noqa: PLR0913  one for each option
     verdict(console, result.faults())
 
 
+@app.command("tiers")
+def tiers_command(  # noqa: PLR0913  one for each option
+    *,
+    host_gib: Annotated[float, typer.Option(min=0.001, help="Of the second tier, in the host's memory.")] = 100.0,
+    kv_tokens: Annotated[int | None, typer.Option(min=1, help="Of the KV cache; all that fit by default.")] = None,
+    lengths: Annotated[str, typer.Option(help="Of the prompts that are reloaded, in tokens.")] = "2048,8192,32768",
+    rate: Annotated[float, typer.Option(min=0.001, help="Requests a second, at the mean.")] = 2.0,
+    sessions: Annotated[int, typer.Option(min=1, help="Conversations in each run.")] = 100,
+    turns: Annotated[int, typer.Option(min=1, help="Of a conversation, at the mean.")] = 4,
+    message_tokens: Annotated[int, typer.Option(min=1, help="Of a user's message, at the mean.")] = 3000,
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Of every answer.")] = 64,
+    think_s: Annotated[float, typer.Option(min=0, help="From an answer to the next turn, at the mean.")] = 20.0,
+    ttft_limit_s: Annotated[float, typer.Option(min=0, help="A request is good with its first token within it.")] = 2.0,
+    repetitions: RepetitionsOption = 3,
+    step_tokens: StepOption = 8192,
+    shape: ShapeOption = None,
+    folder: FolderOption = DEFAULT_FOLDER,
+    seed: SeedOption = 1,
+    json_file: JsonOption = None,
+) -> None:
+    """Hit rate and TTFT of one engine without and with vLLM's KV offloading, and how fast KV comes back."""
+    console = make_console()
+    traffic = Traffic(sessions, rate, turns, 1, 0, message_tokens, answer_tokens, think_s)
+    with _measuring(console, json_file) as machine:
+        if not machine.has_gpu:
+            raise LiveError(f"vLLM offloads KV from GPUs only, and this is {machine.name}: run it where a GPU is")
+        sizes = _read_lengths(lengths)
+        plan = Plan((tiers.WITHOUT, tiers.host_name(host_gib)), traffic, repetitions, seed, ttft_limit_s)
+        options = EngineOptions(
+            shape or _shape(machine), max(traffic.max_tokens, sizes[-1]), step_tokens, MEMORY_SHARE, kv_tokens, host_gib
+        )
+        without = _run_arm(plan.policies[0], plan, replace(options, host_gib=None), [], machine, folder, console)
+        having = _run_arm(plan.policies[1], plan, options, sizes, machine, folder, console)
+    result = Result(plan, [without.cache], [*without.runs, *having.runs])
+    console.print(f"{without.cache.num_tokens:,} tokens of KV cache on the GPU, {host_gib:g} GiB in the host's memory.")
+    console.print(*result_tables(result), tiers.reload_table(having.reloads), sep="\n")
+    speed = tiers.host_tokens_per_s(having.reloads)
+    console.print("Reloading took no time." if speed is None else f"host_tokens_per_s: {speed:,.0f}")
+    document = _document("tiers", machine, options) | result.as_json() | tiers.reloads_as_json(having.reloads)
+    write_json(json_file, document)
+    verdict(console, result.faults() + tiers.reload_faults(having.reloads))
+
+
 @contextmanager
 def _measuring(console: Console, json_file: Path | None) -> Iterator[Machine]:
     """Every failure becomes one message and exit code 1; of what can be wrong, as much as possible before the start."""
@@ -156,6 +211,35 @@ async def _compare(plan: Plan, urls: list[str], console: Console) -> Result:
                 runs.append(run)
                 progress.advance(bar)
     return Result(plan, caches, runs)
+
+
+def _run_arm(
+    name: str,
+    plan: Plan,
+    options: EngineOptions,
+    lengths: list[int],
+    machine: Machine,
+    folder: Path,
+    console: Console,
+) -> Arm:
+    with running_engines(1, options, machine, folder=folder) as [url]:
+        return asyncio.run(_measure_arm(name, plan, url, lengths, console))
+
+
+async def _measure_arm(name: str, plan: Plan, url: str, lengths: list[int], console: Console) -> Arm:
+    runs, reloads = [], []
+    rng = Random(f"tiers {plan.seed}")
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task(name, total=plan.repetitions * (1 + len(lengths)))
+        async with connected([url]) as [engine]:
+            cache = await engine.kv_cache()
+            async for reload in tiers.measure_reloads(engine, lengths, repetitions=plan.repetitions, rng=rng):
+                reloads.append(reload)
+                progress.advance(bar)
+            async for run in tiers.run_arm(name, plan, engine, cache, clock=time.perf_counter):
+                runs.append(run)
+                progress.advance(bar)
+    return Arm(runs, reloads, cache)
 
 
 def _calibrate(plan: calibration.Plan, url: str, console: Console) -> dict[str, float] | None:

@@ -33,6 +33,8 @@ class EngineOptions:
     """Of the GPU's memory, for each."""
     kv_tokens: int | None = None
     """Of each KV cache; None for all that the memory holds."""
+    host_gib: float | None = None
+    """Of a second tier in the host's memory; None for none."""
 
 
 @contextmanager
@@ -92,6 +94,8 @@ def vllm_options(model: Path, options: EngineOptions, machine: Machine) -> dict[
     }
     if options.kv_tokens is not None:
         told["num_gpu_blocks_override"] = options.kv_tokens // block_size
+    if options.host_gib is not None:
+        told["kv_offloading_size"] = options.host_gib
     if machine.has_gpu:
         told["gpu_memory_utilization"] = options.memory_share
     else:

@@ -116,8 +116,8 @@ def ttft_table(result: Result) -> Table:
     for length, slope in zip(lengths, slopes, strict=True):
         table.add_row(
             f"{length.num_tokens:,}",
-            _milliseconds(length.cold_s),
-            _milliseconds(length.warm_s),
+            milliseconds(length.cold_s),
+            milliseconds(length.warm_s),
             f"{length.cached_when_warm:,.0f}",
             estimate_text(intervals.ratio(length.warm_s, length.cold_s), ".3f"),
             f"{length.num_tokens / fmean(length.cold_s):,.0f}",
@@ -126,7 +126,8 @@ def ttft_table(result: Result) -> Table:
     return table
 
 
-def _milliseconds(seconds: Sequence[float]) -> str:
+def milliseconds(seconds: Sequence[float]) -> str:
+    """Their mean, with its interval."""
     return estimate_text(intervals.mean([MS_A_SECOND * each for each in seconds]), ",.1f")
 
 

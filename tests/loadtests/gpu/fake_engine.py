@@ -15,15 +15,20 @@ from router.types import BlockHash
 BLOCK_SIZE = 4
 TOKEN_S = 0.001
 OVERHEAD_S = 0.010
+RELOAD_S = 0.0001
 
 
 class FakeEngine:
-    """Takes `OVERHEAD_S` and `TOKEN_S` for each token that is not cached; of nobody's time, by its own word."""
+    """Takes `OVERHEAD_S` and `TOKEN_S` for each token that is not cached; of nobody's time, by its own word.
 
-    def __init__(self, *, failures: int = 0, refused_resets: int = 0) -> None:
+    With a host, everything comes back from there that a reset has dropped, at `RELOAD_S` a token.
+    """
+
+    def __init__(self, *, failures: int = 0, refused_resets: int = 0, has_host: bool = False) -> None:
         self.prompts: list[list[int]] = []
         self.num_resets = 0
         self._held: set[BlockHash] = set()
+        self._host: set[BlockHash] | None = set() if has_host else None
         self._failures = failures
         self._refused_resets = refused_resets
 
@@ -38,8 +43,14 @@ class FakeEngine:
             raise LiveError("the engine answered 500: too bad")
         on_first_token()
         await asyncio.sleep(0)
+        held_before = set(self._held)
         cached_tokens = self.take(token_ids)
         first_token_s = OVERHEAD_S + TOKEN_S * (len(token_ids) - cached_tokens)
+        if self._host is not None:
+            hashes = hash_blocks(token_ids, block_size=BLOCK_SIZE, root=BlockHash(0))
+            num_reloaded = sum(each in self._host and each not in held_before for each in hashes)
+            first_token_s += RELOAD_S * BLOCK_SIZE * num_reloaded
+            self._host.update(hashes)
         return Answer(len(token_ids), cached_tokens, first_token_s, first_token_s + TOKEN_S * answer_tokens)
 
     async def reset_cache(self) -> None:
@@ -50,7 +61,8 @@ class FakeEngine:
     def take(self, token_ids: Sequence[int]) -> int:
         """Hold a prompt; returns how much of it was held before."""
         hashes = hash_blocks(token_ids, block_size=BLOCK_SIZE, root=BlockHash(0))
-        num_blocks = sum(1 for _ in itertools.takewhile(self._held.__contains__, hashes))
+        held = self._held if self._host is None else self._held | self._host
+        num_blocks = sum(1 for _ in itertools.takewhile(held.__contains__, hashes))
         self._held.update(hashes)
         return cacheable_tokens(len(token_ids), num_blocks=num_blocks, block_size=BLOCK_SIZE)
 

@@ -46,7 +46,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, EngineOptions]]:
 
     @contextlib.asynccontextmanager
     async def connect(urls: list[str]) -> AsyncIterator[list[FakeEngine]]:
-        yield [Sized() for _ in urls]
+        yield [Sized(has_host=calls[-1][1].host_gib is not None) for _ in urls]
 
     def measure(plan: calibration.Plan, place: Place, _: object) -> Fit:
         assert place.url == "http://engine-0"
@@ -112,6 +112,32 @@ def test_policies_say_that_the_engines_share_one_gpu(started: list[tuple[int, En
     content = json.loads(document.read_text())
     assert len(content["runs"]) == 2 * 3
     assert content["plan"]["policies"] == ["round_robin", "least_loaded", "prefix_affinity"]
+
+
+def test_tiers_start_an_engine_without_and_one_with(started: list[tuple[int, EngineOptions]], tmp_path: Path) -> None:
+    """One after the other, on the same sessions; the second one's prompts are reloaded too."""
+    document = tmp_path / "tiers.json"
+    result = invoke(
+        *("tiers", "--host-gib", "20", "--kv-tokens", "4000", "--lengths", "101,201", "--sessions", "4"),
+        *("--repetitions", "2", "--rate", "1000000", "--message-tokens", "8", "--think-s", "0"),
+        *("--json", str(document)),
+    )
+    assert result.exit_code == 0, result.output
+    assert "4,000 tokens of KV cache on the GPU, 20 GiB in the host's memory" in " ".join(result.output.split())
+    assert "host_tokens_per_s: 10,000" in result.output
+    assert [(count, options.host_gib) for count, options in started] == [(1, None), (1, 20.0)]
+    content = json.loads(document.read_text())
+    assert [run["policy"] for run in content["runs"]] == ["no tier", "20 GiB"] * 2
+    assert len(content["reloads"]) == 4
+    assert content["engine"]["host_gib"] == 20
+
+
+def test_tiers_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """VLLM refuses to offload from a CPU, which is said before an engine starts."""
+    monkeypatch.setattr(program, "find_machine", lambda: Machine("CPU: one, 2 cores", None))
+    result = invoke("tiers")
+    assert result.exit_code == 1
+    assert "run it where a GPU is" in result.stderr
 
 
 @pytest.mark.usefixtures("started")

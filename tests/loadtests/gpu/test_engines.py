@@ -1,6 +1,7 @@
 """What engines are told, on a GPU and on a CPU."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,9 @@ def test_a_model_is_a_shape_and_a_tokenizer(shape: Shape, tmp_path: Path) -> Non
     assert config["hidden_size"] == {Shape.LLAMA_8B: 4096, Shape.TINY: 256}[shape]
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["model_max_length"] == 70_000
     assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_second_tier_is_vllms_own_offloading() -> None:
+    """In GiB; without one vLLM is told nothing."""
+    assert "kv_offloading_size" not in vllm_options(Path("model"), OPTIONS, GPU)
+    assert vllm_options(Path("model"), replace(OPTIONS, host_gib=20.0), GPU)["kv_offloading_size"] == 20.0
