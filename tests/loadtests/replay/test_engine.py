@@ -171,6 +171,22 @@ def test_what_was_evicted_comes_back_from_the_host() -> None:
         assert run_step(engine, str(number), *blocks) == (pytest.approx(duration_s), cached_tokens)
 
 
+def test_receipts_split_what_was_reused_by_tier() -> None:
+    """Of 1-2-3, its last block was evicted first and is loaded; after that, all of it is there."""
+    sizes = {"kv_capacity_tokens": 7 * BLOCK_SIZE, "host_capacity_tokens": 960}
+    engine = Engine(OPTIONS.model_copy(update=sizes), block_size=BLOCK_SIZE)
+    external_tokens = []
+    for number, blocks in enumerate([(1, 2, 3), (4, 5, 6), (1, 2, 3), (1, 2, 3)]):
+        engine.submit(RequestId(str(number)), make_trace_request(*blocks))
+        engine.start_step()
+        (prefilled,) = (each for each in engine.finish_step() if isinstance(each, Prefilled))
+        assert prefilled.cached_tokens == (48 if number > 1 else 0)
+        external_tokens.append(prefilled.external_cached_tokens)
+        engine.start_step()
+        engine.finish_step()
+    assert external_tokens == [0, 0, 16, 0]
+
+
 def test_a_host_tier_is_limited_too() -> None:
     """Of six blocks: the last used stay."""
     options = OPTIONS.model_copy(update={"kv_capacity_tokens": 3 * BLOCK_SIZE, "host_capacity_tokens": 96})
