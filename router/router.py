@@ -298,11 +298,12 @@ class Router:
         self.cluster.holders.end_use(reservation.replica_id, request_id)
 
     def on_caches_reset(self) -> None:
-        """Every engine dropped its cached prefixes. One whose replica is exact tells so itself, if it could."""
+        """Every engine dropped its cached prefixes. One whose replica is exact tells so itself, if it could. Second tiers
+        keep theirs: vLLM resets its cache without them.
+        """
         for replica in self.cluster.members:
             self._seen.on_gone(self.cluster.holders.export(replica.replica_id))
         self.cluster.holders.clear()
-        self.cluster.tiers.clear()
 
     def on_blocks_stored(
         self, replica_id: ReplicaId, parent: BlockHash | None, block_hashes: Sequence[BlockHash]

@@ -77,10 +77,6 @@ class Tiers:
             self._proven.discard(replica_id)
             self._holders.remove_replica(replica_id)
 
-    def clear(self) -> None:
-        """All tiers were emptied. That they work is still known."""
-        self._holders.clear()
-
     def is_proven(self, replica_id: ReplicaId) -> bool:
         """Whether something came back from this replica's tier at any time."""
         return replica_id in self._proven
