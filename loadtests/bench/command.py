@@ -64,7 +64,8 @@ def bench(  # noqa: PLR0913  one for each option
         float, typer.Option(callback=at_least(0), help="Times the users' pauses between turns.")
     ] = 0.02,
     answer_scale: Annotated[
-        float, typer.Option(callback=at_least(0.001), help="Times the answers' lengths, for engines that are slow.")
+        float,
+        typer.Option(callback=at_least(0.001), help="Times the long answers of reasoning and mixed, for slow engines."),
     ] = 1.0,
     ttft_slo_ms: Annotated[float, typer.Option(callback=at_least(0), help="A later first token is not good.")] = 1000.0,
     capacity_s: Annotated[

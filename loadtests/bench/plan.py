@@ -6,7 +6,7 @@ from itertools import product
 from random import Random
 
 from loadtests.bench.traffic import Traffic
-from loadtests.workloads import Session, sessions, with_answers_scaled
+from loadtests.workloads import Session, sessions, with_long_answers_scaled
 
 CAPACITY_REPETITION = -1
 """Sessions of its own, which no cell repeats."""
@@ -38,7 +38,7 @@ class Plan:
     think_scale: float
     """Times the users' pauses."""
     answer_scale: float
-    """Times the answers' lengths."""
+    """Times the lengths of `reasoning`'s and `mixed`'s long answers."""
     ttft_slo_s: float
     capacity_s: float
     """How long each workload's capacity is measured."""
@@ -84,4 +84,4 @@ class Plan:
         traffic = next(each for each in self.workloads if each.name == workload)
         seed = Random(f"sessions {self.seed} {workload} {repetition}").getrandbits(32)
         endless = sessions(traffic.workload, traffic.texts, seed=seed)
-        return (with_answers_scaled(each, self.answer_scale) for each in endless)
+        return (with_long_answers_scaled(each, self.answer_scale) for each in endless)

@@ -159,7 +159,7 @@ def circumstances(report: Report) -> list[str]:
         (
             f"{len(cells)} of {plan.num_cells} cells: {plan.repetitions} repetitions of {len(plan.routings)} routings, "
             f"at least {plan.num_requests} requests each, seed {plan.seed}, pauses times {plan.think_scale:g}, "
-            f"answers times {plan.answer_scale:g}, in shuffled order"
+            f"long answers times {plan.answer_scale:g}, in shuffled order"
         ),
         f"Engine: {report.results.engine}; " + "; ".join(f"{name}: {value}" for name, value in machine().items()),
         ", ".join(f"{name} {number}" for name, number in package_versions().items()),

@@ -40,9 +40,13 @@ class Session:
     turns: tuple[Turn, ...]
 
 
-def with_answers_scaled(session: Session, scale: float) -> Session:
-    """The same with answers as many times as long, of a token at least: for engines that are slow."""
-    if scale == 1:
+LONG_ANSWERED = frozenset({Kind.REASONING, Kind.LONG_ANSWER})
+"""Kinds whose answers are thousands of tokens long."""
+
+
+def with_long_answers_scaled(session: Session, scale: float) -> Session:
+    """The same with long answers as many times as long, of a token at least: for engines that are slow."""
+    if scale == 1 or session.kind not in LONG_ANSWERED:
         return session
     turns = []
     for turn in session.turns:

@@ -16,7 +16,7 @@ from loadtests.workloads import (
     default_texts,
     session_at,
     sessions,
-    with_answers_scaled,
+    with_long_answers_scaled,
 )
 from loadtests.workloads.documents import NUM_DOCUMENTS
 from loadtests.workloads.session import Kind
@@ -206,9 +206,16 @@ def test_answers_can_be_scaled_for_slow_engines(texts: Texts, scale: float, expe
     session = session_at(0, Workload.REASONING, texts, seed=1)
     body = session.turns[0].body | {"max_tokens": 3_000, "min_tokens": 3_000}
     given = Session(session.session_id, session.kind, (type(session.turns[0])(body, 0.0),))
-    (turn,) = with_answers_scaled(given, scale).turns
+    (turn,) = with_long_answers_scaled(given, scale).turns
     assert turn.body == body | {"max_tokens": expected, "min_tokens": expected}
     assert given.turns[0].body["max_tokens"] == 3_000
+
+
+@pytest.mark.parametrize("workload", [Workload.CHAT, Workload.RAG, Workload.AGENTS, Workload.ONE_SHOT])
+def test_other_answers_are_not_scaled(texts: Texts, workload: Workload) -> None:
+    """They are short."""
+    session = session_at(0, workload, texts, seed=1)
+    assert with_long_answers_scaled(session, 0.1) is session
 
 
 def test_session_ids_are_unique(texts: Texts) -> None:
