@@ -27,8 +27,8 @@ class DualMap(Unlearning):
 
     Where the first token would then come after the SLO, the candidate with less pending prefill is. The beginning that
     is hashed ends with the first block that is not common to many prompts, in place of the paper's prefix tree that
-    lengthens a hot prefix. The time to the first token is pending and new prefill by the speed at which the replica
-    has prefilled lately.
+    lengthens a hot prefix. The time to the first token is pending and new prefill by the engine's speed of prefill,
+    which the paper has measured beforehand.
     """
 
     name = "dualmap"
@@ -67,8 +67,6 @@ class DualMap(Unlearning):
         return engine.reusable_tokens(request.num_prompt_tokens, request.block_hashes)
 
     def _ttft_s(self, replica: Replica, request: RouteRequest, cluster: Cluster) -> float:
-        """0 as long as the replica has not prefilled anything."""
-        progress = cluster.load.export_progress(replica.replica_id, now=cluster.now)
         new_tokens = request.num_prompt_tokens - self._cached_tokens(replica, request)
         prefill_tokens = cluster.load_of(replica).pending_tokens + new_tokens
-        return prefill_tokens * progress.seconds / progress.tokens if progress.tokens else 0.0
+        return prefill_tokens / self._engine_of(replica.replica_id).options.prefill_tokens_per_s

@@ -70,6 +70,11 @@ class Engine:
         self.num_preempted = 0
         """How often somebody was since the start."""
 
+    @property
+    def options(self) -> EngineOptions:
+        """How fast and how large it is."""
+        return self._options
+
     def submit(self, request_id: RequestId, request: TraceRequest) -> None:
         """Queue a request."""
         prompt = Prompt(request_id, request, request.block_hashes + request.answer_hashes)

@@ -35,12 +35,12 @@ def test_of_the_two_the_one_that_holds_more_then_the_less_loaded() -> None:
 
 
 def test_load_decides_where_the_first_token_would_come_after_the_slo() -> None:
-    """The holder has prefilled 100 tokens a second, and then gets ever more to do: 17 tokens a prompt."""
+    """The holder prefills 1,000 tokens a second, and gets ever more to do: 17 tokens a prompt."""
     first, second = candidates(FAR)
     cluster = Cluster("dualmap", num_replicas=4)
     cluster.submit(first, FAR, 2, steps=1)
-    cluster.router.on_prefilled(cluster.request_id(first, FAR, 2), prompt_tokens=33, cached_tokens=0, now=0.33)
-    num_within = int((TTFT_SLO_S * 100 - 17) // 17)
+    cluster.router.on_prefilled(cluster.request_id(first, FAR, 2), prompt_tokens=33, cached_tokens=0, now=0)
+    num_within = int((TTFT_SLO_S * 1_000 - 17) // 17)
     for number in range(num_within):
         cluster.submit(first, 100 + number)
     assert cluster.chosen(FAR, 2, 3) == (first, Reason.PREFIX)
