@@ -1,6 +1,6 @@
 """The tables: every policy's numbers, and ours against the best rival's."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.table import Table as RichTable
 
@@ -39,7 +39,12 @@ def verdicts(table: Table, measured: Situations) -> RichTable:
         if OURS in measured[situation]:
             found = checks(situation, measured)
             ratios = ", ".join(map(_check_text, found))
-            shown.add_row(situation.name, *_numbers(measured[situation][OURS]), ratios, _verdict(found))
+            shown.add_row(
+                situation.name,
+                *_numbers(measured[situation][OURS]),
+                ratios,
+                _verdict(found) + _unlike_text(measured[situation]),
+            )
     return shown
 
 
@@ -72,3 +77,8 @@ def _verdict(found: Sequence[Check]) -> str:
     if not found:
         return "-"
     return "PASS" if all(each.is_met for each in found) else "FAIL"
+
+
+def _unlike_text(policy_to_means: Mapping[str, Means]) -> str:
+    """Of a run that was interrupted: what is compared are means over other seeds."""
+    return " (seeds differ)" if len({means.num_seeds for means in policy_to_means.values()}) > 1 else ""

@@ -108,7 +108,9 @@ def _trace_checks(situation: Situation, ours: Means, shipped: Mapping[str, Means
 def _router_checks(situation: Situation, measured: Situations) -> list[Check]:
     """Against one router whose messages take no time, and for comparison against one whose are as late."""
     ours, limit = measured[situation][OURS], LATE_LIMITS[situation.delay_s]
-    found = []
+    found: list[Check] = []
+    if _find(measured, situation.workload, 0.0) is None:
+        return found
     for delay_s in dict.fromkeys((0.0, situation.delay_s)):
         alone = _find(measured, situation.workload, delay_s)
         if alone is not None:

@@ -38,6 +38,16 @@ def test_ours_is_judged_against_the_rival(tmp_path: Path) -> None:
     assert "all numbers" not in alone.stdout
 
 
+def test_it_is_said_when_seeds_differ(tmp_path: Path) -> None:
+    """As after an interruption: ours with two seeds, the rival with one."""
+    out = tmp_path / "results.jsonl"
+    decide(out, "--tag", "a", "--policies", "prefix_affinity,least_loaded")
+    decide(out, "--tag", "a", "--policies", "prefix_affinity", "--seeds", "1,2")
+    options = ("--policies", "prefix_affinity,least_loaded", "--show-only")
+    assert "(seeds differ)" in decide(out, "--tag", "a", "--seeds", "1,2", *options).stdout
+    assert "(seeds differ)" not in decide(out, "--tag", "a", *options).stdout
+
+
 def test_wrong_options_say_what_is_wrong(tmp_path: Path) -> None:
     """In one line, with status 1."""
     for arguments, message in (

@@ -89,3 +89,5 @@ def test_nothing_is_said_without_ours_or_without_rivals() -> None:
     """There is nothing to compare."""
     assert checks(MADE, {MADE: {"chwbl": RULE}}) == []
     assert checks(MADE, {MADE: {OURS: RULE}}) == []
+    late = replace(MADE, table=Table.ROUTERS, delay_s=0.05)
+    assert checks(late, {late: {OURS: RULE}}) == []
