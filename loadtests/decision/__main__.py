@@ -35,6 +35,7 @@ def main(  # noqa: PLR0913  one for each option
     traces: Annotated[Path, typer.Option(help="Folder of the recorded ones.")] = TRACES,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     brief: Annotated[bool, typer.Option("--brief", help="Only the verdicts.")] = False,
+    names_only: Annotated[bool, typer.Option("--list", help="Only the names of the situations.")] = False,
     show_only: Annotated[bool, typer.Option("--show-only", help="Run nothing, show what is there.")] = False,
 ) -> None:
     """Our decision against every rival's, in the simulator."""
@@ -42,6 +43,9 @@ def main(  # noqa: PLR0913  one for each option
         check_output("--out", out)
         names = read_policies(policies)
         situations = _chosen(tables or list(Table), only)
+        if names_only:
+            _print_names(situations)
+            raise typer.Exit
         cells = [
             Cell(situation, policy, seed, duration_s)
             for situation, seed, policy in product(situations, _read_seeds(seeds), names)
@@ -71,6 +75,12 @@ def _print(measured: Situations, tables: Sequence[Table], *, is_brief: bool) -> 
             console.print(show.count_verdicts(table, measured))
 
 
+def _print_names(situations: Sequence[Situation]) -> None:
+    console = make_console()
+    for situation in situations:
+        console.print(f"{situation.table}: {situation.name}")
+
+
 def _chosen(tables: Sequence[Table], only: str) -> list[Situation]:
     try:
         pattern = re.compile(only)
@@ -78,7 +88,7 @@ def _chosen(tables: Sequence[Table], only: str) -> list[Situation]:
         raise OptionError(f"--only {only} is no regular expression: {error}") from error
     chosen = [each for each in all_situations() if each.table in tables and pattern.search(each.name)]
     if not chosen:
-        raise OptionError(f"--only {only} leaves no situation: leave it out to see the names of all")
+        raise OptionError(f"--only {only} leaves no situation: see all their names with --list")
     return chosen
 
 

@@ -37,13 +37,7 @@ def make_asked(cell: Cell, *, traces: Path) -> Asked:
         asked = Asked(requests, generator.block_size, is_closed_loop=generator.is_closed_loop)
     else:
         asked = _recorded(situation, traces, seed=cell.seed)
-    return replace(
-        asked,
-        requests=tuple(
-            replace(each, num_output_tokens=max(1, round(each.num_output_tokens * situation.answer_factor)))
-            for each in asked.requests
-        ),
-    )
+    return asked if situation.answer_factor == 1 else _with_answers(asked, situation.answer_factor)
 
 
 def make_scenario(cell: Cell, asked: Asked) -> Scenario:
@@ -80,6 +74,14 @@ def _recorded(situation: Situation, traces: Path, *, seed: int) -> Asked:
     )
     pace = situation.load * situation.num_replicas * _engine(situation).prefill_tokens_per_s
     return make_requests(workload, prompt_tokens_per_s=pace, seed=seed)
+
+
+def _with_answers(asked: Asked, factor: float) -> Asked:
+    """So many times as long as recorded."""
+    requests = (
+        replace(each, num_output_tokens=max(1, round(factor * each.num_output_tokens))) for each in asked.requests
+    )
+    return replace(asked, requests=tuple(requests))
 
 
 def _engine(situation: Situation) -> EngineOptions:

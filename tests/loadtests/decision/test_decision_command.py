@@ -48,6 +48,12 @@ def test_it_is_said_when_seeds_differ(tmp_path: Path) -> None:
     assert "(seeds differ)" not in decide(out, "--tag", "a", *options).stdout
 
 
+def test_names_are_listed(tmp_path: Path) -> None:
+    """And nothing is run."""
+    assert decide(tmp_path / "results.jsonl", "--tag", "a", "--list").stdout == "workloads: burst\n"
+    assert not (tmp_path / "results.jsonl").exists()
+
+
 def test_wrong_options_say_what_is_wrong(tmp_path: Path) -> None:
     """In one line, with status 1."""
     for arguments, message in (
