@@ -54,6 +54,8 @@ def _replica_snapshot(router: Router, replica: Replica, inbox: Inbox, *, now: fl
         "rank": replica.rank,
         "ring_share": router.cluster.ring.share(replica.rank),
         "kv_capacity_tokens": replica.kv_capacity_tokens,
+        "host_capacity_tokens": replica.host_capacity_tokens,
+        "tier_share": round(router.cluster.tiers.share(replica.replica_id), 4),
         "pending_tokens": load.pending_tokens,
         "waiting": load.num_waiting,
         "running": load.num_running,

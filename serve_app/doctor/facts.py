@@ -143,11 +143,19 @@ class Node:
     view: NodeView | Missing
 
 
+SUSPECT_AFTER_CACHES = 10
+"""A second tier that gave nothing back is suspect after so many times the tokens that the first one holds were
+computed: most of them were evicted by then."""
+
+
 class EngineView(_Part):
     """A replica's engine, as of its last heartbeat."""
 
     waiting: int | None = None
     running: int | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    external_cached_tokens: int = 0
 
 
 class ReplicaView(_Part):
@@ -160,11 +168,27 @@ class ReplicaView(_Part):
     excluded: str | None
     engine: EngineView | None
     parity: Verdict
+    kv_capacity_tokens: int = 0
+    host_capacity_tokens: int = 0
+    """Of a second tier; 0 for none."""
 
     @property
     def outstanding(self) -> int:
         """Requests that the router counts there."""
         return self.waiting + self.running
+
+    @property
+    def has_reloaded(self) -> bool:
+        """Whether anything came back from its second tier."""
+        return self.engine is not None and self.engine.external_cached_tokens > 0
+
+    @property
+    def is_tier_suspect(self) -> bool:
+        """Whether nothing did, although its engine computed many times what its first tier holds."""
+        if self.engine is None or self.has_reloaded:
+            return False
+        computed_tokens = self.engine.prompt_tokens - self.engine.cached_tokens
+        return computed_tokens > SUSPECT_AFTER_CACHES * self.kv_capacity_tokens
 
     @property
     def is_heard(self) -> bool:

@@ -17,6 +17,7 @@ from serve_app.doctor.routing_checks import (
     check_replicas,
     check_request,
     check_routers,
+    check_tiers,
 )
 from serve_app.doctor.target import Target
 
@@ -32,6 +33,7 @@ CHECKS = (
     check_receipts,
     check_exclusions,
     check_parity,
+    check_tiers,
 )
 
 

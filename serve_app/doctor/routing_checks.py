@@ -8,6 +8,10 @@ from serve_app.doctor.finding import Check, Finding, Problem, counted, failed, o
 from serve_app.parity import REMEDY, Verdict
 from serve_app.replica_headers import REASON_HEADER, REQUEST_ID_HEADER
 
+UNPROVEN = (
+    "It is not counted on. Perhaps no prompt came again after it had left the GPU; otherwise look into vLLM's log, and "
+    "at what does not go together with offloading (docs/tiers.md)."
+)
 SKEW = "Routers and replicas run different versions of Warmroute: finish the upgrade, or deploy again."
 
 
@@ -190,3 +194,28 @@ def check_parity(facts: Facts) -> Finding:
     if problems:
         return warning(Check.PARITY, *problems)
     return ok(Check.PARITY, "every replica finds prompts by every router's keys")
+
+
+def check_tiers(facts: Facts) -> Finding:
+    """A second tier that is configured gives something back, once the first one had to evict."""
+    if isinstance(facts.routers, Missing) or not facts.routers.views:
+        return skipped(Check.TIERS, waits_for=Check.ROUTERS)
+    tiered = {
+        replica: seen
+        for view in facts.routers.views
+        for replica, seen in view.replicas.items()
+        if seen.host_capacity_tokens
+    }
+    if not tiered:
+        return ok(Check.TIERS, "no replica has a second one")
+    problems = [
+        Problem(f"nothing ever came back from the second tier of replica {short_id(replica)}", UNPROVEN)
+        for replica, seen in tiered.items()
+        if seen.is_tier_suspect
+    ]
+    if problems:
+        return warning(Check.TIERS, *problems)
+    num_proven = sum(seen.has_reloaded for seen in tiered.values())
+    return ok(
+        Check.TIERS, f"{counted(len(tiered), 'replica')} with a second one; something came back from {num_proven}"
+    )

@@ -36,7 +36,7 @@ class TestCommand:
         assert len(lines) == len(Check)
         assert [line.split()[0] for line in lines].count("failed") == 3
         assert lines[0].startswith("failed   application  no answer from the Ray dashboard at http://127.0.0.1:9")
-        assert lines[-1] == "skipped  parity       waits for: routers"
+        assert lines[-1] == "skipped  tiers        waits for: routers"
 
     def test_json_is_all_that_is_printed(self) -> None:
         """So that it can be piped."""

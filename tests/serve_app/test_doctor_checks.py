@@ -45,6 +45,7 @@ from serve_app.doctor.routing_checks import (
     check_replicas,
     check_request,
     check_routers,
+    check_tiers,
 )
 from serve_app.doctor.target import Target
 from serve_app.environment import data_path_environment
@@ -190,6 +191,7 @@ def test_each_check_says_what_it_saw_where_all_is_well() -> None:
         "every router heard of every replica within 0.3 s, and of the request's end",
         "no router leaves out a replica",
         "every replica finds prompts by every router's keys",
+        "no replica has a second one",
     ]
 
 
@@ -205,6 +207,7 @@ def test_without_the_dashboard_the_nodes_are_examined_all_the_same() -> None:
         Check.RECEIPTS: (Status.SKIPPED, "waits for: routers"),
         Check.EXCLUSIONS: (Status.SKIPPED, "waits for: routers"),
         Check.PARITY: (Status.SKIPPED, "waits for: routers"),
+        Check.TIERS: (Status.SKIPPED, "waits for: routers"),
     }
 
 
@@ -221,6 +224,7 @@ def test_without_ray_the_clients_way_is_examined_all_the_same() -> None:
         Check.RECEIPTS: (Status.SKIPPED, "waits for: routers"),
         Check.EXCLUSIONS: (Status.SKIPPED, "waits for: routers"),
         Check.PARITY: (Status.SKIPPED, "waits for: routers"),
+        Check.TIERS: (Status.SKIPPED, "waits for: routers"),
     }
 
 
@@ -599,3 +603,27 @@ def test_a_replica_whose_key_parity_is_unknown_is_only_warned_of() -> None:
     """It may have started a moment ago."""
     finding = check_parity(facts(routers=answers(router("r1", {"b": replica_view(1, parity=Verdict.UNKNOWN)}))))
     assert_says(finding, Status.WARNING, "key parity of replica b (rank 1) is unknown", REMEDY[Verdict.UNKNOWN])
+
+
+def tiered(rank: int = 1, **engine: int) -> ReplicaView:
+    """A replica with a second tier ten times as large as its cache."""
+    numbers = {"waiting": 0, "running": 0, "prompt_tokens": 12_000} | engine
+    return replica_view(rank, kv_capacity_tokens=1000, host_capacity_tokens=10_000, engine=numbers)
+
+
+def test_a_second_tier_that_never_gave_anything_back_is_warned_of() -> None:
+    """After ten times what the cache holds was computed, and not before."""
+    finding = check_tiers(facts(routers=answers(router("r1", {"b": tiered()}))))
+    assert_says(finding, Status.WARNING, "nothing ever came back from the second tier of replica b", "docs/tiers.md")
+    for engine in ({"prompt_tokens": 10_000}, {"cached_tokens": 2000}):
+        finding = check_tiers(facts(routers=answers(router("r1", {"b": tiered(**engine)}))))
+        assert (finding.status, finding.text) == (Status.OK, "1 replica with a second one; something came back from 0")
+
+
+def test_a_second_tier_that_gave_something_back_is_well() -> None:
+    """Whatever was computed."""
+    both = {"a": tiered(0), "b": tiered(external_cached_tokens=32)}
+    only = {"b": tiered(external_cached_tokens=32)}
+    assert check_tiers(facts(routers=answers(router("r1", both)))).status is Status.WARNING
+    finding = check_tiers(facts(routers=answers(router("r1", only))))
+    assert (finding.status, finding.text) == (Status.OK, "1 replica with a second one; something came back from 1")
