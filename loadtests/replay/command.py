@@ -15,9 +15,11 @@ from loadtests.replay.options import read_change, read_policies, read_scale, rea
 from loadtests.replay.report_cells import bounds_text, comparison_cells, headline
 from loadtests.replay.results import TTFT_LIMIT_S
 from loadtests.replay.workload import Workload
+from serve_app.settings import ReplicaSettings, WaitingOrderName
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 NUM_CORES = os.cpu_count() or 1
+WAITING_ORDER = ReplicaSettings().waiting_order
 TRACE_HELP = (
     "Mooncake's format or sessions of blocks, JSON lines, plain or .zst; or the name of a generator: "
     f"{', '.join(GENERATORS)}."
@@ -86,6 +88,9 @@ def replay(  # noqa: PLR0913  one for each option
         int | None,
         typer.Option(callback=at_least(0), help="What routers are told of that, if not the true size; 0 for nothing."),
     ] = None,
+    waiting_order: Annotated[
+        WaitingOrderName, typer.Option(help="Which prompt that waits in an engine goes next, as in the settings.")
+    ] = WAITING_ORDER,
     jobs: Annotated[int, typer.Option(callback=at_least(1), help="Processes.")] = NUM_CORES,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every number there.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
@@ -113,7 +118,9 @@ def replay(  # noqa: PLR0913  one for each option
             num_routers=routers,
             delay_s=lag_ms / 1000,
             ttft_limit_s=ttft_limit,
-            engine=EngineOptions(kv_capacity_tokens=scale.kv_tokens, host_capacity_tokens=host_kv_tokens),
+            engine=EngineOptions(
+                kv_capacity_tokens=scale.kv_tokens, host_capacity_tokens=host_kv_tokens, waiting_order=waiting_order
+            ),
             changes=tuple(map(read_change, change or ())),
             is_telling=kv_events,
             kv_delay_s=None if kv_lag_ms is None else kv_lag_ms / 1000,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
 from loadtests.replay.experiment import Comparison, Experiment
 from loadtests.replay.intervals import estimate_text
+from serve_app.settings import ReplicaSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ def headline(comparison: Comparison) -> str:
     loop = ", closed loop" if bounds.is_closed_loop else ""
     told = "" if experiment.told_kv_tokens is None else f" (routers are told {experiment.told_kv_tokens:,})"
     told += _host_text(experiment)
+    order = experiment.engine.waiting_order
+    told += "" if order == ReplicaSettings().waiting_order else f", waiting order {order}"
     events = _events_text(experiment)
     workload = experiment.workload
     made = "" if workload.generator is None else f" made at {workload.rate:g} times its own rate"

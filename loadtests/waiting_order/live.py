@@ -19,6 +19,8 @@ from serve_app.simulated_engine import replica_options
 
 ORDERS: tuple[WaitingOrderName, ...] = ("arrival", "shortest")
 TIMEOUT_S = 600.0
+UNBOUND = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+"""Otherwise both servers compute on the same core."""
 NUM_PROBES = 60
 """Prompts that come at once, by which the capacity is measured."""
 
@@ -31,7 +33,7 @@ def running(settings: Settings, folder: Path) -> Iterator[dict[str, str]]:
             order: stack.enter_context(
                 vllm_server.running(
                     server_options(settings, order),
-                    variables=settings.llm.get("runtime_env", {}).get("env_vars", {}),
+                    variables=settings.llm.get("runtime_env", {}).get("env_vars", {}) | UNBOUND,
                     log=folder / f"{order}.log",
                 )
             )

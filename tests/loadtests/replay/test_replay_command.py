@@ -183,3 +183,17 @@ def test_chats_are_a_closed_loop() -> None:
 def test_options_that_do_not_apply_are_refused(arguments: tuple[str, ...], message: str) -> None:
     """With what to use instead."""
     assert message in invoke(*arguments, "--policy", "least_loaded", status=1)
+
+
+def test_the_order_of_waiting_is_an_option(tmp_path: Path, conversations: Path) -> None:
+    """Past saturation it changes the outcome; an order that there is not is refused with those that there are."""
+    means = {}
+    for order in ("arrival", "shortest"):
+        arguments = ("--policy", "round_robin", "--sweep", "8", "--waiting-order", order)
+        _, content = run(tmp_path, str(conversations), *arguments)
+        assert f"waiting_order={order!r}" in content["experiment"]["engine"]
+        means[order] = content["outcomes"][-1]["summary"]["mean_ttft_s"]
+    assert means["shortest"] < means["arrival"]
+    assert "'arrival', 'shortest'" in invoke(
+        str(conversations), "--policy", "random", "--waiting-order", "longest", status=2
+    )
