@@ -29,7 +29,7 @@ NUM_PROBES = 60
 def running(settings: Settings, folder: Path) -> Iterator[dict[str, str]]:
     """The URL of a server for each order, of the settings' model; they log into the folder."""
     with contextlib.ExitStack() as stack:
-        urls = {
+        urls: dict[str, str] = {
             order: stack.enter_context(
                 vllm_server.running(
                     server_options(settings, order),
@@ -70,7 +70,7 @@ async def ask_all(urls: Mapping[str, str], model: str, asks: Sequence[Ask]) -> d
         LiveError: a server did not answer one of them.
 
     """
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)  # servers close idle connections
     async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, limits=limits) as client:
         started_s = time.monotonic()
 
@@ -84,7 +84,7 @@ async def ask_all(urls: Mapping[str, str], model: str, asks: Sequence[Ask]) -> d
 
 
 async def _ask(client: httpx.AsyncClient, url: str, model: str, ask: Ask) -> Answer:
-    """Read to its end, so that the connection can be used again; the first piece has the first token."""
+    """Read to its end; the first piece has the first token."""
     body = {
         "model": model,
         "prompt": list(ask.token_ids),

@@ -64,7 +64,7 @@ class VllmScheduler:
         attention = FullAttentionSpec(1, num_kv_heads=1, head_size=1, dtype=torch.float32)
         self._num_blocks = num_blocks
         scheduler_class = WarmrouteScheduler if waiting_order == "shortest" else Scheduler
-        self._scheduler = scheduler_class(
+        self._scheduler: Any = scheduler_class(
             config,
             KVCacheConfig(num_blocks, [], [KVCacheGroupSpec(["layer"], attention)]),
             StructuredOutputManager(config),
@@ -108,7 +108,7 @@ class VllmScheduler:
         self.num_preempted += len(step.preempted_req_ids or ())
         if step.total_num_scheduled_tokens:
             self._scheduler.update_from_output(step, self._output(list(step.num_scheduled_tokens)))
-        return step.total_num_scheduled_tokens
+        return int(step.total_num_scheduled_tokens)
 
     def _output(self, names: list[str]) -> Any:
         from vllm.v1.outputs import ModelRunnerOutput
@@ -127,7 +127,7 @@ class VllmScheduler:
     @property
     def used_tokens(self) -> int:
         """Memory of the requests that are running."""
-        return self._num_blocks - 1 - self._scheduler.kv_cache_manager.block_pool.get_num_free_blocks()
+        return self._num_blocks - 1 - int(self._scheduler.kv_cache_manager.block_pool.get_num_free_blocks())
 
     @property
     def running_names(self) -> list[str]:
