@@ -11,13 +11,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from vllm.utils.torch_utils import get_kv_cache_torch_dtype
 from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheSpec
-from vllm.v1.outputs import EMPTY_MODEL_RUNNER_OUTPUT, LogprobsLists, ModelRunnerOutput
+from vllm.v1.outputs import KVConnectorOutput, LogprobsLists, ModelRunnerOutput
 from vllm.v1.worker.worker_base import CompilationTimes, WorkerBase
 
+from router.tiers import HOST_TOKENS_PER_S
 from serve_app.settings import EngineModelSettings
 from serve_app.simulated_engine import ENGINE_MODEL
+from serve_app.simulated_transfers import transferred
 from serve_app.step_clock import StepClock, num_attended
 
 MEMORY_BYTES = 2**40
@@ -46,9 +49,18 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
         return ("generate",)
 
     def get_kv_cache_spec(self) -> dict[str, KVCacheSpec]:
-        """As of a model with full attention; blocks of any size in bytes, as none are allocated."""
-        block_size = self.cache_config.block_size
-        return {"layer": FullAttentionSpec(block_size=block_size, num_kv_heads=1, head_size=8, dtype=torch.float16)}
+        """As of a model with full attention, of this one's sizes: by these vLLM counts what a second tier holds."""
+        model, cache = self.model_config, self.cache_config
+        spec = FullAttentionSpec(
+            block_size=cache.block_size,
+            num_kv_heads=model.get_num_kv_heads(self.parallel_config),
+            head_size=model.get_head_size(),
+            dtype=get_kv_cache_torch_dtype(cache.cache_dtype, model.dtype),
+        )
+        return {f"layer.{number}": spec for number in range(model.get_num_layers(self.parallel_config))}
+
+    def get_kv_connector_handshake_metadata(self) -> None:
+        """There is nobody to shake hands with."""
 
     def get_supported_kv_cache_layouts(self) -> list[str]:
         """Any will do."""
@@ -74,7 +86,7 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
         self._scheduled = scheduler_output
         if not scheduler_output.total_num_scheduled_tokens:
             self._forget(scheduler_output)
-            return EMPTY_MODEL_RUNNER_OUTPUT
+            return ModelRunnerOutput.with_kv_conn_output_only(self._transfer(scheduler_output))
         return None
 
     def sample_tokens(self, grammar_output: GrammarOutput | None) -> ModelRunnerOutput:
@@ -110,9 +122,16 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
             req_id_to_index={request_id: index for index, request_id in enumerate(request_ids)},
             sampled_token_ids=sampled,
             logprobs=self._logprobs(request_ids, sampled),
+            kv_connector_output=self._transfer(scheduled),
         )
         self._forget(scheduled)
         return output
+
+    def _transfer(self, step: SchedulerOutput) -> KVConnectorOutput | None:
+        """What comes back from a second tier costs its time, as if nothing overlapped."""
+        done = transferred(step)
+        time.sleep(done.num_loaded_blocks * self.cache_config.block_size / HOST_TOKENS_PER_S)
+        return done.output
 
     def _logprobs(self, request_ids: Sequence[str], sampled: Sequence[Sequence[int]]) -> LogprobsLists | None:
         """All tokens are equally likely, where somebody asks; the sampled one is first, as vLLM has it."""

@@ -1,0 +1,36 @@
+"""The worker's side of vLLM's offloading connector, without memory: what a step is told to copy is there at its end.
+
+Which blocks go where, and what comes back, is decided in vLLM's scheduler, by vLLM's own connector. Adapter: private
+names of vLLM are listed in tests/serve_app/test_private_names.py.
+"""
+
+from typing import NamedTuple
+
+from vllm.distributed.kv_transfer.kv_connector.v1.offloading.common import (
+    OffloadingConnectorMetadata,
+    OffloadingWorkerMetadata,
+)
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.outputs import KVConnectorOutput
+
+
+class Transferred(NamedTuple):
+    """By one step."""
+
+    output: KVConnectorOutput | None
+    """For the scheduler; None where no connector told anything."""
+    num_loaded_blocks: int
+    """That came back."""
+
+
+def transferred(step: SchedulerOutput) -> Transferred:
+    """All that the step was told. Copying out is free, as if it overlapped."""
+    told = step.kv_connector_metadata
+    if not isinstance(told, OffloadingConnectorMetadata):
+        return Transferred(None, 0)
+    done = OffloadingWorkerMetadata(completed_jobs=dict.fromkeys([*told.load_jobs, *told.store_jobs], 1))
+    loads = told.load_jobs.values()
+    return Transferred(
+        KVConnectorOutput(finished_recving={job.req_id for job in loads}, kv_connector_worker_meta=done),
+        sum(len(job.dst_spec.block_ids) for job in loads),
+    )
