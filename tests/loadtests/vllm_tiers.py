@@ -9,6 +9,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 HOST_BLOCK_BYTES = 4096
 """VLLM aligns the host's blocks to this."""
 MAX_STEPS = 100
@@ -31,11 +33,19 @@ class VllmTiers:
         num_host_blocks: of the second tier.
         block_size: of both, in tokens.
         is_telling: whether it keeps KV events of both tiers, to be taken.
+        is_describing: whether those of the second one say what they are about.
 
     """
 
     def __init__(
-        self, folder: Path, *, num_blocks: int, num_host_blocks: int, block_size: int, is_telling: bool = False
+        self,
+        folder: Path,
+        *,
+        num_blocks: int,
+        num_host_blocks: int,
+        block_size: int,
+        is_telling: bool = False,
+        is_describing: bool = False,
     ) -> None:
         import torch
         from vllm.config import (
@@ -56,7 +66,10 @@ class VllmTiers:
         sizes = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers")
         names = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": max_tokens}
         (folder / "config.json").write_text(json.dumps(names | dict.fromkeys(sizes, 8) | {"vocab_size": 100}))
-        offloading = {"cpu_bytes_to_use": num_host_blocks * HOST_BLOCK_BYTES, "self_describing_kv_events": is_telling}
+        offloading = {
+            "cpu_bytes_to_use": num_host_blocks * HOST_BLOCK_BYTES,
+            "self_describing_kv_events": is_describing,
+        }
         self.config = VllmConfig(
             model_config=ModelConfig(
                 model=str(folder), skip_tokenizer_init=True, max_model_len=max_tokens, dtype="float32"
@@ -86,6 +99,9 @@ class VllmTiers:
             StructuredOutputManager(self.config),
             block_size=block_size,
         )
+        self._told: list[bytes] = []
+        if is_telling:
+            self._scheduler.kv_event_publisher = self
         self._answer_tokens = count(1000)
         self._names = map(str, count())
 
@@ -102,6 +118,15 @@ class VllmTiers:
             if request.is_finished() and not self._scheduler.connector.has_pending_push_work():
                 return Cached(stats.num_local_cached_tokens, stats.num_external_cached_tokens)
         raise AssertionError(f"request {request.request_id} is not over after {MAX_STEPS} steps")
+
+    def publish(self, batch: Any) -> None:
+        """As vLLM's publishers, on the wire."""
+        self._told.append(msgspec.msgpack.encode(batch))
+
+    def take_events(self) -> list[bytes]:
+        """Batches since the last time, of both tiers."""
+        told, self._told = self._told, []
+        return told
 
     def _step(self) -> None:
         step = self._scheduler.schedule()

@@ -6,16 +6,20 @@ evict, it therefore loses the beginnings of some prompts, with which the rest is
 LRU of its size. The router does not know that: it learns the share that comes.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
 from loadtests.replay.engine import Engine, EngineOptions
 from loadtests.replay.receipts import Prefilled
 from loadtests.replay.trace import TraceRequest
-from router import Replica, ReplicaId, RequestId, RouteRequest, hash_blocks
+from router import Replica, ReplicaId, RequestId, Router, RouteRequest, hash_blocks, root_hash
+from serve_app.kv_account import KvAccount
+from serve_app.kv_wire import EngineBatch, KvChange, KvRemoved, KvStored
 from tests.builders import BLOCK_SIZE, ROOT, make_router
 from tests.loadtests.vllm_tiers import Cached, VllmTiers
 
@@ -106,3 +110,43 @@ def test_a_router_comes_to_expect_what_the_tier_gives_back(
     half = len(prompts) // 2
     assert sum(real_tokens[half:]) > 1000
     assert sum(expected_tokens[half:]) == pytest.approx(sum(real_tokens[half:]), rel=0.1)
+
+
+@pytest.mark.parametrize("is_describing", [False, True])
+def test_events_of_the_second_tier_leave_the_first_one_exact(is_describing: bool, tmp_path: Path) -> None:
+    """VLLM tells of both in one stream, of the second with or without tokens. What is known of the GPU's cache is what
+    vLLM then finds there.
+    """
+    vllm = VllmTiers(
+        tmp_path,
+        block_size=BLOCK_SIZE,
+        num_blocks=20,
+        num_host_blocks=80,
+        is_telling=True,
+        is_describing=is_describing,
+    )
+    account = KvAccount(model="m", block_size=BLOCK_SIZE)
+    router = make_router()
+    router.set_replicas([Replica(HOME, 0, 20 * BLOCK_SIZE, 80 * BLOCK_SIZE)])
+    router.on_blocks_cleared(HOME)
+    root = root_hash(model="m", adapter="", tenant="", cache_salt="")
+    media: Counter[str | None] = Counter()
+    for prompt in make_prompts(Random(3), num_prompts=150, max_tokens=15 * BLOCK_SIZE):
+        hashes = hash_blocks(prompt, block_size=BLOCK_SIZE, root=root)
+        known_tokens = BLOCK_SIZE * router.cluster.holders.matched_blocks(HOME, hashes)
+        assert vllm.serve(prompt).local == known_tokens
+        for told in vllm.take_events():
+            for event in msgspec.msgpack.decode(told, type=EngineBatch).events:
+                media[getattr(event, "medium", None)] += 1
+                _tell(router, account.apply(event))
+    router.check_integrity()
+    assert media["GPU"] > 100
+    assert media["CPU"] > 100
+
+
+def _tell(router: Router, change: KvChange | None) -> None:
+    match change:
+        case KvStored():
+            router.on_blocks_stored(HOME, change.parent, change.block_hashes)
+        case KvRemoved():
+            router.on_blocks_removed(HOME, change.block_hashes)
