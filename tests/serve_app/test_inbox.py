@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router import EngineLoad, Exclusion, ReplicaId, RequestId, Router, TokenHash
+from router import EngineLoad, Exclusion, Replica, ReplicaId, RequestId, Router, TokenHash
 from serve_app import messages
 from serve_app.inbox import MAX_REASONS, Inbox
 from serve_app.parity import ParityBook
@@ -238,3 +238,13 @@ def test_the_answers_tokens_reach_the_core(router: Router, monkeypatch: pytest.M
     inbox = make_inbox()
     inbox.on_receipts(batch(router, 1, Finished(RequestId("a"), 48), Finished(RequestId("b"))), router, now=0)
     assert told == {"a": 48, "b": None}
+
+
+def test_a_receipt_of_reloaded_tokens_proves_the_second_tier() -> None:
+    """The core learns what came from where."""
+    router = make_router()
+    router.set_replicas([Replica(ReplicaId("tiered"), 0, 400, 4000)])
+    router.choose(make_request("a", 1, 2), now=0)
+    assert not router.cluster.tiers.is_proven(ReplicaId("tiered"))
+    make_inbox().on_receipts(batch(router, 1, Prefilled(RequestId("a"), 9, 8, external_cached_tokens=4)), router, now=0)
+    assert router.cluster.tiers.is_proven(ReplicaId("tiered"))
