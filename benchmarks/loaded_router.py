@@ -10,7 +10,7 @@ from random import Random
 
 from router import BlockHash, Replica, ReplicaId, RequestId, Reservation, Router, RouteRequest, RoutingDecision
 from router.policies import make_policy
-from serve_app.settings import RouterSettings, RoutingSettings
+from serve_app.settings import EngineModelSettings, RouterSettings, RoutingSettings
 
 REPLICA_KV_TOKENS = 500_000
 """What a GPU holds beside a model of a few billion weights; the size at which our design compares policies."""
@@ -112,8 +112,12 @@ class LoadedRouter:
     def _make_router(self) -> Router:
         """As production builds it."""
         routing, kv_tokens = RoutingSettings(), self.size.capacity_blocks * self.size.block_size
-        policy = make_policy(routing.policy, routing.policy_options(), Random(self._rng.random()))
-        router = Router(policy=policy, block_size=self.size.block_size, options=RouterSettings().router_options())
+        policy = make_policy(routing.policy, Random(self._rng.random()))
+        router = Router(
+            policy=policy,
+            block_size=self.size.block_size,
+            options=RouterSettings().router_options(EngineModelSettings()),
+        )
         router.set_replicas(Replica(each, rank, kv_tokens) for rank, each in enumerate(self._replica_ids))
         return router
 

@@ -16,7 +16,6 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from benchmarks.loaded_router import LoadedRouter, Size
 from router import RouteRequest, Shadow, hash_blocks, root_hash
 from router.policies import POLICY_NAMES, make_policy
-from serve_app.settings import RoutingSettings
 
 PROMPT_TOKENS = 16_000
 ROUNDS = 300
@@ -91,7 +90,7 @@ def test_on_finished(benchmark: BenchmarkFixture, loaded: LoadedRouter) -> None:
 def test_choose_shadowed(benchmark: BenchmarkFixture, loaded: LoadedRouter, shadow: str) -> None:
     """What a shadow adds to a decision: its own choice, its regret, and what it learns."""
     if shadow in POLICY_NAMES:
-        policy = make_policy(shadow, RoutingSettings().policy_options(), Random(SEED))
+        policy = make_policy(shadow, Random(SEED))
         loaded.router.shadows = (Shadow(policy),)
     measure_choose(benchmark, loaded, loaded.returning)
     loaded.router.shadows = ()

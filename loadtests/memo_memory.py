@@ -28,7 +28,7 @@ from serve_app.demo_model import WORKLOAD, build_demo_model
 from serve_app.request_body import Unreadable
 from serve_app.request_reader import RequestReader
 from serve_app.served_model import ServedModel
-from serve_app.settings import RouterSettings, RoutingSettings
+from serve_app.settings import EngineModelSettings, RouterSettings
 
 SETTINGS = Path(__file__).parents[1] / "configs" / "cpu-demo.yaml"
 NUM_REPLICAS = 8
@@ -120,8 +120,10 @@ class RouterParts:
         self._reader.prompts = self._prompts
         block_size = llm["engine_kwargs"]["block_size"]
         self.hasher = BlockHasher(block_size=block_size)
-        policy = make_policy("prefix_affinity", RoutingSettings().policy_options(), Random(1))
-        self.router = Router(policy=policy, block_size=block_size, options=RouterSettings().router_options())
+        policy = make_policy("prefix_affinity", Random(1))
+        self.router = Router(
+            policy=policy, block_size=block_size, options=RouterSettings().router_options(EngineModelSettings())
+        )
         self.router.set_replicas(
             Replica(ReplicaId(f"replica {rank}"), rank, KV_CAPACITY_TOKENS) for rank in range(NUM_REPLICAS)
         )

@@ -6,6 +6,7 @@ Time and randomness are passed in; one event loop owns a `Router`, so nothing he
 
 from router.block_hasher import BlockHasher
 from router.blocks import cacheable_tokens, hash_blocks, hash_tokens, root_hash
+from router.engine_model import EngineModel
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
 from router.funnel import CacheRecord, Funnel, Loss
 from router.health import Exclusion
@@ -39,6 +40,7 @@ __all__ = [
     "CacheRecord",
     "CachedTokens",
     "EngineLoad",
+    "EngineModel",
     "Exclusion",
     "Funnel",
     "HeldRun",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import xxhash
 
-from router.types import BlockHash, TokenHash
+from router.types import BlockHash, RequestId, TokenHash
 
 _TOKEN_BYTES = array("I").itemsize
 
@@ -45,6 +45,15 @@ def hash_blocks(token_ids: Sequence[int], *, block_size: int, root: BlockHash) -
         parent = hash_block(tokens[start : start + step], parent)
         hashes.append(parent)
     return tuple(hashes)  # type: ignore[arg-type]  # BlockHash is an int at run time
+
+
+def unknown_hashes(request_id: RequestId, num_blocks: int) -> Sequence[BlockHash]:
+    """Hashes for blocks of which only the number is known, as an answer's; as good as certainly, nothing else has them.
+
+    Consecutive numbers from a hash on, which need no memory until they are stored.
+    """
+    first = xxhash.xxh3_64_intdigest(request_id.encode()) % (2**64 - max(num_blocks, 1))
+    return range(first, first + max(num_blocks, 0))  # type: ignore[return-value]  # BlockHash is an int at run time
 
 
 def hash_tokens(token_ids: Sequence[int]) -> TokenHash:

@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 
+from router.answers import Answers
 from router.blocks import cacheable_tokens
+from router.continuations import Continuations
+from router.engine_model import EngineModel
 from router.holders import Holders, PrefixMatch
+from router.lateness import Lateness
 from router.load import LoadBook
 from router.load_table import ReplicaLoad
 from router.reuse import Reuse
 from router.ring import Ring
-from router.ring_prior import RingPrior
 from router.tiers import HOST_TOKENS_PER_S, CachedTokens, Tiers
 from router.types import BlockHash, Replica, ReplicaId, RouteRequest
 
@@ -27,8 +30,11 @@ class Cluster:
     holders: Holders
     ring: Ring
     block_size: int
-    ring_prior: RingPrior = field(default_factory=RingPrior)
+    engine_model: EngineModel
+    answers: Answers = field(default_factory=Answers)
+    lateness: Lateness = field(default_factory=Lateness)
     reuse: Reuse = field(default_factory=Reuse)
+    continuations: Continuations = field(default_factory=Continuations)
     tiers: Tiers = field(default_factory=Tiers)
     host_tokens_per_s: float = HOST_TOKENS_PER_S
     """How fast KV comes back from a second tier."""
@@ -36,6 +42,8 @@ class Cluster:
     """When the decision is made."""
     members: tuple[Replica, ...] = ()
     """Every replica there is."""
+    kv_capacity_tokens: int = 0
+    """Of all of them together."""
     replicas: tuple[Replica, ...] = ()
     """Those in the choice."""
     id_to_replica: dict[ReplicaId, Replica] = field(default_factory=dict)
@@ -48,6 +56,12 @@ class Cluster:
     """Members that may not find prompts by the keys that are used here, so that beliefs in them count nothing."""
     credible: Mapping[ReplicaId, Replica] = field(default_factory=dict)
     """Those in the choice whose beliefs count, by id."""
+
+    def set_members(self, members: Iterable[Replica]) -> None:
+        """Replace them; all are in the choice."""
+        self.members = tuple(members)
+        self.kv_capacity_tokens = sum(each.kv_capacity_tokens for each in self.members)
+        self.set_choice(())
 
     def set_choice(self, excluded: Collection[ReplicaId]) -> None:
         """Leave these out, unless nobody would be left: then the evidence is more likely wrong."""
@@ -77,13 +91,7 @@ class Cluster:
 
     def remaining_tokens(self, replica: Replica) -> float:
         """Prefill tokens that a replica still has to compute, as far as can be guessed."""
-        return self.load.remaining_tokens(replica.replica_id, now=self.now)
-
-    @property
-    def mean_request_tokens(self) -> float:
-        """Work of a recent request; 0 where there was none."""
-        total = self.load.total
-        return total.recent_tokens / total.recent_requests if total.recent_requests > 0 else 0.0
+        return self.load.remaining(replica.replica_id, now=self.now).tokens
 
     @property
     def mean_waiting(self) -> float:
@@ -92,16 +100,37 @@ class Cluster:
         return (self.load.total.num_waiting - num_outside) / len(self.replicas)
 
     @property
-    def mean_recent_tokens(self) -> float:
-        """Recent work of each replica in the choice."""
-        outside_tokens = sum(self.load_of(replica).recent_tokens for replica in self.outsiders)
-        return (self.load.total.recent_tokens - outside_tokens) / len(self.replicas)
+    def unseen_s(self) -> float:
+        """Work that other routers have placed somewhere, and that is not known here yet; in seconds of prefill."""
+        total = self.load.total
+        if not total.recent_requests:
+            return 0.0
+        mean_tokens = total.recent_tokens / total.recent_requests
+        num_unseen = self.lateness.unseen_requests(requests_per_s=self.load.requests_per_s)
+        return num_unseen * mean_tokens / self.engine_model.prefill_tokens_per_s
+
+    def turnover(self, replica: Replica) -> float:
+        """Recent work there for its KV capacity, as a multiple of the same of all members together; 1 without any."""
+        total = self.load.total
+        if not total.stored_recent_tokens:
+            return 1.0
+        share_of_work = self.load_of(replica).stored_recent_tokens / total.stored_recent_tokens
+        return share_of_work * self.kv_capacity_tokens / max(1, replica.kv_capacity_tokens)
 
     def cached(self, replica: Replica, request: RouteRequest) -> CachedTokens:
         """Prompt tokens that the replica is believed to reuse for this request, by tier."""
         num_held_blocks = self.holders.matched_blocks(replica.replica_id, request.block_hashes)
         local_tokens = self.credited_tokens(replica, request, num_held_blocks)
+        local_tokens += int(self.continuations.share * self.answer_tokens(replica, request, num_held_blocks))
         return CachedTokens(local_tokens, self._external_tokens(replica, request, local_tokens))
+
+    def answer_tokens(self, replica: Replica, request: RouteRequest, num_held_blocks: int) -> int:
+        """Prompt tokens beyond the blocks held that are an earlier answer's, if the prompt goes on with it."""
+        replica_id = replica.replica_id
+        if replica_id in self.doubted or self.holders.is_exact(replica_id):
+            return 0
+        num_blocks = num_held_blocks + self.holders.answer_blocks(replica_id, request.block_hashes)
+        return self.reusable_tokens(request, num_blocks) - self.reusable_tokens(request, num_held_blocks)
 
     def cached_tokens(self, replica: Replica, request: RouteRequest) -> int:
         """The same, of both tiers together."""

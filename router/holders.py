@@ -163,11 +163,46 @@ class Holders:
         if fitting:
             steps = self.match(fitting).steps  # which a decision has asked for a moment ago
             self._last_match = None
+            if placed is not None:
+                self._drop_answer(uses, steps, len(fitting))
             runs = self._tree.grow(fitting, steps)
             if placed is not None:
                 _count(runs, placed)
             uses.use(runs, used_by)
             uses.fit()
+
+    def insert_answer(
+        self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], answer_hashes: Sequence[BlockHash]
+    ) -> None:
+        """Believe that the replica holds a prompt, and after it the blocks of its answer. Nobody knows their hashes. They
+        are given some that no other block has: they take room, and a prompt that goes on with them is known to.
+        """
+        if not answer_hashes or not block_hashes or self.is_exact(replica_id):
+            self.insert(replica_id, block_hashes)
+            return
+        self._last_match = None
+        uses = self._replica_to_uses[replica_id]
+        self._tree.grow(block_hashes[: uses.capacity_blocks])
+        whole = (*block_hashes, *answer_hashes)[: uses.capacity_blocks]
+        runs = self._tree.grow(whole)
+        runs[-1].is_prompt &= len(whole) <= len(block_hashes)
+        uses.use(runs)
+        uses.fit()
+
+    def answer_blocks(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> int:
+        """Where a prompt goes on from another one whose answer is held there: its next blocks that are the answer's, if
+        it goes on with that.
+        """
+        steps = self.match(block_hashes).steps
+        step = next((each for each in reversed(steps) if replica_id in each.run.holder_to_use), None)
+        answer = None if step is None else _answer(step, replica_id, len(block_hashes))
+        return 0 if step is None or answer is None else min(len(answer), len(block_hashes) - step.end)
+
+    def _drop_answer(self, uses: Uses, steps: Sequence[Step], num_blocks: int) -> None:
+        """A prompt that goes on with an answer brings its blocks' real hashes."""
+        answer = _answer(steps[-1], uses.replica_id, num_blocks) if steps else None
+        if answer is not None:
+            uses.release(answer)
 
     def end_use(self, replica_id: ReplicaId, request_id: RequestId) -> None:
         """The request is over there; what it used can be evicted."""
@@ -346,6 +381,16 @@ def _count(runs: Sequence[Run], placed: Placed) -> None:
         num_replicas = run.work / placed.mean_work if placed.mean_work else 0.0
         narrowed = min(run.fan_out, ceil(NARROW_FACTOR * num_replicas))
         run.fan_out = max(1, ceil(num_replicas), narrowed)
+
+
+def _answer(step: Step, replica_id: ReplicaId, num_blocks: int) -> Run | None:
+    """What a replica holds of the answer to the one prompt that ended with this step, where a longer one goes on."""
+    run = step.run
+    if not step.is_whole or step.end >= num_blocks or run.num_ends != 1:
+        return None
+    if any(child.is_prompt for child in run.children.values()):  # other prompts go on otherwise
+        return None
+    return next((child for child in run.children.values() if replica_id in child.holder_to_use), None)
 
 
 def _shared_blocks(steps: Sequence[Step]) -> int:

@@ -4,15 +4,18 @@ One process's view: its own reservations and its peers', taken back by receipts,
 comes.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import NamedTuple
 
-from router.load_table import LoadTable, ReplicaLoad
+from router.engine_model import EngineModel
+from router.load_table import LoadChange, LoadTable, ReplicaLoad
 from router.progress import Progress
 from router.state import BookedRequest, ProgressState
-from router.types import BlockHash, ReplicaId, RequestId, Reservation
+from router.types import BlockHash, EngineLoad, ReplicaId, RequestId, Reservation
 
 
 @dataclass(slots=True)
@@ -30,7 +33,9 @@ class _Desk:
 class _Claim:
     reservation: Reservation
     pending_tokens: int
+    pending_s: float
     prompt_tokens_left: int
+    answer_tokens: float
     reserved_at: float
     has_arrived: bool = False
 
@@ -39,14 +44,39 @@ class _Claim:
         return self.prompt_tokens_left > 0
 
     @property
+    def as_waiting(self) -> LoadChange:
+        return LoadChange(
+            pending_tokens=self.pending_tokens,
+            pending_s=self.pending_s,
+            num_waiting=1,
+            waiting_answer_tokens=self.answer_tokens,
+        )
+
+    @property
+    def as_running(self) -> LoadChange:
+        return LoadChange(
+            num_running=1,
+            running_answer_tokens=self.answer_tokens,
+            running_prompt_tokens=self.reservation.request.num_prompt_tokens,
+        )
+
+    @property
     def prefilled_tokens(self) -> int:
         return _waited_for_tokens(self.reservation) - self.prompt_tokens_left
+
+
+class Remaining(NamedTuple):
+    """What a replica still has to compute of prompts."""
+
+    tokens: float
+    seconds: float
 
 
 class LoadBook:
     """Pairs every reservation with exactly one release, however the request ends.
 
     Args:
+        model: how long engines take.
         half_life_s: how fast recent work fades.
         answer_tokens: the work that a request's answer is, in prefill tokens.
         arrival_ttl_s: a request that its replica, by its own list, does not have after this time is over, or will
@@ -56,7 +86,11 @@ class LoadBook:
 
     """
 
-    def __init__(self, *, half_life_s: float, answer_tokens: int, arrival_ttl_s: float, ttl_s: float) -> None:
+    def __init__(
+        self, *, model: EngineModel, half_life_s: float, answer_tokens: int, arrival_ttl_s: float, ttl_s: float
+    ) -> None:
+        self._model = model
+        self._half_life_s = half_life_s
         self._table = LoadTable(half_life_s=half_life_s)
         self._answer_tokens = answer_tokens
         self._arrival_ttl_s = arrival_ttl_s
@@ -82,13 +116,32 @@ class LoadBook:
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
         return self._table[replica_id]
 
-    def remaining_tokens(self, replica_id: ReplicaId, *, now: float) -> float:
-        """Pending tokens, without those of the prompt being computed that have been computed by now, by guess."""
-        desk = self._desks[replica_id]
+    def remaining(self, replica_id: ReplicaId, *, now: float) -> Remaining:
+        """What is pending, without what of the prompt being computed has been computed by now, by guess; in tokens, and
+        in seconds at the replica's own speed.
+        """
+        desk, load = self._desks[replica_id], self[replica_id]
+        progress = desk.progress
         if not desk.waiting:
-            return self[replica_id].pending_tokens
+            return Remaining(load.pending_tokens, load.pending_s / progress.speed)
         head = next(iter(desk.waiting.values()))
-        return self[replica_id].pending_tokens - min(head.pending_tokens, desk.progress.tokens(now=now))
+        done = min(1.0, progress.work_s(now=now) / head.pending_s) if head.pending_s else 0.0
+        pending_s = load.pending_s - done * head.pending_s
+        return Remaining(load.pending_tokens - done * head.pending_tokens, pending_s / progress.speed)
+
+    @property
+    def requests_per_s(self) -> float:
+        """How many requests were booked a second, lately: what fades by half in a time, and is in balance."""
+        return self.total.recent_requests * math.log(2) / self._half_life_s
+
+    def set_engine(self, replica_id: ReplicaId, engine: EngineLoad) -> None:
+        """An engine's own numbers, as of now."""
+        load = self._table[replica_id]
+        load.engine, load.computed_since_tokens = engine, 0
+
+    def speed(self, replica_id: ReplicaId) -> float:
+        """How fast a replica computes, as a multiple of the model's speed; 1 where that is not known."""
+        return self._desks[replica_id].progress.speed
 
     def add_replica(self, replica_id: ReplicaId) -> None:
         """Start counting for a replica."""
@@ -107,8 +160,8 @@ class LoadBook:
         """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""
         return self._table.fade(now=now)
 
-    def reserve(self, reservation: Reservation, *, now: float) -> bool:
-        """Book a request that was sent to a replica.
+    def reserve(self, reservation: Reservation, *, answer_tokens: float, now: float) -> bool:
+        """Book a request that was sent to a replica, whose answer is expected to have so many tokens.
 
         Returns False, and books nothing, for an unknown replica, a request booked before or already ended.
         """
@@ -121,7 +174,9 @@ class LoadBook:
         claim = self._claims[request_id] = _Claim(
             reservation,
             pending_tokens=reservation.pending_tokens,
+            pending_s=self._pending_s(reservation),
             prompt_tokens_left=_waited_for_tokens(reservation),
+            answer_tokens=answer_tokens,
             reserved_at=now,
         )
         if not desk.waiting:
@@ -129,7 +184,7 @@ class LoadBook:
         desk.requests[request_id] = None
         desk.waiting[request_id] = claim
         self._request_to_expiry[request_id] = now + self._ttl_s
-        self._table.change(replica_id, pending_tokens=reservation.pending_tokens, num_waiting=1)
+        self._table.change(replica_id, claim.as_waiting)
         self._table.add_recent(replica_id, tokens=self.work(reservation), requests=1)
         return True
 
@@ -150,13 +205,18 @@ class LoadBook:
         """Remember more recent work of a replica than was booked here."""
         self._table.add_recent(replica_id, tokens=tokens, requests=requests)
 
-    def arrived(self, request_id: RequestId, *, now: float) -> None:
-        """A sign of life from the replica: the request is there."""
+    def arrived(self, request_id: RequestId, *, now: float) -> float | None:
+        """A sign of life from the replica: the request is there. Returns how long ago it was booked, if that is the first
+        one; None otherwise.
+        """
         claim = self._claims.get(request_id)
-        if claim is not None:
-            claim.has_arrived = True
-            self._request_to_expiry[request_id] = now + self._ttl_s
-            self._request_to_expiry.move_to_end(request_id)
+        if claim is None:
+            return None
+        delay_s = None if claim.has_arrived else now - claim.reserved_at
+        claim.has_arrived = True
+        self._request_to_expiry[request_id] = now + self._ttl_s
+        self._request_to_expiry.move_to_end(request_id)
+        return delay_s
 
     def reservation(self, request_id: RequestId) -> Reservation | None:
         """The reservation of an outstanding request; None if it is not booked."""
@@ -217,11 +277,12 @@ class LoadBook:
         if claim is None or not claim.is_waiting:
             return None
         done_tokens = min(max(prompt_tokens, 1), claim.prompt_tokens_left)
+        replica_id = claim.reservation.replica_id
+        released_s = claim.pending_s * done_tokens / claim.prompt_tokens_left
         released_tokens = claim.pending_tokens * done_tokens // claim.prompt_tokens_left
-        claim.prompt_tokens_left -= done_tokens
-        claim.pending_tokens -= released_tokens
-        self._desks[claim.reservation.replica_id].progress.prefilled(released_tokens, now=now)
-        self._after_prefill(claim, released_tokens)
+        self._desks[replica_id].progress.prefilled(self._with_steps_s(replica_id, released_s), now=now)
+        self._release_prefilled(claim, claim.prompt_tokens_left - done_tokens, released_tokens, released_s)
+        self._table[replica_id].computed_since_tokens += released_tokens
         return None if claim.is_waiting else claim.reservation
 
     def finished(self, request_id: RequestId, *, now: float) -> Reservation | None:
@@ -250,17 +311,17 @@ class LoadBook:
         """Take a replica's progress to be as a peer knows it."""
         self._desks[replica_id].progress.adopt(state, now=now)
 
-    def adopt(self, booked: BookedRequest, *, now: float) -> None:
+    def adopt(self, booked: BookedRequest, *, answer_tokens: float, now: float) -> None:
         """Book a request as a peer has it; what is known or ended here already stays as it is."""
-        if not self.reserve(booked.reservation, now=now):
+        if not self.reserve(booked.reservation, answer_tokens=answer_tokens, now=now):
             return
         request_id = booked.reservation.request.request_id
         if booked.has_arrived:
             self.arrived(request_id, now=now)
         claim = self._claims[request_id]
         released_tokens = claim.pending_tokens - booked.pending_tokens
-        claim.pending_tokens, claim.prompt_tokens_left = booked.pending_tokens, booked.prompt_tokens_left
-        self._after_prefill(claim, released_tokens)
+        released_s = claim.pending_s * released_tokens / claim.pending_tokens if claim.pending_tokens else 0.0
+        self._release_prefilled(claim, booked.prompt_tokens_left, released_tokens, released_s)
 
     @property
     def num_remembered(self) -> int:
@@ -281,6 +342,16 @@ class LoadBook:
         while self._finished and next(iter(self._finished.values())) <= now - self._arrival_ttl_s:
             self._finished.popitem(last=False)
 
+    def _pending_s(self, reservation: Reservation) -> float:
+        num_cached_tokens = reservation.request.num_prompt_tokens - reservation.pending_tokens
+        return self._model.prefill_s(reservation.pending_tokens, num_before=num_cached_tokens)
+
+    def _with_steps_s(self, replica_id: ReplicaId, work_s: float) -> float:
+        """What the model says that a prefill takes, with the half of a step that it waits for and a step of its own."""
+        load = self[replica_id]
+        decoding_s = self._model.decode_step_s(load.num_running, context_tokens=load.context_tokens)
+        return work_s + 1.5 * (self._model.step_s + decoding_s)
+
     def _release(self, request_id: RequestId) -> Reservation | None:
         claim = self._claims.pop(request_id)
         del self._request_to_expiry[request_id]
@@ -288,19 +359,23 @@ class LoadBook:
         desk = self._desks[replica_id]
         del desk.requests[request_id]
         is_waiting = desk.waiting.pop(request_id, None) is not None
-        self._table.change(
-            replica_id, pending_tokens=-claim.pending_tokens, num_waiting=-is_waiting, num_running=-(not is_waiting)
-        )
+        self._table.change(replica_id, _less(claim.as_waiting if is_waiting else claim.as_running))
         return claim.reservation if is_waiting else None
 
-    def _after_prefill(self, claim: _Claim, released_tokens: int) -> None:
-        """Release tokens; a request whose prompt is complete waits no more."""
+    def _release_prefilled(
+        self, claim: _Claim, prompt_tokens_left: int, released_tokens: int, released_s: float
+    ) -> None:
+        """Release what was computed; a request whose prompt is complete waits no more."""
         replica_id = claim.reservation.replica_id
+        self._table.change(replica_id, _less(claim.as_waiting))
+        claim.prompt_tokens_left = prompt_tokens_left
+        claim.pending_tokens -= released_tokens
+        claim.pending_s -= released_s
         if claim.is_waiting:
-            self._table.change(replica_id, pending_tokens=-released_tokens)
+            self._table.change(replica_id, claim.as_waiting)
             return
         del self._desks[replica_id].waiting[claim.reservation.request.request_id]
-        self._table.change(replica_id, pending_tokens=-released_tokens, num_waiting=-1, num_running=1)
+        self._table.change(replica_id, claim.as_running)
 
     def check_integrity(self) -> None:
         """Assert that the totals are the sum of the reservations."""
@@ -326,3 +401,16 @@ class LoadBook:
 def _waited_for_tokens(reservation: Reservation) -> int:
     """A request of unknown length still waits for its first token."""
     return max(reservation.request.num_prompt_tokens, 1)
+
+
+def _less(change: LoadChange) -> LoadChange:
+    """The same, taken away."""
+    return LoadChange(
+        pending_tokens=-change.pending_tokens,
+        pending_s=-change.pending_s,
+        num_waiting=-change.num_waiting,
+        num_running=-change.num_running,
+        waiting_answer_tokens=-change.waiting_answer_tokens,
+        running_answer_tokens=-change.running_answer_tokens,
+        running_prompt_tokens=-change.running_prompt_tokens,
+    )

@@ -7,10 +7,23 @@ replica that gets every conversation would look as idle as the rest.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isclose
+from typing import NamedTuple
 
 from router.fading import Fading
 from router.load_order import LoadKey, LoadOrder
 from router.types import EngineLoad, ReplicaId
+
+
+class LoadChange(NamedTuple):
+    """What is added to a load; see its fields."""
+
+    pending_tokens: int = 0
+    pending_s: float = 0.0
+    num_waiting: int = 0
+    num_running: int = 0
+    waiting_answer_tokens: float = 0.0
+    running_answer_tokens: float = 0.0
+    running_prompt_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -24,17 +37,49 @@ class ReplicaLoad:
     """Requests without a first token."""
     num_running: int = 0
     """Requests that are being decoded."""
+    pending_s: float = 0.0
+    """How long an engine of the model's speed computes what is pending."""
+    waiting_answer_tokens: float = 0.0
+    """Expected answers of the requests that wait."""
+    running_answer_tokens: float = 0.0
+    """Expected answers, in whole, of the requests that are being decoded."""
+    running_prompt_tokens: int = 0
+    """Prompts of the requests that are being decoded."""
     stored_recent_tokens: float = 0.0
     stored_recent_requests: float = 0.0
     engine: EngineLoad | None = None
     """One replica's own numbers, as it told them last; None if it never did."""
-    engine_told_at: float = 0.0
-    """When that was."""
+    computed_since_tokens: int = 0
+    """Prompt tokens computed since then."""
+
+    def add(self, change: LoadChange) -> None:
+        """Change what is outstanding. What rounding leaves of fractions, when nothing is, goes."""
+        self.pending_tokens += change.pending_tokens
+        self.num_waiting += change.num_waiting
+        self.num_running += change.num_running
+        self.running_prompt_tokens += change.running_prompt_tokens
+        self.pending_s = self.pending_s + change.pending_s if self.num_waiting else 0.0
+        waiting_answer_tokens = self.waiting_answer_tokens + change.waiting_answer_tokens
+        running_answer_tokens = self.running_answer_tokens + change.running_answer_tokens
+        self.waiting_answer_tokens = waiting_answer_tokens if self.num_waiting else 0.0
+        self.running_answer_tokens = running_answer_tokens if self.num_running else 0.0
 
     @property
     def num_requests(self) -> int:
         """Requests outstanding, waiting or running."""
         return self.num_waiting + self.num_running
+
+    @property
+    def context_tokens(self) -> float:
+        """Of what is being decoded; on average half of an answer is there."""
+        return self.running_prompt_tokens + self.running_answer_tokens / 2
+
+    @property
+    def kv_tokens(self) -> float:
+        """KV cache that what is outstanding takes, or will; as far as the engine told, what is shared counts once."""
+        used_tokens = self.context_tokens if self.engine is None else self.engine.kv_used_tokens
+        growth_tokens = self.waiting_answer_tokens + self.running_answer_tokens / 2
+        return used_tokens + self.computed_since_tokens + self.pending_tokens + growth_tokens
 
     @property
     def recent_tokens(self) -> float:
@@ -75,7 +120,7 @@ class LoadTable:
     def add(self, replica_id: ReplicaId) -> None:
         """Start counting for a replica."""
         self._loads[replica_id] = ReplicaLoad(self._fading)
-        self.change(replica_id)
+        self._order.put(self._key(replica_id))
 
     def remove(self, replica_id: ReplicaId) -> None:
         """Drop a replica, at which nothing is outstanding."""
@@ -94,14 +139,10 @@ class LoadTable:
             self._sum_recent()
         return factor
 
-    def change(
-        self, replica_id: ReplicaId, *, pending_tokens: int = 0, num_waiting: int = 0, num_running: int = 0
-    ) -> None:
+    def change(self, replica_id: ReplicaId, change: LoadChange) -> None:
         """Add to what is outstanding at a replica."""
         for load in (self._loads[replica_id], self.total):
-            load.pending_tokens += pending_tokens
-            load.num_waiting += num_waiting
-            load.num_running += num_running
+            load.add(change)
         self._order.put(self._key(replica_id))
 
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
@@ -128,6 +169,7 @@ class LoadTable:
         """Assert that total and order are those of the loads."""
         self._order.check_integrity()
         assert list(self._order) == sorted(self._loads, key=self._key)
-        for name in ("pending_tokens", "num_waiting", "num_running", "recent_tokens", "recent_requests"):
+        summed_names = (*LoadChange._fields, "recent_tokens", "recent_requests")
+        for name in summed_names:
             summed = sum(getattr(load, name) for load in self._loads.values())
             assert isclose(getattr(self.total, name), summed, rel_tol=1e-6, abs_tol=1e-6), name

@@ -1,13 +1,16 @@
-"""How far a replica has come with what it computes.
+"""How fast a replica is, and how far it has come with what it computes.
 
 Engines tell of a prompt when all of it is computed, and a long prompt takes seconds. In between, this guesses: the
-replica computes first come, first served, as fast as it computed what it told of before.
+replica computes first come, first served, as fast as it computed what it told of before. Work is in seconds of an
+engine that is as fast as the model says, so that one at half speed takes two seconds for a second of work.
 """
 
 from router.state import ProgressState
 
 FORGET = 0.98
-"""What earlier prefills count, each time another one is told of: the rate is that of the last fifty or so."""
+"""What earlier prefills count, each time another one is told of: the speed is that of the last fifty or so."""
+PRIOR_S = 1.0
+"""So much time of an engine as fast as the model stands at the start, so that one odd prefill decides nothing."""
 
 
 class Progress:
@@ -15,31 +18,34 @@ class Progress:
 
     def __init__(self) -> None:
         self._since: float | None = None
-        self._tokens = 0.0
+        self._work_s = 0.0
         self._seconds = 0.0
+
+    @property
+    def speed(self) -> float:
+        """Seconds of work done in a second."""
+        return (PRIOR_S + self._work_s) / (PRIOR_S + self._seconds)
 
     def start(self, *, now: float) -> None:
         """The replica begins with another prompt."""
         self._since = now
 
-    def prefilled(self, tokens: int, *, now: float) -> None:
-        """So many tokens more have been computed since the start, and the next prompt begins."""
+    def prefilled(self, work_s: float, *, now: float) -> None:
+        """So much work has been done since the start, and the next prompt begins."""
         elapsed_s = 0.0 if self._since is None else now - self._since
-        self._tokens = FORGET * self._tokens + tokens
+        self._work_s = FORGET * self._work_s + work_s
         self._seconds = FORGET * self._seconds + elapsed_s
         self._since = now
 
     def export(self, *, now: float) -> ProgressState:
         """All that is known, for a router that joins."""
-        return ProgressState(self._tokens, self._seconds, 0.0 if self._since is None else now - self._since)
+        return ProgressState(0.0 if self._since is None else now - self._since, self._work_s, self._seconds)
 
     def adopt(self, state: ProgressState, *, now: float) -> None:
         """Know what a peer knows, who has seen more."""
         if state.seconds > self._seconds:
-            self._tokens, self._seconds, self._since = state.tokens, state.seconds, now - state.elapsed_s
+            self._work_s, self._seconds, self._since = state.work_s, state.seconds, now - state.elapsed_s
 
-    def tokens(self, *, now: float) -> float:
-        """Computed since the start, by guess; 0 while no rate is known. May exceed what there is to compute."""
-        if self._since is None or not self._seconds:
-            return 0.0
-        return self._tokens / self._seconds * (now - self._since)
+    def work_s(self, *, now: float) -> float:
+        """Done since the start, by guess. May exceed what there is to do."""
+        return 0.0 if self._since is None else self.speed * (now - self._since)

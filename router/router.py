@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from router.blocks import cacheable_tokens
+from router.blocks import cacheable_tokens, unknown_hashes
 from router.cluster import Cluster
+from router.engine_model import EngineModel
 from router.errors import NoReplicasError
 from router.funnel import CacheRecord, Known, make_record
 from router.health import Exclusion, HealthBook
@@ -53,6 +54,8 @@ class Routed(NamedTuple):
 class RouterOptions:
     """The numbers of a router's bookkeeping; times in seconds."""
 
+    engine_model: EngineModel
+    """How long the replicas' engines take; how fast each is beside it is learned."""
     virtual_nodes: int
     """Points of each rank on the ring."""
     half_life_s: float
@@ -93,6 +96,7 @@ class Router:
         self._missing = MissingBook()
         self.cluster = Cluster(
             load=LoadBook(
+                model=options.engine_model,
                 half_life_s=options.half_life_s,
                 answer_tokens=options.answer_tokens,
                 arrival_ttl_s=options.arrival_ttl_s,
@@ -101,6 +105,7 @@ class Router:
             holders=Holders(),
             ring=Ring((), virtual_nodes=options.virtual_nodes),
             block_size=block_size,
+            engine_model=options.engine_model,
         )
 
     def set_replicas(self, replicas: Iterable[Replica]) -> None:
@@ -118,9 +123,8 @@ class Router:
             cluster.holders.add_replica(replica.replica_id, capacity_blocks=capacity_blocks)
             host_blocks = replica.host_capacity_tokens // cluster.block_size
             cluster.tiers.set_capacity(replica.replica_id, capacity_blocks=host_blocks)
-        cluster.members = new
         cluster.ring = Ring({replica.rank for replica in new}, virtual_nodes=self._virtual_nodes)
-        cluster.set_choice(())
+        cluster.set_members(new)
         self._excluded = None
         largest_tiers_tokens = (max(replica.kv_capacity_tokens, replica.host_capacity_tokens) for replica in new)
         self._seen.grow_to(sum(each // cluster.block_size for each in largest_tiers_tokens))
@@ -139,7 +143,7 @@ class Router:
         stored = None if request.stored_at is None else self._stored(request)
         chosen = stored or self.policy.choose(request, cluster)
         match = cluster.match(request.block_hashes)
-        reservation = self._claim(request, chosen.replica, is_by_ring=chosen.reason is Reason.RING)
+        reservation = self._claim(request, chosen.replica)
         shadows = () if stored else tuple(each.answer(request, cluster, live=chosen.replica) for each in self.shadows)
         decision = RoutingDecision(
             request_id=request.request_id,
@@ -152,7 +156,8 @@ class Router:
             shadows=shadows,
         )
         known = self._know(request, match, match.best_blocks(cluster.credible))
-        if self.on_reserved(reservation, now=now):
+        cluster.lateness.decided(by_another=False)
+        if self._reserve(reservation, now=now):
             self._known[request.request_id] = known
         return Routed(decision, reservation)
 
@@ -167,10 +172,17 @@ class Router:
             self.cluster.set_choice(excluded)
 
     def on_reserved(self, reservation: Reservation, *, now: float) -> bool:
-        """Book a decision, our own or a peer's. Repeated, late and unknown ones change nothing, and return False."""
+        """Book a peer's decision. Repeated, late and unknown ones, and our own, change nothing, and return False."""
+        is_new = self._reserve(reservation, now=now)
+        if is_new:
+            self.cluster.lateness.decided(by_another=True)
+        return is_new
+
+    def _reserve(self, reservation: Reservation, *, now: float) -> bool:
         self._fade(now=now)
         cluster = self.cluster
-        if not cluster.load.reserve(reservation, now=now):
+        answer_tokens = cluster.answers.expected_tokens(reservation.request)
+        if not cluster.load.reserve(reservation, answer_tokens=answer_tokens, now=now):
             return False
         last_uses = cluster.holders.last_uses(reservation.replica_id, reservation.request.block_hashes)
         self._last_uses[reservation.request.request_id] = last_uses
@@ -203,7 +215,9 @@ class Router:
             self._last_uses.pop(request_id, None)
             if not self._book_at(replica_id, reservation.request, now=now):
                 self._known.pop(request_id, None)
-        self.cluster.load.arrived(request_id, now=now)
+        delay_s = self.cluster.load.arrived(request_id, now=now)
+        if delay_s is not None and request_id in self._known:
+            self.cluster.lateness.told(delay_s=delay_s)
 
     def on_outstanding(
         self, replica_id: ReplicaId, request_to_prefilled_tokens: Mapping[RequestId, int], *, now: float
@@ -233,11 +247,10 @@ class Router:
         """A replica spoke, and said whether it can serve."""
         self.health.heard(replica_id, is_serving=is_serving, now=now)
 
-    def on_engine_load(self, replica_id: ReplicaId, load: EngineLoad, *, now: float) -> None:
+    def on_engine_load(self, replica_id: ReplicaId, load: EngineLoad) -> None:
         """An engine's own numbers, as of now. Unknown replicas are ignored."""
         if replica_id in self.cluster.load:
-            told = self.cluster.load[replica_id]
-            told.engine, told.engine_told_at = load, now
+            self.cluster.load.set_engine(replica_id, load)
 
     def on_prefilled(
         self,
@@ -264,9 +277,7 @@ class Router:
             if is_looked_up:
                 local_tokens = cached_tokens - external_cached_tokens
                 self._learn_tier(reservation, local_tokens=local_tokens, external_tokens=external_cached_tokens)
-                self._learn(
-                    reservation, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens, local_tokens=local_tokens
-                )
+                self._learn(reservation, local_tokens)
             self._hold_computed(reservation)
             self._seen.on_computed(reservation.request.block_hashes)
         return record
@@ -276,7 +287,7 @@ class Router:
         request_id: RequestId,
         *,
         now: float,
-        answer_tokens: int | None = None,  # noqa: ARG002  nothing learns from it yet
+        answer_tokens: int | None = None,
     ) -> None:
         """The request ended, also by error or disconnect. Without a first token, its prefix was never held.
 
@@ -290,16 +301,18 @@ class Router:
         uncomputed = self.cluster.load.finished(request_id, now=now)
         if reservation is None:
             return
+        if answer_tokens:
+            self.cluster.answers.learn(reservation.request, answer_tokens)
         if not self._keep_stored(reservation):
             if uncomputed is None:
-                self.cluster.holders.insert(reservation.replica_id, reservation.request.block_hashes)
+                self._hold_answer(reservation, answer_tokens or 0)
             else:
                 self._discard_uncomputed(uncomputed)
         self.cluster.holders.end_use(reservation.replica_id, request_id)
 
     def on_caches_reset(self) -> None:
-        """Every engine dropped its cached prefixes. One whose replica is exact tells so itself, if it could. Second tiers
-        keep theirs: vLLM resets its cache without them.
+        """Every engine dropped its cached prefixes. One whose replica is exact tells so itself, if it could. Second
+        tiers keep theirs: vLLM resets its cache without them.
         """
         for replica in self.cluster.members:
             self._seen.on_gone(self.cluster.holders.export(replica.replica_id))
@@ -421,7 +434,8 @@ class Router:
         recent_tokens = max(own.recent_tokens, state.recent_tokens)
         recent_requests = max(own.recent_requests, state.recent_requests)
         for booked in state.booked:
-            load.adopt(booked, now=now)
+            answer_tokens = self.cluster.answers.expected_tokens(booked.reservation.request)
+            load.adopt(booked, answer_tokens=answer_tokens, now=now)
         if holders.is_exact(state.replica_id):
             for booked in state.booked:
                 self._hold_computed(load.reservation(booked.reservation.request.request_id))
@@ -482,7 +496,7 @@ class Router:
             block_size=self.cluster.block_size,
         )
 
-    def _claim(self, request: RouteRequest, replica: Replica, *, is_by_ring: bool = False) -> Reservation:
+    def _claim(self, request: RouteRequest, replica: Replica) -> Reservation:
         cluster = self.cluster
         num_held_blocks = cluster.holders.matched_blocks(replica.replica_id, request.block_hashes)
         cached = cluster.cached(replica, request)
@@ -492,13 +506,13 @@ class Router:
             num_held_blocks=num_held_blocks,
             is_computed=cluster.load_of(replica).num_waiting == 0,
             pending_tokens=request.num_prompt_tokens - cached.total,
-            is_by_ring=is_by_ring,
             external_tokens=cached.external,
+            answer_tokens=cluster.answer_tokens(replica, request, num_held_blocks),
         )
 
     def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> bool:
         replica = self._member(replica_id)
-        return replica is not None and self.on_reserved(self._claim(request, replica), now=now)
+        return replica is not None and self._reserve(self._claim(request, replica), now=now)
 
     def _learn_tier(self, reservation: Reservation, *, local_tokens: int, external_tokens: int) -> None:
         """From a completed prefill, what comes from the replica's second tier. Also of a doubted one: what came from
@@ -511,12 +525,16 @@ class Router:
         expected_tokens = max(0, self.cluster.reusable_tokens(request, num_expected_blocks) - local_tokens)
         tiers.learn(replica_id, expected_tokens=expected_tokens, external_tokens=external_tokens)
 
-    def _learn(self, reservation: Reservation, *, prompt_tokens: int, cached_tokens: int, local_tokens: int) -> None:
-        """From a completed prefill. What a doubted engine reused says nothing of what it holds."""
+    def _learn(self, reservation: Reservation, local_tokens: int) -> None:
+        """From a completed prefill, of which so much came from the replica's own cache. What a doubted engine reused
+        says nothing of what it holds.
+        """
         is_doubted = reservation.replica_id in self.cluster.doubted
-        if reservation.is_by_ring and not is_doubted:
-            found_tokens = max(0, cached_tokens - prompt_tokens + reservation.pending_tokens)
-            self.cluster.ring_prior.learn(unknown_tokens=reservation.pending_tokens, found_tokens=found_tokens)
+        if reservation.answer_tokens and not is_doubted:
+            held_tokens = self.cluster.reusable_tokens(reservation.request, reservation.num_held_blocks)
+            self.cluster.continuations.learn(
+                expected_tokens=reservation.answer_tokens, found_tokens=max(0, local_tokens - held_tokens)
+            )
         is_exact = self.cluster.holders.is_exact(reservation.replica_id)
         if reservation.is_computed and not is_exact and not is_doubted:
             self._correct(reservation, local_tokens)
@@ -528,6 +546,15 @@ class Router:
             self.cluster.holders.insert(
                 reservation.replica_id, reservation.request.block_hashes, used_by=reservation.request.request_id
             )
+
+    def _hold_answer(self, reservation: Reservation, answer_tokens: int) -> None:
+        """A prompt and its answer are held. An answer's last token is never computed."""
+        request, block_size = reservation.request, self.cluster.block_size
+        num_tokens = request.num_prompt_tokens + max(0, answer_tokens - 1)
+        num_answer_blocks = num_tokens // block_size - len(request.block_hashes)
+        self.cluster.holders.insert_answer(
+            reservation.replica_id, request.block_hashes, unknown_hashes(request.request_id, num_answer_blocks)
+        )
 
     def _discard_uncomputed(self, reservation: Reservation | None) -> None:
         """What a reservation promised and was never computed is not held, unless another one promises it too."""

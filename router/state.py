@@ -32,9 +32,11 @@ class BookedRequest:
 class ProgressState:
     """How fast a replica computes, and since when it has been computing its present prompt."""
 
-    tokens: float
-    seconds: float
     elapsed_s: float
+    work_s: float
+    """What it computed lately takes so long at the model's speed ..."""
+    seconds: float
+    """... and took so long."""
 
 
 @dataclass(frozen=True, slots=True)

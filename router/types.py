@@ -128,7 +128,7 @@ class Reservation:
     """Whether nothing was waiting there, so that what was believed held had been computed, not just promised."""
     pending_tokens: int
     """Prefill tokens that the replica has to compute for it, by the same belief."""
-    is_by_ring: bool = False
-    """Whether it went to the ring owner of its key, who is not known to hold more of it than others."""
     external_tokens: int = 0
     """Prompt tokens beyond the blocks held that were believed to come back from the replica's second tier."""
+    answer_tokens: int = 0
+    """Prompt tokens beyond the blocks held that are cached if the prompt goes on with the answer before."""

@@ -50,5 +50,11 @@ def with_routers(server: Application, args: Settings) -> Application:
         ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": {**env_vars, **router_environment()}}},
     )
     return server._with_ingress_request_router(  # noqa: SLF001
-        router.bind(server=server, llm=args.llm, routers=args.routers.model_dump(), engine=args.engine)
+        router.bind(
+            server=server,
+            llm=args.llm,
+            routers=args.routers.model_dump(),
+            engine=args.engine,
+            engine_model=args.engine_model.model_dump(),
+        )
     )

@@ -75,7 +75,7 @@ class Inbox:
                 case Status() if not is_overtaken:  # its list of requests would be older than what we know
                     self.replica_to_status[replica_id] = receipt
                     router.on_outstanding(replica_id, receipt.outstanding, now=now)
-                    _on_engine_state(replica_id, receipt.engine, router, now=now)
+                    _on_engine_state(replica_id, receipt.engine, router)
         status = self.replica_to_status.get(replica_id)
         router.on_heard(replica_id, is_serving=status is None or status.is_serving, now=now)
         return WANTS_SNAPSHOT if wants[-1:] == [True] else replica_id in router.cluster.load
@@ -119,7 +119,7 @@ class Inbox:
             return None
 
 
-def _on_engine_state(replica_id: ReplicaId, state: EngineState | None, router: Router, *, now: float) -> None:
+def _on_engine_state(replica_id: ReplicaId, state: EngineState | None, router: Router) -> None:
     replica = next((each for each in router.cluster.members if each.replica_id == replica_id), None)
     if state is None or replica is None:
         return
@@ -129,4 +129,4 @@ def _on_engine_state(replica_id: ReplicaId, state: EngineState | None, router: R
         kv_used_tokens=round(state.kv_use * replica.kv_capacity_tokens),
         num_preempted=state.preempted,
     )
-    router.on_engine_load(replica_id, load, now=now)
+    router.on_engine_load(replica_id, load)

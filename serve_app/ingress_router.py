@@ -60,7 +60,7 @@ from serve_app.route_endpoint import RouteEndpoint, answer_with
 from serve_app.router_snapshot import prefixes_snapshot, snapshot
 from serve_app.routing_note import NO_REPLICAS, NOTE_HEADER, ROUTING_ERROR, RoutingNote
 from serve_app.served_model import ServedModel
-from serve_app.settings import EngineName, RouterSettings, RoutingSettings
+from serve_app.settings import EngineModelSettings, EngineName, RouterSettings, RoutingSettings
 
 if TYPE_CHECKING:
     from serve_app.prompt import PromptReader
@@ -81,11 +81,17 @@ class IngressRouter:
     """One router process. Its core is used on one event loop only: requests, receipts and membership."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, server: DeploymentHandle, llm: dict[str, Any], routers: dict[str, Any], engine: EngineName
+        self,
+        server: DeploymentHandle,
+        llm: dict[str, Any],
+        routers: dict[str, Any],
+        engine: EngineName,
+        engine_model: dict[str, Any],
     ) -> None:
         context = serve.get_replica_context()
         self._engine = engine
         self._settings = RouterSettings.model_validate(routers)
+        self._engine_model = EngineModelSettings.model_validate(engine_model)
         self._routing = RoutingSettings()
         self._router: Router | None = None
         self._hasher: BlockHasher
@@ -333,13 +339,13 @@ class IngressRouter:
 
     def _make_router(self, block_size: int) -> Router:
         policy = self._make_policy(self._routing.policy)
-        router = Router(policy=policy, block_size=block_size, options=self._settings.router_options())
+        router = Router(policy=policy, block_size=block_size, options=self._settings.router_options(self._engine_model))
         router.shadows = self._make_shadows()
         self._hasher = BlockHasher(block_size=block_size)
         return router
 
     def _make_policy(self, name: str) -> Policy:
-        return make_policy(name, self._routing.policy_options(), random.Random())  # noqa: S311
+        return make_policy(name, random.Random())  # noqa: S311
 
     def _make_shadows(self) -> tuple[Shadow, ...]:
         return tuple(Shadow(self._make_policy(name)) for name in self._routing.shadow_policies)

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from router import RouterOptions
-from router.policies import PrefixAffinityOptions
+from router import EngineModel, RouterOptions
 from serve_app.tenants import NONE, OTHER
 
 PolicyName = Literal[
@@ -49,23 +48,6 @@ class RoutingSettings(_Frozen):
     """The policy that steers. The others are baselines to compare with."""
     shadow_policies: list[PolicyName] = []
     """Policies that decide beside it without steering, so that their regret is counted (docs/shadow.md)."""
-    weight_base: float = Field(4.0, ge=0)
-    """Cost of a prefill token computed for a request, in tokens of waiting, when nobody waits."""
-    weight_per_waiting: float = Field(2.0, ge=0)
-    """Added for each waiting request a replica, where catching up takes as long as a mean request does."""
-    decode_tokens: int = Field(16, ge=0)
-    """How much a request being decoded delays a prefill there, in prefill tokens."""
-    recent_weight: float = Field(0.02, ge=0)
-    """How much recent work at a replica counts as cost where a conversation starts, which will go on there."""
-    tie_share: float = Field(0.15, ge=0)
-    """Costs that differ by less than this share of a mean request's work are equal, and the ring decides."""
-    load_factor: float = Field(1.25, ge=1)
-    """No conversation starts on a replica whose recent work exceeds this multiple of the mean ..."""
-    load_margin_tokens: int = Field(8192, ge=0)
-    """... and is also this many prefill tokens above it."""
-    giant_share: float = Field(0.2, gt=0)
-    """Prompts of which more than this share of a replica's KV capacity is not cached anywhere are kept together on some
-    of the replicas; above 1, none are."""
 
     @field_validator("shadow_policies")
     @classmethod
@@ -73,10 +55,6 @@ class RoutingSettings(_Frozen):
         if len(set(names)) < len(names):
             raise ValueError("names a policy twice; name each once")
         return names
-
-    def policy_options(self) -> PrefixAffinityOptions:
-        """The cost rule's numbers, as the core takes them."""
-        return PrefixAffinityOptions(**self.model_dump(exclude={"policy", "shadow_policies"}))
 
 
 class RouterSettings(_Frozen):
@@ -112,10 +90,10 @@ class RouterSettings(_Frozen):
     retry_s: float = Field(2.0, gt=0)
     """A replica to which a connection failed is tried again after this time."""
 
-    def router_options(self) -> RouterOptions:
+    def router_options(self, engine_model: "EngineModelSettings") -> RouterOptions:
         """The bookkeeping's numbers, as the core takes them."""
         names = [field.name for field in fields(RouterOptions)]
-        return RouterOptions(**self.model_dump(include=set(names)))
+        return RouterOptions(**self.model_dump(include=set(names)), engine_model=engine_model.engine_model())
 
 
 class ReplicaSettings(_Frozen):
@@ -193,6 +171,11 @@ class EngineModelSettings(_Frozen):
     """Prefill and decode tokens in one step (vLLM's `max_num_batched_tokens`, which simulated engines go by)."""
     max_sequences: int = Field(256, ge=1)
     """Sequences in one step (vLLM's `max_num_seqs`, likewise)."""
+
+    def engine_model(self) -> EngineModel:
+        """The constants by which routers tell what work costs."""
+        names = [field.name for field in fields(EngineModel)]
+        return EngineModel(**self.model_dump(include=set(names)))
 
 
 class AutoscalingOptions(_Frozen):

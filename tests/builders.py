@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from random import Random
 
 from router import (
+    EngineModel,
     HeldRun,
     Replica,
     ReplicaId,
@@ -15,20 +16,12 @@ from router import (
     root_hash,
     session_key,
 )
-from router.policies import Policy, PrefixAffinityOptions, make_policy
+from router.policies import Policy, make_policy
 
 BLOCK_SIZE = 4
 ROOT = root_hash(model="m", adapter="", tenant="t", cache_salt="")
-OPTIONS = PrefixAffinityOptions(
-    weight_base=2.0,
-    weight_per_waiting=2.0,
-    decode_tokens=1,
-    recent_weight=0.0,
-    tie_share=0.0,
-    load_factor=1.25,
-    load_margin_tokens=64,
-    giant_share=10.0,
-)
+MODEL = EngineModel(step_s=0.01, prefill_tokens_per_s=1000, attention_s=0.0, decode_s=0.001, decode_context_s=0.000_001)
+"""Slow, so that a token of a prompt is a millisecond."""
 
 
 def make_replica(rank: int, *, kv_capacity_tokens: int = 400, generation: int = 0) -> Replica:
@@ -56,9 +49,10 @@ def make_router(
 ) -> Router:
     """A router over a few replicas; the policy by name, or made already."""
     router = Router(
-        policy=make_policy(policy, OPTIONS, Random(seed)) if isinstance(policy, str) else policy,
+        policy=make_policy(policy, Random(seed)) if isinstance(policy, str) else policy,
         block_size=BLOCK_SIZE,
         options=RouterOptions(
+            engine_model=MODEL,
             virtual_nodes=64,
             half_life_s=30,
             answer_tokens=1,

@@ -19,7 +19,7 @@ from loadtests.statistics import percentile
 from loadtests.tables import make_table
 from router import Replica, ReplicaId, Router
 from router.policies import make_policy
-from serve_app.settings import ReplicaSettings, RouterSettings, RoutingSettings
+from serve_app.settings import EngineModelSettings, ReplicaSettings, RouterSettings
 
 METRICS = {
     "hit_rate": ("hit rate", ".4f"),
@@ -139,9 +139,9 @@ def make_router(policy: str, replicas: Sequence[Replica], *, block_size: int, se
 
     """
     router = Router(
-        policy=make_policy(policy, RoutingSettings().policy_options(), Random(seed)),
+        policy=make_policy(policy, Random(seed)),
         block_size=block_size,
-        options=RouterSettings().router_options(),
+        options=RouterSettings().router_options(EngineModelSettings()),
     )
     router.set_replicas(replicas)
     return router

@@ -15,7 +15,7 @@ from loadtests.peers.ray_kv_aware import RayKvAware
 from loadtests.peers.ray_prefix import RayPrefix
 from loadtests.replay.engine import Engine
 from router import ReplicaId, UnknownPolicyError, policies
-from router.policies import Policy, PrefixAffinityOptions
+from router.policies import Policy
 
 EngineOf = Callable[[ReplicaId], Engine]
 
@@ -40,9 +40,7 @@ def installed_names() -> tuple[str, ...]:
     return tuple(name for name in POLICY_NAMES if name not in _NAME_TO_PACKAGE or find_spec(_NAME_TO_PACKAGE[name]))
 
 
-def make_policy(
-    name: str, options: PrefixAffinityOptions, rng: Random, *, block_size: int, engine_of: EngineOf
-) -> Policy:
+def make_policy(name: str, rng: Random, *, block_size: int, engine_of: EngineOf) -> Policy:
     """The policy of that name, fresh.
 
     Raises:
@@ -50,7 +48,7 @@ def make_policy(
 
     """
     if name in policies.POLICY_NAMES:
-        return policies.make_policy(name, options, rng)
+        return policies.make_policy(name, rng)
     if name not in _NAME_TO_FACTORY:
         raise UnknownPolicyError(name, list(POLICY_NAMES))
     return _NAME_TO_FACTORY[name](rng, block_size, engine_of)

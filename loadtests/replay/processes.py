@@ -13,7 +13,7 @@ from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled, Recei
 from loadtests.replay.trace import TraceRequest
 from router import CacheRecord, Replica, ReplicaId, RequestId, Router
 from router.policies import Policy
-from serve_app.settings import RouterSettings
+from serve_app.settings import EngineModelSettings, RouterSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +165,7 @@ class RouterProcess:
         if batch.outstanding is not None and batch.number >= newest:
             self.router.on_outstanding(batch.replica_id, batch.outstanding, now=now)
         if batch.engine is not None and batch.number >= newest:
-            self.router.on_engine_load(batch.replica_id, batch.engine, now=now)
+            self.router.on_engine_load(batch.replica_id, batch.engine)
         self._replica_to_number[batch.replica_id] = max(batch.number, newest)
 
     def _on_prefilled(self, receipt: Prefilled, *, now: float) -> None:
@@ -180,8 +180,15 @@ class RouterProcess:
             self._on_record(record)
 
 
-def make_router(replicas: Iterable[Replica], *, policy: Policy, block_size: int, routers: RouterSettings) -> Router:
+def make_router(
+    replicas: Iterable[Replica],
+    *,
+    policy: Policy,
+    block_size: int,
+    routers: RouterSettings,
+    engine_model: EngineModelSettings,
+) -> Router:
     """A router as production builds it; it knows nothing yet but the replicas."""
-    router = Router(policy=policy, block_size=block_size, options=routers.router_options())
+    router = Router(policy=policy, block_size=block_size, options=routers.router_options(engine_model))
     router.set_replicas(replicas)
     return router

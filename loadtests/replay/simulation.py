@@ -21,7 +21,7 @@ from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from loadtests.replay.transport import Channel, Fault, Transport
 from router import BlockHash, Replica, ReplicaId, RequestId, Reservation, RouteRequest, Shadow
 from router.policies import Policy
-from serve_app.settings import ReplicaSettings, RouterSettings, RoutingSettings
+from serve_app.settings import EngineModelSettings, ReplicaSettings, RouterSettings, RoutingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Scenario:
     engine: EngineOptions = field(default_factory=EngineOptions)
     rank_to_engine: Mapping[int, EngineOptions] = field(default_factory=dict)
     """Of the replicas that have another one."""
+    told_engine: EngineModelSettings | None = None
+    """How fast routers are told that engines are; None for the truth."""
     sharing: Sharing = Sharing.ALL
     is_telling: bool = False
     """Whether engines tell of every block that they store and evict, so that routers need not believe."""
@@ -270,7 +272,11 @@ class Simulation:
         seed = f"{name} {next(self._generations)} {scenario.seed}"
         policy = self._make_policy(scenario.policy or scenario.routing.policy, seed)
         router = make_router(
-            self._fleet.members, policy=policy, block_size=scenario.block_size, routers=scenario.routers
+            self._fleet.members,
+            policy=policy,
+            block_size=scenario.block_size,
+            routers=scenario.routers,
+            engine_model=scenario.told_engine or scenario.engine,
         )
         router.shadows = tuple(
             Shadow(self._make_policy(each, f"shadow {seed}")) for each in scenario.routing.shadow_policies
@@ -280,7 +286,6 @@ class Simulation:
     def _make_policy(self, name: str, seed: str) -> Policy:
         return make_policy(
             name,
-            self._scenario.routing.policy_options(),
             Random(seed),
             block_size=self._scenario.block_size,
             engine_of=self._fleet.engine_of,

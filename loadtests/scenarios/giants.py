@@ -16,12 +16,9 @@ from loadtests.report import mean_row
 from loadtests.scenarios.giant_traffic import GiantTraffic, add_giants
 from loadtests.several_routers.setup import Setup, simulate
 from loadtests.statistics import percentile
-from serve_app.settings import RoutingSettings
 
-OURS, ALIKE = "prefix_affinity", "giants as others"
-POLICIES = (OURS, ALIKE, "least_loaded", "llmd_scraped", "pure_affinity")
-NO_GIANTS = RoutingSettings(giant_share=1e9)
-"""Our rule, to which nothing is a giant."""
+POLICIES = ("prefix_affinity", "least_loaded", "llmd_scraped", "pure_affinity")
+"""The first is compared with the others."""
 GIANT_SHARES = (0.1, 0.2)
 """Of all prompt tokens."""
 
@@ -109,8 +106,7 @@ def _row(share: float, policy: str, scenario: Scenario, traffic: GiantTraffic) -
 
 
 def _records(policy: str, scenario: Scenario, requests: Sequence[object]) -> tuple[RequestRecord, ...]:
-    rule = {"policy": OURS, "routing": NO_GIANTS} if policy == ALIKE else {"policy": policy}
-    return simulate(scenario, requests=requests, num_routers=1, is_asking=False, sample_s=None, **rule).records
+    return simulate(scenario, requests=requests, num_routers=1, is_asking=False, sample_s=None, policy=policy).records
 
 
 def _p90_s(records: Collection[RequestRecord]) -> float:

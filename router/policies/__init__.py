@@ -10,7 +10,7 @@ from router.policies.least_requests import LeastRequests
 from router.policies.llmd_approximate import LlmdApproximate
 from router.policies.policy import Choice, Policy, Unlearning
 from router.policies.power_of_two import PowerOfTwo
-from router.policies.prefix_affinity import PrefixAffinity, PrefixAffinityOptions
+from router.policies.prefix_affinity import PrefixAffinity
 from router.policies.random_replica import RandomReplica
 from router.policies.round_robin import RoundRobin
 from router.policies.session_hash import SessionHash
@@ -25,29 +25,28 @@ __all__ = [
     "Policy",
     "PowerOfTwo",
     "PrefixAffinity",
-    "PrefixAffinityOptions",
     "Unlearning",
     "make_policy",
 ]
 
 
-_NAME_TO_FACTORY: dict[str, Callable[[PrefixAffinityOptions, Random], Policy]] = {
-    PrefixAffinity.name: lambda options, rng: PrefixAffinity(options, fallback=LeastLoaded(rng)),
-    RoundRobin.name: lambda _options, rng: RoundRobin(rng),
-    RandomReplica.name: lambda _options, rng: RandomReplica(rng),
-    PowerOfTwo.name: lambda _options, rng: PowerOfTwo(rng),
-    LeastRequests.name: lambda _options, rng: LeastRequests(rng),
-    LeastLoaded.name: lambda _options, rng: LeastLoaded(rng),
-    SessionHash.name: lambda _options, _rng: SessionHash(),
-    Chwbl.name: lambda _options, _rng: Chwbl(),
-    LlmdApproximate.name: lambda _options, rng: LlmdApproximate(rng),
-    SglangCacheAware.name: lambda _options, rng: SglangCacheAware(rng),
+_NAME_TO_FACTORY: dict[str, Callable[[Random], Policy]] = {
+    PrefixAffinity.name: lambda _rng: PrefixAffinity(),
+    RoundRobin.name: RoundRobin,
+    RandomReplica.name: RandomReplica,
+    PowerOfTwo.name: PowerOfTwo,
+    LeastRequests.name: LeastRequests,
+    LeastLoaded.name: LeastLoaded,
+    SessionHash.name: lambda _rng: SessionHash(),
+    Chwbl.name: lambda _rng: Chwbl(),
+    LlmdApproximate.name: LlmdApproximate,
+    SglangCacheAware.name: SglangCacheAware,
 }
 
 POLICY_NAMES = tuple(_NAME_TO_FACTORY)
 
 
-def make_policy(name: str, options: PrefixAffinityOptions, rng: Random) -> Policy:
+def make_policy(name: str, rng: Random) -> Policy:
     """The policy of that name, fresh.
 
     Raises:
@@ -56,4 +55,4 @@ def make_policy(name: str, options: PrefixAffinityOptions, rng: Random) -> Polic
     """
     if name not in _NAME_TO_FACTORY:
         raise UnknownPolicyError(name, list(POLICY_NAMES))
-    return _NAME_TO_FACTORY[name](options, rng)
+    return _NAME_TO_FACTORY[name](rng)

@@ -7,17 +7,17 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from router.ring_prior import MAX_SHARE
 
 from router import Reason, Replica, ReplicaId, Reservation, Router, RoutingDecision, UnknownPolicyError
 from router.policies import make_policy
-from router.ring_prior import MAX_SHARE
 from tests.builders import OPTIONS, make_replica, make_request, make_router
 
 
 def test_an_unknown_policy_is_refused_by_name() -> None:
     """The message lists what exists."""
     with pytest.raises(UnknownPolicyError, match="unknown policy 'fastest': use one of prefix_affinity, round_robin"):
-        make_policy("fastest", OPTIONS, Random(0))
+        make_policy("fastest", Random(0))
 
 
 def test_round_robin_visits_in_turn() -> None:

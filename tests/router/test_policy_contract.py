@@ -11,7 +11,7 @@ from loadtests.peers.dynamo_service import DynamoService
 from loadtests.peers.table import installed_names, make_policy
 from loadtests.replay.engine import Engine, EngineOptions
 from router import Reason, ReplicaId, Router, RouteRequest, RoutingDecision
-from tests.builders import BLOCK_SIZE, OPTIONS, make_replica, make_request, make_router
+from tests.builders import BLOCK_SIZE, make_replica, make_request, make_router
 
 blocks = st.lists(st.integers(1, 4), max_size=5)
 
@@ -21,7 +21,7 @@ def make(name: str, *, num_replicas: int = 4, seed: int = 0) -> Router:
     engines: defaultdict[ReplicaId, Engine] = defaultdict(
         lambda: Engine(EngineOptions(kv_capacity_tokens=400), block_size=BLOCK_SIZE)
     )
-    policy = make_policy(name, OPTIONS, Random(seed), block_size=BLOCK_SIZE, engine_of=engines.__getitem__)
+    policy = make_policy(name, Random(seed), block_size=BLOCK_SIZE, engine_of=engines.__getitem__)
     return make_router(policy, num_replicas=num_replicas)
 
 

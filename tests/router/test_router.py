@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import NoReplicasError, ReplicaId, RequestId, Router, RouteRequest
 from router.policies import POLICY_NAMES, make_policy
-from tests.builders import BLOCK_SIZE, OPTIONS, make_replica, make_request, make_router, prefixes_of
+from tests.builders import BLOCK_SIZE, make_replica, make_request, make_router, prefixes_of
 
 
 def test_without_replicas_it_says_so() -> None:
@@ -162,8 +162,8 @@ def test_a_new_policy_keeps_load_and_beliefs() -> None:
     router = make_router()
     decision, _ = router.choose(make_request("a", 1, 2), now=0)
     router.on_prefilled(decision.request_id, prompt_tokens=9, cached_tokens=0, now=0)
-    router.policy = make_policy("round_robin", OPTIONS, Random(0))
-    router.policy = make_policy("prefix_affinity", OPTIONS, Random(0))
+    router.policy = make_policy("round_robin", Random(0))
+    router.policy = make_policy("prefix_affinity", Random(0))
     again, _ = router.choose(make_request("b", 1, 2, 3), now=1)
     assert (again.replica_id, again.believed_cached_tokens) == (decision.replica_id, 8)
 
@@ -401,7 +401,7 @@ class RouterMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(POLICY_NAMES))
     def change_policy(self, name: str) -> None:
         """An operator switches."""
-        self.router.policy = make_policy(name, OPTIONS, Random(0))
+        self.router.policy = make_policy(name, Random(0))
 
     @invariant()
     def is_sound(self) -> None:

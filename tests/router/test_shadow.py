@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from router import Reason, Reservation, Router, RouteRequest, Shadow, ShadowChoice, ShadowFault, ShadowTotals
 from router.cluster import Cluster
 from router.policies import POLICY_NAMES, Choice, make_policy
-from tests.builders import OPTIONS, make_replica, make_request, make_router
+from tests.builders import make_replica, make_request, make_router
 
 
 class ToRank:
@@ -55,7 +55,7 @@ class Faulty(ToRank):
 
 def make_shadows(names: Sequence[str]) -> tuple[Shadow, ...]:
     """Fresh ones, with dice of their own."""
-    return tuple(Shadow(make_policy(name, OPTIONS, Random(f"shadow {name}"))) for name in names)
+    return tuple(Shadow(make_policy(name, Random(f"shadow {name}"))) for name in names)
 
 
 def act(router: Router, action: str, number: int, prompt: list[int], now: float) -> object:

@@ -7,7 +7,7 @@ import pytest
 
 from router import Reason, ReplicaId, Router, RoutingDecision, Shadow
 from router.policies import POLICY_NAMES, make_policy
-from tests.builders import OPTIONS, make_replica, make_request, make_router
+from tests.builders import make_replica, make_request, make_router
 
 
 def choose(router: Router, request_id: str, replica_id: str, *, now: float = 0) -> RoutingDecision:
@@ -50,6 +50,6 @@ def test_it_goes_by_the_policy_once_the_replica_is_gone() -> None:
 def test_no_shadow_is_asked() -> None:
     """There was nothing to choose, so no other choice would have been better or worse."""
     router = make_router(num_replicas=2)
-    router.shadows = (Shadow(make_policy("round_robin", OPTIONS, Random(0))),)
+    router.shadows = (Shadow(make_policy("round_robin", Random(0))),)
     assert choose(router, "follow-up", router.cluster.members[0].replica_id).shadows == ()
     assert len(router.choose(make_request("other", 1), now=0).decision.shadows) == 1

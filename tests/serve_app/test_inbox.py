@@ -212,8 +212,8 @@ def test_a_replica_hears_whether_it_is_known(router: Router) -> None:
 
 def test_the_engines_numbers_reach_the_core_in_tokens(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     """A quarter of its memory. Overtaken heartbeats say nothing, nor those without numbers, nor of unknown replicas."""
-    told: list[tuple[ReplicaId, EngineLoad, float]] = []
-    monkeypatch.setattr(router, "on_engine_load", lambda replica_id, load, *, now: told.append((replica_id, load, now)))
+    told: list[tuple[ReplicaId, EngineLoad]] = []
+    monkeypatch.setattr(router, "on_engine_load", lambda replica_id, load: told.append((replica_id, load)))
     inbox = make_inbox()
     (replica,) = router.cluster.members
     used = msgspec.structs.replace(status(), engine=EngineState(waiting=2, running=3, kv_use=0.25, preempted=4))

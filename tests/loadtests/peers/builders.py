@@ -5,7 +5,7 @@ from random import Random
 from loadtests.peers.table import make_policy
 from loadtests.replay.engine import Engine
 from router import Reason, ReplicaId, RequestId, Reservation, Router
-from serve_app.settings import RouterSettings, RoutingSettings
+from serve_app.settings import EngineModelSettings, RouterSettings
 from tests.loadtests.replay.builders import BLOCK_SIZE, make_engine, make_replicas, make_route_request
 from tests.loadtests.replay.builders import make_trace_request as prompt
 
@@ -18,11 +18,9 @@ class Cluster:
         self.replica_ids = [replica.replica_id for replica in replicas]
         self.engines = [make_engine() for _ in replicas]
         self.router = Router(
-            policy=make_policy(
-                policy, RoutingSettings().policy_options(), Random(0), block_size=BLOCK_SIZE, engine_of=self._engine_of
-            ),
+            policy=make_policy(policy, Random(0), block_size=BLOCK_SIZE, engine_of=self._engine_of),
             block_size=BLOCK_SIZE,
-            options=RouterSettings().router_options(),
+            options=RouterSettings().router_options(EngineModelSettings()),
         )
         self.router.set_replicas(replicas)
 

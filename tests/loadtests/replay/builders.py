@@ -8,7 +8,7 @@ from loadtests.replay.simulation import Scenario
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, Replica, ReplicaId, RequestId, Router, RouteRequest
 from router.policies import make_policy
-from serve_app.settings import RouterSettings, RoutingSettings
+from serve_app.settings import RouterSettings
 
 BLOCK_SIZE = 16
 OPTIONS = EngineOptions(
@@ -52,7 +52,6 @@ def make_scenario(*, num_routers: int = 2, seed: int = 1) -> Scenario:
         num_routers=num_routers,
         seed=seed,
         engine=OPTIONS.model_copy(update={"prefill_tokens_per_s": 60}),
-        routing=RoutingSettings(load_margin_tokens=BLOCK_SIZE),
         block_size=BLOCK_SIZE,
     )
 
@@ -72,9 +71,10 @@ def make_small_router(num_replicas: int = 1) -> Router:
     """A router with production's settings."""
     return make_router(
         make_replicas(num_replicas),
-        policy=make_policy("prefix_affinity", RoutingSettings().policy_options(), Random(1)),
+        policy=make_policy("prefix_affinity", Random(1)),
         block_size=BLOCK_SIZE,
         routers=RouterSettings(),
+        engine_model=OPTIONS,
     )
 
 
