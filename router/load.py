@@ -206,8 +206,8 @@ class LoadBook:
         self._table.add_recent(replica_id, tokens=tokens, requests=requests)
 
     def arrived(self, request_id: RequestId, *, now: float) -> float | None:
-        """A sign of life from the replica: the request is there. Returns how long ago it was booked, if that is the first
-        one; None otherwise.
+        """A sign of life from the replica: the request is there. Returns for the first one how many seconds ago it was
+        booked, None otherwise.
         """
         claim = self._claims.get(request_id)
         if claim is None:

@@ -40,7 +40,7 @@ class CostWeights:
     """Of an uncached token likewise, for each waiting request a replica."""
     shared: float = 0.5
     """Of an uncached token that other prompts begin with, too: they will find it."""
-    others: float = 0.1
+    others: float = 0.05
     """Of a second for which a stream is slower, beside a second until a first token."""
     full_s: float = 1.0
     """Of a place where its memory will not be enough, beside what the wait for it takes; in seconds."""

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from router.policies import POLICY_NAMES, PrefixAffinityOptions
+from router.policies import POLICY_NAMES
 from serve_app.settings import AUTOSCALING_POLICY, PolicyName, RoutingSettings, Settings, SettingsError, load_settings
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
