@@ -6,8 +6,9 @@ has seen; before that, the mean of all does.
 """
 
 from collections import OrderedDict
-from typing import NamedTuple
+from collections.abc import Iterable
 
+from router.state import AnswerClass, AnswerMean
 from router.types import RouteRequest
 
 FORGET = 0.9
@@ -18,29 +19,19 @@ MAX_CLASSES = 4096
 """Classes that are remembered; the one that was used longest ago is forgotten first."""
 
 
-class _Mean(NamedTuple):
-    """Of the last answers of a class, each counted as far as it is not forgotten."""
-
-    tokens: float = 0.0
-    answers: float = 0.0
-
-    def with_one_more(self, tokens: int) -> "_Mean":
-        return _Mean(FORGET * self.tokens + tokens, FORGET * self.answers + 1)
-
-
 class Answers:
     """Lengths of answers, in tokens."""
 
     def __init__(self) -> None:
-        self._all = _Mean()
-        self._key_to_mean: OrderedDict[int, _Mean] = OrderedDict()
+        self.of_all = AnswerMean()
+        self._key_to_mean: OrderedDict[int, AnswerMean] = OrderedDict()
 
     def expected_tokens(self, request: RouteRequest) -> float:
         """Of its answer; never more than the client allows."""
         limit_tokens = request.max_answer_tokens
-        if not self._all.answers:
+        if not self.of_all.answers:
             return FIRST_GUESS_TOKENS if limit_tokens is None else float(limit_tokens)
-        expected_tokens = self._all.tokens / self._all.answers
+        expected_tokens = self.of_all.tokens / self.of_all.answers
         for key in _classes(request):
             mean = self._key_to_mean.get(key)
             if mean is not None:  # the wider class counts as one more answer
@@ -49,12 +40,34 @@ class Answers:
 
     def learn(self, request: RouteRequest, answer_tokens: int) -> None:
         """An answer has ended, in whatever way."""
-        self._all = self._all.with_one_more(answer_tokens)
+        self.of_all = _with_one_more(self.of_all, answer_tokens)
         for key in _classes(request):
-            self._key_to_mean[key] = self._key_to_mean.get(key, _Mean()).with_one_more(answer_tokens)
+            self._key_to_mean[key] = _with_one_more(self._key_to_mean.get(key, AnswerMean()), answer_tokens)
             self._key_to_mean.move_to_end(key)
+        self._forget()
+
+    def export_classes(self, part: int, *, num_parts: int) -> tuple[AnswerClass, ...]:
+        """One of so many parts of what is known, for a router that joins."""
+        return tuple(AnswerClass(key, mean) for key, mean in self._key_to_mean.items() if key % num_parts == part)
+
+    def adopt(self, of_all: AnswerMean, classes: Iterable[AnswerClass]) -> None:
+        """Know what a peer knows of classes of which it has seen more, or of all."""
+        self.of_all = max(self.of_all, of_all, key=_num_answers)
+        for key, mean in classes:
+            self._key_to_mean[key] = max(self._key_to_mean.get(key, AnswerMean()), mean, key=_num_answers)
+        self._forget()
+
+    def _forget(self) -> None:
         while len(self._key_to_mean) > MAX_CLASSES:
             self._key_to_mean.popitem(last=False)
+
+
+def _with_one_more(mean: AnswerMean, tokens: int) -> AnswerMean:
+    return AnswerMean(FORGET * mean.tokens + tokens, FORGET * mean.answers + 1)
+
+
+def _num_answers(mean: AnswerMean) -> float:
+    return mean.answers
 
 
 def _classes(request: RouteRequest) -> list[int]:

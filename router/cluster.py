@@ -20,6 +20,9 @@ from router.types import BlockHash, Replica, ReplicaId, RouteRequest
 
 MAX_DEEPEST = 16
 """Of those whose second tier holds the most of a prompt, so many are looked at: a share of it comes back, to each."""
+PRIOR_WORK_SHARE = 0.05
+"""Recent work that every replica is taken to have beside its own, for its KV capacity: before much was sent anywhere,
+who got the first conversation does not look as if it evicted more than the rest."""
 
 
 @dataclass(slots=True)
@@ -111,11 +114,9 @@ class Cluster:
 
     def turnover(self, replica: Replica) -> float:
         """Recent work there for its KV capacity, as a multiple of the same of all members together; 1 without any."""
-        total = self.load.total
-        if not total.stored_recent_tokens:
-            return 1.0
-        share_of_work = self.load_of(replica).stored_recent_tokens / total.stored_recent_tokens
-        return share_of_work * self.kv_capacity_tokens / max(1, replica.kv_capacity_tokens)
+        own_share = self.load_of(replica).recent_tokens / max(1, replica.kv_capacity_tokens)
+        mean_share = self.load.total.recent_tokens / max(1, self.kv_capacity_tokens)
+        return (own_share + PRIOR_WORK_SHARE) / (mean_share + PRIOR_WORK_SHARE)
 
     def cached(self, replica: Replica, request: RouteRequest) -> CachedTokens:
         """Prompt tokens that the replica is believed to reuse for this request, by tier."""

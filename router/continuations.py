@@ -14,14 +14,19 @@ class Continuations:
     """Of the answers before, the share that was found again."""
 
     def __init__(self) -> None:
-        self._expected_tokens = self._found_tokens = 1.0  # all of it, until one has told
+        self.expected_tokens = self.found_tokens = 1.0  # all of it, until one has told
 
     @property
     def share(self) -> float:
         """Of the next such answer, how much to expect, 0 to 1."""
-        return self._found_tokens / self._expected_tokens
+        return self.found_tokens / self.expected_tokens
 
     def learn(self, *, expected_tokens: int, found_tokens: int) -> None:
         """A prompt continued another one; of the answer's tokens, so many were found."""
-        self._expected_tokens = FORGET * self._expected_tokens + expected_tokens
-        self._found_tokens = FORGET * self._found_tokens + min(found_tokens, expected_tokens)
+        self.expected_tokens = FORGET * self.expected_tokens + expected_tokens
+        self.found_tokens = FORGET * self.found_tokens + min(found_tokens, expected_tokens)
+
+    def adopt(self, *, expected_tokens: float, found_tokens: float) -> None:
+        """Know what a peer knows, if it has seen more."""
+        if expected_tokens > self.expected_tokens:
+            self.expected_tokens, self.found_tokens = expected_tokens, found_tokens

@@ -174,15 +174,16 @@ class Holders:
     def insert_answer(
         self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], answer_hashes: Sequence[BlockHash]
     ) -> None:
-        """Believe that the replica holds a prompt, and after it the blocks of its answer. Nobody knows their hashes. They
-        are given some that no other block has: they take room, and a prompt that goes on with them is known to.
+        """Believe that the replica holds a prompt, and after it the blocks of its answer. Nobody knows their hashes, so
+        they are given some that no other block has: they take room, and a prompt that goes on with them is known to.
         """
-        if not answer_hashes or not block_hashes or self.is_exact(replica_id):
+        uses = self._replica_to_uses[replica_id]
+        fitting = block_hashes[: uses.capacity_blocks]
+        if not answer_hashes or not fitting or self.is_exact(replica_id):
             self.insert(replica_id, block_hashes)
             return
         self._last_match = None
-        uses = self._replica_to_uses[replica_id]
-        self._tree.grow(block_hashes[: uses.capacity_blocks])
+        self._tree.grow(fitting)
         whole = (*block_hashes, *answer_hashes)[: uses.capacity_blocks]
         runs = self._tree.grow(whole)
         runs[-1].is_prompt &= len(whole) <= len(block_hashes)
@@ -258,7 +259,8 @@ class Holders:
         runs.reverse()
         run_to_index = {id(run): index for index, run in enumerate(runs)}
         return tuple(
-            HeldRun(run_to_index.get(id(run.parent)), tuple(map(BlockHash, run.hashes)), run.num_ends) for run in runs
+            HeldRun(run_to_index.get(id(run.parent)), tuple(map(BlockHash, run.hashes)), run.num_ends, run.is_prompt)
+            for run in runs
         )
 
     def adopt(
@@ -280,6 +282,7 @@ class Holders:
             if fitting:
                 runs = self._tree.grow(fitting)
                 runs[-1].num_ends = max(runs[-1].num_ends, run.num_ends)
+                runs[-1].is_prompt &= run.is_prompt or len(prompts[-1]) > len(fitting) or bool(runs[-1].holder_to_use)
                 uses.add_oldest(runs)
         for request_id, prompt in request_to_prompt.items():
             fitting = tuple(prompt[: uses.capacity_blocks])

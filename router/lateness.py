@@ -13,17 +13,22 @@ class Lateness:
     """Of news, at one router."""
 
     def __init__(self) -> None:
-        self._others_share = 0.0
-        self._delay_s = 0.0
+        self.others_share = 0.0
+        self.delay_s = 0.0
 
     def decided(self, *, by_another: bool) -> None:
         """A request was placed, here or by another router."""
-        self._others_share = FORGET * self._others_share + (1 - FORGET) * by_another
+        self.others_share = FORGET * self.others_share + (1 - FORGET) * by_another
 
     def told(self, *, delay_s: float) -> None:
         """A request has arrived at its replica; that was known so long after it was sent."""
-        self._delay_s = FORGET * self._delay_s + (1 - FORGET) * delay_s
+        self.delay_s = FORGET * self.delay_s + (1 - FORGET) * delay_s
+
+    def adopt(self, *, others_share: float, delay_s: float) -> None:
+        """Take what is not known here yet to be as it is for a peer."""
+        self.others_share = self.others_share or others_share
+        self.delay_s = self.delay_s or delay_s
 
     def unseen_requests(self, *, requests_per_s: float) -> float:
         """Those that others have placed and are not known here, where all together place so many a second."""
-        return self._others_share * requests_per_s * self._delay_s
+        return self.others_share * requests_per_s * self.delay_s

@@ -139,6 +139,12 @@ class LoadBook:
         load = self._table[replica_id]
         load.engine, load.computed_since_tokens = engine, 0
 
+    def adopt_engine(self, replica_id: ReplicaId, engine: EngineLoad | None, *, computed_since_tokens: int) -> None:
+        """An engine's numbers as a peer knows them; those told to us are as good."""
+        load = self._table[replica_id]
+        if load.engine is None:
+            load.engine, load.computed_since_tokens = engine, computed_since_tokens
+
     def speed(self, replica_id: ReplicaId) -> float:
         """How fast a replica computes, as a multiple of the model's speed; 1 where that is not known."""
         return self._desks[replica_id].progress.speed
@@ -299,7 +305,13 @@ class LoadBook:
     def export(self, replica_id: ReplicaId) -> tuple[BookedRequest, ...]:
         """What is outstanding at a replica, for a router that joins."""
         return tuple(
-            BookedRequest(claim.reservation, claim.pending_tokens, claim.prompt_tokens_left, claim.has_arrived)
+            BookedRequest(
+                claim.reservation,
+                claim.pending_tokens,
+                claim.prompt_tokens_left,
+                claim.has_arrived,
+                answer_tokens=claim.answer_tokens,
+            )
             for claim in map(self._claims.__getitem__, self._desks[replica_id].requests)
         )
 
@@ -391,11 +403,20 @@ class LoadBook:
             assert load.pending_tokens == sum(claim.pending_tokens for claim in claims), (replica_id, load)
             assert load.num_waiting == num_waiting, (replica_id, load)
             assert load.num_running == len(claims) - num_waiting, (replica_id, load)
+            _check_sums(load, claims)
         self._table.check_integrity()
         assert list(self._finished.values()) == sorted(self._finished.values()), "ended requests are not in order"
         assert self._claims.keys() == self._request_to_expiry.keys()
         expiries = list(self._request_to_expiry.values())
         assert expiries == sorted(expiries), "reservations are not in order of expiry"
+
+
+def _check_sums(load: ReplicaLoad, claims: Iterable[_Claim]) -> None:
+    """Assert that what is outstanding is the sum of these, but for rounding."""
+    changes = [claim.as_waiting if claim.is_waiting else claim.as_running for claim in claims]
+    for name in LoadChange._fields:
+        summed = sum(getattr(change, name) for change in changes)
+        assert math.isclose(getattr(load, name), summed, rel_tol=1e-6, abs_tol=1e-6), (name, summed, load)
 
 
 def _waited_for_tokens(reservation: Reservation) -> int:

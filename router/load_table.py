@@ -77,9 +77,10 @@ class ReplicaLoad:
     @property
     def kv_tokens(self) -> float:
         """KV cache that what is outstanding takes, or will; as far as the engine told, what is shared counts once."""
-        used_tokens = self.context_tokens if self.engine is None else self.engine.kv_used_tokens
-        growth_tokens = self.waiting_answer_tokens + self.running_answer_tokens / 2
-        return used_tokens + self.computed_since_tokens + self.pending_tokens + growth_tokens
+        growth_tokens = self.pending_tokens + self.waiting_answer_tokens + self.running_answer_tokens / 2
+        if self.engine is None:
+            return self.context_tokens + growth_tokens
+        return self.engine.kv_used_tokens + self.computed_since_tokens + growth_tokens
 
     @property
     def recent_tokens(self) -> float:

@@ -43,7 +43,7 @@ class Progress:
 
     def adopt(self, state: ProgressState, *, now: float) -> None:
         """Know what a peer knows, who has seen more."""
-        if state.seconds > self._seconds:
+        if state.work_s > self._work_s:
             self._work_s, self._seconds, self._since = state.work_s, state.seconds, now - state.elapsed_s
 
     def work_s(self, *, now: float) -> float:

@@ -24,7 +24,7 @@ from router.policies.policy import Choice, Policy
 from router.ring import Ring, bound
 from router.seen import Seen
 from router.shadow import Shadow
-from router.state import ReplicaState
+from router.state import LearnedState, ReplicaState
 from router.types import (
     BlockHash,
     EngineLoad,
@@ -422,6 +422,22 @@ class Router:
             recent_requests=load[replica_id].recent_requests,
             progress=load.export_progress(replica_id, now=now),
             held_in_tier=self.cluster.tiers.export(replica_id),
+            engine=load[replica_id].engine,
+            computed_since_tokens=load[replica_id].computed_since_tokens,
+            learned=self._export_learned(replica_id),
+        )
+
+    def _export_learned(self, replica_id: ReplicaId) -> LearnedState:
+        """With its part of the classes of answers, so that each is sent once."""
+        cluster = self.cluster
+        part = next(index for index, each in enumerate(cluster.members) if each.replica_id == replica_id)
+        return LearnedState(
+            cluster.answers.of_all,
+            cluster.answers.export_classes(part, num_parts=len(cluster.members)),
+            continued_tokens=cluster.continuations.expected_tokens,
+            found_tokens=cluster.continuations.found_tokens,
+            others_share=cluster.lateness.others_share,
+            delay_s=cluster.lateness.delay_s,
         )
 
     def adopt(self, state: ReplicaState, *, now: float) -> None:
@@ -433,8 +449,12 @@ class Router:
         own = load[state.replica_id]
         recent_tokens = max(own.recent_tokens, state.recent_tokens)
         recent_requests = max(own.recent_requests, state.recent_requests)
+        if state.learned is not None:
+            self._adopt_learned(state.learned)
         for booked in state.booked:
-            answer_tokens = self.cluster.answers.expected_tokens(booked.reservation.request)
+            answer_tokens = booked.answer_tokens
+            if answer_tokens is None:
+                answer_tokens = self.cluster.answers.expected_tokens(booked.reservation.request)
             load.adopt(booked, answer_tokens=answer_tokens, now=now)
         if holders.is_exact(state.replica_id):
             for booked in state.booked:
@@ -443,12 +463,19 @@ class Router:
             holders.adopt(state.replica_id, state.held, load.request_to_prompt(state.replica_id))
         self.cluster.tiers.adopt(state.replica_id, state.held_in_tier)
         load.adopt_progress(state.replica_id, state.progress, now=now)
+        load.adopt_engine(state.replica_id, state.engine, computed_since_tokens=state.computed_since_tokens)
         # Of the recent work, what was booked is a part.
         load.add_recent(
             state.replica_id,
             tokens=recent_tokens - own.recent_tokens,
             requests=recent_requests - own.recent_requests,
         )
+
+    def _adopt_learned(self, learned: LearnedState) -> None:
+        cluster = self.cluster
+        cluster.answers.adopt(learned.answers, learned.answer_classes)
+        cluster.continuations.adopt(expected_tokens=learned.continued_tokens, found_tokens=learned.found_tokens)
+        cluster.lateness.adopt(others_share=learned.others_share, delay_s=learned.delay_s)
 
     def _stored(self, request: RouteRequest) -> Choice | None:
         """The replica that alone can serve this request, in the choice or not; None if any could, or it is gone."""

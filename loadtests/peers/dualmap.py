@@ -49,6 +49,8 @@ class DualMap(Unlearning):
 
         cached = min(candidates, key=by_cache)
         if self._ttft_s(cached, request, cluster) <= TTFT_SLO_S:
+            if not request.block_hashes:
+                return Choice(cached, Reason.NO_KEY)
             return Choice(cached, Reason.PREFIX if self._cached_tokens(cached, request) else Reason.RING)
         return Choice(min(candidates, key=by_load), Reason.SPILL)
 

@@ -1,19 +1,23 @@
 """Load accounting: every reservation has exactly one release."""
 
+import math
+from dataclasses import replace
+
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router import ReplicaId, RequestId, Reservation
-from router.load import LoadBook
-from tests.builders import make_request
+from router import EngineLoad, EngineModel, ReplicaId, RequestId, Reservation
+from router.load import LoadBook, Remaining
+from tests.builders import MODEL, make_request
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
 
 
-def make_book(*, ttl_s: float = 60) -> LoadBook:
+def make_book(*, ttl_s: float = 60, model: EngineModel = MODEL) -> LoadBook:
     """Two replicas, nothing outstanding."""
-    book = LoadBook(half_life_s=10, answer_tokens=5, arrival_ttl_s=ttl_s / 6, ttl_s=ttl_s)
+    book = LoadBook(model=model, half_life_s=10, answer_tokens=5, arrival_ttl_s=ttl_s / 6, ttl_s=ttl_s)
     book.add_replica(ONE)
     book.add_replica(TWO)
     return book
@@ -26,20 +30,136 @@ def make_reservation(request_id: str, replica_id: ReplicaId = ONE, *, pending_to
 
 
 def test_a_request_is_waiting_then_running_then_gone() -> None:
-    """The three states, with the tokens that each counts."""
+    """The three states, with the tokens and the seconds that each counts, at 1,000 prompt tokens a second."""
     book = make_book()
-    assert book.reserve(make_reservation("a"), now=0)
-    assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (80, 1, 0)
+    load = book[ONE]
+    assert book.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    assert (load.pending_tokens, load.num_waiting, load.num_running) == (80, 1, 0)
+    assert (load.pending_s, load.waiting_answer_tokens) == (0.08, 40)
+    assert (load.running_answer_tokens, load.running_prompt_tokens) == (0, 0)
     assert book.prefilled(RequestId("a"), prompt_tokens=100, now=1) == make_reservation("a")
-    assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (0, 0, 1)
+    assert (load.pending_tokens, load.num_waiting, load.num_running) == (0, 0, 1)
+    assert (load.pending_s, load.waiting_answer_tokens) == (0, 0)
+    assert (load.running_answer_tokens, load.running_prompt_tokens, load.context_tokens) == (40, 100, 120)
     assert book.finished(RequestId("a"), now=0) is None
-    assert book[ONE].num_requests == 0
+    assert (load.num_requests, load.running_answer_tokens, load.running_prompt_tokens) == (0, 0, 0)
+
+
+def test_attention_makes_the_end_of_a_prompt_longer_than_its_beginning() -> None:
+    """80 tokens after 20 cached ones: each of them looks at 20 + 80 / 2 others on average."""
+    book = make_book(model=replace(MODEL, attention_s=0.000_01))
+    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    assert book[ONE].pending_s == pytest.approx(0.08 + 0.000_01 * 80 * 60)
+
+
+def test_what_remains_is_less_what_was_computed_since() -> None:
+    """The first of two has waited for 30 ms of its 80; nothing more than it can be done, however late it is."""
+    book = make_book()
+    assert book.remaining(ONE, now=0) == Remaining(0, 0)
+    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    book.reserve(make_reservation("b", pending_tokens=20), answer_tokens=40, now=0)
+    for now, expected_tokens in ((0, 100), (0.03, 70), (0.08, 20), (9, 20)):
+        assert book.remaining(ONE, now=now) == pytest.approx((expected_tokens, expected_tokens / 1000))
+
+
+def test_what_is_all_cached_takes_no_time() -> None:
+    """Nothing of it is pending, so none of it can be done."""
+    book = make_book()
+    book.reserve(make_reservation("a", pending_tokens=0), answer_tokens=40, now=0)
+    assert book.remaining(ONE, now=5) == Remaining(0, 0)
+    book.check_integrity()
+
+
+def test_a_slow_replica_takes_longer_for_the_same() -> None:
+    """Prompts of 80 ms, each with a step and a half of 10 ms, took 190 ms: half the speed, and twice the time."""
+    book = make_book()
+    for number in range(500):
+        book.reserve(make_reservation(str(number)), answer_tokens=40, now=number)
+        book.prefilled(RequestId(str(number)), prompt_tokens=100, now=number + 0.19)
+        book.finished(RequestId(str(number)), now=number + 0.5)
+    # 50 prefills count, and one second as fast as the model before them.
+    assert book.speed(ONE) == pytest.approx((1 + 50 * 0.095) / (1 + 50 * 0.19), rel=1e-3)
+    assert book.speed(TWO) == 1
+    book.reserve(make_reservation("next"), answer_tokens=40, now=1000)
+    assert book.remaining(ONE, now=1000).seconds == pytest.approx(0.08 / book.speed(ONE))
+
+
+def test_running_answers_are_no_sign_of_a_slow_replica() -> None:
+    """A prefill's step waits for those that are decoded: 1 ms a sequence, and 1 us a token of their contexts."""
+    book = make_book()
+    for number in range(10):
+        book.reserve(make_reservation(f"running-{number}"), answer_tokens=40, now=0)
+        book.prefilled(RequestId(f"running-{number}"), prompt_tokens=100, now=0.01 * number)
+    before = book.export_progress(ONE, now=1)
+    book.reserve(make_reservation("a"), answer_tokens=40, now=1)
+    book.prefilled(RequestId("a"), prompt_tokens=100, now=1.2)
+    after = book.export_progress(ONE, now=1.2)
+    step_s = 0.01 + 10 * 0.001 + 10 * 120 * 0.000_001
+    assert after.work_s == pytest.approx(0.98 * before.work_s + 0.08 + 1.5 * step_s)
+
+
+def test_how_often_requests_come_is_read_off_what_fades() -> None:
+    """Two a second for 20 half-lives, after which as much fades as comes."""
+    book = make_book()
+    for number in range(400):
+        book.reserve(make_reservation(str(number)), answer_tokens=40, now=number / 2)
+        book.finished(RequestId(str(number)), now=number / 2)
+    assert book.requests_per_s == pytest.approx(2, rel=0.05)
+
+
+def test_the_first_sign_of_life_tells_how_late_it_is() -> None:
+    """Of what is booked; the second sign is no news any more."""
+    book = make_book()
+    book.reserve(make_reservation("a"), answer_tokens=40, now=1)
+    assert book.arrived(RequestId("a"), now=1.25) == 0.25
+    assert book.arrived(RequestId("a"), now=2) is None
+    assert book.arrived(RequestId("unknown"), now=2) is None
+
+
+def test_memory_is_what_the_engine_told_and_what_was_computed_since() -> None:
+    """Without the engine's word, it is the contexts of what is decoded; in both cases with what is still to come."""
+    book = make_book()
+    for request_id in ("runs", "waits"):
+        book.reserve(make_reservation(request_id), answer_tokens=40, now=0)
+    book.prefilled(RequestId("runs"), prompt_tokens=100, now=1)
+    to_come = 80 + 40 + 20  # the prompt and answer that wait, and half of the one that runs
+    assert book[ONE].kv_tokens == (100 + 20) + to_come
+    book.set_engine(ONE, EngineLoad(num_waiting=1, num_running=1, kv_used_tokens=500, num_preempted=0))
+    assert book[ONE].kv_tokens == 500 + to_come
+    book.prefilled(RequestId("waits"), prompt_tokens=100, now=2)
+    assert book[ONE].kv_tokens == 500 + 80 + (20 + 20)
+    book.set_engine(ONE, EngineLoad(num_waiting=0, num_running=2, kv_used_tokens=580, num_preempted=0))
+    assert book[ONE].kv_tokens == 580 + (20 + 20)
+
+
+def test_memory_without_the_engines_word_does_not_grow_with_what_is_over() -> None:
+    """A thousand prompts have come and gone."""
+    book = make_book()
+    for number in range(1000):
+        book.reserve(make_reservation(str(number)), answer_tokens=40, now=number)
+        book.prefilled(RequestId(str(number)), prompt_tokens=100, now=number)
+        book.finished(RequestId(str(number)), now=number)
+    assert book[ONE].kv_tokens == 0
+
+
+def test_a_request_of_a_peers_is_booked_as_far_as_it_has_come() -> None:
+    """A quarter of its prompt is computed, and it expects the answer that the peer expects."""
+    peer, book = make_book(), make_book()
+    peer.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    peer.prefilled(RequestId("a"), prompt_tokens=25, now=1)
+    (booked,) = peer.export(ONE)
+    assert booked.answer_tokens == 40
+    for _ in range(2):
+        book.adopt(booked, answer_tokens=40, now=1)
+    assert (book[ONE].pending_tokens, book[ONE].num_waiting) == (60, 1)
+    assert (book[ONE].pending_s, book[ONE].waiting_answer_tokens) == (pytest.approx(0.06), 40)
+    book.check_integrity()
 
 
 def test_a_list_of_prompts_is_released_in_proportion() -> None:
     """Two engine requests of 25 and 75 tokens share one reservation of 80 pending tokens."""
     book = make_book()
-    book.reserve(make_reservation("a"), now=0)
+    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
     assert book.prefilled(RequestId("a"), prompt_tokens=25, now=1) is None
     assert (book[ONE].pending_tokens, book[ONE].num_waiting) == (60, 1)
     assert book.prefilled(RequestId("a"), prompt_tokens=75, now=1) is not None
@@ -49,7 +169,7 @@ def test_a_list_of_prompts_is_released_in_proportion() -> None:
 def test_a_request_that_never_ran_gives_its_reservation_back() -> None:
     """So that the router can take back the belief it had put into it."""
     book = make_book()
-    book.reserve(make_reservation("a"), now=0)
+    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
     assert book.finished(RequestId("a"), now=0) == make_reservation("a")
     assert book.num_reservations == 0
 
@@ -58,7 +178,7 @@ def test_a_reservation_overtaken_by_its_end_is_not_booked() -> None:
     """A peer's broadcast may arrive after the replica's receipt; booked then, it would count until it expires."""
     book = make_book()
     assert book.finished(RequestId("a"), now=0) is None
-    assert not book.reserve(make_reservation("a"), now=0)
+    assert not book.reserve(make_reservation("a"), answer_tokens=40, now=0)
     assert book[ONE].num_requests == 0
 
 
@@ -68,28 +188,28 @@ def test_ended_requests_are_forgotten_when_their_reservation_cannot_come_any_mor
     for number in range(100):
         book.finished(RequestId(str(number)), now=number)
     assert book.num_remembered == 10
-    assert not book.reserve(make_reservation("90"), now=99)
-    assert book.reserve(make_reservation("89"), now=99)
+    assert not book.reserve(make_reservation("90"), answer_tokens=40, now=99)
+    assert book.reserve(make_reservation("89"), answer_tokens=40, now=99)
 
 
 def test_a_reservation_is_booked_once() -> None:
     """A router hears its own broadcast too."""
     book = make_book()
-    assert book.reserve(make_reservation("a"), now=0)
-    assert not book.reserve(make_reservation("a"), now=1)
+    assert book.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    assert not book.reserve(make_reservation("a"), answer_tokens=40, now=1)
     assert book[ONE].pending_tokens == 80
 
 
 def test_an_unknown_replica_is_ignored() -> None:
     """A peer may know a replica a moment earlier than we do."""
-    assert not make_book().reserve(make_reservation("a", ReplicaId("new")), now=0)
+    assert not make_book().reserve(make_reservation("a", ReplicaId("new")), answer_tokens=40, now=0)
 
 
 def test_silence_expires_and_a_sign_of_life_renews() -> None:
     """60 s from the decision, or from the last sign of life."""
     book = make_book(ttl_s=60)
     for request_id in ("lost", "silent", "alive"):
-        book.reserve(make_reservation(request_id), now=0)
+        book.reserve(make_reservation(request_id), answer_tokens=40, now=0)
     book.arrived(RequestId("silent"), now=5)
     book.arrived(RequestId("alive"), now=5)
     assert book.expired(now=59) == []
@@ -104,12 +224,12 @@ def test_silence_expires_and_a_sign_of_life_renews() -> None:
 def test_a_replicas_list_ends_what_it_had_or_should_have() -> None:
     """What was sent less than 10 s ago may still be on its way; other replicas' requests are not its business."""
     book = make_book(ttl_s=60)
-    book.reserve(make_reservation("had"), now=0)
+    book.reserve(make_reservation("had"), answer_tokens=40, now=0)
     book.arrived(RequestId("had"), now=0)
-    book.reserve(make_reservation("due"), now=0)
-    book.reserve(make_reservation("listed"), now=0)
-    book.reserve(make_reservation("elsewhere", TWO), now=0)
-    book.reserve(make_reservation("on its way"), now=1)
+    book.reserve(make_reservation("due"), answer_tokens=40, now=0)
+    book.reserve(make_reservation("listed"), answer_tokens=40, now=0)
+    book.reserve(make_reservation("elsewhere", TWO), answer_tokens=40, now=0)
+    book.reserve(make_reservation("on its way"), answer_tokens=40, now=1)
     assert sorted(book.lost(ONE, [RequestId("listed")], now=10)) == ["due", "had"]
     assert book.lost(ReplicaId("unknown"), [], now=10) == []
     assert "listed" not in book.expired(now=60)
@@ -119,8 +239,8 @@ def test_a_replicas_list_ends_what_it_had_or_should_have() -> None:
 def test_a_removed_replica_takes_its_reservations_with_it() -> None:
     """A late receipt for them changes nothing."""
     book = make_book()
-    book.reserve(make_reservation("a", ONE), now=0)
-    book.reserve(make_reservation("b", TWO), now=0)
+    book.reserve(make_reservation("a", ONE), answer_tokens=40, now=0)
+    book.reserve(make_reservation("b", TWO), answer_tokens=40, now=0)
     book.remove_replica(ONE)
     assert book.finished(RequestId("a"), now=0) is None
     assert book.num_reservations == 1
@@ -131,7 +251,7 @@ def test_recent_work_fades_by_half() -> None:
     """80 pending tokens and 5 for the answer, halved after a half-life of 10 s, whether or not it ended meanwhile."""
     book = make_book()
     book.fade(now=0)
-    book.reserve(make_reservation("a"), now=0)
+    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
     book.finished(RequestId("a"), now=0)
     assert book[ONE].recent_tokens == 85
     book.fade(now=10)
@@ -143,7 +263,7 @@ def test_work_fades_from_when_it_was_booked() -> None:
     """A peer's reservation comes between two decisions of ours: what it adds has not faded yet."""
     book = make_book()
     book.fade(now=0)
-    book.reserve(make_reservation("a"), now=100)
+    book.reserve(make_reservation("a"), answer_tokens=40, now=100)
     book.fade(now=110)
     assert book[ONE].recent_tokens == 42.5
 
@@ -159,10 +279,16 @@ class LoadBookMachine(RuleBasedStateMachine):
         self.book = make_book(ttl_s=5)
         self.now = 0.0
 
-    @rule(request_id=request_ids, replica_id=st.sampled_from([ONE, TWO]), pending_tokens=st.integers(0, 100))
-    def reserve(self, request_id: str, replica_id: ReplicaId, pending_tokens: int) -> None:
+    @rule(
+        request_id=request_ids,
+        replica_id=st.sampled_from([ONE, TWO]),
+        pending_tokens=st.integers(0, 100),
+        answer_tokens=st.floats(0, 1e6),
+    )
+    def reserve(self, request_id: str, replica_id: ReplicaId, pending_tokens: int, answer_tokens: float) -> None:
         """A decision, ours or a peer's."""
-        self.book.reserve(make_reservation(request_id, replica_id, pending_tokens=pending_tokens), now=self.now)
+        reservation = make_reservation(request_id, replica_id, pending_tokens=pending_tokens)
+        self.book.reserve(reservation, answer_tokens=answer_tokens, now=self.now)
 
     @rule(request_id=request_ids, prompt_tokens=st.integers(0, 200))
     def prefilled(self, request_id: RequestId, prompt_tokens: int) -> None:
@@ -198,6 +324,26 @@ class LoadBookMachine(RuleBasedStateMachine):
         for request_id in self.book.expired(now=self.now):
             self.book.finished(request_id, now=self.now)
 
+    @rule(replica_id=st.sampled_from([ONE, TWO]), kv_used_tokens=st.integers(0, 1000))
+    def tell(self, replica_id: ReplicaId, kv_used_tokens: int) -> None:
+        """An engine's own numbers."""
+        self.book.set_engine(replica_id, EngineLoad(0, 0, kv_used_tokens, 0))
+
+    @rule()
+    def join(self) -> None:
+        """A router has booked the same as this one, once it knows what this one does."""
+        joining = make_book(ttl_s=5)
+        for replica_id in (ONE, TWO):
+            for booked in self.book.export(replica_id):
+                assert booked.answer_tokens is not None
+                joining.adopt(booked, answer_tokens=booked.answer_tokens, now=self.now)
+            ours, theirs = self.book[replica_id], joining[replica_id]
+            for name in ("pending_tokens", "num_waiting", "num_running", "running_prompt_tokens"):
+                assert getattr(ours, name) == getattr(theirs, name)
+            for name in ("waiting_answer_tokens", "running_answer_tokens"):
+                assert math.isclose(getattr(ours, name), getattr(theirs, name), rel_tol=1e-6, abs_tol=1e-6)
+        joining.check_integrity()
+
     @rule()
     def replace_replica(self) -> None:
         """A replica dies and another takes its id's place."""
@@ -208,15 +354,20 @@ class LoadBookMachine(RuleBasedStateMachine):
     def is_sound(self) -> None:
         """Totals equal the reservations, and nothing is negative."""
         self.book.check_integrity()
-        assert self.book[ONE].pending_tokens >= 0
+        for replica_id in (ONE, TWO):
+            assert self.book[replica_id].pending_tokens >= 0
+            remaining = self.book.remaining(replica_id, now=self.now)
+            assert -1e-9 <= remaining.tokens <= self.book[replica_id].pending_tokens
+            assert remaining.seconds >= -1e-9
 
     def teardown(self) -> None:
         """In the end, with everything expired, nothing is outstanding."""
         for request_id in self.book.expired(now=self.now + 100):
             self.book.finished(request_id, now=self.now)
         for replica_id in (ONE, TWO):
-            assert self.book[replica_id].num_requests == 0
-            assert self.book[replica_id].pending_tokens == 0
+            load = self.book[replica_id]
+            assert load.num_requests == load.pending_tokens == load.pending_s == load.running_prompt_tokens == 0
+            assert load.waiting_answer_tokens == load.running_answer_tokens == 0
 
 
 TestLoadBookMachine = LoadBookMachine.TestCase

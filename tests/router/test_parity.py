@@ -26,11 +26,12 @@ def serve(router: Router, request_id: str, *blocks: int, cached_tokens: int) -> 
 
 def test_what_a_doubted_replica_is_believed_to_hold_counts_nothing_until_it_is_known_again() -> None:
     """No credit for its copy, and nothing of it is reachable; afterwards, all of it is."""
-    router = make_router(num_replicas=4)
+    router = make_router(num_replicas=4, kv_capacity_tokens=10_000)
     holder = serve(router, "turn-1", 1, 2, 3, cached_tokens=0)
     router.set_parity(holder, is_known=False)
     doubted, _ = router.choose(make_request("turn-2", 1, 2, 3, 4), now=0)
     assert (doubted.reason, doubted.believed_cached_tokens, doubted.best_cached_tokens) == (Reason.RING, 0, 0)
+    router.on_finished(doubted.request_id, now=0)
     router.set_parity(holder, is_known=True)
     known, _ = router.choose(make_request("turn-3", 1, 2, 3, 5), now=0)
     assert (known.reason, known.replica_id) == (Reason.PREFIX, holder)
@@ -73,13 +74,14 @@ def test_a_doubted_replica_gets_its_part_of_new_conversations() -> None:
 
 def test_a_doubted_replica_gets_less_of_what_others_hold() -> None:
     """Their copies count."""
-    router = make_router(num_replicas=2)
+    router = make_router(num_replicas=2, kv_capacity_tokens=10_000)
     doubted, other = (replica.replica_id for replica in router.cluster.members)
-    router.cluster.holders.insert(other, make_request("", 1, 2, 3).block_hashes)
-    router.cluster.holders.insert(doubted, make_request("", 1, 2, 3).block_hashes)
     router.set_parity(doubted, is_known=False)
     for number in range(10):
-        assert serve(router, str(number), 1, 2, 3, number + 10, cached_tokens=12) == other
+        turn = (100 + number, 200 + number, 300 + number)
+        router.cluster.holders.insert(other, make_request("", *turn).block_hashes)
+        router.cluster.holders.insert(doubted, make_request("", *turn).block_hashes)
+        assert serve(router, str(number), *turn, 400 + number, cached_tokens=12) == other
 
 
 def test_a_replica_that_leaves_is_not_doubted_any_more() -> None:

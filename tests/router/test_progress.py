@@ -1,41 +1,73 @@
-"""How far a replica has come, by guess."""
+"""How fast a replica is, and how far it has come, by guess. Work is in seconds of an engine of the model's speed."""
 
-from router.progress import Progress
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.progress import FORGET, PRIOR_S, Progress
 from router.state import ProgressState
 
 
-def test_nothing_is_guessed_before_a_first_prefill() -> None:
-    """No rate is known."""
+def test_before_a_first_prefill_a_replica_is_as_fast_as_the_model() -> None:
+    """It has done nothing while it had nothing to do, and then a second of work a second."""
     progress = Progress()
-    assert progress.tokens(now=5) == 0
+    assert (progress.speed, progress.work_s(now=5)) == (1, 0)
     progress.start(now=5)
-    assert progress.tokens(now=9) == 0
+    assert progress.work_s(now=9) == 4
 
 
 def test_the_guess_goes_by_what_was_computed_before() -> None:
-    """1,000 tokens took 2 s, so 1.5 s into the next prompt 750 of its tokens are done."""
+    """1 s of work took 3 s, beside one as fast as the model: half as fast, so 1.5 s later 0.75 s of work are done."""
     progress = Progress()
     progress.start(now=10)
-    progress.prefilled(1000, now=12)
-    assert progress.tokens(now=13.5) == 750
+    progress.prefilled(1, now=13)
+    assert progress.speed == 0.5
+    assert progress.work_s(now=14.5) == 0.75
 
 
 def test_idle_time_is_no_work() -> None:
     """The next prompt began at 100 s, not when the last one ended."""
     progress = Progress()
     progress.start(now=0)
-    progress.prefilled(1000, now=1)
+    progress.prefilled(2, now=2)
     progress.start(now=100)
-    assert progress.tokens(now=100.5) == 500
-    progress.prefilled(2000, now=102)
-    assert progress.tokens(now=103) == 1000
+    assert progress.work_s(now=100.5) == 0.5
+    progress.prefilled(4, now=101)
+    assert progress.speed == pytest.approx((PRIOR_S + FORGET * 2 + 4) / (PRIOR_S + FORGET * 2 + 1))
+
+
+def test_what_was_never_begun_took_no_time() -> None:
+    """A receipt of a prompt that was not booked here tells of work, and not how long it took."""
+    progress = Progress()
+    progress.prefilled(1, now=50)
+    assert progress.export(now=50) == ProgressState(elapsed_s=0, work_s=1, seconds=0)
+
+
+@given(speed=st.floats(0.1, 10), work_s=st.floats(0.05, 10))
+def test_the_speed_is_learned(speed: float, work_s: float) -> None:
+    """As far as the prior second lets it: 50 prefills count."""
+    progress = Progress()
+    now = 0.0
+    progress.start(now=now)
+    for _ in range(1000):
+        now += work_s / speed
+        progress.prefilled(work_s, now=now)
+    work = work_s / (1 - FORGET)
+    assert progress.speed == pytest.approx((PRIOR_S + work) / (PRIOR_S + work / speed), rel=1e-6)
 
 
 def test_a_peers_longer_experience_is_taken_over() -> None:
     """With its place in the present prompt; what is known better here stays."""
     progress = Progress()
-    progress.adopt(ProgressState(tokens=4000, seconds=2, elapsed_s=0.5), now=50)
-    assert progress.tokens(now=50) == 1000
-    assert progress.export(now=50.5) == ProgressState(4000, 2, 1)
-    progress.adopt(ProgressState(tokens=1, seconds=1, elapsed_s=0), now=50)
-    assert progress.tokens(now=50) == 1000
+    progress.adopt(ProgressState(work_s=3, seconds=1, elapsed_s=0.5), now=50)
+    assert (progress.speed, progress.work_s(now=50)) == (2, 1)
+    assert progress.export(now=50.5) == ProgressState(work_s=3, seconds=1, elapsed_s=1)
+    progress.adopt(ProgressState(work_s=1, seconds=1, elapsed_s=0), now=50)
+    assert (progress.speed, progress.work_s(now=50)) == (2, 1)
+
+
+def test_a_peer_that_counts_in_tokens_says_nothing() -> None:
+    """An older router's state has seconds, and no work: that is not an engine that did nothing in all that time."""
+    progress = Progress()
+    progress.adopt(ProgressState(elapsed_s=1, seconds=40), now=50)
+    assert progress.speed == 1

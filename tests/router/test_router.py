@@ -27,8 +27,8 @@ def test_peers_learn_load_and_beliefs_from_reservations() -> None:
     decision, reservation = ours.choose(make_request("turn-1", 1, 2), now=0)
     peer.on_reserved(reservation, now=0)
     for router in (ours, peer):
-        router.on_prefilled(RequestId("turn-1"), prompt_tokens=9, cached_tokens=0, now=1)
-        router.on_finished(RequestId("turn-1"), now=0)
+        router.on_prefilled(RequestId("turn-1"), prompt_tokens=9, cached_tokens=0, now=0.02)
+        router.on_finished(RequestId("turn-1"), now=1)
     second, _ = peer.choose(make_request("turn-2", 1, 2, 3), now=2)
     assert second.replica_id == decision.replica_id
     assert second.believed_cached_tokens == 8
@@ -159,13 +159,14 @@ def test_a_cache_reset_forgets_every_prefix() -> None:
 
 def test_a_new_policy_keeps_load_and_beliefs() -> None:
     """Switching back and forth costs no affinity."""
-    router = make_router()
-    decision, _ = router.choose(make_request("a", 1, 2), now=0)
-    router.on_prefilled(decision.request_id, prompt_tokens=9, cached_tokens=0, now=0)
+    router = make_router(kv_capacity_tokens=4000)
+    decision, _ = router.choose(make_request("a", *range(100)), now=0)
+    router.on_prefilled(decision.request_id, prompt_tokens=401, cached_tokens=0, now=0.4)
     router.policy = make_policy("round_robin", Random(0))
     router.policy = make_policy("prefix_affinity", Random(0))
-    again, _ = router.choose(make_request("b", 1, 2, 3), now=1)
-    assert (again.replica_id, again.believed_cached_tokens) == (decision.replica_id, 8)
+    assert router.cluster.load[decision.replica_id].num_running == 1
+    again, _ = router.choose(make_request("b", *range(101)), now=1)
+    assert (again.replica_id, again.believed_cached_tokens) == (decision.replica_id, 400)
 
 
 def test_a_request_that_arrived_elsewhere_is_booked_there() -> None:
@@ -452,6 +453,7 @@ def test_orphaned_prompts_belong_where_they_would_begin() -> None:
         turn = make_request(f"next {number}", 1, 10 + number, 30 + number, 50 + number)
         decision = router.choose(turn, now=0).decision
         assert (decision.replica_id, decision.believed_cached_tokens) == (place, 3 * BLOCK_SIZE)
+        router.on_finished(turn.request_id, now=0)
     router.on_warmed(ReplicaId("gone"), prompts[0].block_hashes)
     router.set_replicas(())
     with pytest.raises(NoReplicasError):
