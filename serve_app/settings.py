@@ -32,6 +32,22 @@ AUTOSCALING_POLICY = "serve_app.autoscaling.serve_policy:UncachedWorkPolicy"
 OPS_APPLICATION = "warmroute-ops"
 """The operators' application is the only one of this name in a cluster."""
 
+IN_SECONDS = "the decision counts in seconds, by engine_model, and has no such number to set"
+REMOVED_KEYS = {
+    f"routing.{name}": IN_SECONDS
+    for name in (
+        "weight_base",
+        "weight_per_waiting",
+        "decode_tokens",
+        "recent_weight",
+        "tie_share",
+        "load_factor",
+        "load_margin_tokens",
+        "giant_share",
+    )
+}
+"""Settings of earlier versions, and why they are gone."""
+
 
 class SettingsError(ValueError):
     """A settings file that cannot be used; the message names the key, the value and what is allowed."""
@@ -107,10 +123,11 @@ class ReplicaSettings(_Frozen):
     kv_events: bool = False
     """Follow vLLM's KV events: routers then know what a replica holds, and guess only what is under way
     (docs/kv_events.md)."""
-    waiting_order: WaitingOrderName = "arrival"
+    waiting_order: WaitingOrderName = "shortest"
     """Which prompt that waits in an engine goes next. `arrival`: vLLM's own order. `shortest`: the one with the fewest
     tokens to compute, yet nobody waits for more than one and a half times the work of first come, first served
-    (docs/waiting_order.md)."""
+    (docs/waiting_order.md). A `scheduler_cls` in `llm.engine_kwargs` wins where this is not set, which then is
+    `arrival`."""
     drain_s: float = Field(3600.0, gt=0)
     """How long a replica that leaves may take to end its streams; set it above your longest stream, as
     `http.hard_stop_after_s`."""
@@ -292,6 +309,19 @@ class Settings(_Frozen):
             )
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_scheduler_wins(cls, content: Any) -> Any:  # noqa: ANN401  whatever a file says
+        """Who names a scheduler and no order means the scheduler's."""
+        if not isinstance(content, dict) or not _has_own_scheduler(content.get("llm")):
+            return content
+        replicas = content.get("replicas", {})
+        if isinstance(replicas, ReplicaSettings):
+            replicas = replicas.model_dump(exclude_unset=True)
+        if not isinstance(replicas, dict) or "waiting_order" in replicas:
+            return content
+        return {**content, "replicas": {**replicas, "waiting_order": "arrival"}}
+
     @model_validator(mode="after")
     def _there_is_one_scheduler(self) -> Self:
         scheduler = self.llm.get("engine_kwargs", {}).get("scheduler_cls")
@@ -348,12 +378,24 @@ def _explain(path: Path, error: ValidationError) -> str:
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"]) or "the file"
         if fault["type"] == "extra_forbidden":
-            lines.append(f"{key} is not a setting; allowed here: {', '.join(_allowed_keys(fault['loc'][:-1]))}")
+            lines.append(_not_a_setting(fault["loc"]))
         elif fault["type"] == "missing":
             lines.append(f"{key} is missing and has no default")
         else:
             lines.append(f"{key} = {fault['input']!r}: {fault['msg']}")
     return f"{path} cannot be used:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _has_own_scheduler(llm: object) -> bool:
+    arguments = llm.get("engine_kwargs") if isinstance(llm, dict) else None
+    return isinstance(arguments, dict) and arguments.get("scheduler_cls") is not None
+
+
+def _not_a_setting(location: tuple[int | str, ...]) -> str:
+    key = ".".join(map(str, location))
+    if key in REMOVED_KEYS:
+        return f"{key} is no setting any more: {REMOVED_KEYS[key]}; leave it out"
+    return f"{key} is not a setting; allowed here: {', '.join(_allowed_keys(location[:-1]))}"
 
 
 def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:

@@ -68,6 +68,7 @@ LOCUST_MODULES = {"locustfile", "load_run", "page"}
 """Importing Locust patches the standard library of the whole process."""
 PRIVATE_ADAPTERS = {
     "app",
+    "host_tier",
     "ingress_router",
     "kv_publisher",
     "llm_options",
@@ -75,7 +76,9 @@ PRIVATE_ADAPTERS = {
     "prompt",
     "prompt_memo",
     "replica",
+    "simulated_transfers",
     "simulated_worker",
+    "vllm_scheduler",
 }
 
 

@@ -96,7 +96,7 @@ def test_routing_is_changed_and_nothing_else(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], changed: dict[str, object], said: str
 ) -> None:
     """The cluster's config is submitted again, with these settings of this application's routers."""
-    user_config = {"policy": "chwbl", "shadow_policies": ["least_loaded"], "weight_base": 4}
+    user_config = {"policy": "chwbl", "shadow_policies": ["least_loaded"], "of_a_later_version": 4}
     deployments = [{"name": "LLMServer", "user_config": {"a": 1}}, {"name": ROUTER_DEPLOYMENT}]
     other = {"name": "other", "deployments": [{"name": ROUTER_DEPLOYMENT, "user_config": dict(user_config)}]}
     ours = {"name": "warmroute", "deployments": [deployments[0], {**deployments[1], "user_config": user_config}]}

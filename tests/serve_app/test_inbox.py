@@ -223,7 +223,7 @@ def test_the_engines_numbers_reach_the_core_in_tokens(router: Router, monkeypatc
     inbox.on_receipts(batch(router, 3, status()), router, now=0)
     inbox.on_receipts(messages.encode("somebody", 1, [used]), router, now=0)
     load = EngineLoad(2, 3, kv_used_tokens=replica.kv_capacity_tokens // 4, num_preempted=4)
-    assert told == [(replica.replica_id, load, 5)]
+    assert told == [(replica.replica_id, load)]
 
 
 def test_the_answers_tokens_reach_the_core(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Settings: what is shipped is valid, and a mistake is named."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,17 @@ import yaml
 from pydantic import ValidationError
 
 from router.policies import POLICY_NAMES
-from serve_app.settings import AUTOSCALING_POLICY, PolicyName, RoutingSettings, Settings, SettingsError, load_settings
+from serve_app.settings import (
+    AUTOSCALING_POLICY,
+    REMOVED_KEYS,
+    EngineModelSettings,
+    PolicyName,
+    ReplicaSettings,
+    RouterSettings,
+    Settings,
+    SettingsError,
+    load_settings,
+)
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
 
@@ -33,7 +44,7 @@ def test_both_machines_have_a_config() -> None:
         ),
         (
             "{llm: {}, routing: {polcy: x}}",
-            "routing.polcy is not a setting; allowed here: decode_tokens, giant_share,",
+            "routing.polcy is not a setting; allowed here: policy, shadow_policies",
         ),
         (
             "{llm: {}, routing: {policy: fast}}",
@@ -41,7 +52,7 @@ def test_both_machines_have_a_config() -> None:
         ),
         (
             "{llm: {}, routing: {load_factor: 0.5}}",
-            "routing.load_factor = 0.5: Input should be greater than or equal to",
+            "routing.load_factor is no setting any more: the decision counts in seconds, by engine_model, and has",
         ),
         (
             "{llm: {}, routing: {shadow_policies: [chwbl, fast]}}",
@@ -118,7 +129,7 @@ def test_a_mistake_in_the_options_of_our_autoscaling_policy_is_named() -> None:
 def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
     """So that a file is mended in one go."""
     path = tmp_path / "bad.yaml"
-    path.write_text(yaml.safe_dump({"llm": {}, "routing": {"policy": "x", "load_factor": 0}, "more": 1}))
+    path.write_text(yaml.safe_dump({"llm": {}, "routing": {"policy": "x", "polcy": "y"}, "more": 1}))
     with pytest.raises(SettingsError) as caught:
         load_settings(path)
     assert len(str(caught.value).splitlines()) == 4
@@ -148,8 +159,34 @@ def test_policy_names_match_the_core() -> None:
     assert set(PolicyName.__args__) == set(POLICY_NAMES)  # type: ignore[attr-defined]
 
 
-def test_routing_settings_are_the_options_of_the_cost_rule() -> None:
-    """Every number reaches the core under its own name."""
-    options = RoutingSettings(weight_base=3, load_margin_tokens=7, shadow_policies=["chwbl"]).policy_options()
-    assert isinstance(options, PrefixAffinityOptions)
-    assert (options.weight_base, options.load_margin_tokens) == (3, 7)
+def test_the_engines_constants_reach_the_core() -> None:
+    """Every one of them under its own name, so that the cost in seconds is that of these engines."""
+    engine_model = EngineModelSettings(step_s=1, prefill_tokens_per_s=2, attention_s=3, decode_s=4, decode_context_s=5)
+    options = RouterSettings(answer_tokens=7).router_options(engine_model)
+    assert options.answer_tokens == 7
+    assert asdict(options.engine_model).items() <= engine_model.model_dump().items()
+    assert set(asdict(options.engine_model).values()) >= {1, 2, 3, 4, 5}
+
+
+@pytest.mark.parametrize("key", REMOVED_KEYS)
+def test_a_setting_that_is_gone_is_named_with_the_reason(tmp_path: Path, key: str) -> None:
+    """A file of an earlier version fails with a sentence for each key, not with a list of what is allowed."""
+    section, name = key.split(".")
+    path = tmp_path / "old.yaml"
+    path.write_text(yaml.safe_dump({"llm": {}, section: {name: 1}}))
+    with pytest.raises(SettingsError, match=rf"{key} is no setting any more: .*; leave it out$"):
+        load_settings(path)
+    assert name not in Settings(llm={}).model_dump()[section]
+
+
+def test_a_scheduler_of_the_users_own_wins_over_the_default_order() -> None:
+    """Where no order was set, so that it is no error; what is deployed then says whose order it is, and loads again."""
+    assert Settings(llm={}).replicas.waiting_order == "shortest"
+    llm = {"engine_kwargs": {"scheduler_cls": "theirs.Own"}}
+    for replicas in ({"kv_events": True}, ReplicaSettings(kv_events=True)):
+        settings = Settings.model_validate({"llm": llm, "replicas": replicas})
+        assert settings.replicas.waiting_order == "arrival"
+        assert settings.replicas.kv_events
+        assert Settings.model_validate(settings.model_dump()) == settings
+    with pytest.raises(ValidationError, match=r"leave scheduler_cls out, or set replicas\.waiting_order to arrival"):
+        Settings(llm=llm, replicas=ReplicaSettings(waiting_order="shortest"))

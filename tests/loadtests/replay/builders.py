@@ -19,6 +19,7 @@ OPTIONS = EngineOptions(
     max_step_tokens=100,
     max_sequences=3,
     kv_capacity_tokens=20 * BLOCK_SIZE,
+    waiting_order="arrival",  # by which tests can tell who is next
 )
 
 

@@ -45,8 +45,8 @@ def make_question(tmp_path: Path, *, p90_ttft_s: float) -> Question:
 def test_more_replicas_are_needed_for_a_stricter_target(tmp_path: Path) -> None:
     """The answer's trial meets it, and one replica fewer does not or is too few to prefill all."""
     size = Size(kv_tokens=100_000, host_tokens=0)
-    strict, lax = (answer(make_question(tmp_path, p90_ttft_s=p90_ttft_s), size) for p90_ttft_s in (0.5, 2))
-    for target_s, each in ((0.5, strict), (2, lax)):
+    strict, lax = (answer(make_question(tmp_path, p90_ttft_s=p90_ttft_s), size) for p90_ttft_s in (0.2, 2))
+    for target_s, each in ((0.2, strict), (2, lax)):
         assert each.needed is not None
         assert each.needed.p90_ttft_s <= target_s
         fewer = [trial for trial in each.trials if trial.num_replicas == each.needed.num_replicas - 1]
@@ -66,7 +66,7 @@ def test_a_target_may_be_out_of_reach(tmp_path: Path) -> None:
 def test_a_host_tier_makes_up_for_a_small_cache(tmp_path: Path) -> None:
     """It hits more, so that fewer replicas do."""
     question = make_question(tmp_path, p90_ttft_s=1)
-    without, with_host = (answer(question, Size(16_000, host)).needed for host in (0, 100_000))
+    without, with_host = (answer(question, Size(8_000, host)).needed for host in (0, 100_000))
     assert without is not None
     assert with_host is not None
     assert with_host.hit_rate > without.hit_rate
