@@ -13,7 +13,7 @@ from router import ReplicaId, RequestId, Reservation, TokenHash, hash_tokens, se
 from serve_app import messages
 from serve_app.canary import run_canary
 from serve_app.delivery import DeliveryError
-from serve_app.receipts import Prefilled, Receipt, Status
+from serve_app.receipts import Finished, Prefilled, Receipt, Status
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_body import Prompt, Unreadable, UnreadableError
 from serve_app.response_ids import new_response_id
@@ -81,7 +81,9 @@ class Started:
         from serve_app.ingress_router import IngressRouter
 
         self.router = IngressRouter.__new__(IngressRouter)
-        await self.router.__init__(SimpleNamespace(deployment_id="LLM"), llm=LLM, routers={}, engine="vllm")
+        await self.router.__init__(
+            SimpleNamespace(deployment_id="LLM"), llm=LLM, routers={}, engine="vllm", engine_model={}
+        )
         await self.router._loading
 
     async def answer(self, body: object, **headers: str) -> Any:
@@ -172,8 +174,9 @@ async def test_shadows_come_and_go_with_the_settings(started: Started) -> None:
     """Nobody at first, then two, whose sums the snapshot has, then one that starts anew."""
     assert (await started.router.snapshot())["shadows"] == {}
     started.router.reconfigure({"shadow_policies": ["round_robin", "prefix_affinity"]})
-    for number in range(6):
-        await started.ask({"prompt": "a b c d e " + "x" * number})
+    for _ in range(6):
+        note = await started.ask({"prompt": "a b c d e"})
+        await started.hear(note.replica_id, Prefilled(note.request_id, 5, 4), Finished(note.request_id))
     shadows = (await started.router.snapshot())["shadows"]
     assert list(shadows) == ["round_robin", "prefix_affinity"]
     assert {shadow["decisions"] for shadow in shadows.values()} == {6}

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from random import Random
 
-import pytest
-
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.kv_events import BlocksRemoved, BlocksStored, KvEvent, KvEventBatch, KvEventReader
 from loadtests.replay.prefix_cache import PrefixCache
@@ -95,15 +93,26 @@ def test_with_events_what_is_believed_is_what_the_engine_reuses() -> None:
     assert any(believed != cached for believed, cached in believed_and_cached(is_telling=False))
 
 
-@pytest.mark.parametrize("is_telling", [True, False])
-def test_events_make_up_for_a_capacity_that_is_not_true(*, is_telling: bool) -> None:
-    """Told of two thirds of the memory, routers that only believe decide otherwise; those that are told do not."""
+def selected_tokens(*, is_telling: bool) -> list[int]:
+    """Prompt tokens that routers say they sent to where they are cached, by the KV capacity that they are told."""
     scenario = replace(make_scenario(), requests=make_conversations(24), is_telling=is_telling)
-    true, untrue = (
-        Simulation(replace(scenario, told_kv_tokens=told)).run() for told in (None, OPTIONS.kv_capacity_tokens * 2 // 3)
-    )
-    assert (untrue.records == true.records) == is_telling
-    assert set(untrue.router_to_reservations_left.values()) == {0}
+    true_tokens = OPTIONS.kv_capacity_tokens
+    runs = [
+        Simulation(replace(scenario, told_kv_tokens=told)).run()
+        for told in (true_tokens * 2 // 3, true_tokens, true_tokens * 10)
+    ]
+    assert all(set(run.router_to_reservations_left.values()) == {0} for run in runs)
+    return [run.funnel.selected for run in runs]
+
+
+def test_events_make_up_for_a_capacity_that_is_not_true() -> None:
+    """What is taken to be cached is as much, whatever routers are told; without events, it grows with what they are.
+
+    To the token it need not be: a replica's memory, and how fast it turns over, are part of a placement's cost.
+    """
+    told, believed = selected_tokens(is_telling=True), selected_tokens(is_telling=False)
+    assert max(told) < 1.05 * min(told)
+    assert believed[2] > 1.15 * max(believed[:2])
 
 
 def test_lost_events_cost_no_request() -> None:

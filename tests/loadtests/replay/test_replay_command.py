@@ -70,7 +70,10 @@ def test_a_run_is_a_function_of_its_options(tmp_path: Path, conversations: Path)
 
 
 def test_engines_that_tell_need_no_true_capacity(tmp_path: Path, conversations: Path) -> None:
-    """With KV events, routers that are told of a good half of the memory decide as ever; without, they do not."""
+    """With KV events, routers that are told of a good half of the memory hit nearly as much; without, they do not.
+
+    Nearly: memory, and how fast it turns over, are part of a placement's cost, whatever is known of its content.
+    """
 
     def hit_rates(*options: str) -> float:
         output, content = run(tmp_path, str(conversations), "--policy", "prefix_affinity", "--sweep", "1", *options)
@@ -79,8 +82,8 @@ def test_engines_that_tell_need_no_true_capacity(tmp_path: Path, conversations: 
         return sum(each["summary"]["hit_rate"] for each in content["outcomes"])
 
     told = ("--told-kv-tokens", "11000")
-    assert hit_rates("--kv-events", *told) == hit_rates("--kv-events")
-    assert hit_rates(*told) != hit_rates()
+    assert hit_rates("--kv-events", *told) > 0.97 * hit_rates("--kv-events")
+    assert hit_rates(*told) < 0.95 * hit_rates()
 
 
 def test_loads_are_swept(tmp_path: Path, conversations: Path) -> None:
