@@ -9,6 +9,7 @@ from router import (
     Replica,
     ReplicaId,
     RequestId,
+    Reservation,
     Router,
     RouteRequest,
     RouterOptions,
@@ -17,6 +18,7 @@ from router import (
     session_key,
 )
 from router.policies import Policy, make_policy
+from router.state import ProgressState
 
 BLOCK_SIZE = 4
 ROOT = root_hash(model="m", adapter="", tenant="t", cache_salt="")
@@ -30,13 +32,25 @@ def make_replica(rank: int, *, kv_capacity_tokens: int = 400, generation: int = 
 
 
 def make_request(
-    request_id: str, *blocks: int, num_prompt_tokens: int | None = None, session_id: str = ""
+    request_id: str,
+    *blocks: int,
+    num_prompt_tokens: int | None = None,
+    session_id: str = "",
+    max_answer_tokens: int | None = None,
 ) -> RouteRequest:
     """A request for a prompt of full blocks, each named by a number; it ends one token into the next block."""
     token_ids = [block for block in blocks for _ in range(BLOCK_SIZE)]
     num_tokens = len(token_ids) + 1 if num_prompt_tokens is None else num_prompt_tokens
     hashes = hash_blocks(token_ids, block_size=BLOCK_SIZE, root=ROOT)
-    return RouteRequest(RequestId(request_id), "m", "t", num_tokens, hashes, session_key(session_id))
+    return RouteRequest(
+        RequestId(request_id),
+        "m",
+        "t",
+        num_tokens,
+        hashes,
+        session_key(session_id),
+        max_answer_tokens=max_answer_tokens,
+    )
 
 
 def make_router(
@@ -65,6 +79,31 @@ def make_router(
     )
     router.set_replicas(make_replica(rank, kv_capacity_tokens=kv_capacity_tokens) for rank in range(num_replicas))
     return router
+
+
+def set_speed(router: Router, replica_id: ReplicaId, speed: float) -> None:
+    """Make a router sure of how fast a replica is, as a multiple of the model's speed; receipts change it no more."""
+    load = router.cluster.load
+    work_s = 2 * load.export_progress(replica_id, now=0).work_s + 1e9  # whoever has seen more is believed
+    state = ProgressState(elapsed_s=0, work_s=work_s, seconds=work_s / speed)
+    load.adopt_progress(replica_id, state, now=0)
+
+
+def book_waiting(router: Router, replica_id: ReplicaId, pending_tokens: int, *, request_id: str = "waiting") -> None:
+    """Make a replica busy with a request of unknown prompt, and of hardly any answer."""
+    request = make_request(request_id, num_prompt_tokens=pending_tokens, max_answer_tokens=1)
+    reservation = Reservation(request, replica_id, 0, is_computed=True, pending_tokens=pending_tokens)
+    assert router.on_reserved(reservation, now=0)
+
+
+def book_running(
+    router: Router, replica_id: ReplicaId, request_id: str, *, prompt_tokens: int, answer_tokens: int
+) -> None:
+    """Let a replica decode an answer, which is known from its limit as long as none was learned."""
+    request = make_request(request_id, num_prompt_tokens=prompt_tokens, max_answer_tokens=answer_tokens)
+    reservation = Reservation(request, replica_id, 0, is_computed=True, pending_tokens=prompt_tokens)
+    assert router.on_reserved(reservation, now=0)
+    router.on_prefilled(request.request_id, prompt_tokens=prompt_tokens, cached_tokens=0, now=0)
 
 
 def prefixes_of(held: Sequence[HeldRun]) -> dict[tuple[int, ...], int]:

@@ -1,17 +1,21 @@
-"""Policies by name, the simplest of them, and what is special to ours."""
+"""Policies by name, the simplest of them, and where ours sends whom."""
 
 from collections import Counter
-from dataclasses import replace
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from router.ring_prior import MAX_SHARE
 
-from router import Reason, Replica, ReplicaId, Reservation, Router, RoutingDecision, UnknownPolicyError
-from router.policies import make_policy
-from tests.builders import OPTIONS, make_replica, make_request, make_router
+from router import Reason, Replica, ReplicaId, Router, RoutingDecision, UnknownPolicyError
+from router.answers import FIRST_GUESS_TOKENS
+from router.cluster import PRIOR_WORK_SHARE
+from router.policies import PrefixAffinity, make_policy
+from router.policies.prefix_affinity import CostWeights
+from tests.builders import MODEL, book_waiting, make_replica, make_request, make_router
+
+ROOM_TOKENS = 10**8
+"""A cache of which nothing that a test sends is a noticeable part, so that none turns over faster than another."""
 
 
 def test_an_unknown_policy_is_refused_by_name() -> None:
@@ -38,19 +42,19 @@ def test_least_loaded_goes_by_pending_tokens_not_requests() -> None:
 
 
 class TestPrefixAffinity:
-    """The cost rule, with weight 2 when nobody waits."""
+    """Where conversations start, and where they return; what each place costs is in test_cost.py."""
 
     def test_a_returning_conversation_goes_where_it_was(self) -> None:
         """The first turn is placed by the ring, the second by what is held."""
-        router = make_router(num_replicas=4)
+        router = make_router(num_replicas=4, kv_capacity_tokens=ROOM_TOKENS)
         first, _ = router.choose(make_request("turn-1", 1, 2), now=0)
         router.on_finished(first.request_id, now=0)
         second, _ = router.choose(make_request("turn-2", 1, 2, 3), now=1)
         # Never prefilled, so nothing is held: the ring alone has to find the place again.
         assert (first.reason, second.reason) == (Reason.RING, Reason.RING)
         assert second.replica_id == first.replica_id
-        router.on_prefilled(second.request_id, prompt_tokens=13, cached_tokens=0, now=2)
-        router.on_finished(second.request_id, now=0)
+        router.on_prefilled(second.request_id, prompt_tokens=13, cached_tokens=0, now=1.03)
+        router.on_finished(second.request_id, now=2)
         third, _ = router.choose(make_request("turn-3", 1, 2, 3, 4), now=3)
         assert third.reason is Reason.PREFIX
         assert third.replica_id == first.replica_id
@@ -58,7 +62,7 @@ class TestPrefixAffinity:
 
     def test_a_prefix_that_everybody_holds_decides_nothing(self) -> None:
         """A common system prompt must not send every user to the replica that saw it first."""
-        router = make_router(num_replicas=4)
+        router = make_router(num_replicas=4, kv_capacity_tokens=ROOM_TOKENS)
         for replica in router.cluster.replicas:
             router.cluster.holders.insert(replica.replica_id, make_request("", 1, 2).block_hashes)
         chosen = set()
@@ -72,7 +76,7 @@ class TestPrefixAffinity:
     @pytest.mark.parametrize(
         ("waiting_tokens", "num_prompt_blocks", "expected"),
         [
-            # Weight 3. Cost at the holder: waiting + 3 * 1 token; elsewhere: 3 * (4 * blocks + 1).
+            # Weight 3. Cost in ms at the holder: waiting + 3 * 1 token; elsewhere: 3 * (4 * blocks + 1).
             (24, 10, Reason.PREFIX),  # 24 + 3 < 3 * 41
             (48, 4, Reason.PREFIX),  # 48 + 3 = 3 * 17: a tie goes in ring order, and the ring placed the first
             (64, 2, Reason.SPILL),  # 64 + 3 > 3 * 9
@@ -82,15 +86,13 @@ class TestPrefixAffinity:
         self, waiting_tokens: int, num_prompt_blocks: int, expected: Reason
     ) -> None:
         """A held prefix is worth its tokens times the weight, and no more."""
-        router = make_router(num_replicas=2)
-        options = replace(OPTIONS, weight_base=3, weight_per_waiting=0)
-        router.policy = make_policy("prefix_affinity", options, Random(0))
-        prompt = make_request("a", *range(1, num_prompt_blocks + 1))
-        holder = router.choose(prompt, now=0).decision.replica_id
-        router.on_prefilled(prompt.request_id, prompt_tokens=prompt.num_prompt_tokens, cached_tokens=0, now=0)
-        router.on_finished(prompt.request_id, now=0)
+        router = make_router(
+            PrefixAffinity(CostWeights(evictions=2, per_waiting=0, others=0)), kv_capacity_tokens=ROOM_TOKENS
+        )
+        prompt = range(1, num_prompt_blocks + 1)
+        holder = serve(router, "a", *prompt).replica_id
         book_waiting(router, holder, waiting_tokens)
-        decision, _ = router.choose(make_request("b", *range(1, num_prompt_blocks + 1)), now=1)
+        decision, _ = router.choose(make_request("b", *prompt), now=0)
         assert decision.reason is expected
         assert (decision.replica_id == holder) is (expected is Reason.PREFIX)
 
@@ -124,116 +126,9 @@ class TestPrefixAffinity:
                 decision = serve(router, f"{user}-{turn}", *prompt)
                 assert home.setdefault(user, decision.replica_id) == decision.replica_id
 
-    def test_a_conversation_starts_within_the_bound_and_may_stay_above_it(self) -> None:
-        """The holder of the shared prompt has 200 recent tokens, the other none: mean 100, bound 164."""
-        router = make_router(num_replicas=2)
-        holder = serve(router, "first", 1, 2, 3, 10, 11).replica_id
-        book_waiting(router, holder, 200)
-        router.on_finished(make_request("waiting-200").request_id, now=0)
-        new = router.choose(make_request("new", 1, 2, 3, 20), now=0).decision
-        assert (new.reason, new.best_cached_tokens) == (Reason.SPILL, 12)
-        assert new.replica_id != holder
-        returning = router.choose(make_request("returning", 1, 2, 3, 10, 11, 12), now=0).decision
-        assert (returning.reason, returning.replica_id) == (Reason.PREFIX, holder)
-
-    def test_a_conversation_starts_where_less_was_done_lately(self) -> None:
-        """Both are idle, and the owner of the key has just done 200 tokens: a twentieth of that outweighs the ring."""
-        for recent_weight, expected in ((0.0, Reason.RING), (0.05, Reason.SPILL)):
-            router = make_router(num_replicas=2)
-            options = replace(OPTIONS, recent_weight=recent_weight, load_margin_tokens=10_000)
-            router.policy = make_policy("prefix_affinity", options, Random(0))
-            owner = serve(router, "first", 5).replica_id
-            router.on_caches_reset()
-            book_waiting(router, owner, 200)
-            router.on_finished(make_request("waiting-200").request_id, now=0)
-            assert router.choose(make_request("again", 5), now=0).decision.reason is expected
-
-    def test_near_ties_go_by_the_ring(self) -> None:
-        """A replica whose cost is higher by less than the share of a mean request is as good as an idle one."""
-        for tie_share, expected in ((0.0, Reason.SPILL), (2.0, Reason.RING)):
-            router = make_router(num_replicas=2)
-            router.policy = make_policy("prefix_affinity", replace(OPTIONS, tie_share=tie_share), Random(0))
-            owner = serve(router, "first", 5).replica_id
-            router.on_caches_reset()
-            book_waiting(router, owner, 2)
-            assert router.choose(make_request("again", 5), now=0).decision.reason is expected
-
-    @pytest.mark.parametrize(("cached_tokens", "is_trusted"), [(0, False), (40, True)])
-    def test_the_rings_owner_is_trusted_as_far_as_it_proved_true(self, cached_tokens: int, is_trusted: bool) -> None:
-        """Where it held, unknown to us, what others had sent there, the next prompt waits for it."""
-        router = make_router(num_replicas=2)
-        request = make_request("first", *range(1, 11))
-        owner = router.choose(request, now=0).decision
-        assert owner.reason is Reason.RING
-        router.on_prefilled(request.request_id, prompt_tokens=41, cached_tokens=cached_tokens, now=0)
-        router.on_finished(request.request_id, now=0)
-        assert router.cluster.ring_prior.share == (MAX_SHARE if is_trusted else 0)
-        router.on_caches_reset()
-        book_waiting(router, owner.replica_id, 10)
-        again = router.choose(make_request("again", *range(1, 11)), now=0).decision
-        assert (again.replica_id == owner.replica_id) is is_trusted
-
-    def test_a_prefix_narrows_to_the_first_on_the_ring(self) -> None:
-        """All four hold it, and hardly anybody wants it any more: all who start with it go to one of them."""
-        router = make_router(num_replicas=4, kv_capacity_tokens=10_000)
-        for replica in router.cluster.replicas:
-            for user in (901, 902):
-                blocks = make_request("", *range(1, 20), user + replica.rank * 10).block_hashes
-                router.cluster.holders.insert(replica.replica_id, blocks)
-        serve(router, "elsewhere", *range(2000, 2200))
-        chosen = {serve(router, str(user), *range(1, 20), user).replica_id for user in range(3000, 3004)}
-        assert len(chosen) == 1
-
-    @pytest.mark.parametrize(
-        ("num_blocks", "is_kept"),
-        [
-            (99, False),  # 397 tokens are less than a tenth of 4,000 ...
-            (100, True),  # ... and 401 are more
-        ],
-    )
-    def test_giants_are_kept_together(self, num_blocks: int, *, is_kept: bool) -> None:
-        """On three of eight replicas; whatever is smaller spreads over all."""
-        router = make_giants_router()
-        chosen = {serve(router, str(user), *range(user, user + num_blocks)).replica_id for user in giants(40)}
-        assert len(chosen) == (3 if is_kept else 8)
-
-    @pytest.mark.parametrize(
-        ("waiting_tokens", "is_home"),
-        [
-            # Cost at home: waiting + 2 * 401, elsewhere: 3 * 401.
-            (400, True),
-            (402, False),
-        ],
-    )
-    def test_a_giant_waits_for_as_long_as_it_computes_itself(self, waiting_tokens: int, *, is_home: bool) -> None:
-        """With more tokens before it at each of the giants' replicas, it goes elsewhere."""
-        router = make_giants_router()
-        home = {serve(router, str(user), *range(user, user + 100)).replica_id for user in giants(40)}
-        for number, replica_id in enumerate(sorted(home)):
-            request = make_request(f"waiting-{number}", num_prompt_tokens=waiting_tokens)
-            reservation = Reservation(request, replica_id, 0, is_computed=True, pending_tokens=waiting_tokens)
-            router.on_reserved(reservation, now=0)
-        decision = router.choose(make_request("giant", *range(100)), now=0).decision
-        assert (decision.replica_id in home) is is_home
-
-    def test_a_giant_that_is_held_returns_as_others_do(self) -> None:
-        """Little of it is left to compute, so it is none any more."""
-        router = make_giants_router()
-        holder = router.cluster.members[0].replica_id
-        for replica in router.cluster.members:
-            router.cluster.holders.insert(replica.replica_id, make_request("", replica.rank).block_hashes)
-            router.cluster.holders.insert(holder, make_request("", *range(100, 300)).block_hashes)
-        assert serve(router, "again", *range(100, 300), 7).replica_id == holder
-
-    def test_where_all_prompts_are_long_there_are_no_giants(self) -> None:
-        """Each is more than a tenth of a cache, and none much more than the mean."""
-        router = make_giants_router(mean_tokens=200)
-        chosen = {serve(router, str(user), *range(user, user + 100)).replica_id for user in giants(40)}
-        assert len(chosen) == 8
-
     def test_a_session_without_a_key_returns_to_its_place(self) -> None:
         """Prompts that cannot be looked at, with a session's name, go where the session went, unless that is busy."""
-        router = make_router(num_replicas=4)
+        router = make_router(num_replicas=4, kv_capacity_tokens=ROOM_TOKENS)
         first = router.choose(make_request("1", num_prompt_tokens=100, session_id="ann"), now=0).decision.replica_id
         router.on_finished(make_request("1").request_id, now=0)
         for number in range(2, 10):
@@ -246,7 +141,7 @@ class TestPrefixAffinity:
 
     def test_a_session_starts_at_its_place_on_the_ring(self) -> None:
         """Two prompts that share nothing but the session's name."""
-        router = make_router(num_replicas=8)
+        router = make_router(num_replicas=8, kv_capacity_tokens=ROOM_TOKENS)
         one = router.choose(make_request("1", 1, 2, session_id="ann"), now=0).decision
         router.on_finished(one.request_id, now=0)
         other = router.choose(make_request("2", 8, 9, session_id="ann"), now=0).decision
@@ -271,35 +166,25 @@ class TestPrefixAffinity:
         for rank in conversation_holders:
             holders.insert(members[rank].replica_id, make_request("", *conversation).block_hashes)
         for replica, pending_tokens in zip(members, pending, strict=True):
-            request = make_request(f"busy-{replica.rank}", num_prompt_tokens=pending_tokens)
-            reservation = Reservation(request, replica.replica_id, 0, is_computed=True, pending_tokens=pending_tokens)
-            router.on_reserved(reservation, now=0)
-        router.prepare(now=0)
-        request, cluster = make_request("next", *conversation, 99), router.cluster
-        weight_per_token = OPTIONS.weight_per_waiting * cluster.mean_waiting / cluster.mean_request_tokens
+            book_waiting(router, replica.replica_id, pending_tokens, request_id=f"busy-{replica.rank}")
+        weights = CostWeights()
+        recent_shares = [(tokens + 1) / 1000 for tokens in pending]  # of the cache; an answer counts one token
+        mean_share = sum(recent_shares) / 60
 
-        def cost(replica: Replica) -> float:
-            remaining_tokens = cluster.remaining_tokens(replica)
-            uncached_tokens = request.num_prompt_tokens - cluster.cached_tokens(replica, request)
-            weight = OPTIONS.weight_base + weight_per_token * (remaining_tokens + uncached_tokens)
-            return remaining_tokens + weight * uncached_tokens
+        def cost_s(replica: Replica) -> float:
+            """Of 69 prompt tokens, of which 64 are the conversation's, and of these 32 the system prompt's."""
+            rank = replica.rank
+            cached_tokens = 64 if rank in conversation_holders else 32 if rank in system_holders else 0
+            missing_tokens = max(0, 32 - cached_tokens)
+            turnover = (recent_shares[rank] + PRIOR_WORK_SHARE) / (mean_share + PRIOR_WORK_SHARE)
+            weight = 1 + weights.evictions * turnover + weights.per_waiting * 1
+            weighted_tokens = weight * (69 - cached_tokens - missing_tokens) + weights.shared * missing_tokens
+            slowdown_s = FIRST_GUESS_TOKENS * (0.001 + 0.001 + 0.000_001 * (69 + FIRST_GUESS_TOKENS / 2))
+            return (pending[rank] + weighted_tokens) / 1000 + weights.others * slowdown_s
 
-        chosen = router.policy.choose(request, cluster).replica
-        assert cost(chosen) == pytest.approx(min(map(cost, members)))
-
-    def test_where_all_looked_at_are_out_of_bound_the_one_with_least_recent_work_is_taken(self) -> None:
-        """39 idle ones have all just worked; the fortieth has something pending, and looks busiest."""
-        router = make_router(num_replicas=40)
-        *worked, busy = router.cluster.members
-        book_waiting(router, busy.replica_id, 1)
-        for number, replica in enumerate(worked):
-            request = make_request(f"done-{number}", num_prompt_tokens=100)
-            reservation = Reservation(request, replica.replica_id, 0, is_computed=True, pending_tokens=100)
-            router.on_reserved(reservation, now=0)
-            router.on_finished(request.request_id, now=0)
-        options = replace(OPTIONS, load_factor=1.0, load_margin_tokens=0)
-        router.policy = make_policy("prefix_affinity", options, Random(0))
-        assert router.choose(make_request("next", 1, 2), now=0).decision.replica_id == busy.replica_id
+        decision = router.choose(make_request("next", *conversation, 99), now=0).decision
+        chosen = next(each for each in members if each.replica_id == decision.replica_id)
+        assert cost_s(chosen) <= min(map(cost_s, members)) + weights.tie_s
 
     def test_without_a_key_the_least_loaded_is_taken(self) -> None:
         """A body that cannot be tokenised is still balanced."""
@@ -321,45 +206,20 @@ class TestPrefixAffinity:
             after.on_finished(make_request(str(key)).request_id, now=0)
 
 
-def make_giants_router(*, mean_tokens: int = 10) -> Router:
-    """Eight replicas of 4,000 tokens, and so many requests before that giants do not change the mean much."""
-    router = make_router(num_replicas=8, kv_capacity_tokens=4000)
-    router.policy = make_policy("prefix_affinity", replace(OPTIONS, giant_share=0.1), Random(0))
-    for number in range(8000):
-        request = make_request(f"before-{number}", num_prompt_tokens=mean_tokens)
-        replica_id = router.cluster.members[number % 8].replica_id
-        reservation = Reservation(request, replica_id, 0, is_computed=True, pending_tokens=mean_tokens)
-        router.on_reserved(reservation, now=0)
-        router.on_finished(request.request_id, now=0)
-    return router
-
-
-def giants(num: int) -> range:
-    """The first blocks of so many prompts that share nothing."""
-    return range(1000, 1000 + num * 1000, 1000)
-
-
 def serve(router: Router, request_id: str, *blocks: int) -> RoutingDecision:
-    """A request from its decision to its end, at once."""
+    """A request from its decision to its end: alone at its replica, which takes as long as the model says."""
     request = make_request(request_id, *blocks)
     decision = router.choose(request, now=0).decision
+    uncached_tokens = request.num_prompt_tokens - decision.believed_cached_tokens
     router.on_prefilled(
         request.request_id,
         prompt_tokens=request.num_prompt_tokens,
         cached_tokens=decision.believed_cached_tokens,
-        now=0,
+        now=MODEL.prefill_s(uncached_tokens, num_before=0) + 1.5 * MODEL.step_s,
     )
     router.on_finished(request.request_id, now=0)
     router.check_integrity()
     return decision
-
-
-def book_waiting(router: Router, replica_id: ReplicaId, pending_tokens: int) -> None:
-    """Make a replica busy with a request of unknown prompt."""
-    waiting = make_request(f"waiting-{pending_tokens}", num_prompt_tokens=pending_tokens)
-    router.on_reserved(
-        Reservation(waiting, replica_id, num_held_blocks=0, is_computed=True, pending_tokens=pending_tokens), now=0
-    )
 
 
 def rank_of(router: Router, replica_id: ReplicaId) -> int:

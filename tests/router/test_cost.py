@@ -1,0 +1,153 @@
+"""What a placement costs, in seconds, and what follows from each term of it."""
+
+from collections.abc import Callable
+
+import pytest
+
+from router import EngineLoad, Replica, ReplicaId, Router, RouteRequest
+from router.policies.prefix_affinity import CostWeights, _Costs
+from tests.builders import book_running, book_waiting, make_request, make_router, set_speed
+
+WEIGHTS = CostWeights(evictions=3, per_waiting=2, shared=0.5, others=0.1, full_s=1, session=0.5)
+NO_EVICTIONS = CostWeights(evictions=0, per_waiting=0, shared=0.5, others=0.1, full_s=1)
+ROOM_TOKENS = 10**9
+PROMPT = range(1, 101)
+"""400 tokens in full blocks; a request for it has 401, and here it allows an answer of 100."""
+
+
+def make_cluster(*, num_replicas: int = 2, kv_capacity_tokens: int = ROOM_TOKENS) -> Router:
+    """A router that takes all replicas to be as fast as the model."""
+    router = make_router(num_replicas=num_replicas, kv_capacity_tokens=kv_capacity_tokens)
+    for replica in router.cluster.members:
+        set_speed(router, replica.replica_id, 1)
+    return router
+
+
+def costs(
+    router: Router, request: RouteRequest, weights: CostWeights = WEIGHTS, *, owner: Replica | None = None
+) -> list[float]:
+    """Of a request now, at each replica, by rank."""
+    router.prepare(now=0)
+    cluster = router.cluster
+    of_request = _Costs(request, cluster, cluster.match(request.block_hashes), weights=weights, owner=owner)
+    return [of_request.of(replica) for replica in cluster.members]
+
+
+def nothing(_router: Router, _first: ReplicaId, _second: ReplicaId) -> None:
+    """Both replicas are idle and empty."""
+
+
+def first_holds_all(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
+    """But for the last token."""
+    router.cluster.holders.insert(first, make_request("", *PROMPT).block_hashes)
+
+
+def first_holds_what_is_shared(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
+    """200 tokens, after which two other prompts go on differently."""
+    for last in (901, 902):
+        router.cluster.holders.insert(first, make_request("", *PROMPT[:50], last).block_hashes)
+
+
+def one_waits(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
+    """With 1,000 tokens to compute."""
+    book_waiting(router, first, 1000)
+
+
+def ten_run(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
+    """Each with a prompt of 1,000 and an answer of 200 tokens, of which half is there."""
+    for number in range(10):
+        book_running(router, first, str(number), prompt_tokens=1000, answer_tokens=200)
+
+
+def first_is_slow(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
+    """Half as fast as the model, with a prompt of 1,000 tokens waiting."""
+    set_speed(router, first, 0.5)
+    book_waiting(router, first, 1000)
+
+
+# A token of the prompt is 1 ms, and its weight 1 + 3 where nobody waits. A step is 10 ms, 1 ms more for each sequence,
+# and 1 us for each token of their contexts; our own context is 401 + 50 tokens on average.
+EXAMPLES = [
+    (nothing, [4 * 0.401, 4 * 0.401]),
+    (first_holds_all, [4 * 0.001, 4 * 0.401]),
+    # What is missing of the shared beginning counts half; what is held, nothing.
+    (first_holds_what_is_shared, [4 * 0.201, 4 * 0.201 + 0.5 * 0.200]),
+    # Half a waiting request a replica: 4 + 2 * 0.5. Where it waits, there will be two in each step of our answer.
+    (one_waits, [1.0 + 5 * 0.401 + 0.1 * 100 * (0.001 + 0.001 + 0.000_451), 5 * 0.401]),
+    # Our answer's steps are longer by 10 sequences and 11,000 tokens, theirs by ours; all ten wait for our prefill.
+    (ten_run, [4 * 0.401 + 0.1 * (100 * (0.010 + 0.011 + 0.010 + 0.004_51) + 10 * 0.401), 4 * 0.401]),
+    (first_is_slow, [2 * (1.0 + 5 * 0.401 + 0.1 * 100 * (0.001 + 0.001 + 0.000_451)), 5 * 0.401]),
+]
+
+
+@pytest.mark.parametrize(("situation", "expected_s"), EXAMPLES, ids=lambda each: getattr(each, "__name__", None))
+def test_worked_examples(
+    situation: Callable[[Router, ReplicaId, ReplicaId], None], expected_s: tuple[float, float]
+) -> None:
+    """A prompt of 401 tokens with an answer of 100, at each of two replicas; nothing is evicted for long."""
+    router = make_cluster()
+    first, second = (each.replica_id for each in router.cluster.members)
+    situation(router, first, second)
+    assert costs(router, make_request("next", *PROMPT, max_answer_tokens=100)) == pytest.approx(expected_s, abs=2e-4)
+
+
+def test_half_of_a_session_whose_prompt_is_unknown_is_taken_to_be_cached_at_its_place() -> None:
+    """Of 400 tokens, 200 are left to compute there."""
+    router = make_cluster()
+    request = make_request("next", num_prompt_tokens=400, session_id="ann", max_answer_tokens=100)
+    owner = router.cluster.members[1]
+    assert costs(router, request, owner=owner) == pytest.approx([4 * 0.4, 4 * 0.2], abs=1e-4)
+
+
+def test_a_cache_that_turns_over_faster_makes_its_tokens_dearer() -> None:
+    """100 recent tokens in a cache of 1,000 and none in the other: 0.15 and 0.05 of it, with what all have, of 0.1."""
+    router = make_cluster(kv_capacity_tokens=1000)
+    first, _ = (each.replica_id for each in router.cluster.members)
+    router.cluster.load.fade(now=0)
+    router.cluster.load.add_recent(first, tokens=100, requests=1)
+    request = make_request("next", *PROMPT[:10], max_answer_tokens=1)
+    assert costs(router, request) == pytest.approx([(1 + 3 * 1.5) * 0.041, (1 + 3 * 0.5) * 0.041])
+
+
+@pytest.mark.parametrize(
+    ("kv_used_tokens", "expected_s"),
+    [
+        # Without the engine's word: 500 + 100 are there, 100 will be, and 501 are ours: 201 of 1,000 too many. The wait
+        # for memory is 1 s, and that share of an answer of 100 steps of 11.6 ms, 1 ms of them for the other sequence
+        # and 0.6 ms for its context.
+        (None, 1 + 0.201 * 100 * 0.0116),
+        (300, 0),  # the engine has 300, as much of it is shared; 100 will be, and 501 are ours
+        (399, 0),
+        (400, 1 + 0.001 * 100 * 0.0116),
+        (5000, 1 + 1.0 * 100 * 0.0116),  # never more than the whole answer
+    ],
+)
+def test_what_will_not_fit_waits_for_memory(kv_used_tokens: int | None, expected_s: float) -> None:
+    """A cache of 1,000 tokens, and in it a request of 500 with an answer of 200."""
+    router = make_cluster(kv_capacity_tokens=1000)
+    first, _ = (each.replica_id for each in router.cluster.members)
+    book_running(router, first, "runs", prompt_tokens=500, answer_tokens=200)
+    if kv_used_tokens is not None:
+        router.on_engine_load(first, EngineLoad(0, 1, kv_used_tokens, num_preempted=0))
+    request = make_request("next", *PROMPT, max_answer_tokens=100)
+    with_memory, room = (
+        costs(router, request, weights)[0] for weights in (NO_EVICTIONS, CostWeights(evictions=0, others=0.1, full_s=0))
+    )
+    assert room <= with_memory
+    decoding_s = 0.1 * (100 * (0.001 + 0.0006 + 0.001 + 0.000_451) + 0.401)
+    assert with_memory == pytest.approx(0.401 + decoding_s + expected_s)
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_a_replica_whose_memory_would_overflow_is_avoided(*, is_told: bool) -> None:
+    """It holds a part of the prompt, and its cache will be full; by what is booked, or by the engine's word."""
+    for is_home in (True, False):
+        router = make_cluster(kv_capacity_tokens=40_000)
+        home, _ = (each.replica_id for each in router.cluster.members)
+        router.cluster.holders.insert(home, make_request("", *PROMPT[:20]).block_hashes)
+        if not is_told:
+            book_running(router, home, "runs", prompt_tokens=100, answer_tokens=10 if is_home else 39_900)
+        else:
+            router.on_engine_load(home, EngineLoad(0, 1, 100 if is_home else 39_990, num_preempted=0))
+        decision = router.choose(make_request("next", *PROMPT, max_answer_tokens=100), now=0).decision
+        assert (decision.replica_id == home) is is_home
