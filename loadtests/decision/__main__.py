@@ -10,12 +10,13 @@ import typer
 
 from loadtests.decision import show
 from loadtests.decision.runs import Book, run_cells
-from loadtests.decision.situation import Cell, Situation, Table
+from loadtests.decision.situation import SHIPPED_ORDER, Cell, Situation, Table
 from loadtests.decision.situations import all_situations
 from loadtests.decision.verdict import OURS, RIVALS, Situations
 from loadtests.replay.console import check_output, fail, make_console, progress
 from loadtests.replay.generators import DURATION_S
 from loadtests.replay.options import OptionError, read_policies
+from serve_app.settings import WaitingOrderName
 
 TRACES = Path(__file__).parents[2] / "../shared/data/traces"
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -32,6 +33,9 @@ def main(  # noqa: PLR0913  one for each option
     only: Annotated[str, typer.Option(help="Regular expression that a situation's name has.")] = "",
     seeds: Annotated[str, typer.Option(help="Separated by commas.")] = "1,2,3",
     duration_s: Annotated[float, typer.Option(min=1, help="Of arrivals that are made.")] = DURATION_S,
+    waiting_order: Annotated[
+        WaitingOrderName, typer.Option(help="Which prompt that waits in an engine goes next, behind every policy.")
+    ] = SHIPPED_ORDER,
     traces: Annotated[Path, typer.Option(help="Folder of the recorded ones.")] = TRACES,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     brief: Annotated[bool, typer.Option("--brief", help="Only the verdicts.")] = False,
@@ -47,7 +51,7 @@ def main(  # noqa: PLR0913  one for each option
             _print_names(situations)
             raise typer.Exit
         cells = [
-            Cell(situation, policy, seed, duration_s)
+            Cell(situation, policy, seed, duration_s, waiting_order)
             for situation, seed, policy in product(situations, _read_seeds(seeds), names)
         ]
         book = Book(out, {name: tag if name == OURS else rivals_tag or tag for name in names})
@@ -55,7 +59,7 @@ def main(  # noqa: PLR0913  one for each option
             _run_missing(cells, book, traces=traces, num_jobs=jobs)
     except ValueError as error:
         fail(str(error))
-    _print(book.measured(cells), tables or list(Table), is_brief=brief)
+    _print(book.measured(cells), tables or list(Table), waiting_order, is_brief=brief)
 
 
 def _run_missing(cells: Sequence[Cell], book: Book, *, traces: Path, num_jobs: int) -> None:
@@ -65,13 +69,13 @@ def _run_missing(cells: Sequence[Cell], book: Book, *, traces: Path, num_jobs: i
         run_cells(todo, book, traces=traces, num_jobs=num_jobs, on_done=on_done)
 
 
-def _print(measured: Situations, tables: Sequence[Table], *, is_brief: bool) -> None:
+def _print(measured: Situations, tables: Sequence[Table], waiting_order: str, *, is_brief: bool) -> None:
     console = make_console()
     for table in tables:
         if any(situation.table is table for situation in measured):
             if not is_brief:
-                console.print(show.all_numbers(table, measured))
-            console.print(show.verdicts(table, measured))
+                console.print(show.all_numbers(table, measured, waiting_order))
+            console.print(show.verdicts(table, measured, waiting_order))
             console.print(show.count_verdicts(table, measured))
 
 

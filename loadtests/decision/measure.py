@@ -43,7 +43,7 @@ def make_asked(cell: Cell, *, traces: Path) -> Asked:
 def make_scenario(cell: Cell, asked: Asked) -> Scenario:
     """Engines, routers and what they are told."""
     situation = cell.situation
-    engine = _engine(situation)
+    engine = _engine(situation).model_copy(update={"waiting_order": cell.waiting_order})
     told_kv_tokens = round(situation.told_factor * situation.kv_tokens) if situation.told_factor != 1 else None
     return Scenario(
         asked.requests,

@@ -18,9 +18,9 @@ SHORT = {"mean_ttft_s": "TTFT", "p99_ttft_s": "p99", "mean_answer_s": "answer", 
 NUMBERS = ("TTFT s", "p99 s", "answer s", "hit rate", "seeds")
 
 
-def all_numbers(table: Table, measured: Situations) -> RichTable:
+def all_numbers(table: Table, measured: Situations, waiting_order: str) -> RichTable:
     """Each policy in each situation, ours first."""
-    shown = make_table(f"{TITLES[table]}: all numbers", left=("situation", "policy"), right=NUMBERS)
+    shown = make_table(f"{_title(table, waiting_order)}: all numbers", left=("situation", "policy"), right=NUMBERS)
     for situation in _of(table, measured):
         policy_to_means = measured[situation]
         title = situation.name
@@ -30,9 +30,9 @@ def all_numbers(table: Table, measured: Situations) -> RichTable:
     return shown
 
 
-def verdicts(table: Table, measured: Situations) -> RichTable:
+def verdicts(table: Table, measured: Situations, waiting_order: str) -> RichTable:
     """Ours, its ratio to the best rival in each respect, and whether all of them are good enough."""
-    shown = make_table(TITLES[table], left=("situation",), right=NUMBERS)
+    shown = make_table(_title(table, waiting_order), left=("situation",), right=NUMBERS)
     shown.add_column("ours to the best rival", overflow="fold")
     shown.add_column("verdict")
     for situation in _of(table, measured):
@@ -52,6 +52,10 @@ def count_verdicts(table: Table, measured: Situations) -> str:
     """In one line."""
     found = [_verdict(checks(each, measured)) for each in _of(table, measured) if OURS in measured[each]]
     return f"{table}: {found.count('PASS')} PASS, {found.count('FAIL')} FAIL, {found.count('-')} without a rival"
+
+
+def _title(table: Table, waiting_order: str) -> str:
+    return f"{TITLES[table]} (waiting order {waiting_order})"
 
 
 def _of(table: Table, measured: Situations) -> Iterator[Situation]:

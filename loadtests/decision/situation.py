@@ -4,9 +4,13 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from serve_app.settings import WaitingOrderName
+
 Changes = tuple[tuple[str, float], ...]
 """Options of an engine that are not the defaults: names and values."""
 ROUTER_DELAY_S = 0.005
+SHIPPED_ORDER: WaitingOrderName = "arrival"
+"""In which prompts wait behind every rival as it is shipped: vLLM's own."""
 
 
 class Table(StrEnum):
@@ -62,12 +66,19 @@ class Cell:
     seed: int
     duration_s: float
     """Of arrivals, where a generator makes them."""
+    waiting_order: WaitingOrderName = SHIPPED_ORDER
+    """Of all engines."""
 
     def parameters(self) -> dict[str, Any]:
         """All that its result depends on, beside the code; as JSON has it."""
         situation = asdict(self.situation)
         del situation["table"], situation["name"]
-        return {**situation, "policy": self.policy, "seed": self.seed, "duration_s": self.duration_s}
+        parameters = {**situation, "policy": self.policy, "seed": self.seed, "duration_s": self.duration_s}
+        if (
+            self.waiting_order != SHIPPED_ORDER
+        ):  # left out otherwise, so that results kept before there was it are found
+            parameters["waiting_order"] = self.waiting_order
+        return parameters
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Setup:
         seeds = ", ".join(map(str, self.seeds))
         return (
             f"{self.trace.name} with stamps spread {spread}, load {self.load:g}, {self.num_replicas} replicas, "
-            f"seeds {seeds}"
+            f"seeds {seeds}, waiting order {EngineOptions().waiting_order}"
         )
 
     def _requests(self, seed: int) -> tuple[TraceRequest, ...]:

@@ -38,6 +38,17 @@ def test_ours_is_judged_against_the_rival(tmp_path: Path) -> None:
     assert "all numbers" not in alone.stdout
 
 
+def test_the_waiting_order_is_an_option(tmp_path: Path) -> None:
+    """By default every rival's own; the title says which, and results of one order are none of the other's."""
+    out = tmp_path / "results.jsonl"
+    options = ("--tag", "a", "--policies", "prefix_affinity,least_loaded", "--brief")
+    assert "(waiting order arrival)" in decide(out, *options).stdout
+    shortest = decide(out, *options, "--waiting-order", "shortest").stdout
+    assert "0 of 2 results are in" in shortest
+    assert "(waiting order shortest)" in shortest
+    assert "2 of 2 results are in" in decide(out, *options, "--waiting-order", "arrival").stdout
+
+
 def test_it_is_said_when_seeds_differ(tmp_path: Path) -> None:
     """As after an interruption: ours with two seeds, the rival with one."""
     out = tmp_path / "results.jsonl"

@@ -21,7 +21,7 @@ def test_what_was_kept_is_found(tmp_path: Path) -> None:
     renamed = replace(CELL, situation=replace(SITUATION, table=Table.TRACES, name="b"))
     assert key(renamed, "one") in found
     others = [replace(CELL, seed=2), replace(CELL, policy="chwbl"), replace(CELL, duration_s=61.0)]
-    others += [replace(CELL, situation=replace(SITUATION, rank_to_engine=()))]
+    others += [replace(CELL, situation=replace(SITUATION, rank_to_engine=())), replace(CELL, waiting_order="shortest")]
     assert not any(key(other, "one") in found for other in others)
     assert key(CELL, "two") not in found
 

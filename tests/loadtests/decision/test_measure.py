@@ -78,6 +78,17 @@ def test_what_routers_are_told() -> None:
     assert scenario.told_engine.step_s == EngineOptions().step_s
 
 
+def test_all_engines_have_the_cells_waiting_order() -> None:
+    """Also those with changes of their own; by default it is vLLM's, whatever the settings' default is."""
+    asked = make_asked(cell(BURST), traces=NOWHERE)
+    unlike = cell(replace(BURST, rank_to_engine=((0, HALF_SPEED),)))
+    orders = set[str]()
+    for scenario in (make_scenario(unlike, asked), make_scenario(replace(unlike, waiting_order="shortest"), asked)):
+        assert scenario.rank_to_engine[0].waiting_order == scenario.engine.waiting_order
+        orders.add(scenario.engine.waiting_order)
+    assert orders == {"arrival", "shortest"}
+
+
 def compress(path: Path) -> None:
     """As the folder of traces has them."""
     path.with_name(f"{path.name}.zst").write_bytes(zstandard.compress(path.read_bytes()))

@@ -42,7 +42,7 @@ def test_all_that_are_installed(trace: Path) -> None:
     """One row each; whoever looks at prefixes, or at sessions, hits more than whoever does not."""
     output, rows = run(trace, "--kv-tokens", "50000")
     assert [row["policy"] for row in rows] == list(installed_names())
-    assert "stamps spread at random, load 0.3, 3 replicas, seeds 1, 50,000 KV tokens each" in output
+    assert "load 0.3, 3 replicas, seeds 1, waiting order shortest, 50,000 KV tokens each" in output
     assert all(0 < row["p50_ttft_s"] <= row["p90_ttft_s"] <= row["p99_ttft_s"] for row in rows)
     hit_rate = {row["policy"]: row["hit_rate"] for row in rows}
     aware = [hit_rate[name] for name in ("prefix_affinity", "llmd_approximate", "sglang_cache_aware", "ray_prefix")]

@@ -49,10 +49,10 @@ def test_load_decides_where_the_first_token_would_come_after_the_slo() -> None:
 
 
 def test_a_single_replica_is_both_candidates() -> None:
-    """And a prompt without a block has a place too."""
+    """And a prompt without a block has a place too, which is not by its beginning."""
     cluster = Cluster("dualmap", num_replicas=1)
     assert cluster.chosen(1) == (0, Reason.RING)
-    assert cluster.chosen() == (0, Reason.RING)
+    assert cluster.chosen() == (0, Reason.NO_KEY)
 
 
 def test_what_all_begin_with_does_not_send_all_to_the_same_two() -> None:

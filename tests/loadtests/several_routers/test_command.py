@@ -41,13 +41,19 @@ def run(tmp_path: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
 
 
 def test_agreement(trace: Path, tmp_path: Path) -> None:
-    """The header names everything; routers that share all agree, and routers that share nothing do not."""
+    """The header names everything; routers that share all agree but for near ties, unlike those that share nothing.
+
+    A router that takes others to have placed what it cannot see yet, as `router.lateness` has it, goes by the ring
+    where one that knows finds a replica a little cheaper.
+    """
     output, table = run(tmp_path, "agreement", "--trace", str(trace), "--seeds", "2")
-    header = "agreement: trace.jsonl with stamps spread evenly, load 0.3, 2 replicas, seeds 1, 2"
+    header = (
+        "agreement: trace.jsonl with stamps spread evenly, load 0.3, 2 replicas, seeds 1, 2, waiting order shortest"
+    )
     assert header in output.splitlines()[0]
     shared_to_agreement = {(row["routers"], row["shared"], row["delay_ms"]): row["agreement"] for row in table["rows"]}
-    assert shared_to_agreement[2, "all", 5] == 1
-    assert shared_to_agreement[2, "nothing", 5] < 1
+    assert shared_to_agreement[2, "all", 5] > 0.95
+    assert shared_to_agreement[2, "nothing", 5] < 0.8
     assert all(0 < row["hit_rate"] < 1 and row["prompt_imbalance"] >= 1 for row in table["rows"])
 
 
