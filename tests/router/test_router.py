@@ -1,6 +1,7 @@
 """The router as its drivers use it."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router import NoReplicasError, ReplicaId, RequestId, Router, RouteRequest
+from router import EngineLoad, NoReplicasError, ReplicaId, RequestId, Reservation, Router, RouteRequest
 from router.policies import POLICY_NAMES, make_policy
-from tests.builders import BLOCK_SIZE, make_replica, make_request, make_router, prefixes_of
+from tests.builders import BLOCK_SIZE, make_replica, make_request, make_router, prefixes_of, set_speed
 
 
 def test_without_replicas_it_says_so() -> None:
@@ -273,6 +274,102 @@ def test_a_joining_router_chooses_as_its_peer_does() -> None:
         assert joining.choose(request, now=0) == peer.choose(request, now=0)
 
 
+def test_a_joining_router_knows_what_its_peer_has_learned() -> None:
+    """How long answers become, what of them is found again, how fast and how full replicas are, how late news are."""
+    peer, joining = (make_router(num_replicas=3, kv_capacity_tokens=4000) for _ in range(2))
+    first, second, _ = (replica.replica_id for replica in peer.cluster.members)
+    set_speed(peer, first, 0.5)
+    peer.on_engine_load(second, EngineLoad(num_waiting=0, num_running=1, kv_used_tokens=3000, num_preempted=0))
+    for number in range(12):
+        request = make_request(f"{number}", number % 4, 5, session_id="ann" if number % 2 else "")
+        _, reservation = peer.choose(request, now=0)
+        peer.on_arrived(request.request_id, reservation.replica_id, now=0.25)
+        peer.on_prefilled(request.request_id, prompt_tokens=9, cached_tokens=4, now=0.3)
+        if number < 10:
+            peer.on_finished(request.request_id, now=1, answer_tokens=100 * (number + 1))
+        follow_up = Reservation(
+            make_request(f"theirs-{number}", number % 4, 5, 6, 7),
+            reservation.replica_id,
+            num_held_blocks=2,
+            is_computed=True,
+            pending_tokens=9,
+            answer_tokens=4,
+        )
+        peer.on_reserved(follow_up, now=1)
+        peer.on_prefilled(follow_up.request.request_id, prompt_tokens=17, cached_tokens=8, now=1.1)
+        peer.on_finished(follow_up.request.request_id, now=2, answer_tokens=7)
+    take_over(peer, joining, now=2)
+    ours, theirs = joining.cluster, peer.cluster
+    assert theirs.continuations.share == ours.continuations.share < 0.5
+    assert theirs.lateness.others_share == ours.lateness.others_share > 0
+    assert theirs.lateness.delay_s == ours.lateness.delay_s > 0
+    for replica in theirs.members:
+        load, known = ours.load[replica.replica_id], theirs.load[replica.replica_id]
+        assert ours.load.speed(replica.replica_id) == theirs.load.speed(replica.replica_id)
+        assert (load.kv_tokens, load.engine) == (pytest.approx(known.kv_tokens), known.engine)
+        assert ours.turnover(replica) == pytest.approx(theirs.turnover(replica))
+    assert ours.load.total.running_answer_tokens == pytest.approx(theirs.load.total.running_answer_tokens)
+    for number in range(40):
+        session_id = ("", "ann", "bob")[number % 3]
+        request = make_request(f"after-{number}", number % 5, *range(5, 5 + number % 4), session_id=session_id)
+        assert ours.answers.expected_tokens(request) == theirs.answers.expected_tokens(request)
+        for router in (peer, joining):
+            router.prepare(now=2)
+        assert joining.policy.choose(request, ours) == peer.policy.choose(request, theirs)
+        assert [ours.cached(each, request) for each in ours.members] == [
+            theirs.cached(each, request) for each in theirs.members
+        ]
+
+
+def test_a_peer_of_an_older_version_says_less() -> None:
+    """Nothing of answers or engines, so these are expected as for any other request."""
+    peer, joining = make_router(num_replicas=1), make_router(num_replicas=1)
+    peer.choose(make_request("a", 1, 2, max_answer_tokens=50), now=0)
+    state = peer.export(peer.cluster.members[0].replica_id, now=0)
+    assert state is not None
+    booked = tuple(replace(each, answer_tokens=None) for each in state.booked)
+    joining.adopt(replace(state, booked=booked, learned=None, engine=None), now=0)
+    assert joining.cluster.load.total.waiting_answer_tokens == 50
+    joining.check_integrity()
+
+
+def test_how_much_of_an_answer_is_found_again_is_learned_from_receipts() -> None:
+    """Two blocks of answer, of which the next turn finds both; then a client that sends none of it back."""
+    router = make_router(num_replicas=1)
+    (replica,) = router.cluster.members
+    of_two = 0.95 * (0.95 + 8)
+    for now, found_tokens, share in ((0, 8, 1.0), (10, 0, of_two / (of_two + 8))):
+        router.on_caches_reset()
+        router.choose(make_request(f"turn-{now}", 1, 2), now=now)
+        router.on_prefilled(RequestId(f"turn-{now}"), prompt_tokens=9, cached_tokens=0, now=now)
+        router.on_finished(RequestId(f"turn-{now}"), now=now + 1, answer_tokens=8)
+        # An answer's last token is never computed: 9 + 7 tokens are four blocks.
+        assert router.cluster.holders.num_blocks(replica.replica_id) == 4
+        request = make_request(f"next-{now}", 1, 2, 3, 4, 5)
+        decision, reservation = router.choose(request, now=now + 2)
+        assert (decision.believed_cached_tokens, reservation.answer_tokens) == (16, 8)
+        router.on_prefilled(request.request_id, prompt_tokens=21, cached_tokens=8 + found_tokens, now=now + 3)
+        assert router.cluster.continuations.share == pytest.approx(share)
+        router.on_finished(request.request_id, now=now + 4)
+        router.check_integrity()
+
+
+def test_an_answer_whose_first_token_never_came_is_not_held() -> None:
+    """Nor is its prompt, whatever the replica says that it generated."""
+    router = make_router(num_replicas=1)
+    (replica,) = router.cluster.members
+    router.choose(make_request("a", 1, 2), now=0)
+    router.on_finished(RequestId("a"), now=1, answer_tokens=40)
+    assert router.cluster.holders.num_blocks(replica.replica_id) == 0
+
+
+def test_an_engine_that_is_unknown_says_nothing() -> None:
+    """It is gone, or not heard of yet."""
+    router = make_router(num_replicas=1)
+    router.on_engine_load(ReplicaId("gone"), EngineLoad(1, 1, 100, 0))
+    assert all(router.cluster.load_of(each).engine is None for each in router.cluster.members)
+
+
 def test_what_a_joining_router_saw_itself_stays_and_counts_as_newer() -> None:
     """The peer's belief fills what room is left."""
     peer, joining = (make_router(num_replicas=1, kv_capacity_tokens=16) for _ in range(2))
@@ -373,20 +470,28 @@ class RouterMachine(RuleBasedStateMachine):
         take_over(self.router, joining, now=self.now)
         for replica in self.router.cluster.members:
             ours, theirs = self.router.cluster.load_of(replica), joining.cluster.load_of(replica)
-            assert (ours.pending_tokens, ours.num_waiting, ours.num_running) == (
+            assert (ours.pending_tokens, ours.num_waiting, ours.num_running, ours.engine) == (
                 theirs.pending_tokens,
                 theirs.num_waiting,
                 theirs.num_running,
+                theirs.engine,
             )
+            assert theirs.kv_tokens == pytest.approx(ours.kv_tokens)
             assert prefixes_of(self.router.cluster.holders.export(replica.replica_id)) == prefixes_of(
                 joining.cluster.holders.export(replica.replica_id)
             )
         self.router = joining
 
-    @rule(data=st.data())
-    def finish(self, data: st.DataObject) -> None:
-        """An end."""
-        self.router.on_finished(self._some_id(data), now=self.now)
+    @rule(data=st.data(), answer_tokens=st.none() | st.integers(0, 100))
+    def finish(self, data: st.DataObject, answer_tokens: int | None) -> None:
+        """An end, with or without word of the answer."""
+        self.router.on_finished(self._some_id(data), now=self.now, answer_tokens=answer_tokens)
+
+    @rule(rank=st.integers(0, 3), kv_used_tokens=st.integers(0, 500))
+    def tell(self, rank: int, kv_used_tokens: int) -> None:
+        """An engine's own numbers."""
+        replica = make_replica(rank, generation=self.generation)
+        self.router.on_engine_load(replica.replica_id, EngineLoad(0, 1, kv_used_tokens, num_preempted=0))
 
     @rule(seconds=st.floats(0, 8))
     def pass_time(self, seconds: float) -> None:
