@@ -20,7 +20,10 @@ LEARNING_ROUTER = "LearningRouter"
 
 
 def ray_application_config(settings: Settings, routing: RayRouting) -> dict[str, Any]:
-    """For Serve: the same replicas under a name and path of their own, with the router set as users set it."""
+    """For Serve: the same replicas under a name and path of their own, with the router set as users set it.
+
+    The replicas' engines have our scheduler where the settings' waiting order has it, so that only the routing differs.
+    """
     deployment = {
         **settings.llm.get("deployment_config", {}),
         "request_router_config": {"request_router_class": routing.router_class},

@@ -162,6 +162,7 @@ def circumstances(report: Report) -> list[str]:
             f"long answers times {plan.answer_scale:g}, in shuffled order"
         ),
         f"Engine: {report.results.engine}; " + "; ".join(f"{name}: {value}" for name, value in machine().items()),
+        f"Prompts wait in every routing's engines in the order {_waiting_order(report.settings)}",
         ", ".join(f"{name} {number}" for name, number in package_versions().items()),
     ]
     if report.results.ended_early:
@@ -176,6 +177,11 @@ def circumstances(report: Report) -> list[str]:
     if warm := sum(not each.began_cold for each in cells):
         lines.append(f"In {warm} cells the first request found something cached: the caches were not empty")
     return lines
+
+
+def _waiting_order(settings: Settings) -> str:
+    scheduler = settings.llm.get("engine_kwargs", {}).get("scheduler_cls")
+    return settings.replicas.waiting_order if scheduler is None else f"of {scheduler}"
 
 
 def machine() -> Mapping[str, str]:

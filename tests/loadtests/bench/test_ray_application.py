@@ -10,6 +10,7 @@ from loadtests.bench import ray_application
 from loadtests.bench.ray_application import empty_prefix_tree, ray_application_config
 from loadtests.bench.routings import RAY_ROUTINGS
 from serve_app.settings import Settings
+from serve_app.simulated_engine import replica_options
 
 SETTINGS = Settings(
     llm={"model_loading_config": {"model_id": "demo"}, "deployment_config": {"num_replicas": 3}}, engine="vllm"
@@ -38,6 +39,20 @@ def test_our_kv_events_are_off_and_those_that_a_router_of_rays_reads_have_equal_
         assert not args["replicas"]["kv_events"]
         seed = {"PYTHONHASHSEED": "0"} if routing.name == "ray_kv_aware" else {}
         assert args["llm"]["runtime_env"]["env_vars"] == env_vars | seed
+
+
+@pytest.mark.parametrize("engine", ["vllm", "simulated"])
+@pytest.mark.parametrize("waiting_order", [None, "arrival", "shortest"])
+def test_prompts_wait_in_the_same_order_behind_every_router(engine: str, waiting_order: str | None) -> None:
+    """What Serve gives the replicas of Ray's routings is, for their engines, what it gives those of ours."""
+    replicas = {} if waiting_order is None else {"waiting_order": waiting_order}
+    llm = {**SETTINGS.llm, "engine_kwargs": {"num_gpu_blocks_override": 10}}
+    settings = Settings.model_validate({"llm": llm, "engine": engine, "replicas": replicas})
+    ours = replica_options(settings)["engine_kwargs"]
+    assert ("scheduler_cls" in ours) == (waiting_order != "arrival")
+    for routing in RAY_ROUTINGS.values():
+        args = ray_application_config(settings, routing)["args"]
+        assert replica_options(Settings.model_validate(args))["engine_kwargs"] == ours
 
 
 def learning_router(monkeypatch: pytest.MonkeyPatch, *, ranks: list[list[Any]], queues: dict[str, int | None]) -> Any:

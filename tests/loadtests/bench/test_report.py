@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -116,3 +117,19 @@ def test_what_to_be_wary_of_is_said() -> None:
     assert "Ended early: interrupted" in lines
     assert "In 1 cells the first request found something cached" in lines
     assert "1.0 ms after they were due" in lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "order"),
+    [
+        ({}, "shortest"),
+        ({"replicas": {"waiting_order": "arrival"}}, "arrival"),
+        ({"llm": {"engine_kwargs": {"scheduler_cls": "theirs.Own"}}}, "of theirs.Own"),
+    ],
+)
+def test_the_waiting_order_is_said(settings: dict[str, Any], order: str) -> None:
+    """That of all routings' engines: the settings', or that of a scheduler of the user's own."""
+    some = report()
+    own = Settings.model_validate({"llm": {}, **settings})
+    line = f"Prompts wait in every routing's engines in the order {order}"
+    assert line in circumstances(Report(some.plan, own, some.results, ""))
