@@ -363,6 +363,20 @@ def test_an_answer_whose_first_token_never_came_is_not_held() -> None:
     assert router.cluster.holders.num_blocks(replica.replica_id) == 0
 
 
+def test_what_was_sent_before_one_joined_corrects_nothing() -> None:
+    """When what it finds was used last is not known here, so what it does not find may be gone since any time."""
+    peer, joining = make_router(num_replicas=1), make_router(num_replicas=1)
+    (replica,) = peer.cluster.members
+    for name, blocks in (("old", (7, 8)), ("turn-1", (1, 2, 3))):
+        answer(peer, make_request(name, *blocks), cached_tokens=0)
+    peer.choose(make_request("turn-2", 1, 2, 3, 4), now=0)
+    take_over(peer, joining, now=0)
+    for router, held_blocks in ((peer, 4), (joining, 6)):
+        router.on_prefilled(RequestId("turn-2"), prompt_tokens=17, cached_tokens=0, now=1)
+        assert router.cluster.holders.num_blocks(replica.replica_id) == held_blocks
+    joining.check_integrity()
+
+
 def test_an_engine_that_is_unknown_says_nothing() -> None:
     """It is gone, or not heard of yet."""
     router = make_router(num_replicas=1)
