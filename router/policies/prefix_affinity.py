@@ -5,15 +5,17 @@ cost = until its first token there: what waits there, and its own uncached token
      + what it would wait for memory there
 
 In seconds, by the engine's model and the replica's own speed. The weight of an uncached token counts, beside its own
-time, what computing it costs later: it evicts something that would have been used again, the sooner the faster the
-replica's cache turns over; and who waits behind it waits longer, the more requests wait.
+time, what computing it costs later. It evicts something that would have been used again, and the faster a replica's
+cache turns over, the sooner; by the square root, as what has not been used for long is used again more rarely. And who
+waits behind it waits longer, the more requests wait.
 
-weight = 1 + evictions * (the replica's recent work for its KV capacity, to that of all)
+weight = 1 + evictions * sqrt(the replica's recent work for its KV capacity, to that of all)
            + per_waiting * (mean waiting requests a replica)
 
 What of a prompt others begin with as well is no loss when it is computed: they will find it there.
 """
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -40,7 +42,7 @@ class CostWeights:
     """Of an uncached token likewise, for each waiting request a replica."""
     shared: float = 0.5
     """Of an uncached token that other prompts begin with, too: they will find it."""
-    others: float = 0.05
+    others: float = 0.1
     """Of a second for which a stream is slower, beside a second until a first token."""
     full_s: float = 1.0
     """Of a place where its memory will not be enough, beside what the wait for it takes; in seconds."""
@@ -116,7 +118,8 @@ class _Costs:
         prefill_s = self._model.prefill_s(uncached_tokens, num_before=num_before)
         missing_tokens = min(max(0.0, self._shared_tokens - num_before), uncached_tokens)
         missing_s = self._model.prefill_s(missing_tokens, num_before=num_before)
-        weight = 1 + self._weights.evictions * cluster.turnover(replica) + self._waiting_weight
+        evictions = self._weights.evictions * math.sqrt(cluster.turnover(replica))
+        weight = 1 + evictions + self._waiting_weight
         weighted_s = weight * (prefill_s - missing_s) + self._weights.shared * missing_s
         others_s = self._weights.others * (self._slowdown_s(load) + load.num_running * prefill_s)
         memory_s = self._memory_s(replica, load, uncached_tokens)

@@ -100,13 +100,15 @@ def test_half_of_a_session_whose_prompt_is_unknown_is_taken_to_be_cached_at_its_
 
 
 def test_a_cache_that_turns_over_faster_makes_its_tokens_dearer() -> None:
-    """100 recent tokens in a cache of 1,000 and none in the other: 0.15 and 0.05 of it, with what all have, of 0.1."""
+    """400 recent tokens in a cache of 1,000 and none in the other: with the 0.05 of it that all are taken to have, 0.45
+    and 0.05, and 0.25 on average. Its eviction counts by the square root of that.
+    """
     router = make_cluster(kv_capacity_tokens=1000)
     first, _ = (each.replica_id for each in router.cluster.members)
     router.cluster.load.fade(now=0)
-    router.cluster.load.add_recent(first, tokens=100, requests=1)
+    router.cluster.load.add_recent(first, tokens=400, requests=1)
     request = make_request("next", *PROMPT[:10], max_answer_tokens=1)
-    assert costs(router, request) == pytest.approx([(1 + 3 * 1.5) * 0.041, (1 + 3 * 0.5) * 0.041])
+    assert costs(router, request) == pytest.approx([(1 + 3 * 1.8**0.5) * 0.041, (1 + 3 * 0.2**0.5) * 0.041])
 
 
 @pytest.mark.parametrize(
