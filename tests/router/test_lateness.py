@@ -63,3 +63,5 @@ def test_a_joining_router_takes_what_it_does_not_know_from_its_peer() -> None:
     own_delay_s = lateness.delay_s
     lateness.adopt(others_share=0.75, delay_s=0.25)
     assert (lateness.others_share, lateness.delay_s) == (0.75, own_delay_s)
+    lateness.adopt(others_share=0.5, delay_s=0.5)
+    assert (lateness.others_share, lateness.delay_s) == (0.75, own_delay_s)

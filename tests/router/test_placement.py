@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from router import Replica, ReplicaId, Router, RouteRequest
-from tests.builders import MODEL, book_waiting, make_replica, make_request, make_router, set_speed
+from tests.builders import MODEL, book_running, book_waiting, make_replica, make_request, make_router, set_speed
 
 SYSTEM_PROMPT = range(1, 26)
 ROOM_TOKENS = 10**8
@@ -64,6 +64,24 @@ def test_where_answers_are_long_a_follow_up_avoids_the_one_that_runs() -> None:
         home = start(router, make_request("first", *prompt))
         follow_up = router.choose(make_request("next", *prompt, 201), now=0).decision.replica_id
         assert (follow_up == home) is is_home
+
+
+def test_who_computes_nothing_may_be_dearer_than_who_computes_a_little() -> None:
+    """Of 40 replicas, seven have nothing waiting and 30 answers running, one a token waiting, and the others 500 ms."""
+    router = make_cluster(40)
+    *busy, quiet = router.cluster.members
+    crowded, busy = busy[:7], busy[7:]
+    for replica in crowded:
+        for number in range(30):
+            book_running(
+                router, replica.replica_id, f"{replica.rank}-{number}", prompt_tokens=100, answer_tokens=10_000
+            )
+    for replica in busy:
+        book_waiting(router, replica.replica_id, 500, request_id=f"busy-{replica.rank}")
+    book_waiting(router, quiet.replica_id, 1, request_id="quiet")
+    for key in range(20):
+        request = make_request(f"{key}", key, max_answer_tokens=100)
+        assert asked(router, request) == quiet
 
 
 def test_a_slow_replica_gets_fewer() -> None:

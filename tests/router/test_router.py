@@ -354,6 +354,17 @@ def test_how_much_of_an_answer_is_found_again_is_learned_from_receipts() -> None
         router.check_integrity()
 
 
+@pytest.mark.parametrize(("answer_tokens", "num_blocks"), [(None, 2), (0, 2), (1, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
+def test_an_answer_is_held_but_for_its_last_token(answer_tokens: int | None, num_blocks: int) -> None:
+    """Which is never computed: after a prompt of 9 tokens, 8 are four blocks of 4, and 7 are three."""
+    router = make_router(num_replicas=1)
+    (replica,) = router.cluster.members
+    router.choose(make_request("a", 1, 2), now=0)
+    router.on_prefilled(RequestId("a"), prompt_tokens=9, cached_tokens=0, now=0)
+    router.on_finished(RequestId("a"), now=1, answer_tokens=answer_tokens)
+    assert router.cluster.holders.num_blocks(replica.replica_id) == num_blocks
+
+
 def test_an_answer_whose_first_token_never_came_is_not_held() -> None:
     """Nor is its prompt, whatever the replica says that it generated."""
     router = make_router(num_replicas=1)
