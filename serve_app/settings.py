@@ -8,6 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from router import EngineModel, RouterOptions
+from serve_app.settings_faults import explain
 from serve_app.tenants import NONE, OTHER
 
 PolicyName = Literal[
@@ -31,22 +32,6 @@ AUTOSCALING_POLICY = "serve_app.autoscaling.serve_policy:UncachedWorkPolicy"
 """For `llm.deployment_config.autoscaling_config.policy.policy_function`."""
 OPS_APPLICATION = "warmroute-ops"
 """The operators' application is the only one of this name in a cluster."""
-
-IN_SECONDS = "the decision counts in seconds, by engine_model, and has no such number to set"
-REMOVED_KEYS = {
-    f"routing.{name}": IN_SECONDS
-    for name in (
-        "weight_base",
-        "weight_per_waiting",
-        "decode_tokens",
-        "recent_weight",
-        "tie_share",
-        "load_factor",
-        "load_margin_tokens",
-        "giant_share",
-    )
-}
-"""Settings of earlier versions, and why they are gone."""
 
 
 class SettingsError(ValueError):
@@ -370,39 +355,9 @@ def load_settings(path: Path) -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        raise SettingsError(_explain(path, error)) from error
-
-
-def _explain(path: Path, error: ValidationError) -> str:
-    lines = []
-    for fault in error.errors():
-        key = ".".join(str(part) for part in fault["loc"]) or "the file"
-        if fault["type"] == "extra_forbidden":
-            lines.append(_not_a_setting(fault["loc"]))
-        elif fault["type"] == "missing":
-            lines.append(f"{key} is missing and has no default")
-        else:
-            lines.append(f"{key} = {fault['input']!r}: {fault['msg']}")
-    return f"{path} cannot be used:\n" + "\n".join(f"  {line}" for line in lines)
+        raise SettingsError(f"{path} cannot be used:\n{explain(error, Settings)}") from error
 
 
 def _has_own_scheduler(llm: object) -> bool:
     arguments = llm.get("engine_kwargs") if isinstance(llm, dict) else None
     return isinstance(arguments, dict) and arguments.get("scheduler_cls") is not None
-
-
-def _not_a_setting(location: tuple[int | str, ...]) -> str:
-    key = ".".join(map(str, location))
-    if key in REMOVED_KEYS:
-        return f"{key} is no setting any more: {REMOVED_KEYS[key]}; leave it out"
-    return f"{key} is not a setting; allowed here: {', '.join(_allowed_keys(location[:-1]))}"
-
-
-def _allowed_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Settings
-    for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        assert issubclass(annotation, BaseModel)
-        model = annotation
-    return sorted(model.model_fields)

@@ -58,6 +58,7 @@ RAY_FREE = (
     "serve_config",
     "served_model",
     "settings",
+    "settings_faults",
     "tenants",
     "token_boundaries",
     "token_memo",

@@ -10,7 +10,6 @@ from pydantic import ValidationError
 from router.policies import POLICY_NAMES
 from serve_app.settings import (
     AUTOSCALING_POLICY,
-    REMOVED_KEYS,
     EngineModelSettings,
     PolicyName,
     ReplicaSettings,
@@ -19,6 +18,7 @@ from serve_app.settings import (
     SettingsError,
     load_settings,
 )
+from serve_app.settings_faults import REMOVED_KEYS
 
 CONFIGS = sorted((Path(__file__).parent.parent.parent / "configs").glob("*.yaml"))
 

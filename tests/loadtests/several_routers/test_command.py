@@ -52,8 +52,8 @@ def test_agreement(trace: Path, tmp_path: Path) -> None:
     )
     assert header in output.splitlines()[0]
     shared_to_agreement = {(row["routers"], row["shared"], row["delay_ms"]): row["agreement"] for row in table["rows"]}
-    assert shared_to_agreement[2, "all", 5] > 0.95
-    assert shared_to_agreement[2, "nothing", 5] < 0.8
+    assert min(shared_to_agreement[num_routers, "all", 5] for num_routers in (2, 4)) > 0.95
+    assert shared_to_agreement[4, "nothing", 5] < shared_to_agreement[4, "all", 5] - 0.3
     assert all(0 < row["hit_rate"] < 1 and row["prompt_imbalance"] >= 1 for row in table["rows"])
 
 
