@@ -4,6 +4,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from random import Random
 
+from loadtests.peers.ablations import NAME_TO_WEIGHTS, make_ablated
 from loadtests.peers.dualmap import DualMap
 from loadtests.peers.dynamo_rule import DynamoRule
 from loadtests.peers.dynamo_service import DynamoService
@@ -33,6 +34,8 @@ _NAME_TO_FACTORY: dict[str, Callable[[Random, int, EngineOf], Policy]] = {
 _NAME_TO_PACKAGE = {RayPrefix.name: "ray", DynamoService.name: "dynamo"}
 
 POLICY_NAMES = (*policies.POLICY_NAMES, *_NAME_TO_FACTORY)
+ABLATION_NAMES = tuple(NAME_TO_WEIGHTS)
+"""Made like the others, and run only where they are asked for."""
 
 
 def installed_names() -> tuple[str, ...]:
@@ -49,6 +52,8 @@ def make_policy(name: str, rng: Random, *, block_size: int, engine_of: EngineOf)
     """
     if name in policies.POLICY_NAMES:
         return policies.make_policy(name, rng)
+    if name in NAME_TO_WEIGHTS:
+        return make_ablated(name)
     if name not in _NAME_TO_FACTORY:
         raise UnknownPolicyError(name, list(POLICY_NAMES))
     return _NAME_TO_FACTORY[name](rng, block_size, engine_of)

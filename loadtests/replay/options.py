@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.peers.table import POLICY_NAMES, installed_names
+from loadtests.peers.table import ABLATION_NAMES, POLICY_NAMES, installed_names
 from loadtests.replay.fleet import Change, MembershipChange
 from loadtests.replay.tenants import servegen_weights
 from loadtests.replay.workload import Workload
@@ -55,6 +55,8 @@ def read_policies(text: str) -> tuple[str, ...]:
     """Names, separated by commas."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
     for name in names:
+        if name in ABLATION_NAMES:
+            continue
         if name not in POLICY_NAMES:
             raise OptionError(f"--policy {name} does not exist: use one or more of {', '.join(POLICY_NAMES)}")
         if name not in installed_names():

@@ -44,8 +44,8 @@ class CostWeights:
     """Of an uncached token that other prompts begin with, too: they will find it."""
     others: float = 0.1
     """Of a second for which a stream is slower, beside a second until a first token."""
-    full_s: float = 1.0
-    """Of a place where its memory will not be enough, beside what the wait for it takes; in seconds."""
+    memory: float = 1.0
+    """Of a second of waiting for memory."""
     tie_s: float = 0.001
     """Costs that differ by less are equal, whatever is unseen: routers do not count alike to the last digit."""
     unseen: float = 1.0
@@ -136,9 +136,8 @@ class _Costs:
         return self._answer_tokens * (step_s + added_s)
 
     def _memory_s(self, replica: Replica, load: ReplicaLoad, uncached_tokens: float) -> float:
-        """Where what is outstanding there grows beyond the KV cache: the share of an answer's time that it is too much.
-
-        Then its engine lets prompts wait for a stream to end, or preempts one.
+        """Where what is outstanding there grows beyond the KV cache: a second, and the share of an answer's time that it is
+        too much. Then its engine lets prompts wait for a stream to end, or preempts one.
         """
         capacity_tokens = replica.kv_capacity_tokens
         excess_tokens = load.kv_tokens + uncached_tokens + self._answer_tokens - capacity_tokens
@@ -146,7 +145,7 @@ class _Costs:
             return 0.0
         decoding_s = self._model.decode_step_s(load.num_running, context_tokens=load.context_tokens)
         answer_s = self._answer_tokens * (self._model.step_s + decoding_s)
-        return self._weights.full_s + min(1.0, excess_tokens / max(1, capacity_tokens)) * answer_s
+        return self._weights.memory * (1 + min(1.0, excess_tokens / max(1, capacity_tokens)) * answer_s)
 
 
 def _candidates(match: PrefixMatch, successors: Iterable[Replica], cluster: Cluster) -> dict[Replica, None]:

@@ -8,8 +8,8 @@ from router import EngineLoad, Replica, ReplicaId, Router, RouteRequest
 from router.policies.prefix_affinity import CostWeights, _Costs
 from tests.builders import book_running, book_waiting, make_request, make_router, set_speed
 
-WEIGHTS = CostWeights(evictions=3, per_waiting=2, shared=0.5, others=0.1, full_s=1, session=0.5)
-NO_EVICTIONS = CostWeights(evictions=0, per_waiting=0, shared=0.5, others=0.1, full_s=1)
+WEIGHTS = CostWeights(evictions=3, per_waiting=2, shared=0.5, others=0.1, memory=1, session=0.5)
+NO_EVICTIONS = CostWeights(evictions=0, per_waiting=0, shared=0.5, others=0.1, memory=1)
 ROOM_TOKENS = 10**9
 PROMPT = range(1, 101)
 """400 tokens in full blocks; a request for it has 401, and here it allows an answer of 100."""
@@ -133,7 +133,7 @@ def test_what_will_not_fit_waits_for_memory(kv_used_tokens: int | None, expected
         router.on_engine_load(first, EngineLoad(0, 1, kv_used_tokens, num_preempted=0))
     request = make_request("next", *PROMPT, max_answer_tokens=100)
     with_memory, room = (
-        costs(router, request, weights)[0] for weights in (NO_EVICTIONS, CostWeights(evictions=0, others=0.1, full_s=0))
+        costs(router, request, weights)[0] for weights in (NO_EVICTIONS, CostWeights(evictions=0, others=0.1, memory=0))
     )
     assert room <= with_memory
     decoding_s = 0.1 * (100 * (0.001 + 0.0006 + 0.001 + 0.000_451) + 0.401)
