@@ -286,7 +286,7 @@ class LoadBook:
         replica_id = claim.reservation.replica_id
         released_s = claim.pending_s * done_tokens / claim.prompt_tokens_left
         released_tokens = claim.pending_tokens * done_tokens // claim.prompt_tokens_left
-        self._desks[replica_id].progress.prefilled(self._with_steps_s(replica_id, released_s), now=now)
+        self._desks[replica_id].progress.prefilled(released_s, steps_s=self._steps_s(replica_id), now=now)
         self._release_prefilled(claim, claim.prompt_tokens_left - done_tokens, released_tokens, released_s)
         self._table[replica_id].computed_since_tokens += released_tokens
         return None if claim.is_waiting else claim.reservation
@@ -358,11 +358,11 @@ class LoadBook:
         num_cached_tokens = reservation.request.num_prompt_tokens - reservation.pending_tokens
         return self._model.prefill_s(reservation.pending_tokens, num_before=num_cached_tokens)
 
-    def _with_steps_s(self, replica_id: ReplicaId, work_s: float) -> float:
-        """What the model says that a prefill takes, with the half of a step that it waits for and a step of its own."""
+    def _steps_s(self, replica_id: ReplicaId) -> float:
+        """What a prefill takes beside its work, by the model: half of a step that it waits for, and one of its own."""
         load = self[replica_id]
         decoding_s = self._model.decode_step_s(load.num_running, context_tokens=load.context_tokens)
-        return work_s + 1.5 * (self._model.step_s + decoding_s)
+        return 1.5 * (self._model.step_s + decoding_s)
 
     def _release(self, request_id: RequestId) -> Reservation | None:
         claim = self._claims.pop(request_id)

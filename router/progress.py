@@ -30,10 +30,13 @@ class Progress:
         """The replica begins with another prompt."""
         self._since = now
 
-    def prefilled(self, work_s: float, *, now: float) -> None:
-        """So much work has been done since the start, and the next prompt begins."""
+    def prefilled(self, work_s: float, *, steps_s: float = 0.0, now: float) -> None:
+        """So much work has been done since the start, in steps that take so much beside, and the next prompt begins.
+
+        Prompts that end at one moment were computed in the same steps, which count once.
+        """
         elapsed_s = 0.0 if self._since is None else now - self._since
-        self._work_s = FORGET * self._work_s + work_s
+        self._work_s = FORGET * self._work_s + work_s + (steps_s if elapsed_s else 0.0)
         self._seconds = FORGET * self._seconds + elapsed_s
         self._since = now
 

@@ -136,8 +136,8 @@ class _Costs:
         return self._answer_tokens * (step_s + added_s)
 
     def _memory_s(self, replica: Replica, load: ReplicaLoad, uncached_tokens: float) -> float:
-        """Where what is outstanding there grows beyond the KV cache: a second, and the share of an answer's time that it is
-        too much. Then its engine lets prompts wait for a stream to end, or preempts one.
+        """Where what is outstanding there grows beyond the KV cache, a second and the share of an answer's time that it
+        is too much: its engine lets prompts wait for a stream to end, or preempts one.
         """
         capacity_tokens = replica.kv_capacity_tokens
         excess_tokens = load.kv_tokens + uncached_tokens + self._answer_tokens - capacity_tokens

@@ -71,3 +71,13 @@ def test_a_peer_that_counts_in_tokens_says_nothing() -> None:
     progress = Progress()
     progress.adopt(ProgressState(elapsed_s=1, seconds=40), now=50)
     assert progress.speed == 1
+
+
+def test_prompts_that_end_together_had_their_steps_together() -> None:
+    """Two of 1 s and one step of 0.5 s took 2.5 s: as fast as the model, and not faster for being two."""
+    progress = Progress()
+    progress.start(now=0)
+    progress.prefilled(1, steps_s=0.5, now=2.5)
+    progress.prefilled(1, steps_s=0.5, now=2.5)
+    assert progress.export(now=2.5).work_s == pytest.approx(FORGET * 1.5 + 1)
+    assert progress.speed == pytest.approx(1, abs=0.01)
