@@ -42,7 +42,7 @@ class CostWeights:
     """Of an uncached token likewise, for each waiting request a replica."""
     shared: float = 0.5
     """Of an uncached token that other prompts begin with, too: they will find it."""
-    others: float = 0.1
+    others: float = 0.05
     """Of a second for which a stream is slower, beside a second until a first token."""
     memory: float = 1.0
     """Of a second of waiting for memory."""
