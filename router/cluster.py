@@ -9,7 +9,7 @@ from router.answers import Answers
 from router.blocks import cacheable_tokens
 from router.continuations import Continuations
 from router.engine_model import EngineModel
-from router.holders import Holders, PrefixMatch
+from router.holders import Held, Holders, PrefixMatch
 from router.lateness import Lateness
 from router.load import LoadBook
 from router.load_table import ReplicaLoad
@@ -120,18 +120,20 @@ class Cluster:
 
     def cached(self, replica: Replica, request: RouteRequest) -> CachedTokens:
         """Prompt tokens that the replica is believed to reuse for this request, by tier."""
-        num_held_blocks = self.holders.matched_blocks(replica.replica_id, request.block_hashes)
-        local_tokens = self.credited_tokens(replica, request, num_held_blocks)
-        local_tokens += int(self.continuations.share * self.answer_tokens(replica, request, num_held_blocks))
+        held = self.holders.held(replica.replica_id, request.block_hashes)
+        local_tokens = self.credited_tokens(replica, request, held.num_blocks)
+        if held.num_answer_blocks:
+            local_tokens += int(self.continuations.share * self.answer_tokens(replica, request, held))
+        if not self.tiers.is_proven(replica.replica_id):
+            return CachedTokens(local_tokens, 0)
         return CachedTokens(local_tokens, self._external_tokens(replica, request, local_tokens))
 
-    def answer_tokens(self, replica: Replica, request: RouteRequest, num_held_blocks: int) -> int:
+    def answer_tokens(self, replica: Replica, request: RouteRequest, held: Held) -> int:
         """Prompt tokens beyond the blocks held that are an earlier answer's, if the prompt goes on with it."""
-        replica_id = replica.replica_id
-        if replica_id in self.doubted or self.holders.is_exact(replica_id):
+        if replica.replica_id in self.doubted:
             return 0
-        num_blocks = num_held_blocks + self.holders.answer_blocks(replica_id, request.block_hashes)
-        return self.reusable_tokens(request, num_blocks) - self.reusable_tokens(request, num_held_blocks)
+        num_blocks = held.num_blocks + held.num_answer_blocks
+        return self.reusable_tokens(request, num_blocks) - self.reusable_tokens(request, held.num_blocks)
 
     def cached_tokens(self, replica: Replica, request: RouteRequest) -> int:
         """The same, of both tiers together."""

@@ -99,6 +99,19 @@ class PrefixMatch(NamedTuple):
         return next(ends, 0)
 
 
+class Held(NamedTuple):
+    """Of a prompt, by one replica, in blocks."""
+
+    num_blocks: int
+    """Leading ones."""
+    num_answer_blocks: int
+    """After these, where the prompt goes on from another one whose answer is held: its next blocks that are the
+    answer's, if it goes on with that."""
+
+
+NOTHING_HELD = Held(0, 0)
+
+
 class Holders:
     """Beliefs, not facts, except of replicas that are exact."""
 
@@ -190,14 +203,15 @@ class Holders:
         uses.use(runs)
         uses.fit()
 
-    def answer_blocks(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> int:
-        """Where a prompt goes on from another one whose answer is held there: its next blocks that are the answer's, if
-        it goes on with that.
-        """
-        steps = self.match(block_hashes).steps
-        step = next((each for each in reversed(steps) if replica_id in each.run.holder_to_use), None)
-        answer = None if step is None else _answer(step, replica_id, len(block_hashes))
-        return 0 if step is None or answer is None else min(len(answer), len(block_hashes) - step.end)
+    def held(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash]) -> "Held":
+        """What is held there of this prompt. Does not count as a use."""
+        for step in reversed(self.match(block_hashes).steps):
+            if replica_id in step.run.holder_to_use:
+                answer = _answer(step, replica_id, len(block_hashes))
+                if answer is None or self.is_exact(replica_id):
+                    return Held(step.end, 0)
+                return Held(step.end, min(len(answer), len(block_hashes) - step.end))
+        return NOTHING_HELD
 
     def _drop_answer(self, uses: Uses, steps: Sequence[Step], num_blocks: int) -> None:
         """A prompt that goes on with an answer brings its blocks' real hashes."""

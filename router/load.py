@@ -45,20 +45,11 @@ class _Claim:
 
     @property
     def as_waiting(self) -> LoadChange:
-        return LoadChange(
-            pending_tokens=self.pending_tokens,
-            pending_s=self.pending_s,
-            num_waiting=1,
-            waiting_answer_tokens=self.answer_tokens,
-        )
+        return LoadChange(self.pending_tokens, self.pending_s, 1, 0, self.answer_tokens)
 
     @property
     def as_running(self) -> LoadChange:
-        return LoadChange(
-            num_running=1,
-            running_answer_tokens=self.answer_tokens,
-            running_prompt_tokens=self.reservation.request.num_prompt_tokens,
-        )
+        return LoadChange(0, 0.0, 0, 1, 0.0, self.answer_tokens, self.reservation.request.num_prompt_tokens)
 
     @property
     def prefilled_tokens(self) -> int:
@@ -70,6 +61,9 @@ class Remaining(NamedTuple):
 
     tokens: float
     seconds: float
+
+
+NOTHING_REMAINS = Remaining(0.0, 0.0)
 
 
 class LoadBook:
@@ -120,10 +114,10 @@ class LoadBook:
         """What is pending, without what of the prompt being computed has been computed by now, by guess; in tokens, and
         in seconds at the replica's own speed.
         """
-        desk, load = self._desks[replica_id], self[replica_id]
-        progress = desk.progress
+        desk = self._desks[replica_id]
         if not desk.waiting:
-            return Remaining(load.pending_tokens, load.pending_s / progress.speed)
+            return NOTHING_REMAINS
+        load, progress = self._table[replica_id], desk.progress
         head = next(iter(desk.waiting.values()))
         done = min(1.0, progress.work_s(now=now) / head.pending_s) if head.pending_s else 0.0
         pending_s = load.pending_s - done * head.pending_s
@@ -371,7 +365,7 @@ class LoadBook:
         desk = self._desks[replica_id]
         del desk.requests[request_id]
         is_waiting = desk.waiting.pop(request_id, None) is not None
-        self._table.change(replica_id, _less(claim.as_waiting if is_waiting else claim.as_running))
+        self._table.change(replica_id, claim.as_waiting if is_waiting else claim.as_running, times=-1)
         return claim.reservation if is_waiting else None
 
     def _release_prefilled(
@@ -379,7 +373,7 @@ class LoadBook:
     ) -> None:
         """Release what was computed; a request whose prompt is complete waits no more."""
         replica_id = claim.reservation.replica_id
-        self._table.change(replica_id, _less(claim.as_waiting))
+        self._table.change(replica_id, claim.as_waiting, times=-1)
         claim.prompt_tokens_left = prompt_tokens_left
         claim.pending_tokens -= released_tokens
         claim.pending_s -= released_s
@@ -422,16 +416,3 @@ def _check_sums(load: ReplicaLoad, claims: Iterable[_Claim]) -> None:
 def _waited_for_tokens(reservation: Reservation) -> int:
     """A request of unknown length still waits for its first token."""
     return max(reservation.request.num_prompt_tokens, 1)
-
-
-def _less(change: LoadChange) -> LoadChange:
-    """The same, taken away."""
-    return LoadChange(
-        pending_tokens=-change.pending_tokens,
-        pending_s=-change.pending_s,
-        num_waiting=-change.num_waiting,
-        num_running=-change.num_running,
-        waiting_answer_tokens=-change.waiting_answer_tokens,
-        running_answer_tokens=-change.running_answer_tokens,
-        running_prompt_tokens=-change.running_prompt_tokens,
-    )

@@ -52,17 +52,21 @@ class ReplicaLoad:
     computed_since_tokens: int = 0
     """Prompt tokens computed since then."""
 
-    def add(self, change: LoadChange) -> None:
-        """Change what is outstanding. What rounding leaves of fractions, when nothing is, goes."""
-        self.pending_tokens += change.pending_tokens
-        self.num_waiting += change.num_waiting
-        self.num_running += change.num_running
-        self.running_prompt_tokens += change.running_prompt_tokens
-        self.pending_s = self.pending_s + change.pending_s if self.num_waiting else 0.0
-        waiting_answer_tokens = self.waiting_answer_tokens + change.waiting_answer_tokens
-        running_answer_tokens = self.running_answer_tokens + change.running_answer_tokens
-        self.waiting_answer_tokens = waiting_answer_tokens if self.num_waiting else 0.0
-        self.running_answer_tokens = running_answer_tokens if self.num_running else 0.0
+    def add(self, change: LoadChange, times: int) -> None:
+        """Change what is outstanding, so many times. What rounding leaves of fractions, when nothing is, goes."""
+        tokens, seconds, num_waiting, num_running, waiting_answer_tokens, running_answer_tokens, prompt_tokens = change
+        self.pending_tokens += times * tokens
+        self.num_waiting += times * num_waiting
+        self.num_running += times * num_running
+        self.running_prompt_tokens += times * prompt_tokens
+        if self.num_waiting:
+            self.pending_s += times * seconds
+            self.waiting_answer_tokens += times * waiting_answer_tokens
+        else:
+            self.pending_s = self.waiting_answer_tokens = 0.0
+        self.running_answer_tokens += times * running_answer_tokens
+        if not self.num_running:
+            self.running_answer_tokens = 0.0
 
     @property
     def num_requests(self) -> int:
@@ -140,10 +144,10 @@ class LoadTable:
             self._sum_recent()
         return factor
 
-    def change(self, replica_id: ReplicaId, change: LoadChange) -> None:
-        """Add to what is outstanding at a replica."""
-        for load in (self._loads[replica_id], self.total):
-            load.add(change)
+    def change(self, replica_id: ReplicaId, change: LoadChange, *, times: int = 1) -> None:
+        """Add to what is outstanding at a replica; -1 times takes away."""
+        self._loads[replica_id].add(change, times)
+        self.total.add(change, times)
         self._order.put(self._key(replica_id))
 
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:

@@ -525,16 +525,16 @@ class Router:
 
     def _claim(self, request: RouteRequest, replica: Replica) -> Reservation:
         cluster = self.cluster
-        num_held_blocks = cluster.holders.matched_blocks(replica.replica_id, request.block_hashes)
+        held = cluster.holders.held(replica.replica_id, request.block_hashes)
         cached = cluster.cached(replica, request)
         return Reservation(
             request=request,
             replica_id=replica.replica_id,
-            num_held_blocks=num_held_blocks,
+            num_held_blocks=held.num_blocks,
             is_computed=cluster.load_of(replica).num_waiting == 0,
             pending_tokens=request.num_prompt_tokens - cached.total,
             external_tokens=cached.external,
-            answer_tokens=cluster.answer_tokens(replica, request, num_held_blocks),
+            answer_tokens=cluster.answer_tokens(replica, request, held),
         )
 
     def _book_at(self, replica_id: ReplicaId, request: RouteRequest, *, now: float) -> bool:

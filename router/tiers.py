@@ -77,6 +77,11 @@ class Tiers:
             self._proven.discard(replica_id)
             self._holders.remove_replica(replica_id)
 
+    @property
+    def any_proven(self) -> bool:
+        """Whether something came back from any tier."""
+        return bool(self._proven)
+
     def is_proven(self, replica_id: ReplicaId) -> bool:
         """Whether something came back from this replica's tier at any time."""
         return replica_id in self._proven

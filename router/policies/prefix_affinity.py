@@ -16,9 +16,10 @@ What of a prompt others begin with as well is no loss when it is computed: they 
 """
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from operator import itemgetter
 
 from router.cluster import Cluster
 from router.holders import PrefixMatch
@@ -68,22 +69,27 @@ class PrefixAffinity(Unlearning):
         key = _key(request, match, cluster)
         successors = [] if key is None else list(islice(cluster.in_ring_order(key), NUM_SUCCESSORS))
         costs = _Costs(request, cluster, match, weights=self._weights, owner=successors[0] if successors else None)
-        candidate_to_cost = {each: costs.of(each) for each in _candidates(match, successors, cluster)}
-        chosen = self._cheapest(candidate_to_cost, key, cluster)
+        costs.look_at_holders(match)
+        costs.look_at(successors, NUM_SUCCESSORS)
+        costs.look_at(cluster.in_choice(cluster.load.least_loaded_first), NUM_LEAST_LOADED)
+        chosen = self._cheapest(costs.looked_at, key, cluster)
         if not request.block_hashes:
             return Choice(chosen, Reason.NO_KEY)
         return Choice(chosen, _reason(chosen, successors[0], match, cluster))
 
-    def _cheapest(self, candidate_to_cost: Mapping[Replica, float], key: BlockHash | None, cluster: Cluster) -> Replica:
+    def _cheapest(self, costs: Sequence[tuple[Replica, float]], key: BlockHash | None, cluster: Cluster) -> Replica:
         """Costs that differ by less than what is unseen are as good as equal, and the ring decides the more, the nearer
         they are: so those who decide at the same moment on different prompts do not all take the same replica.
         """
-        if key is None:
-            return min(candidate_to_cost, key=candidate_to_cost.__getitem__)
+        least_cost = min(cost for _, cost in costs)
         unseen_s = self._weights.tie_s + self._weights.unseen * cluster.unseen_s
-        in_order = sorted(candidate_to_cost, key=lambda each: cluster.ring.distance(key, each.rank))
-        step_s = unseen_s / len(in_order)
-        return min(enumerate(in_order), key=lambda place: candidate_to_cost[place[1]] + place[0] * step_s)[1]
+        near = [(replica, cost) for replica, cost in costs if cost <= least_cost + unseen_s]
+        if key is None or len(near) == 1:
+            return min(near, key=itemgetter(1))[0]
+        near.sort(key=lambda each: cluster.ring.distance(key, each[0].rank))
+        step_s = unseen_s / len(near)
+        _, place = min((cost + place * step_s, place) for place, (_, cost) in enumerate(near))
+        return near[place][0]
 
 
 class _Costs:
@@ -106,6 +112,41 @@ class _Costs:
         self._shared_tokens = cluster.reusable_tokens(request, match.shared_blocks)
         self._waiting_weight = weights.per_waiting * cluster.mean_waiting
         self._session_owner = None if request.block_hashes else owner
+        self._replica_to_cost: dict[ReplicaId, tuple[Replica, float]] = {}
+
+    @property
+    def looked_at(self) -> list[tuple[Replica, float]]:
+        """The candidates, in no order that matters."""
+        return list(self._replica_to_cost.values())
+
+    def look_at(self, replicas: Iterable[Replica], num: int) -> None:
+        """Consider the first of these, so many at most."""
+        for replica in islice(replicas, num):
+            if replica.replica_id not in self._replica_to_cost:
+                self._replica_to_cost[replica.replica_id] = replica, self.of(replica)
+
+    def look_at_holders(self, match: PrefixMatch) -> None:
+        """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
+        known: Collection[ReplicaId] = ()
+        for step in reversed(match.steps):
+            holders = step.run.holder_to_use.keys()
+            if holders == known:
+                continue  # as a rule, who holds a run holds the ones before it
+            num_left = NUM_HOLDERS - len(self._replica_to_cost)
+            if num_left <= 0 or not self._can_be_cheaper(step.end):
+                return
+            known = holders
+            self.look_at(_credible(_least_loaded(holders, self._cluster), self._cluster), num_left)
+
+    def _can_be_cheaper(self, num_blocks: int) -> bool:
+        """Whether one that holds so many leading blocks, is as fast as the cheapest yet and idle, would be cheaper."""
+        if not self._replica_to_cost or self._cluster.tiers.any_proven:
+            return True
+        cheapest, least_cost = min(self._replica_to_cost.values(), key=itemgetter(1))
+        num_held_tokens = self._cluster.reusable_tokens(self._request, num_blocks)
+        num_tokens = self._request.num_prompt_tokens - max(num_held_tokens, self._shared_tokens)
+        least_s = (1 + self._waiting_weight) * self._model.prefill_s(num_tokens, num_before=num_held_tokens)
+        return least_s < least_cost * self._cluster.load.speed(cheapest.replica_id)
 
     def of(self, replica: Replica) -> float:
         """In seconds."""
@@ -116,8 +157,8 @@ class _Costs:
             uncached_tokens *= 1 - self._weights.session
         num_before = self._request.num_prompt_tokens - uncached_tokens
         prefill_s = self._model.prefill_s(uncached_tokens, num_before=num_before)
-        missing_tokens = min(max(0.0, self._shared_tokens - num_before), uncached_tokens)
-        missing_s = self._model.prefill_s(missing_tokens, num_before=num_before)
+        missing_tokens = min(self._shared_tokens - num_before, uncached_tokens)
+        missing_s = self._model.prefill_s(missing_tokens, num_before=num_before) if missing_tokens > 0 else 0.0
         evictions = self._weights.evictions * math.sqrt(cluster.turnover(replica))
         weight = 1 + evictions + self._waiting_weight
         weighted_s = weight * (prefill_s - missing_s) + self._weights.shared * missing_s
@@ -131,9 +172,8 @@ class _Costs:
         """Over its answer, what those there add to its steps, and what it adds to all of theirs."""
         num_others = load.num_requests
         own_tokens = self._request.num_prompt_tokens + self._answer_tokens / 2
-        step_s = self._model.decode_step_s(num_others, context_tokens=load.context_tokens)
-        added_s = self._model.decode_step_s(num_others, context_tokens=num_others * own_tokens)
-        return self._answer_tokens * (step_s + added_s)
+        context_tokens = load.context_tokens + num_others * own_tokens
+        return self._answer_tokens * self._model.decode_step_s(2 * num_others, context_tokens=context_tokens)
 
     def _memory_s(self, replica: Replica, load: ReplicaLoad, uncached_tokens: float) -> float:
         """Where what is outstanding there grows beyond the KV cache, a second and the share of an answer's time that it
@@ -148,23 +188,9 @@ class _Costs:
         return self._weights.memory * (1 + min(1.0, excess_tokens / max(1, capacity_tokens)) * answer_s)
 
 
-def _candidates(match: PrefixMatch, successors: Iterable[Replica], cluster: Cluster) -> dict[Replica, None]:
-    """Who is looked at, each once, in no order that matters."""
-    found = dict.fromkeys(islice(_holders(match, cluster), NUM_HOLDERS))
-    found.update(dict.fromkeys(successors))
-    found.update(dict.fromkeys(islice(cluster.in_choice(cluster.load.least_loaded_first), NUM_LEAST_LOADED)))
-    return found
-
-
-def _holders(match: PrefixMatch, cluster: Cluster) -> Iterator[Replica]:
-    """Those whose beliefs count, who hold the most first, some of them several times."""
-    known: Collection[ReplicaId] = ()
-    for step in reversed(match.steps):
-        holders = step.run.holder_to_use.keys()
-        if holders == known:
-            continue  # as a rule, who holds a run holds the ones before it
-        known = holders
-        yield from (cluster.credible[each] for each in _least_loaded(holders, cluster) if each in cluster.credible)
+def _credible(holders: Iterable[ReplicaId], cluster: Cluster) -> Iterable[Replica]:
+    """Those in the choice whose beliefs count."""
+    return (cluster.credible[each] for each in holders if each in cluster.credible)
 
 
 def _least_loaded(holders: Collection[ReplicaId], cluster: Cluster) -> Iterable[ReplicaId]:

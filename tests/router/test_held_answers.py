@@ -58,8 +58,8 @@ def test_who_goes_on_with_a_prompt_is_taken_to_go_on_with_its_answer(
     answer(holders, ONE, (1, 2, 3), 2)
     assert holders.num_blocks(ONE) == 5
     assert holders.matched_blocks(ONE, hashes_of(path)) == num_held_blocks
-    assert holders.answer_blocks(ONE, hashes_of(path)) == num_answer_blocks
-    assert holders.answer_blocks(TWO, hashes_of(path)) == 0
+    assert holders.held(ONE, hashes_of(path)).num_answer_blocks == num_answer_blocks
+    assert holders.held(TWO, hashes_of(path)).num_answer_blocks == 0
     assert holders.match(hashes_of(path)).shared_blocks == (2 if path[:2] == (1, 2) and path[2] == 9 else 0)
 
 
@@ -74,7 +74,7 @@ def test_a_follow_up_brings_the_answers_real_hashes() -> None:
     holders.insert(ONE, hashes_of((1, 2, 3, 4, 5, 6)), placed=NO_WORK)
     assert holders.num_blocks(ONE) == 6
     assert len(holders.export(ONE)) == 2
-    assert holders.answer_blocks(ONE, hashes_of((1, 2, 3, 7))) == 0
+    assert holders.held(ONE, hashes_of((1, 2, 3, 7))).num_answer_blocks == 0
     holders.check_integrity()
 
 
@@ -84,7 +84,7 @@ def test_of_two_with_the_same_prompt_nobody_knows_whose_answer_is_continued() ->
     answer(holders, ONE, (1, 2, 3), 2, "a")
     answer(holders, ONE, (1, 2, 3), 4, "b")
     assert holders.num_blocks(ONE) == 3 + 2 + 4
-    assert holders.answer_blocks(ONE, hashes_of((1, 2, 3, 4))) == 0
+    assert holders.held(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == 0
 
 
 @pytest.mark.parametrize("capacity_blocks", [0, 1, 3, 4])
@@ -94,7 +94,7 @@ def test_an_answer_is_held_as_far_as_there_is_room(capacity_blocks: int) -> None
     answer(holders, ONE, (1, 2, 3), 2)
     assert holders.num_blocks(ONE) == capacity_blocks
     assert holders.matched_blocks(ONE, hashes_of((1, 2, 3, 4))) == min(capacity_blocks, 3)
-    assert holders.answer_blocks(ONE, hashes_of((1, 2, 3, 4))) == max(0, capacity_blocks - 3)
+    assert holders.held(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == max(0, capacity_blocks - 3)
 
 
 def test_without_a_full_block_nothing_is_held_of_a_prompt_or_its_answer() -> None:
@@ -110,7 +110,7 @@ def test_what_is_known_from_the_engine_is_not_guessed() -> None:
     holders.begin_exact(ONE, [])
     answer(holders, ONE, (1, 2, 3), 2)
     assert holders.num_blocks(ONE) == 3
-    assert holders.answer_blocks(ONE, hashes_of((1, 2, 3, 4))) == 0
+    assert holders.held(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == 0
 
 
 def test_an_answer_goes_before_its_prompt() -> None:
@@ -120,7 +120,7 @@ def test_an_answer_goes_before_its_prompt() -> None:
     for num_new, expected in ((1, (3, 2)), (2, (3, 1)), (3, (3, 0)), (4, (2, 0))):
         holders.insert(ONE, hashes_of(tuple(range(50, 50 + num_new))))
         follow_up = hashes_of((1, 2, 3, 4, 5, 6))
-        assert (holders.matched_blocks(ONE, follow_up), holders.answer_blocks(ONE, follow_up)) == expected
+        assert (holders.matched_blocks(ONE, follow_up), holders.held(ONE, follow_up).num_answer_blocks) == expected
         holders.check_integrity()
 
 
@@ -196,8 +196,8 @@ class AnswersMachine(RuleBasedStateMachine):
         assert match.shared_blocks == without.shared_blocks
         for replica_id in (ONE, TWO):
             assert match.blocks_at(replica_id) == without.blocks_at(replica_id) == len(self.left_at(replica_id, path))
-            assert self.holders.answer_blocks(replica_id, hashes) == self.credited(replica_id, path)
-            assert self.without.answer_blocks(replica_id, hashes) == 0
+            assert self.holders.held(replica_id, hashes).num_answer_blocks == self.credited(replica_id, path)
+            assert self.without.held(replica_id, hashes).num_answer_blocks == 0
 
     @invariant()
     def is_sound(self) -> None:
@@ -222,5 +222,5 @@ def test_memory_is_bounded(turns: list[tuple[ReplicaId, Path, int]], capacity_bl
         answer(holders, replica_id, path, num_blocks, str(number))
         assert holders.num_blocks(replica_id) <= capacity_blocks
         follow_up = hashes_of((*path, 7, 7))
-        credited_blocks = holders.answer_blocks(replica_id, follow_up)
+        credited_blocks = holders.held(replica_id, follow_up).num_answer_blocks
         assert holders.matched_blocks(replica_id, follow_up) + credited_blocks <= min(capacity_blocks, len(follow_up))
