@@ -16,7 +16,7 @@ from router.sessions import session_key
 from router.shadow import Shadow
 from router.shadow_totals import ShadowTotals
 from router.state import BookedRequest, HeldRun, ReplicaState
-from router.tiers import CachedTokens
+from router.tiers import HOST_TOKENS_PER_S, CachedTokens
 from router.types import (
     BlockHash,
     EngineLoad,
@@ -34,6 +34,7 @@ from router.types import (
 )
 
 __all__ = [
+    "HOST_TOKENS_PER_S",
     "BlockHash",
     "BlockHasher",
     "BookedRequest",

@@ -112,15 +112,21 @@ class Cluster:
         num_unseen = self.lateness.unseen_requests(requests_per_s=self.load.requests_per_s)
         return num_unseen * mean_tokens / self.engine_model.prefill_tokens_per_s
 
-    def turnover(self, replica: Replica) -> float:
-        """Recent work there for its KV capacity, as a multiple of the same of all members together; 1 without any."""
-        own_share = self.load_of(replica).recent_tokens / max(1, replica.kv_capacity_tokens)
-        mean_share = self.load.total.recent_tokens / max(1, self.kv_capacity_tokens)
-        return (own_share + PRIOR_WORK_SHARE) / (mean_share + PRIOR_WORK_SHARE)
+    @property
+    def mean_work_share(self) -> float:
+        """Recent work of all members together, for their KV capacity."""
+        return self.load.total.recent_tokens / max(1, self.kv_capacity_tokens) + PRIOR_WORK_SHARE
+
+    def work_share(self, replica: Replica) -> float:
+        """Recent work there, for its KV capacity."""
+        return self.load_of(replica).recent_tokens / max(1, replica.kv_capacity_tokens) + PRIOR_WORK_SHARE
 
     def cached(self, replica: Replica, request: RouteRequest) -> CachedTokens:
         """Prompt tokens that the replica is believed to reuse for this request, by tier."""
-        held = self.holders.held(replica.replica_id, request.block_hashes)
+        return self.cached_of(replica, request, self.holders.held(replica.replica_id, request.block_hashes))
+
+    def cached_of(self, replica: Replica, request: RouteRequest, held: Held) -> CachedTokens:
+        """The same, where so much of the prompt is held."""
         local_tokens = self.credited_tokens(replica, request, held.num_blocks)
         if held.num_answer_blocks:
             local_tokens += int(self.continuations.share * self.answer_tokens(replica, request, held))

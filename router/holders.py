@@ -33,6 +33,10 @@ class Placed(NamedTuple):
     mean_work: float
 
 
+NO_WORK = Placed(0.0, 0.0)
+"""A prompt is counted, for no replica."""
+
+
 class LastUse(NamedTuple):
     """Of a stretch of a prompt."""
 

@@ -526,7 +526,7 @@ class Router:
     def _claim(self, request: RouteRequest, replica: Replica) -> Reservation:
         cluster = self.cluster
         held = cluster.holders.held(replica.replica_id, request.block_hashes)
-        cached = cluster.cached(replica, request)
+        cached = cluster.cached_of(replica, request, held)
         return Reservation(
             request=request,
             replica_id=replica.replica_id,

@@ -7,7 +7,7 @@ replica; and another one of what went away with its holders.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from router.holders import Holders, Placed
+from router.holders import NO_WORK, Holders
 from router.state import HeldRun
 from router.types import BlockHash, ReplicaId
 
@@ -16,8 +16,6 @@ CACHES_REMEMBERED = 4
 MAX_BLOCKS = 4_000_000
 """In clusters of any size: 8 bytes each, and half a kilobyte for each prompt, so that many short ones take the most."""
 
-NO_WORK = Placed(0.0, 0.0)
-"""A prompt is counted, for no replica."""
 
 _EVER, _GONE = ReplicaId("ever"), ReplicaId("gone")
 

@@ -12,7 +12,7 @@ share of what was expected that lately came.
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from router.holders import Holders, Placed, PrefixMatch
+from router.holders import NO_WORK, Holders, PrefixMatch
 from router.reuse import Reuse
 from router.state import HeldRun
 from router.types import BlockHash, ReplicaId, RequestId
@@ -21,8 +21,6 @@ HOST_TOKENS_PER_S = 150_000.0
 """How fast tokens' KV comes back, unless told: 20 GB/s, as over PCIe 4.0 x16, and 128 KiB a token (2 x 32 layers x 8 KV
 heads x 128 x 2 bytes, Llama 3.1 8B)."""
 
-NO_WORK = Placed(0.0, 0.0)
-"""A prompt is counted, for no replica."""
 NOTHING = PrefixMatch((), 0)
 
 

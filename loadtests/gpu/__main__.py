@@ -44,6 +44,13 @@ ShapeOption = Annotated[
 StepOption = Annotated[int, typer.Option(min=1, help="Tokens of one step: vLLM's max_num_batched_tokens.")]
 FolderOption = Annotated[Path, typer.Option(help="For the model and the engines' logs.")]
 RepetitionsOption = Annotated[int, typer.Option(min=1, help="Of everything, in turn; two or more give intervals.")]
+RateOption = Annotated[float, typer.Option(min=0.001, help="Requests a second, at the mean.")]
+SessionsOption = Annotated[int, typer.Option(min=1, help="Conversations in each run.")]
+TurnsOption = Annotated[int, typer.Option(min=1, help="Of a conversation, at the mean.")]
+MessageOption = Annotated[int, typer.Option(min=1, help="Of a user's message, at the mean.")]
+AnswerOption = Annotated[int, typer.Option(min=1, help="Of every answer.")]
+ThinkOption = Annotated[float, typer.Option(min=0, help="From an answer to the next turn, at the mean.")]
+LimitOption = Annotated[float, typer.Option(min=0, help="A request is good with its first token within it.")]
 
 
 class Arm(NamedTuple):
@@ -95,15 +102,15 @@ def policies_command(  # noqa: PLR0913  one for each option
     ),
     engines: Annotated[int, typer.Option(min=2, help="How many, on one GPU.")] = 2,
     kv_tokens: Annotated[int | None, typer.Option(min=1, help="Of each KV cache; all that fit by default.")] = None,
-    rate: Annotated[float, typer.Option(min=0.001, help="Requests a second, at the mean.")] = 4.0,
-    sessions: Annotated[int, typer.Option(min=1, help="Conversations in each run.")] = 200,
-    turns: Annotated[int, typer.Option(min=1, help="Of a conversation, at the mean.")] = 4,
+    rate: RateOption = 4.0,
+    sessions: SessionsOption = 200,
+    turns: TurnsOption = 4,
     prefixes: Annotated[int, typer.Option(min=1, help="System prompts that conversations share.")] = 40,
     prefix_tokens: Annotated[int, typer.Option(min=0, help="Of each.")] = 4000,
-    message_tokens: Annotated[int, typer.Option(min=1, help="Of a user's message, at the mean.")] = 500,
-    answer_tokens: Annotated[int, typer.Option(min=1, help="Of every answer.")] = 64,
-    think_s: Annotated[float, typer.Option(min=0, help="From an answer to the next turn, at the mean.")] = 2.0,
-    ttft_limit_s: Annotated[float, typer.Option(min=0, help="A request is good with its first token within it.")] = 2.0,
+    message_tokens: MessageOption = 500,
+    answer_tokens: AnswerOption = 64,
+    think_s: ThinkOption = 2.0,
+    ttft_limit_s: LimitOption = 2.0,
     repetitions: RepetitionsOption = 3,
     step_tokens: StepOption = 8192,
     shape: ShapeOption = None,
@@ -137,13 +144,13 @@ def tiers_command(  # noqa: PLR0913  one for each option
     host_gib: Annotated[float, typer.Option(min=0.001, help="Of the second tier, in the host's memory.")] = 100.0,
     kv_tokens: Annotated[int | None, typer.Option(min=1, help="Of the KV cache; all that fit by default.")] = None,
     lengths: Annotated[str, typer.Option(help="Of the prompts that are reloaded, in tokens.")] = "2048,8192,32768",
-    rate: Annotated[float, typer.Option(min=0.001, help="Requests a second, at the mean.")] = 2.0,
-    sessions: Annotated[int, typer.Option(min=1, help="Conversations in each run.")] = 100,
-    turns: Annotated[int, typer.Option(min=1, help="Of a conversation, at the mean.")] = 4,
-    message_tokens: Annotated[int, typer.Option(min=1, help="Of a user's message, at the mean.")] = 3000,
-    answer_tokens: Annotated[int, typer.Option(min=1, help="Of every answer.")] = 64,
-    think_s: Annotated[float, typer.Option(min=0, help="From an answer to the next turn, at the mean.")] = 20.0,
-    ttft_limit_s: Annotated[float, typer.Option(min=0, help="A request is good with its first token within it.")] = 2.0,
+    rate: RateOption = 2.0,
+    sessions: SessionsOption = 100,
+    turns: TurnsOption = 4,
+    message_tokens: MessageOption = 3000,
+    answer_tokens: AnswerOption = 64,
+    think_s: ThinkOption = 20.0,
+    ttft_limit_s: LimitOption = 2.0,
     repetitions: RepetitionsOption = 3,
     step_tokens: StepOption = 8192,
     shape: ShapeOption = None,

@@ -20,7 +20,7 @@ from loadtests.replay.prefix_cache import PrefixCache
 from loadtests.replay.prompt import Prompt
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
-from router import BlockHash, EngineLoad, RequestId
+from router import HOST_TOKENS_PER_S, BlockHash, EngineLoad, RequestId
 from serve_app.settings import EngineModelSettings, ReplicaSettings, WaitingOrderName
 from serve_app.step_clock import num_attended
 from serve_app.waiting_order import OVERTAKING, CachedPrefix, WaitingOrder
@@ -37,9 +37,8 @@ class EngineOptions(EngineModelSettings):
     """Which prompt that waits goes next."""
     host_capacity_tokens: int = 0
     """Of a second tier in the host's memory, which keeps a copy of all that was computed as long as it fits."""
-    host_tokens_per_s: float = 150_000
-    """How fast tokens' KV comes back from there. Here 20 GB/s, as over PCIe 4.0 x16, and 128 KiB a token (2 x 32 layers
-    x 8 KV heads x 128 x 2 bytes, Llama 3.1 8B)."""
+    host_tokens_per_s: float = HOST_TOKENS_PER_S
+    """How fast tokens' KV comes back from there; by default as fast as routers take it to be."""
 
 
 class Engine:

@@ -111,6 +111,7 @@ class _Costs:
         self._answer_tokens = cluster.answers.expected_tokens(request)
         self._shared_tokens = cluster.reusable_tokens(request, match.shared_blocks)
         self._waiting_weight = weights.per_waiting * cluster.mean_waiting
+        self._mean_work_share = cluster.mean_work_share
         self._session_owner = None if request.block_hashes else owner
         self._replica_to_cost: dict[ReplicaId, tuple[Replica, float]] = {}
 
@@ -159,7 +160,8 @@ class _Costs:
         prefill_s = self._model.prefill_s(uncached_tokens, num_before=num_before)
         missing_tokens = min(self._shared_tokens - num_before, uncached_tokens)
         missing_s = self._model.prefill_s(missing_tokens, num_before=num_before) if missing_tokens > 0 else 0.0
-        evictions = self._weights.evictions * math.sqrt(cluster.turnover(replica))
+        turnover = cluster.work_share(replica) / self._mean_work_share
+        evictions = self._weights.evictions * math.sqrt(turnover)
         weight = 1 + evictions + self._waiting_weight
         weighted_s = weight * (prefill_s - missing_s) + self._weights.shared * missing_s
         others_s = self._weights.others * (self._slowdown_s(load) + load.num_running * prefill_s)

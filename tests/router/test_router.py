@@ -307,7 +307,8 @@ def test_a_joining_router_knows_what_its_peer_has_learned() -> None:
         load, known = ours.load[replica.replica_id], theirs.load[replica.replica_id]
         assert ours.load.speed(replica.replica_id) == theirs.load.speed(replica.replica_id)
         assert (load.kv_tokens, load.engine) == (pytest.approx(known.kv_tokens), known.engine)
-        assert ours.turnover(replica) == pytest.approx(theirs.turnover(replica))
+        assert ours.work_share(replica) == pytest.approx(theirs.work_share(replica))
+        assert ours.mean_work_share == pytest.approx(theirs.mean_work_share)
     assert ours.load.total.running_answer_tokens == pytest.approx(theirs.load.total.running_answer_tokens)
     for number in range(40):
         session_id = ("", "ann", "bob")[number % 3]
