@@ -13,6 +13,7 @@ from loadtests.decision.runs import Book, run_cells
 from loadtests.decision.situation import SHIPPED_ORDER, Cell, Situation, Table
 from loadtests.decision.situations import all_situations
 from loadtests.decision.verdict import OURS, RIVALS, Situations
+from loadtests.peers.table import installed_names
 from loadtests.replay.console import check_output, fail, make_console, progress
 from loadtests.replay.generators import DURATION_S
 from loadtests.replay.options import OptionError, read_policies
@@ -29,7 +30,9 @@ def main(  # noqa: PLR0913  one for each option
     out: Annotated[Path, typer.Option(help="JSON lines; what is there already is not run again.")],
     tag: Annotated[str, typer.Option(help="Names the version of the code: other versions' results do not count.")],
     rivals_tag: Annotated[str | None, typer.Option(help="The same of rivals, if they were run before.")] = None,
-    policies: Annotated[str, typer.Option(help="Separated by commas.")] = ",".join((OURS, *RIVALS)),
+    policies: Annotated[
+        str | None, typer.Option(help="Separated by commas; default: ours, and rivals whose packages are installed.")
+    ] = None,
     only: Annotated[str, typer.Option(help="Regular expression that a situation's name has.")] = "",
     seeds: Annotated[str, typer.Option(help="Separated by commas.")] = "1,2,3",
     duration_s: Annotated[float, typer.Option(min=1, help="Of arrivals that are made.")] = DURATION_S,
@@ -45,7 +48,7 @@ def main(  # noqa: PLR0913  one for each option
     """Our decision against every rival's, in the simulator."""
     try:
         check_output("--out", out)
-        names = read_policies(policies)
+        names = read_policies(policies or ",".join(name for name in (OURS, *RIVALS) if name in installed_names()))
         situations = _chosen(tables or list(Table), only)
         if names_only:
             _print_names(situations)
