@@ -3,7 +3,7 @@
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def running(settings: Settings) -> Iterator[Addresses]:
         serve.start(http_options={"host": "0.0.0.0", "port": settings.http.port})  # noqa: S104  as HAProxy wants it
         for name, application in _applications(settings).items():
             serve.run(application, name=name, route_prefix=f"/{name}")
-        ports = _wait_for_ports(run.run_dir, settings.routers.replicas_per_node)
+        ports = wait_for_router_ports(run.run_dir, NAMES, settings.routers.replicas_per_node)
         yield Addresses({name: ports[name][0] for name in NAMES}, replica_urls(run.run_dir))
     finally:
         import ray
@@ -55,12 +55,14 @@ def running(settings: Settings) -> Iterator[Addresses]:
         stop(run)
 
 
-def _wait_for_ports(run_dir: str, num_routers: int) -> dict[str, list[int]]:
-    """Serve calls an application ready a moment before HAProxy knows all of its routers."""
+def wait_for_router_ports(run_dir: str, names: Iterable[str], num_routers: int) -> dict[str, list[int]]:
+    """By application, once HAProxy knows so many routers of each: it is told a moment after Serve calls them ready, be
+    it at the start or with new settings.
+    """
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
         ports = router_ports(run_dir)
-        if all(len(ports.get(name, ())) == num_routers for name in NAMES):
+        if all(len(ports.get(name, ())) == num_routers for name in names):
             return ports
         if time.monotonic() > deadline:
             msg = f"of {num_routers} routers each, HAProxy knows {ports} after {READY_TIMEOUT_S:.0f} s"
