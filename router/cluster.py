@@ -11,7 +11,7 @@ from router.continuations import Continuations
 from router.engine_model import EngineModel
 from router.holders import Held, Holders, PrefixMatch
 from router.lateness import Lateness
-from router.load import LoadBook
+from router.load import LoadBook, Remaining
 from router.load_table import ReplicaLoad
 from router.reuse import Reuse
 from router.ring import Ring
@@ -94,7 +94,14 @@ class Cluster:
 
     def remaining_tokens(self, replica: Replica) -> float:
         """Prefill tokens that a replica still has to compute, as far as can be guessed."""
-        return self.load.remaining(replica.replica_id, now=self.now).tokens
+        return self._remaining(replica).tokens
+
+    def remaining_s(self, replica: Replica) -> float:
+        """How long it computes them."""
+        return self._remaining(replica).seconds
+
+    def _remaining(self, replica: Replica) -> Remaining:
+        return self.load.remaining(replica.replica_id, now=self.now, late_s=self.lateness.delay_s)
 
     @property
     def mean_waiting(self) -> float:

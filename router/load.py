@@ -37,6 +37,8 @@ class _Claim:
     prompt_tokens_left: int
     answer_tokens: float
     reserved_at: float
+    begins_at: float
+    """When its replica can be heard to begin with it at the earliest."""
     has_arrived: bool = False
 
     @property
@@ -110,18 +112,20 @@ class LoadBook:
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
         return self._table[replica_id]
 
-    def remaining(self, replica_id: ReplicaId, *, now: float) -> Remaining:
-        """What is pending, without what of the prompt being computed has been computed by now, by guess; in tokens, and
-        in seconds at the replica's own speed.
+    def remaining(self, replica_id: ReplicaId, *, now: float, late_s: float = 0.0) -> Remaining:
+        """What is pending, without what of it has been computed by now, by guess; in tokens, and in seconds at the
+        replica's own speed.
+
+        The prompt being computed was not complete when the last news left, so many seconds ago.
         """
         desk = self._desks[replica_id]
-        if not desk.waiting:
-            return NOTHING_REMAINS
         load, progress = self._table[replica_id], desk.progress
+        if not load.pending_s:
+            return NOTHING_REMAINS
         head = next(iter(desk.waiting.values()))
-        done = min(1.0, progress.work_s(now=now) / head.pending_s) if head.pending_s else 0.0
-        pending_s = load.pending_s - done * head.pending_s
-        return Remaining(load.pending_tokens - done * head.pending_tokens, pending_s / progress.speed)
+        done_s = min(progress.work_s(now=now + late_s), head.pending_s + progress.speed * late_s)
+        left = max(0.0, 1 - done_s / load.pending_s)
+        return Remaining(left * load.pending_tokens, left * load.pending_s / progress.speed)
 
     @property
     def requests_per_s(self) -> float:
@@ -160,8 +164,10 @@ class LoadBook:
         """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""
         return self._table.fade(now=now)
 
-    def reserve(self, reservation: Reservation, *, answer_tokens: float, now: float) -> bool:
+    def reserve(self, reservation: Reservation, *, answer_tokens: float, now: float, late_s: float = 0.0) -> bool:
         """Book a request that was sent to a replica, whose answer is expected to have so many tokens.
+
+        What its replica tells of it takes so many seconds from now, if it begins with it at once.
 
         Returns False, and books nothing, for an unknown replica, a request booked before or already ended.
         """
@@ -178,9 +184,10 @@ class LoadBook:
             prompt_tokens_left=_waited_for_tokens(reservation),
             answer_tokens=answer_tokens,
             reserved_at=now,
+            begins_at=now + late_s,
         )
         if not desk.waiting:
-            desk.progress.start(now=now)
+            desk.progress.start(now=claim.begins_at)
         desk.requests[request_id] = None
         desk.waiting[request_id] = claim
         self._request_to_expiry[request_id] = now + self._ttl_s
@@ -278,10 +285,13 @@ class LoadBook:
             return None
         done_tokens = min(max(prompt_tokens, 1), claim.prompt_tokens_left)
         replica_id = claim.reservation.replica_id
+        desk = self._desks[replica_id]
         released_s = claim.pending_s * done_tokens / claim.prompt_tokens_left
         released_tokens = claim.pending_tokens * done_tokens // claim.prompt_tokens_left
-        self._desks[replica_id].progress.prefilled(released_s, steps_s=self._steps_s(replica_id), now=now)
+        desk.progress.prefilled(released_s, steps_s=self._steps_s(replica_id), now=now)
         self._release_prefilled(claim, claim.prompt_tokens_left - done_tokens, released_tokens, released_s)
+        if desk.waiting:
+            desk.progress.start(now=max(now, next(iter(desk.waiting.values())).begins_at))
         self._table[replica_id].computed_since_tokens += released_tokens
         return None if claim.is_waiting else claim.reservation
 

@@ -3,6 +3,8 @@
 Engines tell of a prompt when all of it is computed, and a long prompt takes seconds. In between, this guesses: the
 replica computes first come, first served, as fast as it computed what it told of before. Work is in seconds of an
 engine that is as fast as the model says, so that one at half speed takes two seconds for a second of work.
+
+Times are those of the news: a prompt that is sent now begins, by the news, when its replica can have told of it.
 """
 
 from router.state import ProgressState
@@ -27,7 +29,7 @@ class Progress:
         return (PRIOR_S + self._work_s) / (PRIOR_S + self._seconds)
 
     def start(self, *, now: float) -> None:
-        """The replica begins with another prompt."""
+        """The replica begins with another prompt, by the news at that time."""
         self._since = now
 
     def prefilled(self, work_s: float, *, steps_s: float = 0.0, now: float) -> None:
@@ -37,7 +39,7 @@ class Progress:
         """
         elapsed_s = 0.0 if self._since is None else now - self._since
         self._work_s = FORGET * self._work_s + work_s + (steps_s if elapsed_s else 0.0)
-        self._seconds = FORGET * self._seconds + elapsed_s
+        self._seconds = max(0.0, FORGET * self._seconds + elapsed_s)  # news may be earlier than it is as a rule
         self._since = now
 
     def export(self, *, now: float) -> ProgressState:
@@ -51,4 +53,4 @@ class Progress:
 
     def work_s(self, *, now: float) -> float:
         """Done since the start, by guess. May exceed what there is to do."""
-        return 0.0 if self._since is None else self.speed * (now - self._since)
+        return 0.0 if self._since is None else self.speed * max(0.0, now - self._since)

@@ -157,7 +157,7 @@ class Router:
         )
         known = self._know(request, match, match.best_blocks(cluster.credible))
         cluster.lateness.decided(by_another=False)
-        if self._reserve(reservation, now=now):
+        if self._reserve(reservation, now=now, late_s=cluster.lateness.delay_s):
             self._known[request.request_id] = known
         return Routed(decision, reservation)
 
@@ -178,11 +178,11 @@ class Router:
             self.cluster.lateness.decided(by_another=True)
         return is_new
 
-    def _reserve(self, reservation: Reservation, *, now: float) -> bool:
+    def _reserve(self, reservation: Reservation, *, now: float, late_s: float = 0.0) -> bool:
         self._fade(now=now)
         cluster = self.cluster
         answer_tokens = cluster.answers.expected_tokens(reservation.request)
-        if not cluster.load.reserve(reservation, answer_tokens=answer_tokens, now=now):
+        if not cluster.load.reserve(reservation, answer_tokens=answer_tokens, now=now, late_s=late_s):
             return False
         last_uses = cluster.holders.last_uses(reservation.replica_id, reservation.request.block_hashes)
         self._last_uses[reservation.request.request_id] = last_uses

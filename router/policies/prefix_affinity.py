@@ -167,8 +167,7 @@ class _Costs:
         others_s = self._weights.others * (self._slowdown_s(load) + load.num_running * prefill_s)
         memory_s = self._memory_s(replica, load, uncached_tokens)
         speed = cluster.load.speed(replica.replica_id)
-        remaining_s = cluster.load.remaining(replica.replica_id, now=cluster.now).seconds
-        return remaining_s + cluster.reload_s(cached) + (weighted_s + others_s + memory_s) / speed
+        return cluster.remaining_s(replica) + cluster.reload_s(cached) + (weighted_s + others_s + memory_s) / speed
 
     def _slowdown_s(self, load: ReplicaLoad) -> float:
         """Over its answer, what those there add to its steps, and what it adds to all of theirs."""

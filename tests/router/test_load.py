@@ -62,6 +62,32 @@ def test_what_remains_is_less_what_was_computed_since() -> None:
         assert book.remaining(ONE, now=now) == pytest.approx((expected_tokens, expected_tokens / 1000))
 
 
+def test_late_news_are_allowed_for() -> None:
+    """Told of 200 ms later, each: meanwhile the second prompt is computed as well, and no replica looks slower."""
+    late_s = 0.2
+    book = make_book()
+    book.reserve(make_reservation("a"), answer_tokens=40, now=0, late_s=late_s)
+    book.reserve(make_reservation("b"), answer_tokens=40, now=0, late_s=late_s)
+    for now, expected_tokens in ((0, 160), (0.05, 110), (0.1, 60), (0.2, 0)):
+        assert book.remaining(ONE, now=now, late_s=late_s) == pytest.approx((expected_tokens, expected_tokens / 1000))
+    book.prefilled(RequestId("a"), prompt_tokens=100, now=0.08 + late_s)
+    told_at_once = make_book()
+    told_at_once.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    told_at_once.prefilled(RequestId("a"), prompt_tokens=100, now=0.08)
+    assert book.speed(ONE) == pytest.approx(told_at_once.speed(ONE))
+
+
+def test_a_replica_that_was_idle_unheard_is_not_ahead() -> None:
+    """The second prompt was sent when the first was done, of which the news came later: it begins when it was sent."""
+    book = make_book()
+    book.reserve(make_reservation("a"), answer_tokens=40, now=0, late_s=1)
+    book.reserve(make_reservation("b"), answer_tokens=40, now=0.9, late_s=1)
+    book.prefilled(RequestId("a"), prompt_tokens=100, now=1.08)
+    speed = book.speed(ONE)
+    assert book.remaining(ONE, now=0.9, late_s=1).seconds == pytest.approx(0.08 / speed)
+    assert book.remaining(ONE, now=0.95, late_s=1).tokens == pytest.approx(80 - 50 * speed)
+
+
 def test_what_is_all_cached_takes_no_time() -> None:
     """Nothing of it is pending, so none of it can be done."""
     book = make_book()

@@ -36,6 +36,15 @@ def test_idle_time_is_no_work() -> None:
     assert progress.speed == pytest.approx((PRIOR_S + FORGET * 2 + 4) / (PRIOR_S + FORGET * 2 + 1))
 
 
+def test_news_may_be_earlier_than_was_expected() -> None:
+    """A prompt that is told of before it can have begun took no time, and no replica is infinitely fast."""
+    progress = Progress()
+    progress.start(now=10)
+    assert progress.work_s(now=9) == 0
+    progress.prefilled(1, now=9)
+    assert progress.speed == 2
+
+
 def test_what_was_never_begun_took_no_time() -> None:
     """A receipt of a prompt that was not booked here tells of work, and not how long it took."""
     progress = Progress()

@@ -35,6 +35,22 @@ def test_peers_learn_load_and_beliefs_from_reservations() -> None:
     assert second.believed_cached_tokens == 8
 
 
+def test_news_that_take_long_are_allowed_for() -> None:
+    """Each is told of 1 s later: what was sent a second ago is computed, though nothing was heard of it yet."""
+    router = make_router(num_replicas=1)
+    for number in range(500):
+        decision, _ = router.choose(make_request(str(number), number), now=10 * number)
+        router.on_arrived(decision.request_id, decision.replica_id, now=10 * number + 1)
+        router.on_prefilled(decision.request_id, prompt_tokens=5, cached_tokens=0, now=10 * number + 1.001)
+        router.on_finished(decision.request_id, now=10 * number + 2)
+    _, reservation = router.choose(make_request("next", *range(1000, 1002)), now=9000)
+    (replica,) = router.cluster.members
+    router.prepare(now=9000)
+    assert router.cluster.remaining_tokens(replica) == pytest.approx(reservation.pending_tokens, rel=0.01)
+    router.prepare(now=9001)
+    assert router.cluster.remaining_tokens(replica) == 0
+
+
 def test_our_own_broadcast_coming_back_changes_nothing() -> None:
     """A router is among the receivers of its own broadcast."""
     router = make_router()
