@@ -11,7 +11,7 @@ from router.continuations import Continuations
 from router.engine_model import EngineModel
 from router.holders import Held, Holders, PrefixMatch
 from router.lateness import Lateness
-from router.load import LoadBook, Remaining
+from router.load import LoadBook
 from router.load_table import ReplicaLoad
 from router.reuse import Reuse
 from router.ring import Ring
@@ -92,16 +92,13 @@ class Cluster:
         """Outstanding work at a replica."""
         return self.load[replica.replica_id]
 
-    def remaining_tokens(self, replica: Replica) -> float:
-        """Prefill tokens that a replica still has to compute, as far as can be guessed."""
-        return self._remaining(replica).tokens
-
     def remaining_s(self, replica: Replica) -> float:
-        """How long it computes them."""
-        return self._remaining(replica).seconds
+        """How long a replica still computes the prompts that were sent there, as far as can be guessed."""
+        return self.load.remaining_s(replica.replica_id, now=self.now, late_s=self.lateness.delay_s)
 
-    def _remaining(self, replica: Replica) -> Remaining:
-        return self.load.remaining(replica.replica_id, now=self.now, late_s=self.lateness.delay_s)
+    def remaining_tokens(self, replica: Replica) -> float:
+        """The prompt tokens that these are."""
+        return self.load.remaining_tokens(replica.replica_id, now=self.now, late_s=self.lateness.delay_s)
 
     @property
     def mean_waiting(self) -> float:
@@ -134,7 +131,9 @@ class Cluster:
 
     def cached_of(self, replica: Replica, request: RouteRequest, held: Held) -> CachedTokens:
         """The same, where so much of the prompt is held."""
-        local_tokens = self.credited_tokens(replica, request, held.num_blocks)
+        if replica.replica_id in self.doubted:
+            return CachedTokens(self._doubted_tokens(replica, request), 0)
+        local_tokens = self.reusable_tokens(request, held.num_blocks)
         if held.num_answer_blocks:
             local_tokens += int(self.continuations.share * self.answer_tokens(replica, request, held))
         if not self.tiers.is_proven(replica.replica_id):
@@ -156,11 +155,16 @@ class Cluster:
         """How long it takes until what is in the second tier is back."""
         return cached.external / self.host_tokens_per_s
 
+    def _doubted_tokens(self, replica: Replica, request: RouteRequest) -> int:
+        """Of a doubted one, the share that its engine reused lately: it is neither empty nor what it seems."""
+        most_tokens = self.reusable_tokens(request, len(request.block_hashes))
+        return min(most_tokens, int(self.reuse.share(replica.replica_id) * request.num_prompt_tokens))
+
     def _external_tokens(self, replica: Replica, request: RouteRequest, local_tokens: int) -> int:
         """Of what only the second tier holds, the share that lately came back."""
         num_blocks = self.tiers.matched_blocks(replica.replica_id, request.block_hashes)
         further_tokens = self.reusable_tokens(request, num_blocks) - local_tokens
-        if further_tokens <= 0 or replica.replica_id in self.doubted:
+        if further_tokens <= 0:
             return 0
         return int(self.tiers.share(replica.replica_id) * further_tokens)
 
@@ -184,16 +188,6 @@ class Cluster:
                 deepest = islice(holders, MAX_DEEPEST)
                 return max(best_tokens, *(self.cached(each, request).total for each in deepest))
         return best_tokens
-
-    def credited_tokens(self, replica: Replica, request: RouteRequest, num_held_blocks: int) -> int:
-        """The same, where so many leading blocks are believed to be there.
-
-        Of a doubted one, the share that its engine reused lately: it is neither empty nor what it seems.
-        """
-        if replica.replica_id in self.doubted:
-            most_tokens = self.reusable_tokens(request, len(request.block_hashes))
-            return min(most_tokens, int(self.reuse.share(replica.replica_id) * request.num_prompt_tokens))
-        return self.reusable_tokens(request, num_held_blocks)
 
     def reusable_tokens(self, request: RouteRequest, num_blocks: int) -> int:
         """Prompt tokens that so many of its leading blocks spare."""

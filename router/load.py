@@ -9,7 +9,6 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import NamedTuple
 
 from router.engine_model import EngineModel
 from router.load_table import LoadChange, LoadTable, ReplicaLoad
@@ -22,6 +21,7 @@ from router.types import BlockHash, EngineLoad, ReplicaId, RequestId, Reservatio
 class _Desk:
     """All about one replica."""
 
+    load: ReplicaLoad
     requests: dict[RequestId, None] = field(default_factory=dict)
     """In the order in which they were sent."""
     waiting: dict[RequestId, "_Claim"] = field(default_factory=dict)
@@ -46,26 +46,28 @@ class _Claim:
         return self.prompt_tokens_left > 0
 
     @property
-    def as_waiting(self) -> LoadChange:
+    def begun(self) -> LoadChange:
+        """It is outstanding, and waits."""
         return LoadChange(self.pending_tokens, self.pending_s, 1, 0, self.answer_tokens)
 
     @property
-    def as_running(self) -> LoadChange:
-        return LoadChange(0, 0.0, 0, 1, 0.0, self.answer_tokens, self.reservation.request.num_prompt_tokens)
+    def prefilled(self) -> LoadChange:
+        """It waits no more, and is decoded."""
+        prompt_tokens = self.reservation.request.num_prompt_tokens
+        return LoadChange(
+            -self.pending_tokens, -self.pending_s, -1, 1, -self.answer_tokens, self.answer_tokens, prompt_tokens
+        )
+
+    @property
+    def ended(self) -> LoadChange:
+        """It is not outstanding any more."""
+        if self.is_waiting:
+            return LoadChange(-self.pending_tokens, -self.pending_s, -1, 0, -self.answer_tokens)
+        return LoadChange(0, 0.0, 0, -1, 0.0, -self.answer_tokens, -self.reservation.request.num_prompt_tokens)
 
     @property
     def prefilled_tokens(self) -> int:
         return _waited_for_tokens(self.reservation) - self.prompt_tokens_left
-
-
-class Remaining(NamedTuple):
-    """What a replica still has to compute of prompts."""
-
-    tokens: float
-    seconds: float
-
-
-NOTHING_REMAINS = Remaining(0.0, 0.0)
 
 
 class LoadBook:
@@ -110,22 +112,28 @@ class LoadBook:
         return replica_id in self._table
 
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
-        return self._table[replica_id]
+        return self._desks[replica_id].load
 
-    def remaining(self, replica_id: ReplicaId, *, now: float, late_s: float = 0.0) -> Remaining:
-        """What is pending, without what of it has been computed by now, by guess; in tokens, and in seconds at the
-        replica's own speed.
+    def remaining_s(self, replica_id: ReplicaId, *, now: float, late_s: float = 0.0) -> float:
+        """How long the replica computes what is pending, without what of it has been computed by now, by guess.
 
         The prompt being computed was not complete when the last news left, so many seconds ago.
         """
         desk = self._desks[replica_id]
-        load, progress = self._table[replica_id], desk.progress
-        if not load.pending_s:
-            return NOTHING_REMAINS
+        pending_s, progress = desk.load.pending_s, desk.progress
+        if not pending_s:
+            return 0.0
         head = next(iter(desk.waiting.values()))
         done_s = min(progress.work_s(now=now + late_s), head.pending_s + progress.speed * late_s)
-        left = max(0.0, 1 - done_s / load.pending_s)
-        return Remaining(left * load.pending_tokens, left * load.pending_s / progress.speed)
+        return max(0.0, pending_s - done_s) / progress.speed
+
+    def remaining_tokens(self, replica_id: ReplicaId, *, now: float, late_s: float = 0.0) -> float:
+        """The prompt tokens that these are."""
+        desk = self._desks[replica_id]
+        if not desk.load.pending_s:
+            return 0.0
+        work_s = desk.progress.speed * self.remaining_s(replica_id, now=now, late_s=late_s)
+        return desk.load.pending_tokens * work_s / desk.load.pending_s
 
     @property
     def requests_per_s(self) -> float:
@@ -134,12 +142,12 @@ class LoadBook:
 
     def set_engine(self, replica_id: ReplicaId, engine: EngineLoad) -> None:
         """An engine's own numbers, as of now."""
-        load = self._table[replica_id]
+        load = self._desks[replica_id].load
         load.engine, load.computed_since_tokens = engine, 0
 
     def adopt_engine(self, replica_id: ReplicaId, engine: EngineLoad | None, *, computed_since_tokens: int) -> None:
         """An engine's numbers as a peer knows them; those told to us are as good."""
-        load = self._table[replica_id]
+        load = self._desks[replica_id].load
         if load.engine is None:
             load.engine, load.computed_since_tokens = engine, computed_since_tokens
 
@@ -150,8 +158,7 @@ class LoadBook:
     def add_replica(self, replica_id: ReplicaId) -> None:
         """Start counting for a replica."""
         if replica_id not in self._desks:
-            self._desks[replica_id] = _Desk()
-            self._table.add(replica_id)
+            self._desks[replica_id] = _Desk(self._table.add(replica_id))
 
     def remove_replica(self, replica_id: ReplicaId) -> None:
         """Drop a replica and every reservation on it."""
@@ -191,7 +198,7 @@ class LoadBook:
         desk.requests[request_id] = None
         desk.waiting[request_id] = claim
         self._request_to_expiry[request_id] = now + self._ttl_s
-        self._table.change(replica_id, claim.as_waiting)
+        self._table.change(replica_id, claim.begun)
         self._table.add_recent(replica_id, tokens=self.work(reservation), requests=1)
         return True
 
@@ -292,7 +299,7 @@ class LoadBook:
         self._release_prefilled(claim, claim.prompt_tokens_left - done_tokens, released_tokens, released_s)
         if desk.waiting:
             desk.progress.start(now=max(now, next(iter(desk.waiting.values())).begins_at))
-        self._table[replica_id].computed_since_tokens += released_tokens
+        self._desks[replica_id].load.computed_since_tokens += released_tokens
         return None if claim.is_waiting else claim.reservation
 
     def finished(self, request_id: RequestId, *, now: float) -> Reservation | None:
@@ -375,7 +382,7 @@ class LoadBook:
         desk = self._desks[replica_id]
         del desk.requests[request_id]
         is_waiting = desk.waiting.pop(request_id, None) is not None
-        self._table.change(replica_id, claim.as_waiting if is_waiting else claim.as_running, times=-1)
+        self._table.change(replica_id, claim.ended)
         return claim.reservation if is_waiting else None
 
     def _release_prefilled(
@@ -383,15 +390,15 @@ class LoadBook:
     ) -> None:
         """Release what was computed; a request whose prompt is complete waits no more."""
         replica_id = claim.reservation.replica_id
-        self._table.change(replica_id, claim.as_waiting, times=-1)
         claim.prompt_tokens_left = prompt_tokens_left
-        claim.pending_tokens -= released_tokens
-        claim.pending_s -= released_s
         if claim.is_waiting:
-            self._table.change(replica_id, claim.as_waiting)
+            claim.pending_tokens -= released_tokens
+            claim.pending_s -= released_s
+            self._table.change(replica_id, LoadChange(-released_tokens, -released_s))
             return
+        self._table.change(replica_id, claim.prefilled)
+        claim.pending_tokens, claim.pending_s = 0, 0.0
         del self._desks[replica_id].waiting[claim.reservation.request.request_id]
-        self._table.change(replica_id, claim.as_running)
 
     def check_integrity(self) -> None:
         """Assert that the totals are the sum of the reservations."""
@@ -417,9 +424,9 @@ class LoadBook:
 
 def _check_sums(load: ReplicaLoad, claims: Iterable[_Claim]) -> None:
     """Assert that what is outstanding is the sum of these, but for rounding."""
-    changes = [claim.as_waiting if claim.is_waiting else claim.as_running for claim in claims]
+    changes = [claim.ended for claim in claims]
     for name in LoadChange._fields:
-        summed = sum(getattr(change, name) for change in changes)
+        summed = -sum(getattr(change, name) for change in changes)
         assert math.isclose(getattr(load, name), summed, rel_tol=1e-6, abs_tol=1e-6), (name, summed, load)
 
 

@@ -15,7 +15,7 @@ from router.types import EngineLoad, ReplicaId
 
 
 class LoadChange(NamedTuple):
-    """What is added to a load; see its fields."""
+    """What is added to a load, or taken away; see its fields."""
 
     pending_tokens: int = 0
     pending_s: float = 0.0
@@ -52,20 +52,21 @@ class ReplicaLoad:
     computed_since_tokens: int = 0
     """Prompt tokens computed since then."""
 
-    def add(self, change: LoadChange, times: int) -> None:
-        """Change what is outstanding, so many times. What rounding leaves of fractions, when nothing is, goes."""
+    def add(self, change: LoadChange) -> None:
+        """Change what is outstanding. What rounding leaves of fractions, when nothing is, goes."""
         tokens, seconds, num_waiting, num_running, waiting_answer_tokens, running_answer_tokens, prompt_tokens = change
-        self.pending_tokens += times * tokens
-        self.num_waiting += times * num_waiting
-        self.num_running += times * num_running
-        self.running_prompt_tokens += times * prompt_tokens
+        self.pending_tokens += tokens
+        self.num_waiting += num_waiting
+        self.num_running += num_running
+        self.running_prompt_tokens += prompt_tokens
         if self.num_waiting:
-            self.pending_s += times * seconds
-            self.waiting_answer_tokens += times * waiting_answer_tokens
+            self.pending_s += seconds
+            self.waiting_answer_tokens += waiting_answer_tokens
         else:
             self.pending_s = self.waiting_answer_tokens = 0.0
-        self.running_answer_tokens += times * running_answer_tokens
-        if not self.num_running:
+        if self.num_running:
+            self.running_answer_tokens += running_answer_tokens
+        else:
             self.running_answer_tokens = 0.0
 
     @property
@@ -122,10 +123,11 @@ class LoadTable:
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
         return self._loads[replica_id]
 
-    def add(self, replica_id: ReplicaId) -> None:
-        """Start counting for a replica."""
-        self._loads[replica_id] = ReplicaLoad(self._fading)
+    def add(self, replica_id: ReplicaId) -> ReplicaLoad:
+        """Start counting for a replica. Returns its load, which stays the same object."""
+        load = self._loads[replica_id] = ReplicaLoad(self._fading)
         self._order.put(self._key(replica_id))
+        return load
 
     def remove(self, replica_id: ReplicaId) -> None:
         """Drop a replica, at which nothing is outstanding."""
@@ -144,10 +146,10 @@ class LoadTable:
             self._sum_recent()
         return factor
 
-    def change(self, replica_id: ReplicaId, change: LoadChange, *, times: int = 1) -> None:
-        """Add to what is outstanding at a replica; -1 times takes away."""
-        self._loads[replica_id].add(change, times)
-        self.total.add(change, times)
+    def change(self, replica_id: ReplicaId, change: LoadChange) -> None:
+        """Add to what is outstanding at a replica, or take away."""
+        self._loads[replica_id].add(change)
+        self.total.add(change)
         self._order.put(self._key(replica_id))
 
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:

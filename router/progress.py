@@ -22,11 +22,8 @@ class Progress:
         self._since: float | None = None
         self._work_s = 0.0
         self._seconds = 0.0
-
-    @property
-    def speed(self) -> float:
+        self.speed = 1.0
         """Seconds of work done in a second."""
-        return (PRIOR_S + self._work_s) / (PRIOR_S + self._seconds)
 
     def start(self, *, now: float) -> None:
         """The replica begins with another prompt, by the news at that time."""
@@ -41,6 +38,7 @@ class Progress:
         self._work_s = FORGET * self._work_s + work_s + (steps_s if elapsed_s else 0.0)
         self._seconds = max(0.0, FORGET * self._seconds + elapsed_s)  # news may be earlier than it is as a rule
         self._since = now
+        self._set_speed()
 
     def export(self, *, now: float) -> ProgressState:
         """All that is known, for a router that joins."""
@@ -50,7 +48,11 @@ class Progress:
         """Know what a peer knows, who has seen more."""
         if state.work_s > self._work_s:
             self._work_s, self._seconds, self._since = state.work_s, state.seconds, now - state.elapsed_s
+            self._set_speed()
 
     def work_s(self, *, now: float) -> float:
         """Done since the start, by guess. May exceed what there is to do."""
         return 0.0 if self._since is None else self.speed * max(0.0, now - self._since)
+
+    def _set_speed(self) -> None:
+        self.speed = (PRIOR_S + self._work_s) / (PRIOR_S + self._seconds)

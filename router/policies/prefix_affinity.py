@@ -16,18 +16,18 @@ What of a prompt others begin with as well is no loss when it is computed: they 
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 
-from router.cluster import Cluster
+from router.cluster import PRIOR_WORK_SHARE, Cluster
 from router.holders import PrefixMatch
 from router.load_table import ReplicaLoad
 from router.policies.policy import Choice, Unlearning
 from router.types import BlockHash, Reason, Replica, ReplicaId, RouteRequest
 
-NUM_HOLDERS = 16
+NUM_HOLDERS = 8
 NUM_SUCCESSORS = 3
 NUM_LEAST_LOADED = 8
 """How many candidates of each kind are looked at, so that a decision's cost does not grow with the cluster."""
@@ -68,28 +68,16 @@ class PrefixAffinity(Unlearning):
         match = cluster.match(request.block_hashes)
         key = _key(request, match, cluster)
         successors = [] if key is None else list(islice(cluster.in_ring_order(key), NUM_SUCCESSORS))
-        costs = _Costs(request, cluster, match, weights=self._weights, owner=successors[0] if successors else None)
+        near_s = self._weights.tie_s + self._weights.unseen * cluster.unseen_s
+        owner = successors[0] if successors else None
+        costs = _Costs(request, cluster, match, weights=self._weights, owner=owner, near_s=near_s)
         costs.look_at_holders(match)
         costs.look_at(successors, NUM_SUCCESSORS)
         costs.look_at(cluster.in_choice(cluster.load.least_loaded_first), NUM_LEAST_LOADED)
-        chosen = self._cheapest(costs.looked_at, key, cluster)
+        chosen = _cheapest(costs.near, near_s, key, cluster)
         if not request.block_hashes:
             return Choice(chosen, Reason.NO_KEY)
         return Choice(chosen, _reason(chosen, successors[0], match, cluster))
-
-    def _cheapest(self, costs: Sequence[tuple[Replica, float]], key: BlockHash | None, cluster: Cluster) -> Replica:
-        """Costs that differ by less than what is unseen are as good as equal, and the ring decides the more, the nearer
-        they are: so those who decide at the same moment on different prompts do not all take the same replica.
-        """
-        least_cost = min(cost for _, cost in costs)
-        unseen_s = self._weights.tie_s + self._weights.unseen * cluster.unseen_s
-        near = [(replica, cost) for replica, cost in costs if cost <= least_cost + unseen_s]
-        if key is None or len(near) == 1:
-            return min(near, key=itemgetter(1))[0]
-        near.sort(key=lambda each: cluster.ring.distance(key, each[0].rank))
-        step_s = unseen_s / len(near)
-        _, place = min((cost + place * step_s, place) for place, (_, cost) in enumerate(near))
-        return near[place][0]
 
 
 class _Costs:
@@ -103,6 +91,7 @@ class _Costs:
         *,
         weights: CostWeights,
         owner: Replica | None,
+        near_s: float,
     ) -> None:
         self._request = request
         self._cluster = cluster
@@ -111,20 +100,27 @@ class _Costs:
         self._answer_tokens = cluster.answers.expected_tokens(request)
         self._shared_tokens = cluster.reusable_tokens(request, match.shared_blocks)
         self._waiting_weight = weights.per_waiting * cluster.mean_waiting
-        self._mean_work_share = cluster.mean_work_share
+        self._evictions_weight = weights.evictions / math.sqrt(cluster.mean_work_share)
         self._session_owner = None if request.block_hashes else owner
-        self._replica_to_cost: dict[ReplicaId, tuple[Replica, float]] = {}
+        self._near_s = near_s
+        self._uncached_to_prefill_s: dict[float, tuple[float, float]] = {}
+        self._costs: list[tuple[Replica, float]] = []
+        self._looked_at: set[ReplicaId] = set()
+        self._least_cost = math.inf
+        self._least_speed = 1.0
+        self._least_prefill_s = 0.0
+        """Of those not looked at yet, with the weight that a token has at the least."""
 
     @property
-    def looked_at(self) -> list[tuple[Replica, float]]:
-        """The candidates, in no order that matters."""
-        return list(self._replica_to_cost.values())
+    def near(self) -> list[tuple[Replica, float]]:
+        """The cheapest and those that are near it, in no order that matters."""
+        return [each for each in self._costs if each[1] <= self._least_cost + self._near_s]
 
     def look_at(self, replicas: Iterable[Replica], num: int) -> None:
         """Consider the first of these, so many at most."""
         for replica in islice(replicas, num):
-            if replica.replica_id not in self._replica_to_cost:
-                self._replica_to_cost[replica.replica_id] = replica, self.of(replica)
+            if replica.replica_id not in self._looked_at:
+                self._look_at(replica)
 
     def look_at_holders(self, match: PrefixMatch) -> None:
         """Consider who holds some of the prompt, the most first, while less can still be cheaper."""
@@ -133,41 +129,70 @@ class _Costs:
             holders = step.run.holder_to_use.keys()
             if holders == known:
                 continue  # as a rule, who holds a run holds the ones before it
-            num_left = NUM_HOLDERS - len(self._replica_to_cost)
-            if num_left <= 0 or not self._can_be_cheaper(step.end):
+            if known:
+                self._others_hold_at_most(step.end)
+            num_left = NUM_HOLDERS - len(self._looked_at)
+            if num_left <= 0 or self._least_prefill_s > (self._least_cost + self._near_s) * self._least_speed:
                 return
             known = holders
             self.look_at(_credible(_least_loaded(holders, self._cluster), self._cluster), num_left)
+            if len(holders) > num_left:
+                return
+        if known:
+            self._others_hold_at_most(0)
 
-    def _can_be_cheaper(self, num_blocks: int) -> bool:
-        """Whether one that holds so many leading blocks, is as fast as the cheapest yet and idle, would be cheaper."""
-        if not self._replica_to_cost or self._cluster.tiers.any_proven:
-            return True
-        cheapest, least_cost = min(self._replica_to_cost.values(), key=itemgetter(1))
+    def _others_hold_at_most(self, num_blocks: int) -> None:
+        """Those not looked at yet have at most so many leading blocks in their caches."""
+        if self._cluster.doubted or self._cluster.tiers.any_proven:
+            return
         num_held_tokens = self._cluster.reusable_tokens(self._request, num_blocks)
-        num_tokens = self._request.num_prompt_tokens - max(num_held_tokens, self._shared_tokens)
-        least_s = (1 + self._waiting_weight) * self._model.prefill_s(num_tokens, num_before=num_held_tokens)
-        return least_s < least_cost * self._cluster.load.speed(cheapest.replica_id)
+        prefill_s, missing_s = self._prefill_s(self._request.num_prompt_tokens - num_held_tokens)
+        least_weight = self._weight(PRIOR_WORK_SHARE)
+        self._least_prefill_s = least_weight * (prefill_s - missing_s) + self._weights.shared * missing_s
 
-    def of(self, replica: Replica) -> float:
-        """In seconds."""
+    def _look_at(self, replica: Replica) -> None:
+        """Work out its cost, unless what waits there and its prefill alone cost too much."""
+        self._looked_at.add(replica.replica_id)
+        remaining_s, speed = self._cluster.remaining_s(replica), self._cluster.load.speed(replica.replica_id)
+        if remaining_s + self._least_prefill_s / speed > self._least_cost + self._near_s:
+            return
+        cost = self.of(replica, remaining_s=remaining_s, speed=speed)
+        self._costs.append((replica, cost))
+        if cost < self._least_cost:
+            self._least_cost, self._least_speed = cost, speed
+
+    def of(self, replica: Replica, *, remaining_s: float, speed: float) -> float:
+        """In seconds, where so much remains, and the replica is so fast."""
         cluster, load = self._cluster, self._cluster.load_of(replica)
         cached = cluster.cached(replica, self._request)
         uncached_tokens: float = self._request.num_prompt_tokens - cached.total
         if replica == self._session_owner:
             uncached_tokens *= 1 - self._weights.session
-        num_before = self._request.num_prompt_tokens - uncached_tokens
-        prefill_s = self._model.prefill_s(uncached_tokens, num_before=num_before)
-        missing_tokens = min(self._shared_tokens - num_before, uncached_tokens)
-        missing_s = self._model.prefill_s(missing_tokens, num_before=num_before) if missing_tokens > 0 else 0.0
-        turnover = cluster.work_share(replica) / self._mean_work_share
-        evictions = self._weights.evictions * math.sqrt(turnover)
-        weight = 1 + evictions + self._waiting_weight
-        weighted_s = weight * (prefill_s - missing_s) + self._weights.shared * missing_s
+        prefill_s, missing_s = self._prefill_s(uncached_tokens)
+        weighted_s = (
+            self._weight(cluster.work_share(replica)) * (prefill_s - missing_s) + self._weights.shared * missing_s
+        )
         others_s = self._weights.others * (self._slowdown_s(load) + load.num_running * prefill_s)
         memory_s = self._memory_s(replica, load, uncached_tokens)
-        speed = cluster.load.speed(replica.replica_id)
-        return cluster.remaining_s(replica) + cluster.reload_s(cached) + (weighted_s + others_s + memory_s) / speed
+        return remaining_s + cluster.reload_s(cached) + (weighted_s + others_s + memory_s) / speed
+
+    def _weight(self, work_share: float) -> float:
+        """Of an uncached token that no other prompt begins with."""
+        return 1 + self._waiting_weight + self._evictions_weight * math.sqrt(work_share)
+
+    def _prefill_s(self, uncached_tokens: float) -> tuple[float, float]:
+        """Of the prompt's last tokens, and of those of them that other prompts begin with, too. Candidates that hold
+        alike have the same.
+        """
+        known = self._uncached_to_prefill_s.get(uncached_tokens)
+        if known is None:
+            num_before = self._request.num_prompt_tokens - uncached_tokens
+            missing_tokens = max(0.0, min(self._shared_tokens - num_before, uncached_tokens))
+            known = self._uncached_to_prefill_s[uncached_tokens] = (
+                self._model.prefill_s(uncached_tokens, num_before=num_before),
+                self._model.prefill_s(missing_tokens, num_before=num_before),
+            )
+        return known
 
     def _slowdown_s(self, load: ReplicaLoad) -> float:
         """Over its answer, what those there add to its steps, and what it adds to all of theirs."""
@@ -187,6 +212,18 @@ class _Costs:
         decoding_s = self._model.decode_step_s(load.num_running, context_tokens=load.context_tokens)
         answer_s = self._answer_tokens * (self._model.step_s + decoding_s)
         return self._weights.memory * (1 + min(1.0, excess_tokens / max(1, capacity_tokens)) * answer_s)
+
+
+def _cheapest(near: list[tuple[Replica, float]], near_s: float, key: BlockHash | None, cluster: Cluster) -> Replica:
+    """Costs that differ by less than what is unseen are as good as equal, and the ring decides the more, the nearer
+    they are: so those who decide at the same moment on different prompts do not all take the same replica.
+    """
+    if key is None or len(near) == 1:
+        return min(near, key=itemgetter(1))[0]
+    near.sort(key=lambda each: cluster.ring.distance(key, each[0].rank))
+    step_s = near_s / len(near)
+    _, place = min((cost + place * step_s, place) for place, (_, cost) in enumerate(near))
+    return near[place][0]
 
 
 def _credible(holders: Iterable[ReplicaId], cluster: Cluster) -> Iterable[Replica]:

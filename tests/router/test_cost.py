@@ -29,8 +29,12 @@ def costs(
     """Of a request now, at each replica, by rank."""
     router.prepare(now=0)
     cluster = router.cluster
-    of_request = _Costs(request, cluster, cluster.match(request.block_hashes), weights=weights, owner=owner)
-    return [of_request.of(replica) for replica in cluster.members]
+    match = cluster.match(request.block_hashes)
+    of_request = _Costs(request, cluster, match, weights=weights, owner=owner, near_s=0.0)
+    return [
+        of_request.of(each, remaining_s=cluster.remaining_s(each), speed=cluster.load.speed(each.replica_id))
+        for each in cluster.members
+    ]
 
 
 def nothing(_router: Router, _first: ReplicaId, _second: ReplicaId) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import EngineLoad, EngineModel, ReplicaId, RequestId, Reservation
-from router.load import LoadBook, Remaining
+from router.load import LoadBook
 from tests.builders import MODEL, make_request
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
@@ -55,11 +55,12 @@ def test_attention_makes_the_end_of_a_prompt_longer_than_its_beginning() -> None
 def test_what_remains_is_less_what_was_computed_since() -> None:
     """The first of two has waited for 30 ms of its 80; nothing more than it can be done, however late it is."""
     book = make_book()
-    assert book.remaining(ONE, now=0) == Remaining(0, 0)
+    assert (book.remaining_tokens(ONE, now=0), book.remaining_s(ONE, now=0)) == (0, 0)
     book.reserve(make_reservation("a"), answer_tokens=40, now=0)
     book.reserve(make_reservation("b", pending_tokens=20), answer_tokens=40, now=0)
     for now, expected_tokens in ((0, 100), (0.03, 70), (0.08, 20), (9, 20)):
-        assert book.remaining(ONE, now=now) == pytest.approx((expected_tokens, expected_tokens / 1000))
+        assert book.remaining_tokens(ONE, now=now) == pytest.approx(expected_tokens)
+        assert book.remaining_s(ONE, now=now) == pytest.approx(expected_tokens / 1000)
 
 
 def test_late_news_are_allowed_for() -> None:
@@ -69,7 +70,8 @@ def test_late_news_are_allowed_for() -> None:
     book.reserve(make_reservation("a"), answer_tokens=40, now=0, late_s=late_s)
     book.reserve(make_reservation("b"), answer_tokens=40, now=0, late_s=late_s)
     for now, expected_tokens in ((0, 160), (0.05, 110), (0.1, 60), (0.2, 0)):
-        assert book.remaining(ONE, now=now, late_s=late_s) == pytest.approx((expected_tokens, expected_tokens / 1000))
+        assert book.remaining_tokens(ONE, now=now, late_s=late_s) == pytest.approx(expected_tokens)
+        assert book.remaining_s(ONE, now=now, late_s=late_s) == pytest.approx(expected_tokens / 1000)
     book.prefilled(RequestId("a"), prompt_tokens=100, now=0.08 + late_s)
     told_at_once = make_book()
     told_at_once.reserve(make_reservation("a"), answer_tokens=40, now=0)
@@ -84,15 +86,15 @@ def test_a_replica_that_was_idle_unheard_is_not_ahead() -> None:
     book.reserve(make_reservation("b"), answer_tokens=40, now=0.9, late_s=1)
     book.prefilled(RequestId("a"), prompt_tokens=100, now=1.08)
     speed = book.speed(ONE)
-    assert book.remaining(ONE, now=0.9, late_s=1).seconds == pytest.approx(0.08 / speed)
-    assert book.remaining(ONE, now=0.95, late_s=1).tokens == pytest.approx(80 - 50 * speed)
+    assert book.remaining_s(ONE, now=0.9, late_s=1) == pytest.approx(0.08 / speed)
+    assert book.remaining_tokens(ONE, now=0.95, late_s=1) == pytest.approx(80 - 50 * speed)
 
 
 def test_what_is_all_cached_takes_no_time() -> None:
     """Nothing of it is pending, so none of it can be done."""
     book = make_book()
     book.reserve(make_reservation("a", pending_tokens=0), answer_tokens=40, now=0)
-    assert book.remaining(ONE, now=5) == Remaining(0, 0)
+    assert (book.remaining_tokens(ONE, now=5), book.remaining_s(ONE, now=5)) == (0, 0)
     book.check_integrity()
 
 
@@ -107,7 +109,7 @@ def test_a_slow_replica_takes_longer_for_the_same() -> None:
     assert book.speed(ONE) == pytest.approx((1 + 50 * 0.095) / (1 + 50 * 0.19), rel=1e-3)
     assert book.speed(TWO) == 1
     book.reserve(make_reservation("next"), answer_tokens=40, now=1000)
-    assert book.remaining(ONE, now=1000).seconds == pytest.approx(0.08 / book.speed(ONE))
+    assert book.remaining_s(ONE, now=1000) == pytest.approx(0.08 / book.speed(ONE))
 
 
 def test_running_answers_are_no_sign_of_a_slow_replica() -> None:
@@ -382,9 +384,9 @@ class LoadBookMachine(RuleBasedStateMachine):
         self.book.check_integrity()
         for replica_id in (ONE, TWO):
             assert self.book[replica_id].pending_tokens >= 0
-            remaining = self.book.remaining(replica_id, now=self.now)
-            assert -1e-9 <= remaining.tokens <= self.book[replica_id].pending_tokens
-            assert remaining.seconds >= -1e-9
+            remaining_tokens = self.book.remaining_tokens(replica_id, now=self.now)
+            assert 0 <= remaining_tokens <= self.book[replica_id].pending_tokens + 1e-9
+            assert self.book.remaining_s(replica_id, now=self.now) >= 0
 
     def teardown(self) -> None:
         """In the end, with everything expired, nothing is outstanding."""
