@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from router import EngineLoad, Replica, ReplicaId, Router, RouteRequest
 from router.policies.prefix_affinity import CostWeights, _Costs
@@ -157,3 +159,38 @@ def test_a_replica_whose_memory_would_overflow_is_avoided(*, is_told: bool) -> N
             router.on_engine_load(home, EngineLoad(0, 1, 100 if is_home else 39_990, num_preempted=0))
         decision = router.choose(make_request("next", *PROMPT, max_answer_tokens=100), now=0).decision
         assert (decision.replica_id == home) is is_home
+
+
+REPLICAS = st.tuples(
+    st.integers(0, 25),  # of the prompt's 25 times four blocks, so many are held
+    st.integers(0, 2000),  # prompt tokens that wait
+    st.integers(0, 3),  # answers that run
+    st.floats(0.3, 3),  # speed
+    st.integers(0, 2000),  # recent work
+)
+
+
+@given(st.lists(REPLICAS, min_size=2, max_size=7), st.integers(0, 25))
+def test_no_cheaper_replica_is_passed_over(states: list[tuple[int, int, int, float, int]], num_shared: int) -> None:
+    """Among few replicas the one chosen is the cheapest, or as good as that."""
+    router = make_cluster(num_replicas=len(states), kv_capacity_tokens=10_000)
+    router.cluster.load.fade(now=0)
+    for replica, (num_held, pending_tokens, num_running, speed, recent_tokens) in zip(
+        router.cluster.members, states, strict=True
+    ):
+        for last in (901, 902):
+            router.cluster.holders.insert(
+                replica.replica_id, make_request("", *PROMPT[: 4 * num_shared], last).block_hashes
+            )
+        router.cluster.holders.insert(replica.replica_id, make_request("", *PROMPT[: 4 * num_held]).block_hashes)
+        set_speed(router, replica.replica_id, speed)
+        router.cluster.load.add_recent(replica.replica_id, tokens=recent_tokens, requests=1)
+        if pending_tokens:
+            book_waiting(router, replica.replica_id, pending_tokens, request_id=f"waits-{replica.rank}")
+        for number in range(num_running):
+            book_running(router, replica.replica_id, f"{replica.rank}-{number}", prompt_tokens=500, answer_tokens=200)
+        set_speed(router, replica.replica_id, speed)
+    request = make_request("next", *PROMPT, max_answer_tokens=100)
+    rank_to_cost = costs(router, request, CostWeights())
+    chosen = router.policy.choose(request, router.cluster).replica
+    assert rank_to_cost[chosen.rank] <= min(rank_to_cost) + CostWeights().tie_s + 1e-9
