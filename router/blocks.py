@@ -52,8 +52,10 @@ def unknown_hashes(request_id: RequestId, num_blocks: int) -> Sequence[BlockHash
 
     Consecutive numbers from a hash on, which need no memory until they are stored.
     """
-    first = xxhash.xxh3_64_intdigest(request_id.encode()) % (2**64 - max(num_blocks, 1))
-    return range(first, first + max(num_blocks, 0))  # type: ignore[return-value]  # BlockHash is an int at run time
+    if num_blocks <= 0:
+        return ()
+    first = xxhash.xxh3_64_intdigest(request_id.encode()) % (2**64 - num_blocks)
+    return range(first, first + num_blocks)  # type: ignore[return-value]  # BlockHash is an int at run time
 
 
 def hash_tokens(token_ids: Sequence[int]) -> TokenHash:

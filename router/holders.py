@@ -211,8 +211,6 @@ class Holders:
         """What is held there of this prompt. Does not count as a use."""
         for step in reversed(self.match(block_hashes).steps):
             if replica_id in step.run.holder_to_use:
-                if step.run.num_ends != 1:
-                    return Held(step.end, 0)
                 answer = _answer(step, replica_id, len(block_hashes))
                 if answer is None or self.is_exact(replica_id):
                     return Held(step.end, 0)

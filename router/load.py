@@ -28,6 +28,15 @@ class _Desk:
     """Those without a first token; the first is the one being computed, as engines serve who comes first."""
     progress: Progress = field(default_factory=Progress)
 
+    def remaining_work_s(self, *, now: float, late_s: float) -> float:
+        """Of what is pending, what has not been computed by now, by guess; at the model's speed."""
+        pending_s = self.load.pending_s
+        if not pending_s:
+            return 0.0
+        head = next(iter(self.waiting.values()))
+        done_s = min(self.progress.work_s(now=now + late_s), head.pending_s + self.progress.speed * late_s)
+        return max(0.0, pending_s - done_s)
+
 
 @dataclass(slots=True)
 class _Claim:
@@ -46,8 +55,8 @@ class _Claim:
         return self.prompt_tokens_left > 0
 
     @property
-    def begun(self) -> LoadChange:
-        """It is outstanding, and waits."""
+    def reserved(self) -> LoadChange:
+        """It is outstanding from now on, and waits."""
         return LoadChange(self.pending_tokens, self.pending_s, 1, 0, self.answer_tokens)
 
     @property
@@ -120,20 +129,14 @@ class LoadBook:
         The prompt being computed was not complete when the last news left, so many seconds ago.
         """
         desk = self._desks[replica_id]
-        pending_s, progress = desk.load.pending_s, desk.progress
-        if not pending_s:
-            return 0.0
-        head = next(iter(desk.waiting.values()))
-        done_s = min(progress.work_s(now=now + late_s), head.pending_s + progress.speed * late_s)
-        return max(0.0, pending_s - done_s) / progress.speed
+        return desk.remaining_work_s(now=now, late_s=late_s) / desk.progress.speed
 
     def remaining_tokens(self, replica_id: ReplicaId, *, now: float, late_s: float = 0.0) -> float:
         """The prompt tokens that these are."""
         desk = self._desks[replica_id]
         if not desk.load.pending_s:
             return 0.0
-        work_s = desk.progress.speed * self.remaining_s(replica_id, now=now, late_s=late_s)
-        return desk.load.pending_tokens * work_s / desk.load.pending_s
+        return desk.load.pending_tokens * (desk.remaining_work_s(now=now, late_s=late_s) / desk.load.pending_s)
 
     @property
     def requests_per_s(self) -> float:
@@ -198,7 +201,7 @@ class LoadBook:
         desk.requests[request_id] = None
         desk.waiting[request_id] = claim
         self._request_to_expiry[request_id] = now + self._ttl_s
-        self._table.change(replica_id, claim.begun)
+        self._table.change(replica_id, claim.reserved)
         self._table.add_recent(replica_id, tokens=self.work(reservation), requests=1)
         return True
 

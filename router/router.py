@@ -579,8 +579,9 @@ class Router:
         request, block_size = reservation.request, self.cluster.block_size
         num_tokens = request.num_prompt_tokens + max(0, answer_tokens - 1)
         num_answer_blocks = num_tokens // block_size - len(request.block_hashes)
-        answer_hashes = unknown_hashes(request.request_id, num_answer_blocks) if num_answer_blocks > 0 else ()
-        self.cluster.holders.insert_answer(reservation.replica_id, request.block_hashes, answer_hashes)
+        self.cluster.holders.insert_answer(
+            reservation.replica_id, request.block_hashes, unknown_hashes(request.request_id, num_answer_blocks)
+        )
 
     def _discard_uncomputed(self, reservation: Reservation | None) -> None:
         """What a reservation promised and was never computed is not held, unless another one promises it too."""

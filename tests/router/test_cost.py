@@ -183,7 +183,6 @@ def test_no_cheaper_replica_is_passed_over(states: list[tuple[int, int, int, flo
                 replica.replica_id, make_request("", *PROMPT[: 4 * num_shared], last).block_hashes
             )
         router.cluster.holders.insert(replica.replica_id, make_request("", *PROMPT[: 4 * num_held]).block_hashes)
-        set_speed(router, replica.replica_id, speed)
         router.cluster.load.add_recent(replica.replica_id, tokens=recent_tokens, requests=1)
         if pending_tokens:
             book_waiting(router, replica.replica_id, pending_tokens, request_id=f"waits-{replica.rank}")

@@ -385,7 +385,7 @@ class LoadBookMachine(RuleBasedStateMachine):
         for replica_id in (ONE, TWO):
             assert self.book[replica_id].pending_tokens >= 0
             remaining_tokens = self.book.remaining_tokens(replica_id, now=self.now)
-            assert 0 <= remaining_tokens <= self.book[replica_id].pending_tokens + 1e-9
+            assert 0 <= remaining_tokens <= self.book[replica_id].pending_tokens
             assert self.book.remaining_s(replica_id, now=self.now) >= 0
 
     def teardown(self) -> None:
