@@ -100,6 +100,10 @@ class Cluster:
         """The prompt tokens that these are."""
         return self.load.remaining_tokens(replica.replica_id, now=self.now, late_s=self.lateness.delay_s)
 
+    def overtaken_s(self, replica: Replica, *, prefill_s: float) -> float:
+        """How much less of it is before a prompt that takes so long, if the shortest goes first."""
+        return self.load.overtaken_s(replica.replica_id, prefill_s=prefill_s)
+
     @property
     def mean_waiting(self) -> float:
         """Requests without a first token, for each replica in the choice."""

@@ -15,6 +15,7 @@ from router.load_table import LoadChange, LoadTable, ReplicaLoad
 from router.progress import Progress
 from router.state import BookedRequest, ProgressState
 from router.types import BlockHash, EngineLoad, ReplicaId, RequestId, Reservation
+from router.waiting_work import WaitingWork
 
 
 @dataclass(slots=True)
@@ -25,7 +26,8 @@ class _Desk:
     requests: dict[RequestId, None] = field(default_factory=dict)
     """In the order in which they were sent."""
     waiting: dict[RequestId, "_Claim"] = field(default_factory=dict)
-    """Those without a first token; the first is the one being computed, as engines serve who comes first."""
+    """Those without a first token; the first is taken to be the one being computed."""
+    waiting_work: WaitingWork = field(default_factory=WaitingWork)
     progress: Progress = field(default_factory=Progress)
 
     def remaining_work_s(self, *, now: float, late_s: float) -> float:
@@ -36,6 +38,13 @@ class _Desk:
         head = next(iter(self.waiting.values()))
         done_s = min(self.progress.work_s(now=now + late_s), head.pending_s + self.progress.speed * late_s)
         return max(0.0, pending_s - done_s)
+
+    def overtaken_work_s(self, prefill_s: float) -> float:
+        """By how much those behind the first are longer than this, in all; at the model's speed."""
+        if not self.waiting:
+            return 0.0
+        head = next(iter(self.waiting.values()))
+        return max(0.0, self.waiting_work.beyond_s(prefill_s) - max(0.0, head.pending_s - prefill_s))
 
 
 @dataclass(slots=True)
@@ -131,6 +140,15 @@ class LoadBook:
         desk = self._desks[replica_id]
         return desk.remaining_work_s(now=now, late_s=late_s) / desk.progress.speed
 
+    def overtaken_s(self, replica_id: ReplicaId, *, prefill_s: float) -> float:
+        """How much less remains there for a prompt that takes so long, if the shortest goes first.
+
+        It waits for the one being computed, to the end. Of each other, either waits for the other, for as long as the
+        shorter takes.
+        """
+        desk = self._desks[replica_id]
+        return desk.overtaken_work_s(prefill_s) / desk.progress.speed
+
     def remaining_tokens(self, replica_id: ReplicaId, *, now: float, late_s: float = 0.0) -> float:
         """The prompt tokens that these are."""
         desk = self._desks[replica_id]
@@ -200,6 +218,7 @@ class LoadBook:
             desk.progress.start(now=claim.begins_at)
         desk.requests[request_id] = None
         desk.waiting[request_id] = claim
+        desk.waiting_work.add(claim.pending_s)
         self._request_to_expiry[request_id] = now + self._ttl_s
         self._table.change(replica_id, claim.reserved)
         self._table.add_recent(replica_id, tokens=self.work(reservation), requests=1)
@@ -385,6 +404,8 @@ class LoadBook:
         desk = self._desks[replica_id]
         del desk.requests[request_id]
         is_waiting = desk.waiting.pop(request_id, None) is not None
+        if is_waiting:
+            desk.waiting_work.remove(claim.pending_s)
         self._table.change(replica_id, claim.ended)
         return claim.reservation if is_waiting else None
 
@@ -393,15 +414,18 @@ class LoadBook:
     ) -> None:
         """Release what was computed; a request whose prompt is complete waits no more."""
         replica_id = claim.reservation.replica_id
+        desk = self._desks[replica_id]
+        desk.waiting_work.remove(claim.pending_s)
         claim.prompt_tokens_left = prompt_tokens_left
         if claim.is_waiting:
             claim.pending_tokens -= released_tokens
             claim.pending_s -= released_s
+            desk.waiting_work.add(claim.pending_s)
             self._table.change(replica_id, LoadChange(-released_tokens, -released_s))
             return
         self._table.change(replica_id, claim.prefilled)
         claim.pending_tokens, claim.pending_s = 0, 0.0
-        del self._desks[replica_id].waiting[claim.reservation.request.request_id]
+        del desk.waiting[claim.reservation.request.request_id]
 
     def check_integrity(self) -> None:
         """Assert that the totals are the sum of the reservations."""
@@ -412,6 +436,7 @@ class LoadBook:
             assert desk.waiting.keys() == {
                 request_id for request_id in desk.requests if self._claims[request_id].is_waiting
             }
+            desk.waiting_work.check_integrity([claim.pending_s for claim in desk.waiting.values()])
             assert all(claim.reservation.replica_id == replica_id for claim in claims), replica_id
             num_waiting = sum(claim.is_waiting for claim in claims)
             assert load.pending_tokens == sum(claim.pending_tokens for claim in claims), (replica_id, load)

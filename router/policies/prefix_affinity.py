@@ -1,6 +1,6 @@
 """Our policy: the replica at which a request costs everybody the least time.
 
-cost = until its first token there: what waits there, and its own uncached tokens times their weight
+cost = until its first token there: what goes first there, and its own uncached tokens times their weight
      + others * what it does to what is being decoded there, and that to it, until its answer is complete
      + what it would wait for memory there
 
@@ -11,6 +11,9 @@ waits behind it waits longer, the more requests wait.
 
 weight = 1 + evictions * sqrt(the replica's recent work for its KV capacity, to that of all)
            + per_waiting * (mean waiting requests a replica)
+
+What waits there goes by length, the shortest first: of the longer ones, what they are longer counts the less, the more
+requests wait.
 
 What of a prompt others begin with as well is no loss when it is computed: they will find it there.
 """
@@ -99,7 +102,9 @@ class _Costs:
         self._model = cluster.engine_model
         self._answer_tokens = cluster.answers.expected_tokens(request)
         self._shared_tokens = cluster.reusable_tokens(request, match.shared_blocks)
-        self._waiting_weight = weights.per_waiting * cluster.mean_waiting
+        mean_waiting = cluster.mean_waiting
+        self._waiting_weight = weights.per_waiting * mean_waiting
+        self._overtaking_weight = mean_waiting / (1 + mean_waiting)
         self._evictions_weight = weights.evictions / math.sqrt(cluster.mean_work_share)
         self._session_owner = None if request.block_hashes else owner
         self._near_s = near_s
@@ -109,7 +114,9 @@ class _Costs:
         self._least_cost = math.inf
         self._least_speed = 1.0
         self._least_prefill_s = 0.0
-        """Of those not looked at yet, with the weight that a token has at the least."""
+        """Of those not looked at yet."""
+        self._least_weighted_s = 0.0
+        """The same, with the weight that a token has at the least."""
 
     @property
     def near(self) -> list[tuple[Replica, float]]:
@@ -132,7 +139,7 @@ class _Costs:
             if known:
                 self._others_hold_at_most(step.end)
             num_left = NUM_HOLDERS - len(self._looked_at)
-            if num_left <= 0 or self._least_prefill_s > (self._least_cost + self._near_s) * self._least_speed:
+            if num_left <= 0 or self._least_weighted_s > (self._least_cost + self._near_s) * self._least_speed:
                 return
             known = holders
             self.look_at(_credible(_least_loaded(holders, self._cluster), self._cluster), num_left)
@@ -148,13 +155,15 @@ class _Costs:
         num_held_tokens = self._cluster.reusable_tokens(self._request, num_blocks)
         prefill_s, missing_s = self._prefill_s(self._request.num_prompt_tokens - num_held_tokens)
         least_weight = self._weight(PRIOR_WORK_SHARE)
-        self._least_prefill_s = least_weight * (prefill_s - missing_s) + self._weights.shared * missing_s
+        self._least_prefill_s = prefill_s
+        self._least_weighted_s = least_weight * (prefill_s - missing_s) + self._weights.shared * missing_s
 
     def _look_at(self, replica: Replica) -> None:
         """Work out its cost, unless what waits there and its prefill alone cost too much."""
         self._looked_at.add(replica.replica_id)
         remaining_s, speed = self._cluster.remaining_s(replica), self._cluster.load.speed(replica.replica_id)
-        if remaining_s + self._least_prefill_s / speed > self._least_cost + self._near_s:
+        least_wait_s = self._wait_s(replica, remaining_s, self._least_prefill_s)
+        if least_wait_s + self._least_weighted_s / speed > self._least_cost + self._near_s:
             return
         cost = self.of(replica, remaining_s=remaining_s, speed=speed)
         self._costs.append((replica, cost))
@@ -174,7 +183,14 @@ class _Costs:
         )
         others_s = self._weights.others * (self._slowdown_s(load) + load.num_running * prefill_s)
         memory_s = self._memory_s(replica, load, uncached_tokens)
-        return remaining_s + cluster.reload_s(cached) + (weighted_s + others_s + memory_s) / speed
+        wait_s = self._wait_s(replica, remaining_s, prefill_s)
+        return wait_s + cluster.reload_s(cached) + (weighted_s + others_s + memory_s) / speed
+
+    def _wait_s(self, replica: Replica, remaining_s: float, prefill_s: float) -> float:
+        """What remains there, less of what it would overtake. That keeps the replica busy while others may be idle, so
+        it counts the more, the fewer wait.
+        """
+        return remaining_s - self._overtaking_weight * self._cluster.overtaken_s(replica, prefill_s=prefill_s)
 
     def _weight(self, work_share: float) -> float:
         """Of an uncached token that no other prompt begins with."""

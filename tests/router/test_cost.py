@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router import EngineLoad, Replica, ReplicaId, Router, RouteRequest
@@ -59,6 +59,12 @@ def one_waits(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
     book_waiting(router, first, 1000)
 
 
+def three_wait(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
+    """With 1,000 tokens to compute, then 100 and 2,000."""
+    for name, pending_tokens in (("first", 1000), ("short", 100), ("long", 2000)):
+        book_waiting(router, first, pending_tokens, request_id=name)
+
+
 def ten_run(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
     """Each with a prompt of 1,000 and an answer of 200 tokens, of which half is there."""
     for number in range(10):
@@ -80,6 +86,11 @@ EXAMPLES = [
     (first_holds_what_is_shared, [4 * 0.201, 4 * 0.201 + 0.5 * 0.200]),
     # Half a waiting request a replica: 4 + 2 * 0.5. Where it waits, there will be two in each step of our answer.
     (one_waits, [1.0 + 5 * 0.401 + 0.1 * 100 * (0.001 + 0.001 + 0.000_451), 5 * 0.401]),
+    # One and a half a replica: 4 + 2 * 1.5, and 1.5 / 2.5 of the 1.599 s by which one is longer than us does not count.
+    (
+        three_wait,
+        [3.1 - 0.6 * 1.599 + 7 * 0.401 + 0.1 * 100 * 3 * (0.001 + 0.001 + 0.000_451), 7 * 0.401],
+    ),
     # Our answer's steps are longer by 10 sequences and 11,000 tokens, theirs by ours; all ten wait for our prefill.
     (ten_run, [4 * 0.401 + 0.1 * (100 * (0.010 + 0.011 + 0.010 + 0.004_51) + 10 * 0.401), 4 * 0.401]),
     (first_is_slow, [2 * (1.0 + 5 * 0.401 + 0.1 * 100 * (0.001 + 0.001 + 0.000_451)), 5 * 0.401]),
@@ -163,7 +174,7 @@ def test_a_replica_whose_memory_would_overflow_is_avoided(*, is_told: bool) -> N
 
 REPLICAS = st.tuples(
     st.integers(0, 25),  # of the prompt's 25 times four blocks, so many are held
-    st.integers(0, 2000),  # prompt tokens that wait
+    st.lists(st.sampled_from((1, 100, 500, 5000)), max_size=4),  # prompt tokens of each that waits
     st.sampled_from((0, 0, 3)),  # answers that run
     st.sampled_from((0.5, 1, 1, 2)),  # speed
     st.sampled_from((0, 0, 0, 2000)),  # recent work
@@ -171,11 +182,14 @@ REPLICAS = st.tuples(
 
 
 @given(st.lists(REPLICAS, min_size=2, max_size=7), st.integers(0, 25))
-def test_no_cheaper_replica_is_passed_over(states: list[tuple[int, int, int, float, int]], num_shared: int) -> None:
+@example([(0, [1, 1, 5000], 0, 0.5, 0), (0, [1, 5000], 0, 0.5, 0)], 3)  # cheap for what it would overtake
+def test_no_cheaper_replica_is_passed_over(
+    states: list[tuple[int, list[int], int, float, int]], num_shared: int
+) -> None:
     """Among few replicas the one chosen is the cheapest, or as good as that."""
     router = make_cluster(num_replicas=len(states), kv_capacity_tokens=10_000)
     router.cluster.load.fade(now=0)
-    for replica, (num_held, pending_tokens, num_running, speed, recent_tokens) in zip(
+    for replica, (num_held, waiting, num_running, speed, recent_tokens) in zip(
         router.cluster.members, states, strict=True
     ):
         for last in (901, 902):
@@ -184,8 +198,8 @@ def test_no_cheaper_replica_is_passed_over(states: list[tuple[int, int, int, flo
             )
         router.cluster.holders.insert(replica.replica_id, make_request("", *PROMPT[: 4 * num_held]).block_hashes)
         router.cluster.load.add_recent(replica.replica_id, tokens=recent_tokens, requests=1)
-        if pending_tokens:
-            book_waiting(router, replica.replica_id, pending_tokens, request_id=f"waits-{replica.rank}")
+        for number, pending_tokens in enumerate(waiting):
+            book_waiting(router, replica.replica_id, pending_tokens, request_id=f"waits-{replica.rank}-{number}")
         for number in range(num_running):
             book_running(router, replica.replica_id, f"{replica.rank}-{number}", prompt_tokens=500, answer_tokens=200)
         set_speed(router, replica.replica_id, speed)

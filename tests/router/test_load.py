@@ -90,6 +90,20 @@ def test_a_replica_that_was_idle_unheard_is_not_ahead() -> None:
     assert book.remaining_tokens(ONE, now=0.95, late_s=1) == pytest.approx(80 - 50 * speed)
 
 
+def test_the_longer_ones_behind_the_first_are_overtaken() -> None:
+    """By a prompt of 30 ms: of 80 ms, 50, and of 20 ms nothing. The first is computed, and nobody overtakes it."""
+    book = make_book()
+    for name, pending_tokens, expected_s in (("first", 90, 0), ("long", 80, 0.05), ("short", 20, 0.05)):
+        book.reserve(make_reservation(name, pending_tokens=pending_tokens), answer_tokens=40, now=0)
+        assert book.overtaken_s(ONE, prefill_s=0.03) == pytest.approx(expected_s)
+    assert book.overtaken_s(ONE, prefill_s=0.01) == pytest.approx(0.07 + 0.01)
+    assert book.overtaken_s(TWO, prefill_s=0.01) == 0
+    book.prefilled(RequestId("first"), prompt_tokens=100, now=0.09)
+    assert book.overtaken_s(ONE, prefill_s=0.01) == pytest.approx(0.01 / book.speed(ONE))
+    book.finished(RequestId("short"), now=0.1)
+    assert book.overtaken_s(ONE, prefill_s=0.01) == 0
+
+
 def test_what_is_all_cached_takes_no_time() -> None:
     """Nothing of it is pending, so none of it can be done."""
     book = make_book()
