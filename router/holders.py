@@ -180,7 +180,7 @@ class Holders:
         if fitting:
             steps = self.match(fitting).steps  # which a decision has asked for a moment ago
             self._last_match = None
-            if placed is not None:
+            if placed is not None and not self.is_exact(replica_id):
                 self._drop_answer(uses, steps, len(fitting))
             runs = self._tree.grow(fitting, steps)
             if placed is not None:

@@ -241,6 +241,15 @@ def test_an_answer_is_one_run_however_slowly_it_comes(router: Router) -> None:
     assert router.cluster.holders.match(hashes_of(1, 2, 10, 11)).shared_blocks == 4
 
 
+def test_a_prompt_that_goes_on_otherwise_leaves_an_answer_where_it_is(router: Router) -> None:
+    """The engine has the answer to the prompt before, and did not say that it has it no more."""
+    router.choose(make_request("asked", 1, 2), now=0)
+    store(router, 1, 2, 3)
+    router.choose(make_request("otherwise", 1, 2, 4), now=0)
+    router.check_integrity()
+    assert held_blocks(router, 1, 2, 3) == 3
+
+
 def test_a_reset_of_all_caches_is_told_by_an_exact_engine_itself(router: Router) -> None:
     """An engine refuses it while anything runs; only the event says that it happened."""
     store(router, 1, 2)
