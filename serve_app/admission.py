@@ -31,7 +31,7 @@ class Admission:
         ledger: knows what is waiting here.
         max_waiting_requests: so many may wait for their first token; more are answered 429.
         max_waiting_tokens: of their prompts, so much may be uncached; None for any. One request may wait in any case.
-        max_body_bytes: a body said to be larger is answered 413, unread.
+        max_body_bytes: a larger body is answered 413, and no more of it is read.
 
     """
 
@@ -52,10 +52,15 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or turn it away."""
-        if scope["type"] == "http" and (num_bytes := _body_bytes(scope)) > self._max_body_bytes:
-            message = f"The request's body has {num_bytes} bytes; up to {self._max_body_bytes} are read."
-            await _refuse(scope, send, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
-        elif not _asks_engine(scope):
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(scope, receive, send, max_bytes=self._max_body_bytes)
+        if (num_bytes := body.num_said_bytes) > self._max_body_bytes:
+            await body.refuse(f"{num_bytes} bytes")
+            return
+        receive, send = body.receive, body.send
+        if not _asks_engine(scope):
             await self._app(scope, receive, send)
         elif not self._ledger.is_serving:
             await _send_elsewhere(scope, send, self._ledger)
@@ -80,6 +85,47 @@ class Admission:
     def _retry_after_s(self) -> int:
         """By then, the queue of now will be served: it takes as long as the last one served had to wait."""
         return min(max(1, math.ceil(self._ledger.last_wait_s)), MAX_RETRY_AFTER_S)
+
+
+class _Body:
+    """A request's body, which ends at a limit: what would be beyond it is refused in place of an answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, max_bytes: int) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._max_bytes = max_bytes
+        self._num_bytes = 0
+        self._is_answered = False
+        self._is_refused = False
+
+    @property
+    def num_said_bytes(self) -> int:
+        """By its `content-length`; 0 where a client sends in chunks, without saying how much."""
+        value = next((value for name, value in self._scope["headers"] if name == b"content-length"), b"0")
+        return int(value) if value.isdigit() else 0
+
+    async def refuse(self, size: str) -> None:
+        """In the words of the API called."""
+        self._is_refused = True
+        message = f"The request's body has {size}; up to {self._max_bytes} are read."
+        await _refuse(self._scope, self._send, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+
+    async def receive(self) -> Message:
+        """The next part; the client is as good as gone once there is too much."""
+        message = await self._receive()
+        self._num_bytes += len(message.get("body", b""))
+        if self._num_bytes <= self._max_bytes:
+            return message
+        if not self._is_answered and not self._is_refused:
+            await self.refuse(f"{self._num_bytes} bytes or more")
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Of the app's answer, unless there is one already."""
+        if not self._is_refused:
+            self._is_answered = True
+            await self._send(message)
 
 
 class _Answer:
@@ -122,12 +168,6 @@ class _Answer:
 
 def _asks_engine(scope: Scope) -> bool:
     return scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].endswith(LIGHT_PATHS)
-
-
-def _body_bytes(scope: Scope) -> int:
-    """As announced; 0 where a client sends without saying how much."""
-    value = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    return int(value) if value.isdigit() else 0
 
 
 def _is_event_stream(start: Message) -> bool:

@@ -204,7 +204,7 @@ class IngressRouter:
 
     async def route(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         """Choose a replica for one client request; HAProxy's answer. What cannot be keyed is balanced by load."""
-        incoming = await self._reader.read(body, headers)
+        incoming = await self._reader.read(body, headers, timeout_s=self._settings.read_timeout_s)
         if isinstance(incoming.prompt, Unreadable):
             self._metrics.on_unreadable(incoming.prompt)
         try:

@@ -28,6 +28,7 @@ from serve_app import llm_options
 from serve_app.media import Placeholder, has_unread_media
 from serve_app.prompt_memo import make_prompt_memo
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic
+from serve_app.validation import fail_fast, validate
 
 logger = logging.getLogger("ray.serve")
 
@@ -56,6 +57,7 @@ class PromptReader:
     """
 
     def __init__(self, llm: dict[str, Any], *, max_memo_bytes: int, max_prompt_tokens: int | None = None) -> None:
+        fail_fast()
         llm_config = llm_options.parse(llm)
         engine_config = llm_config.get_engine_config()
         _, vllm_config = _get_vllm_engine_config(llm_config, device_type="cpu")
@@ -114,11 +116,13 @@ class PromptReader:
         return Prompt(token_ids, cache_salt=str(fields.get("cache_salt") or ""), images=images)
 
     async def _tokenize(self, fields: dict[str, Any]) -> _Tokens:
+        if _num_items(fields) > self.max_model_len:  # each of which is a token at least
+            raise UnreadableError(Unreadable.REJECTED)
         if self._takes_media and has_unread_media(fields):
             raise UnreadableError(Unreadable.UNSUPPORTED_INPUT)
         if "messages" in fields:
             if is_anthropic(fields):
-                return await self._read_chat(self._from_anthropic(fields))
+                return await self._read_chat(await self._from_anthropic(fields))
             if self.memo is not None:
                 return _Tokens(await self.memo.read_chat(fields, self._read_ids))
             return await self._validate_and_read_chat(fields)
@@ -128,14 +132,14 @@ class PromptReader:
             return await self._read_completion(fields)
         raise UnreadableError(Unreadable.NO_PROMPT)
 
-    def _from_anthropic(self, fields: dict[str, Any]) -> ChatCompletionRequest:
-        request = AnthropicMessagesRequest.model_validate(fields)
+    async def _from_anthropic(self, fields: dict[str, Any]) -> ChatCompletionRequest:
+        request = await validate(AnthropicMessagesRequest, fields, "messages")
         return AnthropicServingMessages.to_chat_completion_request(
             request, merge_inline_system=self._merge_inline_system
         )
 
     async def _validate_and_read_chat(self, fields: dict[str, Any]) -> _Tokens:
-        return await self._read_chat(ChatCompletionRequest.model_validate(fields))
+        return await self._read_chat(await validate(ChatCompletionRequest, fields, "messages"))
 
     async def _read_ids(self, fields: dict[str, Any]) -> Sequence[int]:
         return (await self._validate_and_read_chat(fields)).token_ids
@@ -152,7 +156,7 @@ class PromptReader:
         """As `OpenAIServingResponses._make_request`, without its store of earlier responses."""
         if fields.get("previous_response_id"):
             raise UnreadableError(Unreadable.STORED_STATE)
-        request = ResponsesRequest.model_validate(fields)
+        request = await validate(ResponsesRequest, fields, "input")
         renderer = self._renderer
         chat_params = request.build_chat_params(self._chat_template, renderer.chat_template_content_format)
         _, engine_inputs = await renderer.preprocess_chat(
@@ -183,6 +187,11 @@ class PromptReader:
         if engine_input["type"] == "multimodal":
             return _Tokens(token_ids, tuple(_placeholders(engine_input)))
         return _Tokens(token_ids)
+
+
+def _num_items(fields: dict[str, Any]) -> int:
+    """Of the longest of a body's own lists and objects."""
+    return max((len(value) for value in fields.values() if isinstance(value, list | dict)), default=0)
 
 
 def _placeholders(engine_input: Any) -> Iterator[Placeholder]:  # noqa: ANN401  vLLM's MultiModalInput

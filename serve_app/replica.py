@@ -16,10 +16,10 @@ from typing import Any
 
 import httpx
 import ray
+from fastapi import FastAPI
 from ray import serve
 from ray.llm._internal.serve.core.configs.llm_config import LLMConfig
 from ray.llm._internal.serve.core.server.llm_server import LLMServer
-from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import BlockHash, ReplicaId
@@ -48,6 +48,7 @@ from serve_app.request_log import RequestLog
 from serve_app.response_ids import new_response_id
 from serve_app.settings import EngineName, ReplicaSettings, RouterSettings
 from serve_app.tenants import Tenants
+from serve_app.validation import bound_validation
 from serve_app.warm_up import WarmUp
 
 logger = logging.getLogger("ray.serve")
@@ -115,7 +116,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
-        app: Starlette = await super().__serve_build_asgi_app__()
+        app: FastAPI = await super().__serve_build_asgi_app__()
+        bound_validation(app)
         _name_responses(getattr(app.state, "openai_serving_responses", None))
         renderer = app.state.online_renderer
         make_token_memo(renderer, renderer.chat_template, max_bytes=round(self._replicas.token_memo_mib * 2**20))
@@ -351,7 +353,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         return min((each["id"] for each in models if each.get("parent")), default="")
 
 
-def _as_built(app: Starlette) -> ASGIApp:
+def _as_built(app: FastAPI) -> ASGIApp:
     """The app as vLLM has built it, whatever middleware comes before it later."""
     stack = app.middleware_stack
     assert stack is not None, "the first request builds it"

@@ -28,6 +28,8 @@ class Unreadable(StrEnum):
     """vLLM will refuse it too: a wrong type, an over-long prompt, an untrusted template."""
     RENDER_ERROR = "render_error"
     """Our own failure; logged."""
+    BUSY = "busy"
+    """It was not read in the time that there is for it: this router has too much to read."""
     STARTING = "starting"
     """This router has just been started, alone, and cannot tokenise yet."""
 

@@ -1,5 +1,6 @@
 """What HAProxy hands over of a client's request, read as far as it can be and described to the core."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -106,16 +107,19 @@ class RequestReader:
         self._session_header = session_header
         self.prompts: Prompts | None = None
 
-    async def read(self, body: bytes, headers: Mapping[str, str]) -> Incoming:
-        """Never fails: what cannot be read says why."""
+    async def read(self, body: bytes, headers: Mapping[str, str], *, timeout_s: float | None = None) -> Incoming:
+        """Never fails: what cannot be read says why, after this time at the latest."""
         fields: dict[str, Any] = {}
         prompt: Prompt | Unreadable = Unreadable.TRUNCATED_BODY
         if TRUNCATED_HEADER not in headers:
             try:
                 fields = parse_body(body)
-                prompt = await self._read_prompt(fields)
+                async with asyncio.timeout(timeout_s):
+                    prompt = await self._read_prompt(fields)
             except UnreadableError as error:
                 prompt = error.reason
+            except TimeoutError:
+                prompt = Unreadable.BUSY
         return Incoming(
             prompt,
             self._model,

@@ -1,11 +1,12 @@
 """Requests that a replica turns away, in each API's words."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import orjson
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import ReplicaId, RequestId
 from serve_app.admission import Admission
@@ -235,3 +236,48 @@ async def test_what_is_turned_away_is_work_all_the_same() -> None:
     assert (await post(ledger, "/v1/completions")).status_code == 429
     current_request_id.reset(token)
     assert (ledger.work.arrived_tokens, ledger.work.waiting_tokens) == (300, 200)
+
+
+async def post_in_chunks(app: ASGIApp, *, num_chunks: int) -> tuple[httpx.Response, int]:
+    """Of 100 bytes each, without saying how many there are; and how many were read."""
+    num_read = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal num_read
+        for _ in range(num_chunks):
+            num_read += 1
+            yield b" " * 100
+
+    limited = Admission(app, ledger=make_ledger(), max_waiting_requests=2, max_body_bytes=1000)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=limited), base_url="http://replica") as client:
+        return await client.post("/v1/messages", content=chunks()), num_read
+
+
+async def test_a_body_that_does_not_say_how_large_it_is_ends_at_the_limit() -> None:
+    """The app learns that the client has gone, and what it says to that, nobody hears."""
+
+    async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        while message.get("more_body"):
+            message = await receive()
+        await serve(scope, receive, send)
+
+    response, _ = await post_in_chunks(read_all, num_chunks=10)
+    assert response.text == "served"
+    response, num_read = await post_in_chunks(read_all, num_chunks=100)
+    assert (response.status_code, response.json()["error"]["type"]) == (413, "request_too_large")
+    assert "has 1100 bytes or more; up to 1000 are read" in response.text
+    assert num_read == 11
+
+
+async def test_an_answer_that_has_begun_is_not_followed_by_another() -> None:
+    """From an app that did not want the body, and still listens whether the client is there."""
+
+    async def answer_first(_scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await send({"type": "http.response.body", "body": b"unknown"})
+
+    response, _ = await post_in_chunks(answer_first, num_chunks=100)
+    assert (response.status_code, response.text) == (404, "unknown")

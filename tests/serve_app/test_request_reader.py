@@ -1,5 +1,6 @@
 """From what HAProxy hands over to what the core decides on."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -40,6 +41,7 @@ async def described(
     prompts: FakePrompts | None = None,
     is_truncated: bool = False,
     header: str = "X-Session-Id",
+    timeout_s: float | None = None,
 ) -> tuple[Unreadable | None, RouteRequest]:
     """Why the prompt is unreadable, and what the core gets."""
     reader = RequestReader(session_header=header, model=ServedModel("m", loads_adapters=False))
@@ -48,7 +50,7 @@ async def described(
     if is_truncated:
         headers[TRUNCATED_HEADER] = "10/20"
     content = body if isinstance(body, bytes) else orjson.dumps(body)
-    incoming = await reader.read(content, Headers(headers))
+    incoming = await reader.read(content, Headers(headers), timeout_s=timeout_s)
     reason = incoming.prompt if isinstance(incoming.prompt, Unreadable) else None
     return reason, incoming.describe(RequestId("id"), BlockHasher(block_size=BLOCK_SIZE), REPLICA_IDS)
 
@@ -61,6 +63,23 @@ async def test_a_prompt_becomes_block_hashes() -> None:
     assert request == RouteRequest(
         RequestId("id"), "m", "", 10, hash_blocks(TOKEN_IDS, block_size=BLOCK_SIZE, root=root), None
     )
+
+
+class StuckPrompts(FakePrompts):
+    """Never has tokenised anything."""
+
+    async def read(self, fields: dict[str, Any]) -> Prompt:
+        """Until it is given up."""
+        await asyncio.Event().wait()
+        return await super().read(fields)
+
+
+async def test_a_prompt_that_takes_too_long_is_not_waited_for() -> None:
+    """It goes by its length and its session."""
+    body = {"prompt": "x" * 100, "session_id": "ann"}
+    reason, request = await described(body, prompts=StuckPrompts(), timeout_s=0)
+    assert (reason, request.block_hashes, request.session_key) == (Unreadable.BUSY, (), session_key("ann"))
+    assert 100 / 4 <= request.num_prompt_tokens <= 50
 
 
 async def test_every_name_of_the_base_model_has_one_key() -> None:

@@ -1,0 +1,119 @@
+"""Bodies of requests are validated as vLLM does it, without that any body holds up a process.
+
+A list is refused at its first wrong item, not after all of them. An item of the Responses API's `input` may be one of
+some thirty kinds, and pydantic says of a wrong one why it is none of them: over 200 errors for each `{}`, milliseconds
+and 400 kB of text. A kilobyte of these would keep a process busy for a second, so validation ends with the list's first
+wrong item (pydantic-core's `fail_fast`). A long list that is right is validated in slices, between which others have
+their turn: a Responses message takes a tenth of a millisecond.
+
+Adapter: private names of FastAPI, pydantic and vLLM are listed in tests/serve_app/test_private_names.py.
+"""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from fastapi import Request as FastApiRequest
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
+from pydantic_core import SchemaValidator
+from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+
+Request = TypeVar("Request", bound=BaseModel)
+
+SLICE_ITEMS = 64
+"""About ten milliseconds of Responses messages."""
+COLLECTIONS = ("dict", "frozenset", "list", "set", "tuple")
+"""As pydantic-core's schemas name them."""
+MAX_ERRORS = 8
+"""So many are told of a wrong body, ..."""
+MAX_INPUT_CHARS = 100
+"""... each with so much of what was wrong."""
+
+REQUESTS: tuple[type[BaseModel], ...] = (
+    AnthropicMessagesRequest,
+    ChatCompletionRequest,
+    CompletionRequest,
+    ResponsesRequest,
+)
+"""Those that a router reads."""
+
+
+def fail_fast() -> None:
+    """From now on, these requests' validation ends with the first wrong item, in this process."""
+    for model in REQUESTS:
+        model.__pydantic_validator__ = _failing_fast(model.__pydantic_core_schema__)
+
+
+def bound_validation(app: FastAPI) -> None:
+    """The same of all bodies that an app takes, whose answers then say what is wrong in a few words."""
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.body_field is not None:
+            adapter = route.body_field._type_adapter  # noqa: SLF001
+            adapter.validator = _failing_fast(adapter.core_schema)
+    answer = app.exception_handlers[RequestValidationError]
+
+    async def answer_briefly(request: FastApiRequest, error: RequestValidationError) -> Any:  # noqa: ANN401  as its own
+        return await answer(request, RequestValidationError(briefly(error.errors())))  # type: ignore[misc]
+
+    app.add_exception_handler(RequestValidationError, answer_briefly)  # type: ignore[arg-type]
+
+
+def _failing_fast(schema: Any) -> SchemaValidator:  # noqa: ANN401  of pydantic's
+    for each in _collections(schema, set()):
+        each["fail_fast"] = True
+    # Models within have validators of their own, built before.
+    return SchemaValidator(schema, None, _use_prebuilt=False)
+
+
+async def validate(model: type[Request], fields: Mapping[str, Any], name: str) -> Request:
+    """A request of these fields, of which one may be a long list.
+
+    Raises:
+        ValidationError: as of the model.
+
+    """
+    items = fields[name]
+    if not isinstance(items, list) or len(items) <= SLICE_ITEMS:
+        return model.model_validate(fields)
+    required = {
+        each: fields[each] for each, info in model.model_fields.items() if info.is_required() and each in fields
+    }
+    request = model.model_validate({**fields, name: items[:SLICE_ITEMS]})
+    validated = getattr(request, name)
+    for start in range(SLICE_ITEMS, len(items), SLICE_ITEMS):
+        await asyncio.sleep(0)
+        part = model.model_validate({**required, name: items[start : start + SLICE_ITEMS]})
+        validated += getattr(part, name)
+    return request
+
+
+def briefly(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Pydantic's errors, so few and so short that they fit into an answer."""
+    return [{**error, "input": _brief_input(error.get("input"))} for error in errors[:MAX_ERRORS]]
+
+
+def _brief_input(value: object) -> str:
+    if isinstance(value, str):
+        return value[:MAX_INPUT_CHARS]
+    return repr(value) if value is None or isinstance(value, int | float) else f"of type {type(value).__name__}"
+
+
+def _collections(schema: Any, seen: set[int]) -> Iterator[dict[str, Any]]:  # noqa: ANN401  of pydantic's, any part
+    """The lists and the like in a schema, each once."""
+    if id(schema) in seen:
+        return
+    if isinstance(schema, dict):
+        seen.add(id(schema))
+        if schema.get("type") in COLLECTIONS:  # it may be a field of this name, too
+            yield schema
+        for part in schema.values():
+            yield from _collections(part, seen)
+    elif isinstance(schema, list | tuple):
+        for part in schema:
+            yield from _collections(part, seen)

@@ -1,0 +1,170 @@
+"""No body holds up a process, and vLLM takes and refuses what it did."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+
+from serve_app.demo_model import build_demo_model
+from serve_app.request_body import Unreadable, UnreadableError
+from serve_app.validation import MAX_ERRORS, SLICE_ITEMS, bound_validation, fail_fast, validate
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, when its app is built
+
+MAX_ANSWER_BYTES = 65_536
+CALL = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "And now?"}]},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c1", "content": "Nothing."},
+]
+ANTHROPIC = [
+    {"role": "user", "content": "And now?"},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "look", "input": {}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "Nothing."}]},
+]
+RESPONSES = [
+    {"role": "user", "content": "And now?"},
+    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "And now?"}]},
+    {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c1", "output": "Nothing."},
+]
+
+
+def example(name: str) -> tuple[type[BaseModel], str, list[dict[str, Any]], dict[str, Any]]:
+    """Of an API: its request, its list and some items of that, and its other fields."""
+    from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+
+    return {
+        "anthropic": (AnthropicMessagesRequest, "messages", ANTHROPIC, {"model": "m", "max_tokens": 5, "system": "Hi"}),
+        "chat": (ChatCompletionRequest, "messages", CHAT, {"model": "m", "request_id": "r", "stop": ["x"]}),
+        "responses": (ResponsesRequest, "input", RESPONSES, {"model": "m", "instructions": "Hi", "request_id": "r"}),
+    }[name]
+
+
+APIS = ["anthropic", "chat", "responses"]
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("num_items", [1, SLICE_ITEMS, SLICE_ITEMS + 1, 3 * SLICE_ITEMS])
+async def test_a_request_is_what_vllm_makes_of_it(api: str, num_items: int) -> None:
+    """However long its list is, and so in how many slices it is validated."""
+    model, name, items, others = example(api)
+    fields = {**others, name: (items * num_items)[:num_items]}
+    request = await validate(model, fields, name)
+    assert len(getattr(request, name)) == num_items
+    assert request.model_dump() == model.model_validate(fields).model_dump()
+
+
+@pytest.mark.parametrize("api", APIS)
+async def test_others_have_their_turn_meanwhile(api: str) -> None:
+    """Once after each slice but the last."""
+    model, name, items, others = example(api)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    other = asyncio.create_task(take_turns())
+    await asyncio.sleep(0)
+    await validate(model, {**others, name: items * SLICE_ITEMS}, name)
+    other.cancel()
+    assert turns == len(items) - 1
+
+
+@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("num_right", [0, SLICE_ITEMS + 1])
+async def test_validation_ends_with_the_first_wrong_item(api: str, num_right: int) -> None:
+    """A thousand say no more than one does."""
+    fail_fast()
+    model, name, items, others = example(api)
+    errors = []
+    for num_wrong in (1, 1000):
+        with pytest.raises(ValidationError) as raised:
+            await validate(model, {**others, name: items[:1] * num_right + [{}] * num_wrong}, name)
+        errors.append(raised.value.error_count())
+    assert errors[0] == errors[1]
+
+
+async def test_a_router_reads_no_list_longer_than_any_prompt(tmp_path: Path) -> None:
+    """Each item is a token at least, so vLLM will refuse it; the router does not find that out item by item."""
+    from serve_app.prompt import PromptReader
+
+    build_demo_model(tmp_path)
+    llm = {
+        "model_loading_config": {"model_id": "m", "model_source": str(tmp_path)},
+        "accelerator_config": {"kind": "cpu"},
+        "engine_kwargs": {"max_model_len": 1024, "enforce_eager": True},
+    }
+    reader = PromptReader(llm, max_memo_bytes=0)
+    for name, item in (("messages", CHAT[0]), ("messages", ANTHROPIC[1]), ("input", RESPONSES[0]), ("tools", {})):
+        fields = {"model": "m", "max_tokens": 5, "prompt": "x", name: [item] * 1025}
+        with pytest.raises(UnreadableError) as raised:
+            await reader.read(fields)
+        assert raised.value.reason is Unreadable.REJECTED
+        assert raised.value.__context__ is None, "it was refused for its length alone"
+    assert len((await reader.read({"model": "m", "prompt": list(range(1000))})).token_ids) == 1000
+
+
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    """VLLM's, of a model that generates text, with no engine behind it."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.entrypoints.openai.api_server import build_app
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([])
+    app: FastAPI = build_app(arguments, supported_tasks=("generate",))
+    app.state.args = arguments
+    bound_validation(app)
+    app.middleware_stack = None
+    return app
+
+
+WRONG = [
+    ("/v1/responses", {"input": [{}] * 1000}),
+    ("/v1/responses", {"input": [{"type": "web_search_call", "text": "x" * 1_000_000}]}),
+    ("/v1/responses", {"input": [{"role": "user", "content": [{}] * 1000}]}),
+    ("/v1/responses", {"input": "x", "tools": [{}] * 1000}),
+    ("/v1/chat/completions", {"messages": [{}] * 1000}),
+    ("/v1/chat/completions", {"messages": "x" * 1_000_000}),
+    ("/v1/messages", {"max_tokens": 5, "messages": [{"role": "user", "content": [{}] * 1000}]}),
+    ("/v1/messages/count_tokens", {"messages": [{}] * 1000}),
+    ("/v1/completions", {"prompt": [[{}]] * 1000}),
+    ("/tokenize", {"messages": [{}] * 1000}),
+    ("/detokenize", {"tokens": ["x"] * 1000}),
+]
+
+
+@pytest.mark.parametrize(("path", "fields"), WRONG)
+async def test_a_wrong_body_is_refused_in_a_few_words(app: FastAPI, path: str, fields: dict[str, Any]) -> None:
+    """With the status and in the shape of vLLM."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        response = await client.post(path, json={"model": "m", **fields})
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["type"], error["code"]) == ("Bad Request", 400)
+    assert 1 <= error["message"].count("'loc': ") <= MAX_ERRORS
+    assert len(response.content) < MAX_ANSWER_BYTES
+
+
+def test_every_route_fails_fast(app: FastAPI) -> None:
+    """Whatever vLLM serves, and takes a collection for."""
+    routes = [route for route in app.routes if isinstance(route, APIRoute) and route.body_field is not None]
+    assert len(routes) >= 10
+    for route in routes:
+        assert route.body_field is not None
+        validator = repr(route.body_field._type_adapter.validator)
+        assert "fail_fast: true" in validator, route.path
+        assert "fail_fast: false" not in validator, route.path
