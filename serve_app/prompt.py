@@ -57,7 +57,7 @@ class PromptReader:
     """
 
     def __init__(self, llm: dict[str, Any], *, max_memo_bytes: int, max_prompt_tokens: int | None = None) -> None:
-        fail_fast()
+        fail_fast(AnthropicMessagesRequest, ChatCompletionRequest, CompletionRequest, ResponsesRequest)
         llm_config = llm_options.parse(llm)
         engine_config = llm_config.get_engine_config()
         _, vllm_config = _get_vllm_engine_config(llm_config, device_type="cpu")

@@ -6,7 +6,7 @@ and 400 kB of text. A kilobyte of these would keep a process busy for a second, 
 wrong item (pydantic-core's `fail_fast`). A long list that is right is validated in slices, between which others have
 their turn: a Responses message takes a tenth of a millisecond.
 
-Adapter: private names of FastAPI, pydantic and vLLM are listed in tests/serve_app/test_private_names.py.
+Adapter: private names of FastAPI and pydantic are listed in tests/serve_app/test_private_names.py.
 """
 
 import asyncio
@@ -19,10 +19,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import SchemaValidator
-from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 Request = TypeVar("Request", bound=BaseModel)
 
@@ -35,18 +31,10 @@ MAX_ERRORS = 8
 MAX_INPUT_CHARS = 100
 """... each with so much of what was wrong."""
 
-REQUESTS: tuple[type[BaseModel], ...] = (
-    AnthropicMessagesRequest,
-    ChatCompletionRequest,
-    CompletionRequest,
-    ResponsesRequest,
-)
-"""Those that a router reads."""
 
-
-def fail_fast() -> None:
-    """From now on, these requests' validation ends with the first wrong item, in this process."""
-    for model in REQUESTS:
+def fail_fast(*models: type[BaseModel]) -> None:
+    """From now on, validation of these ends with the first wrong item, in this process."""
+    for model in models:
         model.__pydantic_validator__ = _failing_fast(model.__pydantic_core_schema__)
 
 

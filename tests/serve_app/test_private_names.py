@@ -68,7 +68,7 @@ NAMES = [
     ("vllm.config", "ModelConfig.allowed_media_domains", "prompt.py"),
     ("vllm.engine.arg_utils", "AsyncEngineArgs.__dataclass_fields__", "llm_options.py"),
     ("vllm.entrypoints.launchers.cli_args", "FrontendArgs.__dataclass_fields__", "llm_options.py"),
-    ("vllm.entrypoints.anthropic.protocol", "AnthropicMessagesRequest", "prompt.py, validation.py"),
+    ("vllm.entrypoints.anthropic.protocol", "AnthropicMessagesRequest", "prompt.py"),
     ("fastapi._compat.v2", "ModelField.validate", "validation.py (its _type_adapter)"),
     (
         "vllm.entrypoints.anthropic.serving",
