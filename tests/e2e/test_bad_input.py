@@ -22,6 +22,21 @@ TEXT_FIELD = {
     "/v1/messages": lambda text: {"messages": [{"role": "user", "content": text}]},
     "/v1/responses": lambda text: {"input": text},
 }
+MAX_ANSWER_BYTES = 65_536
+HEAVY: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/responses", {"input": [{}] * 300_000}),
+    ("/v1/responses", {"input": [{"type": "web_search_call"}] * 60_000}),
+    ("/v1/responses", {"input": [{"role": "user", "content": [{}] * 300_000}]}),
+    ("/v1/responses", {"input": [{"type": "reasoning", "summary": "x" * MIB}]}),
+    ("/v1/responses", {"input": [{"role": "user", "content": "x"}] * 40_000}),
+    ("/v1/responses", {"input": "x", "tools": [{}] * 300_000}),
+    ("/v1/chat/completions", {"messages": [{}] * 300_000}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}] * 50_000}),
+    ("/v1/messages", {"messages": [{}] * 300_000, "max_tokens": 1}),
+    ("/v1/messages", {"messages": [{"role": "user", "content": [{}] * 300_000}], "max_tokens": 1}),
+    ("/v1/completions", {"prompt": [{}] * 300_000}),
+]
+"""Up to 2 MiB, so that routers get all of them."""
 KEYED = {"ring", "prefix", "spill", "no_key"}
 # What the router makes of each: it keys what has a prompt, whatever else is wrong.
 REASONS = {
@@ -99,4 +114,20 @@ def test_what_is_no_request_gets_vllms_answer(
     """And is counted under its reason."""
     routed = assert_same_answer(client, replica_client, path, content)
     assert routed.headers[REASON_HEADER] == reason
+    assert client.post(path, json={"model": run_model, **GOOD[path]}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"), HEAVY, ids=lambda each: each if isinstance(each, str) else next(iter(each))
+)
+def test_a_body_of_many_items_is_refused_in_a_few_words(
+    client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, fields: dict[str, Any]
+) -> None:
+    """By the replica; the router has placed it without a look at each."""
+    content = json.dumps({"model": run_model, **fields}, separators=(",", ":")).encode()
+    assert len(content) <= 2 * MIB
+    routed = assert_same_answer(client, replica_client, path, content)
+    assert routed.status_code == 400
+    assert len(routed.content) < MAX_ANSWER_BYTES
+    assert routed.headers[REASON_HEADER] in {"rejected", "busy"}
     assert client.post(path, json={"model": run_model, **GOOD[path]}).status_code == 200
