@@ -28,7 +28,7 @@ from serve_app import llm_options
 from serve_app.media import Placeholder, has_unread_media
 from serve_app.prompt_memo import make_prompt_memo
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic
-from serve_app.validation import fail_fast, validate
+from serve_app.validation import check_num_objects, fail_fast, validate
 
 logger = logging.getLogger("ray.serve")
 
@@ -116,8 +116,7 @@ class PromptReader:
         return Prompt(token_ids, cache_salt=str(fields.get("cache_salt") or ""), images=images)
 
     async def _tokenize(self, fields: dict[str, Any]) -> _Tokens:
-        if _num_items(fields) > self.max_model_len:  # each of which is a token at least
-            raise UnreadableError(Unreadable.REJECTED)
+        check_num_objects(fields, max_objects=self.max_model_len)
         if self._takes_media and has_unread_media(fields):
             raise UnreadableError(Unreadable.UNSUPPORTED_INPUT)
         if "messages" in fields:
@@ -187,11 +186,6 @@ class PromptReader:
         if engine_input["type"] == "multimodal":
             return _Tokens(token_ids, tuple(_placeholders(engine_input)))
         return _Tokens(token_ids)
-
-
-def _num_items(fields: dict[str, Any]) -> int:
-    """Of the longest of a body's own lists and objects."""
-    return max((len(value) for value in fields.values() if isinstance(value, list | dict)), default=0)
 
 
 def _placeholders(engine_input: Any) -> Iterator[Placeholder]:  # noqa: ANN401  vLLM's MultiModalInput

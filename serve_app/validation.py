@@ -3,8 +3,11 @@
 A list is refused at its first wrong item, not after all of them. An item of the Responses API's `input` may be one of
 some thirty kinds, and pydantic says of a wrong one why it is none of them: over 200 errors for each `{}`, milliseconds
 and 400 kB of text. A kilobyte of these would keep a process busy for a second, so validation ends with the list's first
-wrong item (pydantic-core's `fail_fast`). A long list that is right is validated in slices, between which others have
-their turn: a Responses message takes a tenth of a millisecond.
+wrong item (pydantic-core's `fail_fast`).
+
+A body that is right can be too much as well: a Responses message takes a tenth of a millisecond. One with more
+messages, parts of them or tools than a model has tokens of context would be refused when all is rendered, and is
+refused for that before. In a router, a long list is validated in slices, between which others have their turn.
 
 Adapter: private names of FastAPI and pydantic are listed in tests/serve_app/test_private_names.py.
 """
@@ -18,12 +21,14 @@ from fastapi import Request as FastApiRequest
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from pydantic_core import SchemaValidator
+from pydantic_core import SchemaValidator, core_schema
 
 Request = TypeVar("Request", bound=BaseModel)
 
 SLICE_ITEMS = 64
 """About ten milliseconds of Responses messages."""
+PROMPT_FIELDS = ("messages", "input", "tools", "documents", "chat_template_kwargs")
+"""Of which prompts are rendered."""
 COLLECTIONS = ("dict", "frozenset", "list", "set", "tuple")
 """As pydantic-core's schemas name them."""
 MAX_ERRORS = 8
@@ -38,12 +43,36 @@ def fail_fast(*models: type[BaseModel]) -> None:
         model.__pydantic_validator__ = _failing_fast(model.__pydantic_core_schema__)
 
 
-def bound_validation(app: FastAPI) -> None:
-    """The same of all bodies that an app takes, whose answers then say what is wrong in a few words."""
+def check_num_objects(fields: Mapping[str, Any], *, max_objects: int) -> None:
+    """Each message, part of one and tool becomes a token of the prompt, at least.
+
+    Raises:
+        ValueError: a body has more of them than a prompt can have tokens.
+
+    """
+    for name in PROMPT_FIELDS:
+        num_objects = _num_objects(fields.get(name), max_objects)
+        if num_objects > max_objects:
+            raise ValueError(
+                f"{name} has {num_objects} objects or more, and the model takes {max_objects} tokens: send fewer"
+            )
+
+
+def bound_validation(app: FastAPI, *, max_objects: int) -> None:
+    """The same of all bodies that an app takes, whose answers then say what is wrong in a few words; so many objects
+    may be in one.
+    """
+
+    def check(fields: Any) -> Any:  # noqa: ANN401  whatever a client sent
+        if isinstance(fields, dict):
+            check_num_objects(fields, max_objects=max_objects)
+        return fields
+
     for route in app.routes:
         if isinstance(route, APIRoute) and route.body_field is not None:
             adapter = route.body_field._type_adapter  # noqa: SLF001
-            adapter.validator = _failing_fast(adapter.core_schema)
+            checked = core_schema.no_info_before_validator_function(check, adapter.core_schema)
+            adapter.validator = _failing_fast(checked)
     answer = app.exception_handlers[RequestValidationError]
 
     async def answer_briefly(request: FastApiRequest, error: RequestValidationError) -> Any:  # noqa: ANN401  as its own
@@ -79,6 +108,19 @@ async def validate(model: type[Request], fields: Mapping[str, Any], name: str) -
         part = model.model_validate({**required, name: items[start : start + SLICE_ITEMS]})
         validated += getattr(part, name)
     return request
+
+
+def _num_objects(value: object, enough: int) -> int:
+    """In a field of a body, and in the fields of those; to be counted no further once it is more than enough."""
+    if isinstance(value, dict):
+        return len(value)
+    if not isinstance(value, list) or not value or not isinstance(value[0], dict):
+        return 0  # texts, or token ids
+    num_objects = len(value)
+    for item in value if num_objects <= enough else ():
+        if isinstance(item, dict):
+            num_objects += sum(len(part) for part in item.values() if isinstance(part, list))
+    return num_objects
 
 
 def briefly(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -127,12 +127,17 @@ async def test_a_router_reads_no_list_longer_than_any_prompt(tmp_path: Path) -> 
         "engine_kwargs": {"max_model_len": 1024, "enforce_eager": True},
     }
     reader = PromptReader(llm, max_memo_bytes=0)
-    for name, item in (("messages", CHAT[0]), ("messages", ANTHROPIC[1]), ("input", RESPONSES[0]), ("tools", {})):
-        fields = {"model": "m", "max_tokens": 5, "prompt": "x", name: [item] * 1025}
+    for fields in (
+        {"messages": CHAT[:1] * 1025},
+        {"messages": ANTHROPIC[1:2] * 1025},
+        {"messages": [{"role": "user", "content": CHAT[1]["content"] * 1025}]},
+        {"input": RESPONSES[:1] * 1025},
+        {"prompt": "x", "tools": [{}] * 1025},
+    ):
         with pytest.raises(UnreadableError) as raised:
-            await reader.read(fields)
+            await reader.read({"model": "m", "max_tokens": 5, **fields})
         assert raised.value.reason is Unreadable.REJECTED
-        assert raised.value.__context__ is None, "it was refused for its length alone"
+        assert "objects or more" in str(raised.value.__cause__), "it was refused for its length alone"
     assert len((await reader.read({"model": "m", "prompt": list(range(1000))})).token_ids) == 1000
 
 
@@ -146,7 +151,7 @@ def app() -> FastAPI:
     arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([])
     app: FastAPI = build_app(arguments, supported_tasks=("generate",))
     app.state.args = arguments
-    bound_validation(app)
+    bound_validation(app, max_objects=2048)
     app.middleware_stack = None
     return app
 
@@ -156,6 +161,9 @@ WRONG = [
     ("/v1/responses", {"input": [{"type": "web_search_call", "text": "x" * 1_000_000}]}),
     ("/v1/responses", {"input": [{"role": "user", "content": [{}] * 1000}]}),
     ("/v1/responses", {"input": "x", "tools": [{}] * 1000}),
+    ("/v1/responses", {"input": RESPONSES[:1] * 3000}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{}] * 3000}]}),
+    ("/v1/chat/completions", {"messages": CHAT[:1], "chat_template_kwargs": dict.fromkeys(map(str, range(3000)))}),
     ("/v1/chat/completions", {"messages": [{}] * 1000}),
     ("/v1/chat/completions", {"messages": "x" * 1_000_000}),
     ("/v1/messages", {"max_tokens": 5, "messages": [{"role": "user", "content": [{}] * 1000}]}),
@@ -174,7 +182,7 @@ async def test_a_wrong_body_is_refused_in_a_few_words(app: FastAPI, path: str, f
     assert response.status_code == 400
     error = response.json()["error"]
     assert (error["type"], error["code"]) == ("Bad Request", 400)
-    assert 1 <= error["message"].count("'loc': ") <= MAX_ERRORS
+    assert 1 <= error["message"].count("'loc': ") <= MAX_ERRORS, error
     assert len(response.content) < MAX_ANSWER_BYTES
 
 
