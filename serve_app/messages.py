@@ -44,6 +44,10 @@ def encode(sender: str, number: int, items: Sequence[Any], kv_updates: Sequence[
     return msgspec.msgpack.encode(Batch(sender, number, items, kv_updates=kv_updates))
 
 
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
+"""Of a text that is not UTF-8, msgspec says so in Python's own words."""
+
+
 class Reader(Generic[Item]):
     """Decodes batches of one kind of item, given as a type or a tagged union."""
 
@@ -59,7 +63,7 @@ class Reader(Generic[Item]):
         """
         try:
             header = msgspec.msgpack.decode(payload, type=_Header)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise RefusedError("not a batch of messages") from error
         if header.protocol != PROTOCOL:
             raise RefusedError(
@@ -68,5 +72,5 @@ class Reader(Generic[Item]):
             )
         try:
             return self._decoder.decode(payload)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             raise RefusedError(f"does not fit protocol {PROTOCOL} ({error})") from error

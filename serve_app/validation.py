@@ -131,7 +131,7 @@ def briefly(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _brief_input(value: object) -> str:
     if isinstance(value, str):
         return value[:MAX_INPUT_CHARS]
-    return repr(value) if value is None or isinstance(value, int | float) else f"of type {type(value).__name__}"
+    return str(value) if value is None or isinstance(value, int | float) else f"of type {type(value).__name__}"
 
 
 def _collections(schema: Any, seen: set[int]) -> Iterator[dict[str, Any]]:  # noqa: ANN401  of pydantic's, any part

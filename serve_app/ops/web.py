@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel
@@ -16,6 +17,7 @@ from serve_app.ops.collector import Collector
 from serve_app.ops.login import COOKIE, Login
 from serve_app.ops.metrics import OpsMetrics
 from serve_app.ops.windows import WINDOWS, Window
+from serve_app.validation import briefly
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 HEADERS = {
@@ -56,6 +58,10 @@ def build(collector: Collector, login: Login) -> FastAPI:
     @app.exception_handler(BookError)
     async def no_history(_: Request, error: BookError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @app.exception_handler(RequestValidationError)
+    async def not_understood(_: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse({"detail": briefly(error.errors())}, HTTPStatus.UNPROCESSABLE_ENTITY)
 
     app.include_router(_page())
     app.include_router(_logging_in(login))

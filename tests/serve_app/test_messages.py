@@ -138,6 +138,13 @@ def test_a_field_that_a_later_version_added_is_passed_over() -> None:
         (msgspec.msgpack.encode({"sender": "r"}), "protocol 0"),
         (b"\xc1", "not a batch of messages"),
         (b"", "not a batch of messages"),
+        (b"\x81\xa6sender\xa2\xff\xfe", "not a batch of messages"),
+        (
+            msgspec.msgpack.encode(
+                {"sender": "r", "number": 1, "protocol": 1, "items": [{"type": "arrived", "request_id": "ab"}]}
+            ).replace(b"ab", b"\xff\xfe"),
+            "does not fit protocol 1",
+        ),
     ],
 )
 def test_what_cannot_be_understood_is_refused_in_words(payload: bytes, expected: str) -> None:

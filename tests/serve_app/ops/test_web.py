@@ -222,6 +222,25 @@ async def test_the_form_gets_a_cookie_for_the_token(guarded: httpx.AsyncClient) 
         assert (await guarded.get(path)).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        ('{"token": "\\ud800"}', 401),
+        ('{"token": NaN}', 422),
+        ('{"token": 1e999}', 422),
+        ('{"token": ["' + "x" * 100_000 + '"]}', 422),
+        ('{"token"', 422),
+        ("", 422),
+    ],
+)
+async def test_what_is_no_token_is_refused(guarded: httpx.AsyncClient, content: str, status: int) -> None:
+    """In a few words."""
+    response = await guarded.post("/api/login", content=content, headers={"content-type": "application/json"})
+    assert response.status_code == status
+    assert response.json()["detail"]
+    assert len(response.content) < 1000
+
+
 @pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/api/openapi.json"])
 async def test_what_has_no_figures_is_open(guarded: httpx.AsyncClient, path: str) -> None:
     """Or nobody could log in."""
@@ -229,6 +248,7 @@ async def test_what_has_no_figures_is_open(guarded: httpx.AsyncClient, path: str
 
 
 async def test_without_a_token_nothing_is_locked(client: httpx.AsyncClient) -> None:
-    """An empty one is none."""
-    assert not Login("").is_needed
+    """An empty one is a mistake, which must not open what shall be closed."""
+    with pytest.raises(ValueError, match="WARMROUTE_OPS_TOKEN is empty: give it a token, or do not set it"):
+        Login("")
     assert (await client.get("/metrics")).status_code == 200
