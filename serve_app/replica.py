@@ -27,6 +27,7 @@ from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
 from serve_app.delivery import Delivery
+from serve_app.departure import Departure
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
 from serve_app.hand_over import Given, HandOver
@@ -144,6 +145,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             log=self._log,
             tenants=Tenants(self._replicas.tenants, header=self._replicas.tenant_header),
         )
+        app.add_middleware(Departure)
         return app
 
     async def share_prompts(self, block_hashes: list[BlockHash]) -> dict[BlockHash, bytes]:

@@ -14,6 +14,7 @@ import pytest_asyncio
 from starlette.types import ASGIApp, Message
 
 from router import ReplicaId, RequestId
+from serve_app.departure import Departure
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger
@@ -40,10 +41,11 @@ class Replica:
         self.receipts: list[Receipt] = []
         self.ledger = Ledger(self.receipts.append, clock=lambda: 0.0)
         self.engine_id_to_tokens: Counter[str] = Counter()
+        self.has_tokens = asyncio.Event()
         self._count_tokens()
         EngineWatch(self.ledger).attach(engine.output_processor)
         tenants = Tenants([], header="x-tenant")
-        self._app = ExplainAndReport(app, replica_id="r0", ledger=self.ledger, tenants=tenants)
+        self._app = Departure(ExplainAndReport(app, replica_id="r0", ledger=self.ledger, tenants=tenants))
 
     def _count_tokens(self) -> None:
         processor = self.engine.output_processor
@@ -53,6 +55,7 @@ class Replica:
             for each in outputs:
                 if each.request_id in processor.request_states:
                     self.engine_id_to_tokens[each.request_id] += len(each.new_token_ids)
+                    self.has_tokens.set()
             return original(outputs, *args)
 
         processor.process_outputs = counting
@@ -83,10 +86,31 @@ class Replica:
         (finished,) = (each for each in self.receipts if isinstance(each, Finished) and each.request_id == request_id)
         return finished
 
+    async def give_up(self, path: str, fields: dict[str, object]) -> Finished:
+        """As Serve does when the client has gone: cancel a request that is being answered; returns its last receipt."""
+        self.has_tokens.clear()
+        note = RoutingNote(RequestId("given up"), ReplicaId("r0"), "p", "prefix", len(PROMPT), 0)
+        incoming = [{"type": "http.request", "body": orjson.dumps(fields), "more_body": False}]
 
-def _scope(note: RoutingNote) -> dict[str, Any]:
+        async def receive() -> Message:
+            if incoming:
+                return incoming.pop()
+            await asyncio.Event().wait()
+            raise AssertionError("nothing else comes")
+
+        async def send(_message: Message) -> None:
+            pass
+
+        request = asyncio.create_task(self._app(_scope(note, path), receive, send))
+        await asyncio.wait_for(self.has_tokens.wait(), TIMEOUT_S)
+        request.cancel()
+        await asyncio.wait((request,), timeout=TIMEOUT_S)
+        assert request.cancelled()
+        return next(each for each in reversed(self.receipts) if isinstance(each, Finished))
+
+
+def _scope(note: RoutingNote, path: str = "/v1/completions") -> dict[str, Any]:
     headers = [(b"content-type", b"application/json"), (NOTE_HEADER.encode(), note.encode().encode())]
-    path = "/v1/completions"
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},  # as uvicorn's, by which apps hear of a disconnect
@@ -152,6 +176,28 @@ async def test_of_an_aborted_request_it_has_what_was_generated_until_then(replic
     assert len(replica.engine_id_to_tokens) == num_choices
     assert finished.answer_tokens == replica.engine_id_to_tokens.total()
     assert 18 <= finished.answer_tokens < 600 * num_choices
+
+
+LONG: dict[str, dict[str, object]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 600},
+    "/v1/completions": {"prompt": PROMPT, "max_tokens": 600},
+    "/v1/messages": {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 600},
+    "/v1/responses": {"input": "Hello", "max_output_tokens": 600},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streaming"])
+@pytest.mark.parametrize("path", LONG)
+async def test_nothing_is_computed_for_a_client_that_has_left(replica: Replica, path: str, *, stream: bool) -> None:
+    """When the request is over, the engine has none any more; until then it is counted."""
+    replica.engine_id_to_tokens.clear()
+    fields = {"model": replica.engine.vllm_config.model_config.model, **LONG[path], "stream": stream}
+    if path != "/v1/responses":
+        fields["ignore_eos"] = True
+    finished = await replica.give_up(path, fields)
+    assert not replica.engine.output_processor.has_unfinished_requests()
+    assert replica.ledger.num_outstanding == 0
+    assert finished.answer_tokens == replica.engine_id_to_tokens.total() < 600
 
 
 async def test_a_request_that_the_engine_never_had_has_no_answer(replica: Replica) -> None:
