@@ -1,6 +1,8 @@
 """What the routers know of requests under way, and of those that are over."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -11,10 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from router import Loss
 from serve_app.funnel_report import add_up, by_rank
 from serve_app.local_cluster import Run
+from serve_app.replica_urls import replica_urls
 from serve_app.running_application import RunningApplication
 from tests.servers import ROOT
 
@@ -46,6 +50,47 @@ def test_an_answer_given_at_once_is_running_from_its_first_token_on(
         wait_for(application, is_decoding)
         assert answer.result().json()["usage"]["completion_tokens"] == 1500
     application.wait_until_idle()
+
+
+def generated_tokens(run: Run) -> float:
+    """By vLLM's own counters, of all replicas."""
+    total = 0.0
+    for url in replica_urls(run.run_dir).values():
+        metrics = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
+        total += sum(
+            each.value for metric in metrics for each in metric.samples if each.name == "vllm:generation_tokens_total"
+        )
+    return total
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1500}),
+        ("/v1/completions", {"prompt": "Hello", "max_tokens": 1500}),
+    ],
+)
+def test_the_engine_stops_when_the_client_of_a_whole_answer_leaves(
+    run: Run, application: RunningApplication, path: str, fields: dict[str, Any]
+) -> None:
+    """Through HAProxy. Far fewer tokens were computed than were asked for, and nobody counts the request any more."""
+    application.wait_until_idle()
+    before = generated_tokens(run)
+    body = json.dumps({"model": run.model, "ignore_eos": True, **fields}).encode()
+    lines = (
+        f"POST {path} HTTP/1.1",
+        "Host: warmroute",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    )
+    head = "\r\n".join((*lines, "", ""))
+    url = httpx.URL(run.url)
+    with socket.create_connection((url.host, url.port), timeout=DEADLINE_S) as client:
+        client.sendall(head.encode() + body)
+        wait_for(application, is_decoding)
+    application.wait_until_idle()
+    wait_for(application, lambda replicas: all(each["engine"]["running"] == 0 for each in replicas))
+    assert 0 < generated_tokens(run) - before < 1000
 
 
 def test_replicas_report_their_engines_numbers(client: httpx.Client, run: Run, application: RunningApplication) -> None:
