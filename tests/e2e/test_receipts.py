@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,13 +14,12 @@ from typing import Any
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from router import Loss
 from serve_app.funnel_report import add_up, by_rank
 from serve_app.local_cluster import Run
-from serve_app.replica_urls import replica_urls
 from serve_app.running_application import RunningApplication
+from tests.e2e.request_lines import wait_for_line
 from tests.servers import ROOT
 
 DEADLINE_S = 60
@@ -52,17 +52,6 @@ def test_an_answer_given_at_once_is_running_from_its_first_token_on(
     application.wait_until_idle()
 
 
-def generated_tokens(run: Run) -> float:
-    """By vLLM's own counters, of all replicas."""
-    total = 0.0
-    for url in replica_urls(run.run_dir).values():
-        metrics = text_string_to_metric_families(httpx.get(f"{url}/metrics").text)
-        total += sum(
-            each.value for metric in metrics for each in metric.samples if each.name == "vllm:generation_tokens_total"
-        )
-    return total
-
-
 @pytest.mark.parametrize(
     ("path", "fields"),
     [
@@ -75,13 +64,14 @@ def test_the_engine_stops_when_the_client_of_a_whole_answer_leaves(
 ) -> None:
     """Through HAProxy. Far fewer tokens were computed than were asked for, and nobody counts the request any more."""
     application.wait_until_idle()
-    before = generated_tokens(run)
+    trace_id = uuid.uuid4().hex
     body = json.dumps({"model": run.model, "ignore_eos": True, **fields}).encode()
     lines = (
         f"POST {path} HTTP/1.1",
         "Host: warmroute",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",
+        f"Traceparent: 00-{trace_id}-00f067aa0ba902b7-01",
     )
     head = "\r\n".join((*lines, "", ""))
     url = httpx.URL(run.url)
@@ -90,7 +80,7 @@ def test_the_engine_stops_when_the_client_of_a_whole_answer_leaves(
         wait_for(application, is_decoding)
     application.wait_until_idle()
     wait_for(application, lambda replicas: all(each["engine"]["running"] == 0 for each in replicas))
-    assert 0 < generated_tokens(run) - before < 1000
+    assert 0 < wait_for_line(run, trace_id)["answer_tokens"] < 1000
 
 
 def test_replicas_report_their_engines_numbers(client: httpx.Client, run: Run, application: RunningApplication) -> None:

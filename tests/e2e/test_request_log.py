@@ -1,38 +1,16 @@
 """A request's line in the replica's log, as JSON, with the trace that its client began."""
 
 import json
-import time
-from pathlib import Path
-from typing import Any
 
 import httpx
 
 from serve_app.local_cluster import Run
 from serve_app.replica_headers import UNROUTED
 from serve_app.serve_config import ROUTER_DEPLOYMENT
+from tests.e2e.request_lines import logs, wait_for_line
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PHRASE = "the pass phrase of the mountain hut is edelweiss"
-TIMEOUT_S = 30.0
-POLL_S = 0.2
-
-
-def logs(run: Run) -> Path:
-    """Serve's."""
-    return Path(run.ray_session) / "logs" / "serve"
-
-
-def wait_for_line(run: Run, trace_id: str) -> dict[str, Any]:
-    """Until a replica has written it."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while time.monotonic() < deadline:
-        for path in logs(run).glob("replica_*.log"):
-            for line in path.read_text().splitlines():
-                if trace_id in line:
-                    found: dict[str, Any] = json.loads(line)
-                    return found
-        time.sleep(POLL_S)
-    raise AssertionError(f"no log in {logs(run)} has a line of the trace {trace_id}")
 
 
 def test_a_request_has_a_line_with_its_trace(run: Run, client: httpx.Client) -> None:
