@@ -65,7 +65,7 @@ class RouterSettings(_Frozen):
     """Router processes on each proxy node; two, so that one may die."""
     max_keyed_body_mib: float = Field(2.0, gt=0)
     """A larger request body is placed by load alone; HAProxy holds so much of each in memory."""
-    read_timeout_s: float = Field(1.0, gt=0)
+    read_timeout_s: float = Field(2.0, gt=0)
     """A prompt that is not read in this time, because a router has too much to read, is placed by load alone. HAProxy
     waits 5 s for a router."""
     token_memo_mib: float = Field(256.0, ge=0)
