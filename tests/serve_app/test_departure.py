@@ -42,7 +42,7 @@ async def read(receive: Receive) -> bytes:
             return body
 
 
-def leave(app: ASGIApp, client: Client) -> "asyncio.Task[None]":
+def begin(app: ASGIApp, client: Client) -> "asyncio.Task[None]":
     """A request that is being served."""
     return asyncio.create_task(Departure(app)(SCOPE, client.receive, client.send))  # type: ignore[arg-type]
 
@@ -54,7 +54,7 @@ async def test_who_stays_is_served() -> None:
         await send({"type": "http.response.body", "body": await read(receive)})
 
     client = Client()
-    await leave(echo, client)
+    await begin(echo, client)
     assert client.got == [{"type": "http.response.body", "body": b"onetwo"}]
 
 
@@ -65,7 +65,7 @@ async def test_a_fault_of_the_app_is_the_apps() -> None:
         raise RuntimeError("of the app")
 
     with pytest.raises(RuntimeError, match="of the app"):
-        await leave(fail, Client())
+        await begin(fail, Client())
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -83,7 +83,7 @@ async def test_a_request_is_not_over_before_its_app_has_ended(*, fails: bool) ->
         if fails:
             raise RuntimeError("nobody is there")
 
-    request = leave(work, Client())
+    request = begin(work, Client())
     await asyncio.wait_for(listening.wait(), TIMEOUT_S)
     request.cancel()
     await asyncio.wait_for(is_told.wait(), TIMEOUT_S)
@@ -107,7 +107,7 @@ async def test_an_app_that_does_not_listen_is_cancelled(monkeypatch: pytest.Monk
         finally:
             ended.set()
 
-    request = leave(work, Client())
+    request = begin(work, Client())
     await asyncio.wait_for(begun.wait(), TIMEOUT_S)
     request.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -116,21 +116,20 @@ async def test_an_app_that_does_not_listen_is_cancelled(monkeypatch: pytest.Monk
 
 
 async def test_who_leaves_before_its_body_is_read_is_gone_as_well() -> None:
-    """The next part is the end."""
+    """What it is told next is the end."""
     begun = asyncio.Event()
     heard = []
 
     async def work(_scope: Scope, receive: Receive, _send: Send) -> None:
         begun.set()
-        with_body = await receive()
-        heard.append(with_body["type"])
+        heard.append((await receive())["type"])
 
     class Silent(Client):
         async def receive(self) -> Message:
             await asyncio.Event().wait()
             raise AssertionError
 
-    request = leave(work, Silent())
+    request = begin(work, Silent())
     await asyncio.wait_for(begun.wait(), TIMEOUT_S)
     request.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -69,7 +69,6 @@ NAMES = [
     ("vllm.engine.arg_utils", "AsyncEngineArgs.__dataclass_fields__", "llm_options.py"),
     ("vllm.entrypoints.launchers.cli_args", "FrontendArgs.__dataclass_fields__", "llm_options.py"),
     ("vllm.entrypoints.anthropic.protocol", "AnthropicMessagesRequest", "prompt.py"),
-    ("fastapi._compat.v2", "ModelField.validate", "validation.py (its _type_adapter)"),
     (
         "vllm.entrypoints.anthropic.serving",
         "AnthropicServingMessages.to_chat_completion_request",
@@ -204,6 +203,7 @@ NAMES = [
 
 # (module, dotted name, parameters that we pass, our file)
 PARAMETERS = [
+    ("pydantic_core", "SchemaValidator", {"_use_prebuilt"}, "validation.py"),
     (
         "vllm.renderers.online_renderer",
         "OnlineRenderer.__init__",
@@ -288,6 +288,7 @@ PARAMETERS = [
 
 # Attributes that exist only once an object was made, so that only the source can be asked: (module, class, text, file)
 SOURCES = [
+    ("fastapi._compat.v2", "ModelField", "self._type_adapter: ", "validation.py"),
     ("ray.serve.handle", "_DeploymentHandleBase", "self.deployment_id = ", "ingress_router.py"),
     ("ray.llm._internal.serve.engines.vllm.vllm_engine", "VLLMEngine", "self._engine_client = ", "replica.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.vllm_config = ", "replica.py"),
