@@ -25,6 +25,7 @@ from loadtests.route_cost.sender import Body, Sender
 from loadtests.statistics import percentile
 from loadtests.tables import make_table
 from router import ReplicaId, RequestId
+from serve_app.cluster_secret import derived_key
 from serve_app.replica_headers import PROMPT_TOKENS_HEADER, REPLICA_HEADER
 from serve_app.replica_urls import replica_urls, short_id
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
@@ -163,7 +164,8 @@ class _Rounds:
 def _note(replica: str, prompt_tokens: int) -> str:
     """As a router's, of a request that no router knows."""
     request_id = RequestId(uuid.uuid4().hex)
-    return RoutingNote(request_id, ReplicaId(replica), "none", "none", prompt_tokens, prompt_tokens).encode()
+    note = RoutingNote(request_id, ReplicaId(replica), "none", "none", prompt_tokens, prompt_tokens)
+    return note.encode(derived_key(NOTE_HEADER))
 
 
 if __name__ == "__main__":

@@ -5,12 +5,25 @@ Ray reads them when it is imported, so they must be set before that, on the head
 
 from pathlib import Path
 
+from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions
 from serve_app.settings import Settings
 
+HAPROXY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
+HAPROXY_PROGRAM = "warmroute-haproxy"
+IMAGE_PROGRAMS = Path("/home/ray/anaconda3/bin")
+"""Where Ray's images have what pip installs."""
 
-def data_path_environment(settings: Settings) -> dict[str, str]:
-    """What every Ray process of the cluster needs, wherever it runs."""
-    return {
+
+def data_path_environment(settings: Settings, *, programs: Path = IMAGE_PROGRAMS) -> dict[str, str]:
+    """What every Ray process of the cluster needs, wherever it runs.
+
+    Args:
+        settings: of the application.
+        programs: the folder that has `warmroute-haproxy`, the same on every node.
+
+    """
+    edge = _edge_environment(settings, programs) if settings.edge.enabled else {}
+    return edge | {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_LLM_ENABLE_DIRECT_STREAMING": "1",
         "RAY_SERVE_INGRESS_REQUEST_ROUTER_FORWARD_BODY": "1",
@@ -19,6 +32,29 @@ def data_path_environment(settings: Settings) -> dict[str, str]:
         # A replica answers 503 when its engine died; nothing ran, so the request may be sent elsewhere.
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure 503",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(settings.http.hard_stop_after_s),
+        "RAY_SERVE_INGRESS_REQUEST_ROUTER_METRICS_ENABLED": "1",
+    }
+
+
+def _edge_environment(settings: Settings, programs: Path) -> dict[str, str]:
+    edge = settings.edge
+    options = EdgeOptions(
+        host=settings.http.host,
+        router_timeout_s=edge.router_timeout_s,
+        head_timeout_s=edge.head_timeout_s,
+        body_timeout_s=edge.body_timeout_s,
+        max_connections_per_source=edge.max_connections_per_source,
+        max_requests_per_s_per_source=edge.max_requests_per_s_per_source,
+        max_head_kib=edge.max_head_kib,
+        more_paths=edge.more_paths,
+        certificate=None if edge.certificate is None else str(edge.certificate),
+    )
+    return {
+        HAPROXY_VARIABLE: str(programs / HAPROXY_PROGRAM),
+        EDGE_VARIABLE: options.encode(),
+        "RAY_SERVE_HAPROXY_MAXCONN": str(edge.max_connections),
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(edge.client_timeout_s),
+        "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(edge.server_timeout_s),
     }
 
 

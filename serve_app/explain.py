@@ -36,6 +36,7 @@ class ExplainAndReport:
         engine: EngineName = "vllm",
         log: RequestLog | None = None,
         tenants: Tenants,
+        note_key: bytes,
     ) -> None:
         self._app = app
         self._own_fields: dict[str, object] = {REPLICA_HEADER: replica_id}
@@ -45,13 +46,14 @@ class ExplainAndReport:
         self._ledger = ledger
         self._log = log
         self._tenants = tenants
+        self._note_key = note_key
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        note = _read_note(scope)
+        note = _read_note(scope, self._note_key)
         explanation = self._explain(note)
         status: int | None = None
 
@@ -94,13 +96,15 @@ class ExplainAndReport:
         return [(name.encode(), str(value).encode()) for name, value in fields.items() if value is not None]
 
 
-def _read_note(scope: Scope) -> RoutingNote | None:
-    """The router's note; None without one, and for one that this version cannot read."""
+def _read_note(scope: Scope, key: bytes) -> RoutingNote | None:
+    """The router's note; None without one, and for one that no router of this cluster and version wrote."""
     value = next((value for name, value in scope["headers"] if name == NOTE_HEADER.encode()), None)
     if value is None:
         return None
     try:
-        return RoutingNote.decode(value.decode())
+        return RoutingNote.decode(value.decode(), key)
     except ValueError:
-        logger.warning("Cannot read the router's note: do routers and replicas run the same version?")
+        logger.warning(
+            "Not a note of our routers: do they and this replica run the same version, with the same secret?"
+        )
         return None

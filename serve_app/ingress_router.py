@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import time
 import uuid
@@ -47,8 +48,10 @@ from router import (
 from router.policies import Policy, make_policy
 from serve_app import messages
 from serve_app.broadcast import ask_all, broadcast_to_routers
+from serve_app.cluster_secret import derived_key
 from serve_app.counters import EXPORT_S
 from serve_app.delivery import Delivery, DeliveryError
+from serve_app.edge.options import EDGE_VARIABLE, edge_token
 from serve_app.inbox import Answer, Inbox
 from serve_app.key_samples import KeySamples
 from serve_app.metrics import RouterMetrics
@@ -93,6 +96,7 @@ class IngressRouter:
         self._settings = RouterSettings.model_validate(routers)
         self._engine_model = EngineModelSettings.model_validate(engine_model)
         self._routing = RoutingSettings()
+        self._note_key = derived_key(NOTE_HEADER)
         self._router: Router | None = None
         self._hasher: BlockHasher
         """Set with the router, whose block size it has."""
@@ -128,7 +132,7 @@ class IngressRouter:
         self._judging = asyncio.create_task(self._judge_canaries())
         if not await self._is_alone():
             await self._loading
-        answer_with(self.route)
+        answer_with(self.route, token=edge_token() if EDGE_VARIABLE in os.environ else None)
 
     async def _is_alone(self) -> bool:
         """Whether replicas run and no other router does: clients get 503 until this one answers, so it must at once.
@@ -214,7 +218,7 @@ class IngressRouter:
             logger.exception("Cannot decide")
             note = self._unplaced(ROUTING_ERROR)
         self._metrics.on_decision(note)
-        note_headers = {NOTE_HEADER: note.encode()}
+        note_headers = {NOTE_HEADER: note.encode(self._note_key)}
         if incoming.adapter_to_load is not None:
             note_headers[SERVE_MULTIPLEXED_MODEL_ID] = incoming.adapter_to_load
         return orjson.dumps({"replica_id": note.replica_id, "request_headers": note_headers})

@@ -6,8 +6,10 @@ the processes that carry this run's id, or log into this run's Ray session.
 
 import json
 import os
+import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterable
@@ -18,7 +20,8 @@ from typing import Self
 
 import psutil
 
-from serve_app.environment import data_path_environment, local_environment
+from serve_app.cluster_secret import MIN_SECRET_CHARS, SECRET_VARIABLE
+from serve_app.environment import HAPROXY_PROGRAM, data_path_environment, local_environment
 from serve_app.settings import EngineName, Settings
 
 RUN_VARIABLE = "WARMROUTE_RUN"
@@ -26,6 +29,7 @@ STATE_FILE = Path(".warmroute/run.json")
 STOP_TIMEOUT_S = 10.0
 HAPROXY_PORTS = (8404, 8500, 9101)
 """HAProxy's statistics, Serve's fallback proxy, HAProxy's metrics."""
+LOOPBACK = "127.0.0.1"
 
 
 class StartError(Exception):
@@ -90,7 +94,7 @@ def check_machine(settings: Settings, *, num_applications: int = 1) -> None:
         num_applications: with as many replicas each.
 
     Raises:
-        StartError: a port is taken, or there is too little free memory.
+        StartError: a port is taken, there is too little free memory, or a program is missing.
 
     """
     ports = (settings.http.port, settings.local.dashboard_port, *HAPROXY_PORTS)
@@ -100,6 +104,10 @@ def check_machine(settings: Settings, *, num_applications: int = 1) -> None:
             f"port {', '.join(map(str, taken))} is taken on this machine: stop what listens there "
             "(`warmroute stop` if it is an earlier run), or set http.port or local.dashboard_port"
         )
+        raise StartError(msg)
+    program = Path(sys.executable).with_name(HAPROXY_PROGRAM)
+    if settings.edge.enabled and not program.exists():
+        msg = f"{program} is missing: install Warmroute anew (`make install`), or set edge.enabled to false"
         raise StartError(msg)
     wanted_gib = settings.local.memory_per_replica_gib * num_replicas(settings) * num_applications
     free_gib = psutil.virtual_memory().available / 2**30
@@ -142,7 +150,7 @@ def start_ray(settings: Settings) -> Run:
         ray_session="",
     )
     run.save()
-    os.environ |= data_path_environment(settings) | local_environment(Path(run.run_dir)) | {RUN_VARIABLE: run.run_id}
+    os.environ |= _environment(settings, run)
     import ray  # reads the environment when imported
 
     try:
@@ -162,6 +170,19 @@ def start_ray(settings: Settings) -> Run:
     run = replace(run, ray_address=address["gcs_address"], ray_session=address["session_dir"])
     run.save()
     return run
+
+
+def _environment(settings: Settings, run: Run) -> dict[str, str]:
+    """Of every process of the run."""
+    http = settings.http.model_copy(update={"host": settings.http.host or LOOPBACK})
+    settings = settings.model_copy(update={"http": http})
+    secret = os.environ.get(SECRET_VARIABLE) or secrets.token_hex(MIN_SECRET_CHARS)
+    return {
+        **data_path_environment(settings, programs=Path(sys.executable).parent),
+        **local_environment(Path(run.run_dir)),
+        RUN_VARIABLE: run.run_id,
+        SECRET_VARIABLE: secret,
+    }
 
 
 def stop(run: Run, *, state_file: Path = STATE_FILE) -> None:

@@ -26,6 +26,7 @@ from router import BlockHash, ReplicaId
 from serve_app.admission import Admission
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
+from serve_app.cluster_secret import derived_key
 from serve_app.delivery import Delivery
 from serve_app.departure import Departure
 from serve_app.engine_watch import EngineWatch
@@ -47,6 +48,7 @@ from serve_app.recent_prompts import RecentPrompts
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_log import RequestLog
 from serve_app.response_ids import new_response_id
+from serve_app.routing_note import NOTE_HEADER
 from serve_app.settings import EngineName, ReplicaSettings, RouterSettings
 from serve_app.tenants import Tenants
 from serve_app.validation import bound_validation
@@ -81,6 +83,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._routers = RouterSettings.model_validate(routers)
         self._replicas = ReplicaSettings.model_validate(replicas)
         self._feed: KvFeed | None = None
+        self._note_key = derived_key(NOTE_HEADER)
         if self._replicas.kv_events:
             self._kv_folder = tempfile.TemporaryDirectory(prefix="warmroute-kv-")  # nobody else may read prompts there
             # Ray has read the engine's arguments already, when it built the application.
@@ -144,6 +147,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             engine=self._engine_name,
             log=self._log,
             tenants=Tenants(self._replicas.tenants, header=self._replicas.tenant_header),
+            note_key=self._note_key,
         )
         app.add_middleware(Departure)
         return app

@@ -6,24 +6,52 @@ this passes by is Serve's count of the router's requests, in place of which are 
 three tasks for each request.
 """
 
+import asyncio
+import hmac
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve_app.edge.options import TOKEN_HEADER
 
 PATH = "/internal/route"
 
 Answer = Callable[[bytes, Headers], Awaitable[bytes]]
 """From a request's body and headers to the response's JSON."""
 
-_answers: list[Answer] = []
-"""This process's router, once it is there."""
+FORBIDDEN = b'{"error": "Only HAProxy is answered here; clients use its port."}'
 
 
-def answer_with(answer: Answer) -> None:
-    """From now on, by this process's only router."""
-    _answers[:] = [answer]
+@dataclass(frozen=True, slots=True)
+class _Router:
+    answer: Answer
+    token: bytes | None
+
+    def knows(self, scope: Scope) -> bool:
+        """Whether HAProxy asks."""
+        if self.token is None:
+            return True
+        offered = next((value for name, value in scope["headers"] if name == TOKEN_HEADER.encode()), b"")
+        return hmac.compare_digest(offered, self.token)
+
+
+_routers: list[_Router] = []
+"""This process's, once it is there."""
+
+
+def answer_with(answer: Answer, *, token: str | None) -> None:
+    """From now on, by this process's only router.
+
+    Args:
+        answer: its.
+        token: what HAProxy must show; None to answer everybody, where HAProxy has Ray's configuration alone.
+
+    """
+    _routers[:] = [_Router(answer, None if token is None else token.encode())]
 
 
 def middlewares() -> Sequence[Middleware]:
@@ -39,16 +67,36 @@ class RouteEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST" or not _answers:
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST" or not _routers:
             await self._app(scope, receive, send)
+            return
+        router = _routers[0]
+        if not router.knows(scope):
+            await _respond(send, HTTPStatus.FORBIDDEN, FORBIDDEN)
             return
         body = await _read(receive)
         if body is None:
             return
-        content = await _answers[0](body, Headers(scope=scope))
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
+        content = await _unless_left(router.answer(body, Headers(scope=scope)), receive)
+        if content is not None:
+            await _respond(send, HTTPStatus.OK, content)
+
+
+async def _unless_left(answer: Awaitable[bytes], receive: Receive) -> bytes | None:
+    """The answer; None once nobody waits for it, and then it is not worked at any more."""
+    answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return answering.result() if answering.done() else None
+    finally:
+        answering.cancel()
+        leaving.cancel()
+
+
+async def _respond(send: Send, status: HTTPStatus, content: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(content))]
+    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": content})
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -1,9 +1,10 @@
 """The note that a router attaches to a request for its replica, as one HTTP request header.
 
-HAProxy strips client headers with this prefix, so a note is always a router's. It must stay plain:
-HAProxy reads the router's answer with a Lua pattern that knows neither escapes nor nesting.
+HAProxy strips client headers with this prefix, and a replica that is reached past HAProxy knows a note by its
+signature. It must stay plain: HAProxy reads the answer with a Lua pattern that knows neither escapes nor nesting.
 """
 
+import hmac
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,6 +16,7 @@ NO_REPLICAS = "no_replicas"
 ROUTING_ERROR = "routing_error"
 """Likewise: a fault of ours."""
 
+SIGNATURE_BYTES = 16
 _SEPARATOR = ";"
 _UNKNOWN = "-"
 
@@ -35,10 +37,10 @@ class RoutingNote:
         """What is to be computed of the prompt; 0 where that is not known."""
         return max(0, (self.prompt_tokens or 0) - (self.believed_cached_tokens or 0))
 
-    def encode(self) -> str:
-        """As a header's value."""
+    def encode(self, key: bytes) -> str:
+        """As a header's value, signed with the cluster's key for notes."""
         counts = (self.prompt_tokens, self.believed_cached_tokens)
-        return _SEPARATOR.join(
+        fields = _SEPARATOR.join(
             (
                 self.request_id,
                 self.replica_id,
@@ -47,17 +49,21 @@ class RoutingNote:
                 *(_UNKNOWN if count is None else str(count) for count in counts),
             )
         )
+        return signed(fields, key)
 
     @classmethod
-    def decode(cls, value: str) -> Self:
+    def decode(cls, value: str, key: bytes) -> Self:
         """From a header's value.
 
         Raises:
-            ValueError: another version of the router wrote it.
+            ValueError: another version of the router wrote it, or no router of this cluster.
 
         """
+        fields, _, _ = value.rpartition(_SEPARATOR)
+        if not hmac.compare_digest(value.encode(), signed(fields, key).encode()):
+            raise ValueError("the note's signature is wrong")
         # Later versions may append fields; what they do not append, they must not change.
-        request_id, replica_id, policy, reason, prompt_tokens, cached_tokens, *_ = value.split(_SEPARATOR)
+        request_id, replica_id, policy, reason, prompt_tokens, cached_tokens, *_ = fields.split(_SEPARATOR)
         return cls(
             RequestId(request_id),
             ReplicaId(replica_id),
@@ -66,3 +72,8 @@ class RoutingNote:
             None if prompt_tokens == _UNKNOWN else int(prompt_tokens),
             None if cached_tokens == _UNKNOWN else int(cached_tokens),
         )
+
+
+def signed(fields: str, key: bytes) -> str:
+    """A note's fields, and after them what only those who have the key can write."""
+    return f"{fields}{_SEPARATOR}{hmac.digest(key, fields.encode(), 'sha256')[:SIGNATURE_BYTES].hex()}"

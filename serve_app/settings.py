@@ -65,9 +65,9 @@ class RouterSettings(_Frozen):
     """Router processes on each proxy node; two, so that one may die."""
     max_keyed_body_mib: float = Field(2.0, gt=0)
     """A larger request body is placed by load alone; HAProxy holds so much of each in memory."""
-    read_timeout_s: float = Field(2.0, gt=0)
-    """A prompt that is not read in this time, because a router has too much to read, is placed by load alone. HAProxy
-    waits 5 s for a router."""
+    read_timeout_s: float = Field(0.4, gt=0)
+    """A prompt that is not read in this time, as a router has too much to read, is placed by load alone. It must be
+    less than edge.router_timeout_s."""
     token_memo_mib: float = Field(256.0, ge=0)
     """Memory of each router process for token ids of texts it has seen, so that only what is new is tokenised; 0 for
     none."""
@@ -202,9 +202,40 @@ class HttpSettings(_Frozen):
     """Where clients connect."""
 
     port: int = Field(8000, ge=1, le=65535)
-    """HAProxy's port, on all interfaces: HAProxy under Ray Serve cannot listen on one."""
+    """HAProxy's port."""
+    host: str | None = Field(None, pattern=r"^[0-9A-Za-z.:*-]+$")
+    """Its address, such as `127.0.0.1`; null means all interfaces, but 127.0.0.1 under `warmroute serve`."""
     hard_stop_after_s: int = Field(3600, ge=1)
     """A stream may outlive a reload of HAProxy by this long; set it above your longest stream."""
+
+
+class EdgeSettings(_Frozen):
+    """What HAProxy is told beyond Ray's own configuration, against clients that starve others (docs/edge.md)."""
+
+    enabled: bool = True
+    """Whether HAProxy is started by `warmroute-haproxy`. Without it, HAProxy has Ray's configuration alone."""
+    router_timeout_s: float = Field(0.5, gt=0)
+    """How long HAProxy waits for a router; then the live replica with the fewest connections takes the request."""
+    head_timeout_s: float = Field(10.0, gt=0)
+    """How long a client may take to send a request's headers, also after it has connected."""
+    body_timeout_s: float = Field(30.0, gt=0)
+    """How long a client may take to send a request's body, or as much of it as routers are handed."""
+    client_timeout_s: int = Field(60, ge=1)
+    """How long a client may take nothing of an answer that is there for it, or send nothing of a longer body."""
+    server_timeout_s: int = Field(3600, ge=1)
+    """How long a replica may be silent before its request ends with an error; set it above your longest wait."""
+    max_connections: int = Field(8192, ge=1)
+    """Of all clients, at once; HAProxy needs twice as many file descriptors, and more wait until one is free."""
+    max_connections_per_source: int | None = Field(2048, ge=1)
+    """Of one address, at once; more are refused. A load balancer is one address: null means no limit."""
+    max_requests_per_s_per_source: float | None = Field(None, gt=0)
+    """Of one address, over ten seconds; more are answered 429. Null means no limit."""
+    max_head_kib: int = Field(64, ge=1)
+    """A request's headers may be so long; longer ones are answered 431."""
+    more_paths: list[Annotated[str, Field(pattern=r"^/[A-Za-z0-9_./*-]+$")]] = []
+    """Paths for clients beside those of `serve_app/edge/paths.py`, such as `/metrics`; `*` stands for one part."""
+    certificate: Path | None = None
+    """A file with a TLS certificate, its chain and its key, on every node; null means HTTP."""
 
 
 class OpsSettings(_Frozen):
@@ -252,6 +283,7 @@ class Settings(_Frozen):
     replicas: ReplicaSettings = ReplicaSettings()
     engine_model: EngineModelSettings = EngineModelSettings()
     http: HttpSettings = HttpSettings()
+    edge: EdgeSettings = EdgeSettings()
     ops: OpsSettings = OpsSettings()
     local: LocalSettings = LocalSettings()
 
@@ -262,6 +294,16 @@ class Settings(_Frozen):
             raise ValueError(
                 "engine = 'simulated' has no memory by which to size its KV cache: set "
                 "llm.engine_kwargs.num_gpu_blocks_override"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _routers_answer_in_time(self) -> Self:
+        if self.edge.enabled and self.routers.read_timeout_s >= self.edge.router_timeout_s:
+            raise ValueError(
+                f"routers.read_timeout_s = {self.routers.read_timeout_s} is not less than edge.router_timeout_s = "
+                f"{self.edge.router_timeout_s}: HAProxy would not wait for a router that reads so long; lower the "
+                "former, or raise the latter"
             )
         return self
 

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from serve_app.cluster_secret import MIN_SECRET_CHARS, SECRET_VARIABLE
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+# Of everything that tests make or start, so that they may ask routers as HAProxy does.
+os.environ.setdefault(SECRET_VARIABLE, "test" * MIN_SECRET_CHARS)
 
 # Time limits on examples would fail on a busy machine and say nothing about the code.
 hypothesis.settings.register_profile("warmroute", deadline=None)

@@ -10,6 +10,7 @@ import orjson
 
 from loadtests.route_cost.applications import OURS, STAND_IN
 from loadtests.route_cost.stand_in import SERVED_PATH
+from serve_app.cluster_secret import derived_key
 from serve_app.receipts import CanaryReport
 from serve_app.replica_urls import short_id
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
@@ -29,6 +30,7 @@ class Reporter:
         self._replica_to_url = replica_to_url
         self._served: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
         self._last: RoutingNote | None = None
+        self._note_key = derived_key(NOTE_HEADER)
 
     async def set_canary(self, report: CanaryReport) -> None:
         """Let all replicas report it."""
@@ -41,7 +43,7 @@ class Reporter:
 
     def on_answer(self, content: bytes) -> None:
         """A router's answer."""
-        note = RoutingNote.decode(orjson.loads(content)["request_headers"][NOTE_HEADER])
+        note = RoutingNote.decode(orjson.loads(content)["request_headers"][NOTE_HEADER], self._note_key)
         self._last = note
         self._served[note.replica_id].append(
             (note.request_id, note.prompt_tokens or 0, note.believed_cached_tokens or 0)

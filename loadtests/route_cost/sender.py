@@ -8,6 +8,8 @@ from typing import cast
 
 import httptools
 
+from serve_app.edge.options import TOKEN_HEADER, edge_token
+
 HOST = "127.0.0.1"
 ANSWER_TIMEOUT_S = 30.0
 OK = 200
@@ -32,6 +34,7 @@ class Sender:
 
     def __init__(self, port: int, *, keep_alive: bool, on_answer: Callable[[bytes], None]) -> None:
         self._port = port
+        self._token = edge_token()
         self._keep_alive = keep_alive
         self._on_answer = on_answer
 
@@ -89,6 +92,7 @@ class _Asking:
 
     def __init__(self, port: int, *, keep_alive: bool) -> None:
         self._port = port
+        self._token = edge_token()
         self._keep_alive = keep_alive
         self._connection: _Connection | None = None
 
@@ -113,6 +117,7 @@ class _Asking:
         return (
             f"POST /internal/route HTTP/1.1\r\nHost: {HOST}:{self._port}\r\nContent-Type: application/json\r\n"
             f"Connection: {'keep-alive' if self._keep_alive else 'close'}\r\n"
+            f"{TOKEN_HEADER}: {self._token}\r\n"
             f"Content-Length: {sum(len(part) for part in body)}\r\n\r\n"
         ).encode()
 

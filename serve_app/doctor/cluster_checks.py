@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 
 from serve_app.doctor.facts import (
-    CLIENT_TIMEOUT,
+    EDGE_NUMBERS,
+    EDGE_TEXTS,
     HARD_STOP,
     NUMBERS,
     RAY_DEFAULTS,
+    SERVER_TIMEOUT,
     Facts,
     Missing,
     Node,
@@ -102,17 +104,20 @@ def check_environment(facts: Facts) -> Finding:
         return failed(Check.ENVIRONMENT, Problem("; ".join(texts), remedy))
     if isinstance(facts.nodes, Missing) or len(facts.views) < len(facts.nodes):
         return skipped(Check.ENVIRONMENT, waits_for=Check.VERSIONS)
-    numbers = ", ".join(f"{variable}={wanted[variable]}" for variable in NUMBERS)
+    numbers = ", ".join(f"{variable}={wanted[variable]}" for variable in NUMBERS if variable in wanted)
     return ok(Check.ENVIRONMENT, f"{len(wanted)} variables as wanted on {counted(len(facts.nodes), 'node')}; {numbers}")
 
 
 def _wanted(reference: NodeView | None) -> Mapping[str, str]:
-    """The fixed values, and the numbers that the head has, where they are numbers."""
+    """The fixed values, and what the operator has chosen, as the head has it."""
     wanted = default_environment()
     seen = {} if reference is None else reference.environment
-    for variable in NUMBERS:
+    has_edge = reference is None or any(seen.get(variable) for variable in EDGE_TEXTS)
+    if not has_edge:
+        wanted = {variable: value for variable, value in wanted.items() if variable not in (*EDGE_TEXTS, *EDGE_NUMBERS)}
+    for variable in wanted.keys() & {*NUMBERS, *EDGE_TEXTS}:
         chosen = seen.get(variable) or ""
-        if chosen.isdecimal() and int(chosen) > 0:
+        if (variable in EDGE_TEXTS and chosen) or (chosen.isdecimal() and int(chosen) > 0):
             wanted[variable] = chosen
     return wanted
 
@@ -138,7 +143,7 @@ def check_hard_stop(facts: Facts) -> Finding:
     if not facts.views:
         return skipped(Check.HARD_STOP, waits_for=Check.VERSIONS)
     seconds = min(view.number(HARD_STOP) for _, view in facts.views)
-    silence_s = max(view.number(CLIENT_TIMEOUT) for _, view in facts.views)
+    silence_s = max(view.number(SERVER_TIMEOUT) for _, view in facts.views)
     remedy = (
         f"Set {HARD_STOP} above your longest stream (http.hard_stop_after_s for `warmroute serve`) on every node, "
         "and restart it."
@@ -147,7 +152,7 @@ def check_hard_stop(facts: Facts) -> Finding:
     if seconds <= RAY_DEFAULTS[HARD_STOP]:
         return warning(Check.HARD_STOP, Problem(f"{cut}; Ray's default is {RAY_DEFAULTS[HARD_STOP]} s", remedy))
     if seconds < silence_s:
-        text = f"{cut}, though HAProxy would let one be silent for {silence_s} s ({CLIENT_TIMEOUT})"
+        text = f"{cut}, though HAProxy would let one be silent for {silence_s} s ({SERVER_TIMEOUT})"
         return warning(Check.HARD_STOP, Problem(text, remedy))
     return ok(Check.HARD_STOP, f"streams outlive a reload of HAProxy by {seconds} s")
 

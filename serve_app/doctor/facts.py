@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pydantic import BaseModel, ConfigDict
 
 from serve_app.doctor.target import Target
-from serve_app.environment import data_path_environment
+from serve_app.edge.options import EDGE_VARIABLE
+from serve_app.environment import HAPROXY_VARIABLE, data_path_environment
 from serve_app.parity import Verdict
 from serve_app.replica_headers import UNROUTED
 from serve_app.serve_config import ROUTER_DEPLOYMENT
@@ -18,11 +19,14 @@ from serve_app.settings import Settings
 ROUTERS_PER_NODE = "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"
 HARD_STOP = "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"
 KEYED_BODY_BYTES = "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_BUFSIZE"
-NUMBERS = (ROUTERS_PER_NODE, HARD_STOP, KEYED_BODY_BYTES)
+SERVER_TIMEOUT = "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S"
+EDGE_NUMBERS = ("RAY_SERVE_HAPROXY_MAXCONN", "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S", SERVER_TIMEOUT)
+NUMBERS = (ROUTERS_PER_NODE, HARD_STOP, KEYED_BODY_BYTES, *EDGE_NUMBERS)
 """Of the data path's variables, those that the operator chooses: any number, but the same on every node."""
-CLIENT_TIMEOUT = "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"
-RAY_DEFAULTS = {ROUTERS_PER_NODE: 1, HARD_STOP: 120, CLIENT_TIMEOUT: 3600}
-"""What Ray takes where the variable is not set."""
+EDGE_TEXTS = (HAPROXY_VARIABLE, EDGE_VARIABLE)
+"""Likewise, but of any text. Where the head has neither, there is no edge (edge.enabled)."""
+RAY_DEFAULTS = {ROUTERS_PER_NODE: 1, HARD_STOP: 120, SERVER_TIMEOUT: 0}
+"""What Ray takes where the variable is not set; 0 means no limit."""
 HEARD_WITHIN_S = 5.0
 """Replicas send the routers a sign of life every half second (replicas.heartbeat_s)."""
 

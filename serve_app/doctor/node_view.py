@@ -5,7 +5,7 @@ from contextlib import suppress
 from textwrap import shorten
 from typing import Any
 
-from serve_app.doctor.facts import CLIENT_TIMEOUT, Missing, Node, NodeView, PortView, default_environment
+from serve_app.doctor.facts import Missing, Node, NodeView, PortView, default_environment
 
 LOOK_TIMEOUT_S = 60.0
 """For all nodes together; a worker process takes seconds to start on a busy machine."""
@@ -47,7 +47,7 @@ def _look(id_to_ports: Mapping[str, Ports]) -> dict[str, NodeView | Missing]:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task = ray.remote(num_cpus=0, max_retries=0)(make_look())
-    variables = [*default_environment(), CLIENT_TIMEOUT]
+    variables = list(default_environment())
     id_to_ref = {
         node_id: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False)).remote(
             variables, ports

@@ -1,14 +1,15 @@
 """What the program that becomes HAProxy is told, in one environment variable. Free of all that is slow to import."""
 
+from collections.abc import Mapping
 from typing import Self
 
 import msgspec
 
+from serve_app.cluster_secret import derived_key
+
 EDGE_VARIABLE = "WARMROUTE_EDGE"
-SECRET_VARIABLE = "WARMROUTE_SECRET"  # noqa: S105  its name, not a secret
-"""What all processes of one cluster share: by it, a router knows HAProxy, and a replica knows a router."""
-SECRET_HEADER = "x-warmroute-edge"  # noqa: S105  its name
-"""HAProxy's questions to routers carry the secret in it."""
+TOKEN_HEADER = "x-warmroute-edge"  # noqa: S105  its name, not a token
+"""HAProxy's questions to routers carry a token in it, by which they know it."""
 
 
 class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,7 +17,6 @@ class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str | None
     """Where clients connect; None for all interfaces."""
-    session_header: str
     router_timeout_s: float
     head_timeout_s: float
     body_timeout_s: float
@@ -24,7 +24,6 @@ class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_requests_per_s_per_source: float | None
     max_head_kib: int
     more_paths: list[str]
-    metrics_host: str | None
     certificate: str | None
 
     def encode(self) -> str:
@@ -40,3 +39,13 @@ class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
         """
         return msgspec.json.decode(value, type=cls)
+
+
+def edge_token(environment: Mapping[str, str] | None = None) -> str:
+    """What HAProxy shows to routers.
+
+    Raises:
+        SecretError: the cluster's secret is not set.
+
+    """
+    return derived_key("edge", environment).hex()

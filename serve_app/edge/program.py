@@ -6,20 +6,21 @@ the rules go into the same file. A program that cannot write them ends with a se
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-from serve_app.edge.options import EDGE_VARIABLE, SECRET_VARIABLE, EdgeOptions
-from serve_app.edge.rules import EdgeError, edge_config, edge_lua, lua_path_of
+from serve_app.cluster_secret import SecretError
+from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions, edge_token
+from serve_app.edge.rules import EdgeError, edge_config, lua_path_of, router_program
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 LUA_NAME = "warmroute_edge.lua"
 MALLOC_THRESHOLD = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-"""For glibc: a buffer for bodies, which is large and used for a moment, goes back to the system. By default, glibc keeps
-such memory in its heap after the first time, in pieces: 250 kB for each body that never comes were measured."""
+"""For glibc: a buffer for bodies, which is large and used for a moment, goes back to the system. By default, glibc
+keeps such memory in its heap after the first time, in pieces: 250 kB for each body that never came were measured."""
 
 
 def main() -> NoReturn:
@@ -27,32 +28,33 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     try:
         prepare(arguments, os.environ)
-    except (EdgeError, OSError, msgspec.MsgspecError) as error:
+    except (EdgeError, SecretError, OSError, msgspec.MsgspecError) as error:
         sys.exit(f"warmroute-haproxy: {error}; HAProxy does not start without Warmroute's rules (edge.enabled)")
     binary = real_haproxy()
     # In this process, whose id Ray knows.
     os.execve(binary, [binary, *arguments], {**os.environ, **MALLOC_THRESHOLD})  # noqa: S606
 
 
-def prepare(arguments: Sequence[str], environment: "os._Environ[str] | dict[str, str]") -> None:
+def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     """Write the rules.
 
     Raises:
-        EdgeError: a variable is not set, or Ray's text is not as expected.
+        EdgeError: the options are not set, or Ray's text is not as expected.
+        SecretError: the cluster's secret is not set.
         OSError: a file cannot be read or written.
         msgspec.MsgspecError: the options are another version's.
 
     """
-    options = EdgeOptions.decode(_variable(environment, EDGE_VARIABLE))
+    options = EdgeOptions.decode(_options(environment))
     path = _config_path(arguments)
     config = path.read_text()
     ray_lua = lua_path_of(config)
-    lua_path = None
+    program = None
     if ray_lua is not None:
-        lua_path = path.with_name(LUA_NAME)
-        program = edge_lua(Path(ray_lua).read_text(), options, secret=_variable(environment, SECRET_VARIABLE))
-        _write_secretly(lua_path, program)
-    _write_secretly(path, edge_config(config, options, lua_path=lua_path))
+        target, token = path.with_name(LUA_NAME), edge_token(environment)
+        program = router_program(Path(ray_lua).read_text(), options, path=target, token=token)
+        _write_secretly(target, program.text)
+    _write_secretly(path, edge_config(config, options, program))
 
 
 def real_haproxy() -> str:
@@ -63,10 +65,10 @@ def real_haproxy() -> str:
     return str(get_haproxy_binary())
 
 
-def _variable(environment: "os._Environ[str] | dict[str, str]", name: str) -> str:
-    value = environment.get(name)
+def _options(environment: Mapping[str, str]) -> str:
+    value = environment.get(EDGE_VARIABLE)
     if not value:
-        raise EdgeError(f"the environment variable {name} is not set")
+        raise EdgeError(f"the environment variable {EDGE_VARIABLE} is not set")
     return value
 
 

@@ -8,8 +8,8 @@ local ROUTER_TIMEOUT_S = @ROUTER_TIMEOUT_S@
 local REST_S = 2
 local REQUEST_ID_HEADER = "x-request-id"
 local SESSION_HEADER = @SESSION_HEADER@
-local SECRET_HEADER = @SECRET_HEADER@
-local SECRET = @SECRET@
+local TOKEN_HEADER = @TOKEN_HEADER@
+local TOKEN = @TOKEN@
 
 -- Of each application: its routers, and by a replica's id the name of its server in HAProxy's configuration.
 local ROUTERS = @ROUTERS@
@@ -67,7 +67,7 @@ local function question(txn, host_header, body)
         .. "Connection: close\r\n"
         .. "Content-Type: application/json\r\n"
         .. "Content-Length: " .. #body .. "\r\n"
-        .. line(SECRET_HEADER, SECRET)
+        .. line(TOKEN_HEADER, TOKEN)
         .. line("X-Body-Truncated", length and (#body .. "/" .. length))
         .. line(SESSION_HEADER, first(headers, SESSION_HEADER))
         .. line(REQUEST_ID_HEADER, first(headers, REQUEST_ID_HEADER))

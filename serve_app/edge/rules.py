@@ -11,7 +11,7 @@ from http import HTTPStatus
 from importlib import resources
 from pathlib import PurePath
 
-from serve_app.edge.options import SECRET_HEADER, EdgeOptions
+from serve_app.edge.options import TOKEN_HEADER, EdgeOptions
 from serve_app.edge.paths import CLIENT_PATHS, path_pattern
 
 SOURCES = "warmroute_sources"
@@ -23,12 +23,14 @@ MAX_ID_CHARS = 256
 KEEP_ALIVE = ("option srvtcpka", "srvtcpka-idle 10s", "srvtcpka-intvl 5s", "srvtcpka-cnt 3")
 """Half a minute after its last packet a replica's host is taken to be gone, however long an answer may take."""
 
+ROUTED = "has_ingress_request_router_app"
+"""Ray's condition for requests to applications that have routers."""
 DEFAULTS = "defaults\n    mode http\n"
 CLIENT_BIND = re.compile(r"^frontend http_frontend\n    bind [^\s:]*:(\d+)$", re.MULTILINE)
 METRICS_BIND = re.compile(r"^frontend prometheus\n    bind :(\d+)$", re.MULTILINE)
 STATISTICS_BIND = re.compile(r"^listen stats\n  bind \*:(\d+)$", re.MULTILINE)
 LUA_LOAD = re.compile(r"^    lua-load-per-thread (\S+)$", re.MULTILINE)
-BODY_WAIT = re.compile(r"^    http-request wait-for-body time \d+s if METH_POST has_ingress_request_router_app$", re.MULTILINE)
+BODY_WAIT = re.compile(rf"^    http-request wait-for-body time \d+s if METH_POST {ROUTED}$", re.MULTILINE)
 ROUTED_APPLICATION = re.compile(
     r"^    http-request set-var\(txn\.ingress_request_router_app\) str\((\S+)\) if is_\1 ", re.MULTILINE
 )
@@ -37,6 +39,7 @@ ROUTER_FAILED = re.compile(
     r"^    http-request return status 503 content-type text/plain lf-string \"Ingress request router failed.*\n",
     re.MULTILINE,
 )
+SESSION_HEADER = re.compile(r'^local SESSION_HEADER = "([a-z0-9_-]*)"$', re.MULTILINE)
 LUA_TABLES = re.compile(r"^local ROUTERS = (\{.*?^\})\nlocal REPLICA_TARGETS = (\{.*?^\})$", re.MULTILINE | re.DOTALL)
 
 
@@ -64,19 +67,30 @@ class Refusal:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class RouterProgram:
+    """The Lua program by which HAProxy asks routers."""
+
+    path: PurePath
+    """Where it is put."""
+    text: str
+    session_header: str
+    """In which clients name their conversation; empty for none."""
+
+
 def lua_path_of(config: str) -> PurePath | None:
     """Ray's Lua program; None as long as there is no router."""
     found = LUA_LOAD.search(config)
     return None if found is None else PurePath(found[1])
 
 
-def edge_config(config: str, options: EdgeOptions, *, lua_path: PurePath | None) -> str:
+def edge_config(config: str, options: EdgeOptions, program: RouterProgram | None) -> str:
     """Ray's configuration with our rules.
 
     Args:
         config: as Ray wrote it.
         options: of the edge.
-        lua_path: where `edge_lua`'s program is; None as long as there is no router.
+        program: in place of Ray's; None as long as there is no router.
 
     Raises:
         EdgeError: a place in Ray's text was not found.
@@ -84,40 +98,45 @@ def edge_config(config: str, options: EdgeOptions, *, lua_path: PurePath | None)
     """
     config = _replaced(config, DEFAULTS, DEFAULTS + _defaults(options), "the defaults")
     config = _sub(config, CLIENT_BIND, lambda port: _client_frontend(port, options), "the clients' frontend")
-    config = _sub(
-        config, METRICS_BIND, lambda port: f"frontend prometheus\n    bind {_host(options.metrics_host)}:{port}", "metrics"
-    )
+    config = _sub(config, METRICS_BIND, lambda port: f"frontend prometheus\n    bind 127.0.0.1:{port}", "metrics")
     config = _sub(config, STATISTICS_BIND, lambda port: f"listen stats\n  bind 127.0.0.1:{port}", "statistics")
-    if lua_path is not None:
-        config = _sub(config, LUA_LOAD, lambda _: f"    lua-load-per-thread {lua_path}", "the Lua program")
-        wait = f"    http-request wait-for-body time {_ms(options.body_timeout_s)} if METH_POST has_ingress_request_router_app"
-        paths = _path_rules(config, options)
-        config = _sub(config, BODY_WAIT, lambda _: "\n".join([*paths, wait]), "the wait for bodies")
+    if program is not None:
+        config = _sub(config, LUA_LOAD, lambda _: f"    lua-load-per-thread {program.path}", "the Lua program")
+        rules = [*_path_rules(config, options), *_id_rules(program.session_header)]
+        wait = f"    http-request wait-for-body time {_ms(options.body_timeout_s)} if METH_POST {ROUTED}"
+        config = _sub(config, BODY_WAIT, lambda _: "\n".join([*rules, wait]), "the wait for bodies")
         # What no router placed goes to the live replica with the fewest connections, by Ray's own next rules.
         config = _sub(config, ROUTER_FAILED, lambda _: "", "the answer where no router decides")
     return config + _source_table()
 
 
-def edge_lua(ray_lua: str, options: EdgeOptions, *, secret: str) -> str:
-    """Our Lua program, with the routers and replicas of Ray's.
+def router_program(ray_program: str, options: EdgeOptions, *, path: PurePath, token: str) -> RouterProgram:
+    """Ours, with the routers and replicas of Ray's.
+
+    Args:
+        ray_program: as Ray wrote it.
+        options: of the edge.
+        path: where ours is put.
+        token: what routers know HAProxy by.
 
     Raises:
         EdgeError: Ray's program has no such tables.
 
     """
-    found = LUA_TABLES.search(ray_lua)
-    if found is None:
-        raise EdgeError("Ray's Lua program has no tables ROUTERS and REPLICA_TARGETS")
+    tables, session_header = LUA_TABLES.search(ray_program), SESSION_HEADER.search(ray_program)
+    if tables is None or session_header is None:
+        raise EdgeError("Ray's Lua program lacks one of ROUTERS, REPLICA_TARGETS and SESSION_HEADER")
     values = {
-        "ROUTERS": found[1],
-        "REPLICA_TARGETS": found[2],
+        "ROUTERS": tables[1],
+        "REPLICA_TARGETS": tables[2],
         "ROUTER_TIMEOUT_S": str(options.router_timeout_s),
-        "SESSION_HEADER": json.dumps(options.session_header),
-        "SECRET_HEADER": json.dumps(SECRET_HEADER),
-        "SECRET": json.dumps(secret),
+        "SESSION_HEADER": json.dumps(session_header[1]),
+        "TOKEN_HEADER": json.dumps(TOKEN_HEADER),
+        "TOKEN": json.dumps(token),
     }
-    program = resources.files("serve_app.edge").joinpath("route.lua").read_text()
-    return re.sub(r"@([A-Z_]+)@", lambda place: values[place[1]], program)
+    template = resources.files("serve_app.edge").joinpath("route.lua").read_text()
+    text = re.sub(r"@([A-Z_]+)@", lambda place: values[place[1]], template)
+    return RouterProgram(path, text, session_header[1])
 
 
 def _defaults(options: EdgeOptions) -> str:
@@ -129,11 +148,13 @@ def _client_frontend(port: str, options: EdgeOptions) -> str:
     tls = "" if options.certificate is None else f" ssl crt {options.certificate} alpn h2,http/1.1"
     lines = [
         "frontend http_frontend",
-        f"    bind {_host(options.host)}:{port}{tls}",
+        f"    bind {options.host or '*'}:{port}{tls}",
         f"    tcp-request connection track-sc0 src table {SOURCES}",
     ]
     if options.max_connections_per_source is not None:
-        lines.append(f"    tcp-request connection reject if {{ sc_conn_cur(0) gt {options.max_connections_per_source} }}")
+        lines.append(
+            f"    tcp-request connection reject if {{ sc_conn_cur(0) gt {options.max_connections_per_source} }}"
+        )
     if options.max_requests_per_s_per_source is not None:
         most = round(options.max_requests_per_s_per_source * RATE_PERIOD_S)
         refusal = Refusal(
@@ -150,18 +171,25 @@ def _head_rules(options: EdgeOptions) -> list[str]:
     too_large = Refusal(
         HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"The request's headers have more than {most_bytes} bytes."
     )
-    too_long = Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"The request's path has more than {MAX_PATH_CHARS} characters.")
-    rules = [
+    too_long = Refusal(
+        HTTPStatus.REQUEST_URI_TOO_LONG, f"The request's path has more than {MAX_PATH_CHARS} characters."
+    )
+    return [
         too_large.rule(f"{{ req.hdrs,length gt {most_bytes} }}"),
         too_long.rule(f"{{ url,length gt {MAX_PATH_CHARS} }}"),
     ]
-    for name in ("x-request-id", options.session_header):
+
+
+def _id_rules(session_header: str) -> list[str]:
+    """What a client names its request and its conversation goes to routers, logs and answers."""
+    rules = []
+    for name in filter(None, ("x-request-id", session_header)):
         malformed = Refusal(
             HTTPStatus.BAD_REQUEST,
-            f"The header {name} must be at most {MAX_ID_CHARS} printable ASCII characters; shorten it, or leave it out.",
+            f"The header {name} must be at most {MAX_ID_CHARS} printable ASCII characters: shorten it, or omit it.",
         )
         is_right = f"{{ req.fhdr({name}) -m reg '^[ -~]{{0,{MAX_ID_CHARS}}}$' }}"
-        rules.append(malformed.rule(f"{{ req.fhdr({name}) -m found }} !{is_right}"))
+        rules.append(malformed.rule(f"{ROUTED} {{ req.fhdr({name}) -m found }} !{is_right}"))
     return rules
 
 
@@ -169,7 +197,7 @@ def _path_rules(config: str, options: EdgeOptions) -> list[str]:
     """For the applications that have routers; others, such as the operators' page, know their own paths."""
     unknown = Refusal(HTTPStatus.NOT_FOUND, "There is no such path for clients.")
     wrong = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Use GET, HEAD, POST or OPTIONS.")
-    rules = [wrong.rule("has_ingress_request_router_app !METH_GET !METH_POST !METH_OPTIONS")]
+    rules = [wrong.rule(f"{ROUTED} !METH_GET !METH_POST !METH_OPTIONS")]
     for application in ROUTED_APPLICATION.findall(config):
         prefix = re.search(PATH_PREFIX.format(application=re.escape(application)), config, re.MULTILINE)
         if prefix is None:
@@ -186,10 +214,6 @@ def _source_table() -> str:
         f"    stick-table type ipv6 size {MAX_SOURCES} expire {RATE_PERIOD_S}s "
         f"store conn_cur,http_req_rate({RATE_PERIOD_S}s)\n"
     )
-
-
-def _host(host: str | None) -> str:
-    return "*" if host is None else host
 
 
 def _ms(seconds: float) -> str:

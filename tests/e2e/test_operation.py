@@ -1,12 +1,14 @@
 """Operating a running server."""
 
 import subprocess
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
 import pytest
 
 from loadtests.route_cost.applications import wait_for_router_ports
+from serve_app.edge.options import TOKEN_HEADER, edge_token
 from serve_app.local_cluster import Run
 from serve_app.replica_headers import POLICY_HEADER
 from serve_app.running_application import RunningApplication
@@ -61,8 +63,11 @@ def test_decisions_pass_serves_own_handling_by(run: Run, application: RunningApp
     for port in ports:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as router:
             handled = router.get("/-/healthz")
-            decided = router.post("/internal/route", json={"model": run.model, "prompt": "x", "max_tokens": 1})
+            body = {"model": run.model, "prompt": "x", "max_tokens": 1}
+            refused = router.post("/internal/route", json=body)
+            decided = router.post("/internal/route", json=body, headers={TOKEN_HEADER: edge_token()})
         assert "x-request-id" in handled.headers
+        assert refused.status_code == HTTPStatus.FORBIDDEN
         assert "x-request-id" not in decided.headers
         assert decided.json()["replica_id"].startswith("SERVE_REPLICA::")
     after = sum(sum(router["decisions"].values()) for router in application.routers())

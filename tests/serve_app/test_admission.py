@@ -16,6 +16,8 @@ from serve_app.receipts import Arrived, Finished, Receipt
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.tenants import Tenants
 
+KEY = b"the cluster's"
+
 
 async def serve(_scope: Scope, _receive: Receive, send: Send) -> None:
     """VLLM's part: an answer."""
@@ -167,8 +169,9 @@ async def test_a_request_sent_elsewhere_is_not_over() -> None:
         replica_id="here",
         ledger=ledger,
         tenants=Tenants([], header="x-tenant"),
+        note_key=KEY,
     )
-    headers = {NOTE_HEADER: RoutingNote(RequestId("a"), ReplicaId("here"), "p", "prefix", 1, 0).encode()}
+    headers = {NOTE_HEADER: RoutingNote(RequestId("a"), ReplicaId("here"), "p", "prefix", 1, 0).encode(KEY)}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=replica), base_url="http://replica") as client:
         await client.post("/v1/completions", headers=headers)
         assert receipts == [Arrived(RequestId("a")), Finished(RequestId("a"))]

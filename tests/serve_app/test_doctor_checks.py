@@ -15,11 +15,12 @@ from serve_app.doctor.cluster_checks import (
     check_versions,
 )
 from serve_app.doctor.facts import (
-    CLIENT_TIMEOUT,
+    EDGE_NUMBERS,
+    EDGE_TEXTS,
     HARD_STOP,
-    KEYED_BODY_BYTES,
     NUMBERS,
     ROUTERS_PER_NODE,
+    SERVER_TIMEOUT,
     Answer,
     ApplicationDetails,
     DeploymentDetails,
@@ -50,7 +51,7 @@ from serve_app.doctor.routing_checks import (
 from serve_app.doctor.target import Target
 from serve_app.environment import data_path_environment
 from serve_app.parity import REMEDY, Verdict
-from serve_app.settings import HttpSettings, RouterSettings, Settings
+from serve_app.settings import EdgeSettings, HttpSettings, RouterSettings, Settings
 
 HEAD, WORKER = "10.0.0.1", "10.0.0.2"
 URL = "http://10.0.0.1:8000"
@@ -72,7 +73,7 @@ def node_view(*, environment: dict[str, str | None] | None = None, **changes: An
     return replace(
         NodeView(
             versions={"ray": "2.60.0", "vllm": "0.29.0", "python": "3.11.9"},
-            environment={**default_environment(), CLIENT_TIMEOUT: None, **(environment or {})},
+            environment={**default_environment(), **(environment or {})},
             ports=haproxy_ports(http=8000, stats=8404, metrics=9101),
             replica_ports=[30000, 30001],
         ),
@@ -176,7 +177,7 @@ def assert_says(finding: Finding, status: Status, text: str, remedy: str = "") -
 def test_each_check_says_what_it_saw_where_all_is_well() -> None:
     """In the order of the enumeration, each once."""
     findings, in_use = judge(facts()), "replica ports in use: 30000, 30001"
-    numbers = f"{ROUTERS_PER_NODE}=2, {HARD_STOP}=3600, {KEYED_BODY_BYTES}=2097152"
+    numbers = ", ".join(f"{variable}={default_environment()[variable]}" for variable in NUMBERS)
     assert [finding.check for finding in findings] == list(Check)
     assert [finding.status for finding in findings] == [Status.OK] * len(CHECKS)
     assert [finding.text for finding in findings] == [
@@ -305,7 +306,7 @@ class TestVersions:
 class TestEnvironment:
     """The variables of the data path, on every node."""
 
-    @pytest.mark.parametrize("variable", sorted(set(default_environment()) - set(NUMBERS)))
+    @pytest.mark.parametrize("variable", sorted(set(default_environment()) - {*NUMBERS, *EDGE_TEXTS}))
     def test_each_fixed_variable_is_missed(self, variable: str) -> None:
         """By its name and the node's, with the order to set it."""
         finding = check_environment(facts(nodes=nodes(worker=node_view(environment={variable: None}))))
@@ -347,11 +348,29 @@ class TestEnvironment:
 
     def test_the_numbers_are_all_that_settings_change(self) -> None:
         """A variable that a new setting drives must be listed with them."""
-        http, routers = HttpSettings(hard_stop_after_s=1), RouterSettings(replicas_per_node=1, max_keyed_body_mib=1)
-        changed = (
-            data_path_environment(Settings(llm={}, http=http, routers=routers)).items() - default_environment().items()
+        http = HttpSettings(hard_stop_after_s=1, host="127.0.0.1")
+        routers = RouterSettings(replicas_per_node=1, max_keyed_body_mib=1)
+        edge = EdgeSettings(max_connections=1, client_timeout_s=1, server_timeout_s=1)
+        environment = data_path_environment(
+            Settings(llm={}, http=http, routers=routers, edge=edge), programs=Path("/elsewhere")
         )
-        assert {variable for variable, _ in changed} == set(NUMBERS)
+        changed = environment.items() - default_environment().items()
+        assert {variable for variable, _ in changed} == {*NUMBERS, *EDGE_TEXTS}
+
+    def test_a_cluster_without_an_edge_lacks_nothing(self) -> None:
+        """It is the operator's choice; but not on one node only."""
+        without = node_view(environment=dict.fromkeys((*EDGE_NUMBERS, *EDGE_TEXTS)))
+        assert check_environment(facts(nodes=nodes(without, without))).status is Status.OK
+        finding = check_environment(facts(nodes=nodes(worker=without)))
+        assert_says(finding, Status.FAILED, "WARMROUTE_EDGE is not set on 10.0.0.2", "Set RAY_SERVE_HAPROXY")
+
+    @pytest.mark.parametrize("variable", EDGE_TEXTS)
+    def test_the_edge_is_the_same_everywhere(self, variable: str) -> None:
+        """Whatever it is."""
+        other = node_view(environment={variable: "other"})
+        assert check_environment(facts(nodes=nodes(other, other))).status is Status.OK
+        finding = check_environment(facts(nodes=nodes(head=other)))
+        assert_says(finding, Status.FAILED, "not 'other', on 10.0.0.2", f"{variable}=other on 10.0.0.2")
 
 
 class TestHardStop:
@@ -368,8 +387,8 @@ class TestHardStop:
                 {HARD_STOP: "60"},
                 "streams are cut 60 s after any replica of the cluster comes or goes; Ray's default is",
             ),
-            ({HARD_STOP: "600"}, f"cut 600 s .* would let one be silent for 3600 s ({CLIENT_TIMEOUT})"),
-            ({HARD_STOP: "3600", CLIENT_TIMEOUT: "7200"}, f"cut 3600 s .* silent for 7200 s ({CLIENT_TIMEOUT})"),
+            ({HARD_STOP: "600"}, f"cut 600 s .* would let one be silent for 3600 s ({SERVER_TIMEOUT})"),
+            ({HARD_STOP: "3600", SERVER_TIMEOUT: "7200"}, f"cut 3600 s .* silent for 7200 s ({SERVER_TIMEOUT})"),
         ],
     )
     def test_a_short_one_is_a_warning(self, environment: dict[str, str | None], text: str) -> None:

@@ -29,6 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # vLLM's own, of an engine that is started in this process
 ]
 
+KEY = b"the cluster's"
 PROMPT = list(range(500, 900))
 TIMEOUT_S = 60.0
 
@@ -45,7 +46,7 @@ class Replica:
         self._count_tokens()
         EngineWatch(self.ledger).attach(engine.output_processor)
         tenants = Tenants([], header="x-tenant")
-        self._app = Departure(ExplainAndReport(app, replica_id="r0", ledger=self.ledger, tenants=tenants))
+        self._app = Departure(ExplainAndReport(app, replica_id="r0", ledger=self.ledger, tenants=tenants, note_key=KEY))
 
     def _count_tokens(self) -> None:
         processor = self.engine.output_processor
@@ -110,7 +111,7 @@ class Replica:
 
 
 def _scope(note: RoutingNote, path: str = "/v1/completions") -> dict[str, Any]:
-    headers = [(b"content-type", b"application/json"), (NOTE_HEADER.encode(), note.encode().encode())]
+    headers = [(b"content-type", b"application/json"), (NOTE_HEADER.encode(), note.encode(KEY).encode())]
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},  # as uvicorn's, by which apps hear of a disconnect

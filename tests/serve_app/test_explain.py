@@ -11,6 +11,7 @@ from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings import EngineName
 from serve_app.tenants import Tenants
 
+KEY = b"the cluster's"
 NOTE = RoutingNote(RequestId("id-1"), ReplicaId("here"), "prefix_affinity", "prefix", 100, 64)
 
 
@@ -22,12 +23,12 @@ def make_ledger(receipts: list[Receipt]) -> Ledger:
 def around(app: ASGIApp, ledger: Ledger, engine: EngineName = "vllm") -> ExplainAndReport:
     """The middleware of a replica that knows two tenants."""
     tenants = Tenants(["acme", "umbrella"], header="x-tenant")
-    return ExplainAndReport(app, replica_id="here", ledger=ledger, engine=engine, tenants=tenants)
+    return ExplainAndReport(app, replica_id="here", ledger=ledger, engine=engine, tenants=tenants, note_key=KEY)
 
 
 def scope_with(note: RoutingNote | None) -> Scope:
     """An HTTP request, routed or not."""
-    return {"type": "http", "headers": [] if note is None else [(NOTE_HEADER.encode(), note.encode().encode())]}
+    return {"type": "http", "headers": [] if note is None else [(NOTE_HEADER.encode(), note.encode(KEY).encode())]}
 
 
 async def receive() -> Message:

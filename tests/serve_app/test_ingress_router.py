@@ -12,6 +12,7 @@ import pytest
 from router import ReplicaId, RequestId, Reservation, TokenHash, hash_tokens, session_key
 from serve_app import messages
 from serve_app.canary import run_canary
+from serve_app.cluster_secret import derived_key
 from serve_app.delivery import DeliveryError
 from serve_app.receipts import Finished, Prefilled, Receipt, Status
 from serve_app.replica_facts import ReplicaFacts
@@ -95,7 +96,7 @@ class Started:
     async def ask(self, body: object, **headers: str) -> RoutingNote:
         """The same; what the replica will be told."""
         answer = await self.answer(body, **headers)
-        note = RoutingNote.decode(answer["request_headers"][NOTE_HEADER])
+        note = RoutingNote.decode(answer["request_headers"][NOTE_HEADER], derived_key(NOTE_HEADER))
         assert note.replica_id == answer["replica_id"]
         await self.router._reservations.flush()
         return note

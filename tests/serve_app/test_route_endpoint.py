@@ -1,6 +1,8 @@
 """HAProxy's question and the router's answer, as ASGI messages."""
 
+import asyncio
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import httpx
@@ -11,7 +13,10 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from serve_app import route_endpoint
+from serve_app.edge.options import TOKEN_HEADER
 from serve_app.route_endpoint import PATH, RouteEndpoint, answer_with, middlewares
+
+TOKEN = "haproxys"  # noqa: S105  of these tests
 
 
 async def answer(body: bytes, headers: Mapping[str, str]) -> bytes:
@@ -27,17 +32,18 @@ async def serves(request: Request) -> PlainTextResponse:
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
     """Of a process whose router is there."""
-    monkeypatch.setattr(route_endpoint, "_answers", [])
-    answer_with(answer)
-    return make_client()
+    monkeypatch.setattr(route_endpoint, "_routers", [])
+    answer_with(answer, token=TOKEN)
+    return make_client(token=TOKEN)
 
 
-def make_client() -> httpx.AsyncClient:
-    """As Serve puts the middleware before its own app."""
+def make_client(*, token: str = "") -> httpx.AsyncClient:
+    """As Serve puts the middleware before its own app; who asks shows this token."""
     app: Any = Starlette(routes=[Route("/{path:path}", serves, methods=["GET", "POST"])])
     for middleware in middlewares():
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://router")
+    headers = {TOKEN_HEADER: token} if token else {}
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://router", headers=headers)
 
 
 async def test_a_decision_is_the_routers(client: httpx.AsyncClient) -> None:
@@ -56,36 +62,111 @@ async def test_everything_else_is_serves(client: httpx.AsyncClient, method: str,
 
 async def test_without_a_router_serve_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     """As before the constructor is through."""
-    monkeypatch.setattr(route_endpoint, "_answers", [])
+    monkeypatch.setattr(route_endpoint, "_routers", [])
     assert (await make_client().post(PATH)).text == f"serve: POST {PATH}"
 
 
-async def test_a_body_in_pieces_is_read_whole_and_a_client_that_leaves_is_not_answered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """HAProxy gives up after its own timeout."""
-    asked, sent = [], []
+@pytest.mark.parametrize("token", ["", "a guess", "haproxy", "h\xe4proxys"])
+async def test_nobody_but_haproxy_is_answered(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    """Neither told where prompts are, nor able to book load."""
+    monkeypatch.setattr(route_endpoint, "_routers", [])
+    asked: list[bytes] = []
 
     async def note(body: bytes, _: Mapping[str, str]) -> bytes:
         asked.append(body)
         return b"{}"
 
-    async def send(message: Any) -> None:
-        sent.append(message["type"])
+    answer_with(note, token=TOKEN)
+    client = make_client()
+    response = await client.post(PATH, content=b"{}", headers={TOKEN_HEADER: token.encode("latin-1")})
+    assert response.status_code == HTTPStatus.FORBIDDEN
+    assert "HAProxy" in response.json()["error"]
+    assert not asked
 
-    async def ask(*messages: dict[str, Any]) -> None:
-        rest = iter(messages)
 
-        async def receive() -> Any:
-            return next(rest)
+async def test_where_haproxy_has_rays_configuration_everybody_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it shows no token there."""
+    monkeypatch.setattr(route_endpoint, "_routers", [])
+    answer_with(answer, token=None)
+    assert (await make_client().post(PATH)).status_code == HTTPStatus.OK
 
+
+class Asker:
+    """HAProxy's side of one question."""
+
+    def __init__(self, *messages: dict[str, Any]) -> None:
+        self._messages = list(messages)
+        self.has_left = asyncio.Event()
+        self.sent: list[str] = []
+
+    async def ask(self) -> None:
+        """Until it is answered, or has left."""
         scope = {"type": "http", "method": "POST", "path": PATH, "headers": []}
-        await RouteEndpoint(Starlette())(scope, receive, send)
+        await RouteEndpoint(Starlette())(scope, self._receive, self._send)
 
-    monkeypatch.setattr(route_endpoint, "_answers", [])
-    answer_with(note)
-    begun = {"type": "http.request", "body": b"ab", "more_body": True}
-    await ask(begun, {"type": "http.request", "body": b"c", "more_body": False})
-    await ask(begun, {"type": "http.disconnect"})
+    async def _receive(self) -> Any:
+        if self._messages:
+            return self._messages.pop(0)
+        await self.has_left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        self.sent.append(message["type"])
+
+
+BEGUN = {"type": "http.request", "body": b"ab", "more_body": True}
+ENDED = {"type": "http.request", "body": b"c", "more_body": False}
+
+
+async def test_a_body_in_pieces_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one whose end never comes is not answered."""
+    asked: list[bytes] = []
+
+    async def note(body: bytes, _: Mapping[str, str]) -> bytes:
+        asked.append(body)
+        return b"{}"
+
+    monkeypatch.setattr(route_endpoint, "_routers", [])
+    answer_with(note, token=None)
+    whole, left = Asker(BEGUN, ENDED), Asker(BEGUN, {"type": "http.disconnect"})
+    await whole.ask()
+    await left.ask()
     assert asked == [b"abc"]
-    assert sent == ["http.response.start", "http.response.body"]
+    assert whole.sent == ["http.response.start", "http.response.body"]
+    assert not left.sent
+
+
+async def test_what_nobody_waits_for_is_not_worked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HAProxy gives up after its own time limit, and a busy router has others to answer."""
+    begun, dropped = asyncio.Event(), asyncio.Event()
+
+    async def slow(_body: bytes, _: Mapping[str, str]) -> bytes:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            dropped.set()
+        return b"{}"
+
+    monkeypatch.setattr(route_endpoint, "_routers", [])
+    answer_with(slow, token=None)
+    asker = Asker(BEGUN, ENDED)
+    asking = asyncio.create_task(asker.ask())
+    await begun.wait()
+    asker.has_left.set()
+    await asking
+    async with asyncio.timeout(10):
+        await dropped.wait()
+    assert not asker.sent
+
+
+async def test_a_router_that_fails_is_seen_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its error is Serve's to log; HAProxy sees the connection end."""
+
+    async def failing(_body: bytes, _: Mapping[str, str]) -> bytes:
+        raise RuntimeError("of ours")
+
+    monkeypatch.setattr(route_endpoint, "_routers", [])
+    answer_with(failing, token=None)
+    with pytest.raises(RuntimeError, match="of ours"):
+        await Asker(BEGUN, ENDED).ask()

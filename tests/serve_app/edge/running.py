@@ -6,16 +6,19 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
-from serve_app.edge.options import EDGE_VARIABLE, SECRET_VARIABLE, EdgeOptions
+import msgspec
+
+from serve_app.cluster_secret import SECRET_VARIABLE
+from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions
 
 OPTIONS = EdgeOptions(
     host="127.0.0.1",
-    session_header="x-session-id",
     router_timeout_s=0.5,
     head_timeout_s=10,
     body_timeout_s=10,
@@ -23,13 +26,10 @@ OPTIONS = EdgeOptions(
     max_requests_per_s_per_source=None,
     max_head_kib=64,
     more_paths=[],
-    metrics_host="127.0.0.1",
     certificate=None,
 )
-SECRET = "0123456789abcdef"  # noqa: S105  of these tests
+SECRET = "0123456789abcdef" * 2
 START_TIMEOUT_S = 30
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def free_port() -> int:
@@ -71,12 +71,10 @@ class Server:
     answer: Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
     port: int = 0
     requests: list[Request] = field(default_factory=list)
-    closed: int = 0
-    """Connections that the other side has ended."""
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until it ends."""
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        """One connection, until it ends or the test does."""
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while (request := await read_request(reader)) is not None:
                 if not request.line.startswith("GET /-/healthz"):
                     self.requests.append(request)
@@ -84,7 +82,6 @@ class Server:
                 await writer.drain()
                 if request.headers.get("connection") == "close":
                     break
-            self.closed += 1
         writer.close()
 
 
@@ -92,13 +89,10 @@ class Loop:
     """An event loop in a thread of its own, for servers beside a test that waits."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._loop = asyncio.new_event_loop()
+        self._listeners: list[asyncio.Server] = []
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-
-    def run(self, coroutine: Awaitable[object]) -> object:
-        """There, and wait."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(START_TIMEOUT_S)  # type: ignore[arg-type]
 
     def serve(self, server: Server) -> Server:
         """Until the loop stops."""
@@ -106,21 +100,29 @@ class Loop:
         async def start() -> None:
             listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
             server.port = listener.sockets[0].getsockname()[1]
-            self._keep = [*getattr(self, "_keep", []), listener]
+            self._listeners.append(listener)
 
-        self.run(start())
+        self._run(start())
         return server
 
     def stop(self) -> None:
         """End every connection."""
 
-        async def cancel() -> None:
-            for task in asyncio.all_tasks(self.loop) - {asyncio.current_task()}:
+        async def end() -> None:
+            for listener in self._listeners:
+                listener.close()
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-        self.run(cancel())
-        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._run(end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+
+    def _run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(START_TIMEOUT_S)
 
 
 @dataclass
@@ -173,7 +175,7 @@ def write_config(
         mock.patch(f"{ray}INGRESS_REQUEST_ROUTER_FORWARD_BODY", new=True),
         mock.patch(f"{ray}HAPROXY_INGRESS_REQUEST_ROUTER_BUFSIZE", new=2 * 2**20),
     ):
-        api._generate_config_file_internal()  # noqa: SLF001  Ray's text is what is tested
+        api._generate_config_file_internal()
     return folder / "haproxy.cfg"
 
 
@@ -216,6 +218,4 @@ def _wait_for(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
 
 def with_options(**changes: object) -> EdgeOptions:
     """The usual ones, but for these."""
-    import msgspec
-
     return msgspec.structs.replace(OPTIONS, **changes)

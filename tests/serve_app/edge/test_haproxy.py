@@ -1,0 +1,320 @@
+"""HAProxy itself with our rules, before routers and replicas that fail as they are told."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from serve_app.cluster_secret import SECRET_VARIABLE
+from serve_app.edge.options import TOKEN_HEADER, edge_token
+from serve_app.routing_note import NOTE_HEADER
+from tests.serve_app.edge.running import (
+    SECRET,
+    Edge,
+    Loop,
+    Request,
+    Server,
+    free_port,
+    response,
+    running_edge,
+    with_options,
+)
+
+CHAT = "/v1/chat/completions"
+SLOW_S = 3600
+"""Longer than any test waits."""
+TIMEOUT_S = 30
+
+
+def decision(replica_id: str) -> bytes:
+    """A router's answer."""
+    content = {"replica_id": replica_id, "request_headers": {NOTE_HEADER: f"note;{replica_id}"}}
+    return response(json.dumps(content).encode())
+
+
+class Setting:
+    """Two routers and two replicas. Each router answers what `answers` has for it, after as long as it has."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.answers = [decision("a"), decision("a")]
+        self.delays_s = [0.0, 0.0]
+        self.routers = [loop.serve(Server(self._router(number))) for number in range(2)]
+        self.replicas = {name: loop.serve(Server(self._replica(name))) for name in "ab"}
+
+    def reset(self) -> None:
+        """As at the beginning."""
+        self.answers, self.delays_s = [decision("a"), decision("a")], [0.0, 0.0]
+        for server in (*self.routers, *self.replicas.values()):
+            server.requests.clear()
+
+    @property
+    def num_asked(self) -> int:
+        """Questions to routers."""
+        return sum(len(router.requests) for router in self.routers)
+
+    def _router(self, number: int) -> Callable[[Request, asyncio.StreamWriter], object]:
+        async def answer(_request: Request, writer: asyncio.StreamWriter) -> None:
+            await asyncio.sleep(self.delays_s[number])
+            writer.write(self.answers[number])
+
+        return answer
+
+    def _replica(self, name: str) -> Callable[[Request, asyncio.StreamWriter], object]:
+        async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+            if request.line.startswith("GET /-/healthz"):
+                writer.write(response(b"ok"))
+                return
+            await asyncio.sleep(float(request.headers.get("x-wait-s", 0)))
+            content = {"replica": name, "headers": request.headers, "body": len(request.body)}
+            writer.write(response(json.dumps(content).encode()))
+
+        return answer
+
+
+@pytest.fixture(scope="module")
+def setting() -> Iterator[Setting]:
+    """One for all tests of this file."""
+    loop = Loop()
+    yield Setting(loop)
+    loop.stop()
+
+
+@pytest.fixture
+def edge(setting: Setting, tmp_path: Path) -> Iterator[Edge]:
+    """With the usual options."""
+    with started(setting, tmp_path) as edge:
+        yield edge
+
+
+@contextlib.contextmanager
+def started(setting: Setting, folder: Path, **changes: object) -> Iterator[Edge]:
+    """HAProxy before the setting, with the usual options but for these."""
+    setting.reset()
+    routers = [router.port for router in setting.routers]
+    replicas = {name: replica.port for name, replica in setting.replicas.items()}
+    with running_edge(folder, routers=routers, replicas=replicas, options=with_options(**changes)) as edge:
+        yield edge
+
+
+def chat(edge: Edge, **headers: str) -> httpx.Response:
+    """One request on a connection of its own."""
+    return httpx.post(edge.url + CHAT, json={"model": "m"}, headers=headers, timeout=TIMEOUT_S)
+
+
+def test_a_router_decides_and_is_shown_who_asks(setting: Setting, edge: Edge) -> None:
+    """The replica gets the router's note, and no client's in its place."""
+    answer = chat(edge, **{NOTE_HEADER: "forged", TOKEN_HEADER: "forged", "x-session-id": "mine"}).json()
+    assert answer["replica"] == "a"
+    assert answer["headers"][NOTE_HEADER] == "note;a"
+    (question,) = [request for router in setting.routers for request in router.requests]
+    assert question.line == "POST /internal/route HTTP/1.0"
+    assert question.headers[TOKEN_HEADER] == edge_token({SECRET_VARIABLE: SECRET})
+    assert question.headers["x-session-id"] == "mine"
+    assert json.loads(question.body) == {"model": "m"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [response(b"{}", "503 Service Unavailable"), response(b"no json"), response(b'{"replica_id": ""}'), b""],
+    ids=["an error", "no answer of ours", "no replica", "nothing"],
+)
+def test_where_no_router_decides_a_live_replica_answers(setting: Setting, edge: Edge, answer: bytes) -> None:
+    """Without a note, and the body went to one router only."""
+    setting.answers = [answer, answer]
+    answered = chat(edge)
+    assert answered.status_code == HTTPStatus.OK
+    assert NOTE_HEADER not in answered.json()["headers"]
+    assert setting.num_asked == 1
+
+
+def test_requests_without_a_router_are_spread(setting: Setting, edge: Edge) -> None:
+    """To the replica with the fewest connections."""
+    setting.answers = [b"", b""]
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: chat(edge, **{"x-wait-s": "0.3"}).json()["replica"], range(4)))
+    assert sorted(answers) == ["a", "a", "b", "b"]
+
+
+def test_a_slow_router_is_given_up_left_alone_and_asked_again(setting: Setting, tmp_path: Path) -> None:
+    """No body goes to a second router, and later requests do not wait for those that failed."""
+    with started(setting, tmp_path, router_timeout_s=0.2) as edge:
+        setting.delays_s = [SLOW_S, SLOW_S]
+        answers = [chat(edge) for _ in range(6)]
+        assert {answer.status_code for answer in answers} == {HTTPStatus.OK}
+        assert [len(router.requests) for router in setting.routers] == [1, 1]
+        setting.delays_s = [0, 0]
+        assert routed_again(edge), "the routers are asked again after a while"
+
+
+def routed_again(edge: Edge) -> bool:
+    """Whether requests have notes within the time of a test."""
+    wait = threading.Event()
+    return any(NOTE_HEADER in chat(edge).json()["headers"] or wait.wait(0.1) for _ in range(100))
+
+
+def test_a_router_that_is_gone_costs_nothing(setting: Setting, tmp_path: Path) -> None:
+    """Nothing of the body was sent to it, so the other one is asked."""
+    setting.reset()
+    gone = free_port()
+    replicas = {name: replica.port for name, replica in setting.replicas.items()}
+    with running_edge(tmp_path, routers=[gone, setting.routers[0].port], replicas=replicas) as edge:
+        answers = [chat(edge).json()["headers"] for _ in range(4)]
+    assert all(NOTE_HEADER in headers for headers in answers)
+
+
+def test_paths_methods_ids_and_lengths(setting: Setting, edge: Edge) -> None:
+    """What is refused has the OpenAI API's shape and reaches neither router nor replica."""
+    refused = {
+        "GET /metrics": (HTTPStatus.NOT_FOUND, {}),
+        "POST /reset_prefix_cache": (HTTPStatus.NOT_FOUND, {}),
+        "DELETE /v1/models": (HTTPStatus.METHOD_NOT_ALLOWED, {}),
+        f"POST {CHAT}": (HTTPStatus.BAD_REQUEST, {"x-session-id": "a\x01b"}),
+        "POST /v1/completions": (HTTPStatus.BAD_REQUEST, {"x-request-id": "x" * 257}),
+        "POST /v1/messages": (HTTPStatus.BAD_REQUEST, {"x-session-id": b"\xff\xfe"}),
+        "GET /v1/models": (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, {"x-long": "x" * 70_000}),
+        f"GET /{'x' * 9000}": (HTTPStatus.REQUEST_URI_TOO_LONG, {}),
+    }
+    for request, (status, headers) in refused.items():
+        method, path = request.split()
+        answer = httpx.request(method, edge.url + path, headers=headers)
+        assert answer.status_code == status, request
+        assert answer.json()["error"]["code"] == status
+        assert answer.json()["error"]["message"]
+    assert setting.num_asked == 0
+    assert not any(replica.requests for replica in setting.replicas.values())
+    for header in ({}, {"x-request-id": "id with spaces"}, {"x-session-id": ""}):
+        assert httpx.get(edge.url + "/v1/models", headers=header).status_code == HTTPStatus.OK
+
+
+def test_a_path_may_be_opened(setting: Setting, tmp_path: Path) -> None:
+    """By the operator."""
+    with started(setting, tmp_path, more_paths=["/metrics"]) as edge:
+        assert httpx.get(f"{edge.url}/metrics").status_code == HTTPStatus.OK
+        assert httpx.get(f"{edge.url}/load").status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{",
+    ],
+    ids=["nothing", "half of the headers", "part of the body"],
+)
+def test_who_sends_slowly_is_told_so_and_gone(setting: Setting, tmp_path: Path, sent: bytes) -> None:
+    """At the limit of each phase."""
+    with started(setting, tmp_path, head_timeout_s=0.5, body_timeout_s=0.5) as edge, connection(edge) as client:
+        client.sendall(sent)
+        assert client.recv(100).startswith(b"HTTP/1.1 408 ")
+        while client.recv(1000):
+            pass
+    assert setting.num_asked == 0
+
+
+def test_an_answer_may_take_longer_than_a_client(setting: Setting, edge: Edge) -> None:
+    """Limits on clients are none on engines."""
+    config = (edge.folder / "haproxy.cfg").read_text()
+    assert "timeout client 3600s" in config, "Ray's variable sets it (serve_app/environment.py)"
+    assert chat(edge, **{"x-wait-s": "1.5"}).status_code == HTTPStatus.OK
+    assert setting.num_asked == 1
+
+
+def test_one_address_cannot_take_all_connections(setting: Setting, tmp_path: Path) -> None:
+    """Others are served meanwhile; and it, once it has closed some."""
+    with started(setting, tmp_path, max_connections_per_source=20) as edge:
+        idle = [connection(edge) for _ in range(40)]
+        kept = [client for client in idle if not is_closed(client)]
+        assert len(kept) <= 20
+        with pytest.raises(httpx.HTTPError):
+            chat(edge)
+        other = httpx.HTTPTransport(local_address="127.0.0.2")
+        with httpx.Client(transport=other) as client:
+            assert client.post(edge.url + CHAT, json={}).status_code == HTTPStatus.OK
+        for client in idle:
+            client.close()
+        assert eventually(lambda: served(edge))
+
+
+def served(edge: Edge) -> bool:
+    """Whether a request is answered now."""
+    with contextlib.suppress(httpx.HTTPError):
+        return chat(edge).status_code == HTTPStatus.OK
+    return False
+
+
+def test_one_address_cannot_take_all_requests(setting: Setting, tmp_path: Path) -> None:
+    """It is told when to come again."""
+    with started(setting, tmp_path, max_requests_per_s_per_source=0.5) as edge:
+        answers = [httpx.get(f"{edge.url}/v1/models") for _ in range(8)]
+        statuses = [answer.status_code for answer in answers]
+        assert statuses[:3] == [HTTPStatus.OK] * 3
+        assert statuses[-1] == HTTPStatus.TOO_MANY_REQUESTS
+        assert answers[-1].headers["retry-after"] == "10"
+
+
+def test_bodies_that_never_come_leave_no_memory_behind(setting: Setting, tmp_path: Path) -> None:
+    """HAProxy's buffers for bodies are as large as the largest that routers read."""
+    with started(setting, tmp_path, body_timeout_s=1) as edge:
+        process = psutil.Process(edge.process.pid)
+        before = process.memory_info().rss
+        for _ in range(2):
+            clients = [connection(edge) for _ in range(400)]
+            for client in clients:
+                client.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{")
+            for client in clients:
+                assert client.recv(12) == b"HTTP/1.1 408"
+                client.close()
+        assert process.memory_info().rss - before < 48 * 2**20
+        assert chat(edge).status_code == HTTPStatus.OK
+
+
+def test_it_is_known_by_its_configuration_as_ray_knows_it(edge: Edge) -> None:
+    """Ray counts and stops HAProxy's processes by it."""
+    process = psutil.Process(edge.process.pid)
+    assert "haproxy" in process.cmdline()[0]
+    assert str(edge.folder / "haproxy.cfg") in process.cmdline()
+
+
+def test_it_does_not_begin_without_its_rules(setting: Setting, tmp_path: Path) -> None:
+    """The sentence is what Ray logs."""
+    setting.reset()
+    replicas = {"a": setting.replicas["a"].port}
+    with (
+        pytest.raises(AssertionError, match=r"WARMROUTE_SECRET has 5 characters.*HAProxy does not start"),
+        running_edge(tmp_path, routers=[1], replicas=replicas, environment={SECRET_VARIABLE: "short"}),
+    ):
+        pass
+
+
+def connection(edge: Edge) -> socket.socket:
+    """A client's, before it has sent anything."""
+    client = socket.create_connection(("127.0.0.1", edge.port))
+    client.settimeout(TIMEOUT_S)
+    return client
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Whether the other side has ended it by now."""
+    client.settimeout(0.05)
+    try:
+        return client.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether it comes true within the time of a test."""
+    wait = threading.Event()
+    return any(condition() or wait.wait(0.1) for _ in range(10 * TIMEOUT_S))
