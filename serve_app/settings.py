@@ -65,9 +65,11 @@ class RouterSettings(_Frozen):
     """Router processes on each proxy node; two, so that one may die."""
     max_keyed_body_mib: float = Field(2.0, gt=0)
     """A larger request body is placed by load alone; HAProxy holds so much of each in memory."""
+    answer_timeout_s: float = Field(0.5, gt=0)
+    """HAProxy waits so long for a router's decision; then the live replica with the fewest connections gets the
+    request. Without the edge (edge.enabled) it waits 5 s, and then answers 503."""
     read_timeout_s: float = Field(0.4, gt=0)
-    """A prompt that is not read in this time, as a router has too much to read, is placed by load alone. It must be
-    less than edge.router_timeout_s."""
+    """A prompt that is not read in this time, as a router has too much to read, is placed by load alone."""
     token_memo_mib: float = Field(256.0, ge=0)
     """Memory of each router process for token ids of texts it has seen, so that only what is new is tokenised; 0 for
     none."""
@@ -93,6 +95,15 @@ class RouterSettings(_Frozen):
     """How long silence, or its own word that its engine died, can keep a replica out; then it is tried again."""
     retry_s: float = Field(2.0, gt=0)
     """A replica to which a connection failed is tried again after this time."""
+
+    @model_validator(mode="after")
+    def _answers_in_time(self) -> Self:
+        if self.read_timeout_s >= self.answer_timeout_s:
+            raise ValueError(
+                f"read_timeout_s = {self.read_timeout_s} is not less than answer_timeout_s = {self.answer_timeout_s}: "
+                "HAProxy would not wait for a router that reads so long; lower the former, or raise the latter"
+            )
+        return self
 
     def router_options(self, engine_model: "EngineModelSettings") -> RouterOptions:
         """The bookkeeping's numbers, as the core takes them."""
@@ -214,8 +225,6 @@ class EdgeSettings(_Frozen):
 
     enabled: bool = True
     """Whether HAProxy is started by `warmroute-haproxy`. Without it, HAProxy has Ray's configuration alone."""
-    router_timeout_s: float = Field(0.5, gt=0)
-    """How long HAProxy waits for a router; then the live replica with the fewest connections takes the request."""
     head_timeout_s: float = Field(10.0, gt=0)
     """How long a client may take to send a request's headers, also after it has connected."""
     body_timeout_s: float = Field(30.0, gt=0)
@@ -224,9 +233,9 @@ class EdgeSettings(_Frozen):
     """How long a client may take nothing of an answer that is there for it, or send nothing of a longer body."""
     server_timeout_s: int = Field(3600, ge=1)
     """How long a replica may be silent before its request ends with an error; set it above your longest wait."""
-    max_connections: int = Field(8192, ge=1)
-    """Of all clients, at once; HAProxy needs twice as many file descriptors, and more wait until one is free."""
-    max_connections_per_source: int | None = Field(2048, ge=1)
+    max_connections: int = Field(4096, ge=1)
+    """Of all clients, at once; more wait. HAProxy needs 2.5 times as many file descriptors (`ulimit -Hn`)."""
+    max_connections_per_source: int | None = Field(1024, ge=1)
     """Of one address, at once; more are refused. A load balancer is one address: null means no limit."""
     max_requests_per_s_per_source: float | None = Field(None, gt=0)
     """Of one address, over ten seconds; more are answered 429. Null means no limit."""
@@ -294,16 +303,6 @@ class Settings(_Frozen):
             raise ValueError(
                 "engine = 'simulated' has no memory by which to size its KV cache: set "
                 "llm.engine_kwargs.num_gpu_blocks_override"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _routers_answer_in_time(self) -> Self:
-        if self.edge.enabled and self.routers.read_timeout_s >= self.edge.router_timeout_s:
-            raise ValueError(
-                f"routers.read_timeout_s = {self.routers.read_timeout_s} is not less than edge.router_timeout_s = "
-                f"{self.edge.router_timeout_s}: HAProxy would not wait for a router that reads so long; lower the "
-                "former, or raise the latter"
             )
         return self
 
