@@ -1,6 +1,7 @@
 """The replica's middleware: response headers that say where and why, and a receipt when a request is over."""
 
 import logging
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,14 +19,18 @@ from serve_app.replica_headers import (
 )
 from serve_app.request_log import RequestLog
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
-from serve_app.settings import EngineName
+from serve_app.settings import EngineName, ExplainHeaders
 from serve_app.tenants import Tenants
 
 logger = logging.getLogger("ray.serve")
 
 
 class ExplainAndReport:
-    """ASGI middleware around vLLM's app; adds headers, changes nothing else."""
+    """ASGI middleware around vLLM's app; adds headers, changes nothing else.
+
+    What a router believed of a prompt tells what others have asked. So it is said, if at all, only in the answer to a
+    prompt that the engine has computed: whoever guesses pays for each guess, and then finds this guess cached.
+    """
 
     def __init__(
         self,
@@ -33,15 +38,15 @@ class ExplainAndReport:
         *,
         replica_id: str,
         ledger: Ledger,
+        explain_headers: ExplainHeaders,
         engine: EngineName = "vllm",
         log: RequestLog | None = None,
         tenants: Tenants,
         note_key: bytes,
     ) -> None:
         self._app = app
-        self._own_fields: dict[str, object] = {REPLICA_HEADER: replica_id}
-        if engine != "vllm":
-            self._own_fields[ENGINE_HEADER] = engine
+        self._explain_headers = explain_headers
+        self._engine = engine
         self._replica_id = replica_id
         self._ledger = ledger
         self._log = log
@@ -54,14 +59,13 @@ class ExplainAndReport:
             await self._app(scope, receive, send)
             return
         note = _read_note(scope, self._note_key)
-        explanation = self._explain(note)
         status: int | None = None
 
         async def send_explained(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *explanation]
+                message["headers"] = [*message.get("headers", ()), *self._explain(note, status)]
             await send(message)
 
         if note is not None:
@@ -78,22 +82,37 @@ class ExplainAndReport:
             if self._log is not None and served is not None:
                 self._log.end(served, scope, status=status)
 
-    def _explain(self, note: RoutingNote | None) -> list[tuple[bytes, bytes]]:
+    def _explain(self, note: RoutingNote | None, status: int) -> list[tuple[bytes, bytes]]:
         """The replica writes these, because it alone knows who served."""
-        fields = dict(self._own_fields)
-        if note is None:
-            fields[REASON_HEADER] = UNROUTED
-        else:
-            fields |= {
-                REQUEST_ID_HEADER: note.request_id,
-                POLICY_HEADER: note.policy,
-                REASON_HEADER: note.reason,
-                PROMPT_TOKENS_HEADER: note.prompt_tokens,
-                BELIEVED_CACHED_TOKENS_HEADER: note.believed_cached_tokens,
-            }
-            if note.replica_id != self._replica_id:  # HAProxy retried elsewhere
-                fields[ROUTED_TO_HEADER] = note.replica_id
+        if self._explain_headers == "off":
+            return []
+        fields: dict[str, object] = {
+            ENGINE_HEADER: None if self._engine == "vllm" else self._engine,
+            REQUEST_ID_HEADER: note.request_id if note else None,
+        }
+        if self._explain_headers == "full":
+            fields |= self._full(note, status)
         return [(name.encode(), str(value).encode()) for name, value in fields.items() if value is not None]
+
+    def _full(self, note: RoutingNote | None, status: int) -> dict[str, object]:
+        """What `full` says besides.
+
+        Headers go out with a stream's first event. The Responses API sends that before the engine has computed
+        anything, so its streams stay as with `brief`.
+        """
+        if note is None:
+            return {REPLICA_HEADER: self._replica_id, REASON_HEADER: UNROUTED}
+        if not (HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES and self._ledger.has_prefilled(note.request_id)):
+            return {}
+        return {
+            REPLICA_HEADER: self._replica_id,
+            POLICY_HEADER: note.policy,
+            REASON_HEADER: note.reason,
+            PROMPT_TOKENS_HEADER: note.prompt_tokens,
+            BELIEVED_CACHED_TOKENS_HEADER: note.believed_cached_tokens,
+            # Where HAProxy retried elsewhere.
+            ROUTED_TO_HEADER: note.replica_id if note.replica_id != self._replica_id else None,
+        }
 
 
 def _read_note(scope: Scope, key: bytes) -> RoutingNote | None:

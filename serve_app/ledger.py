@@ -103,6 +103,11 @@ class Ledger:
             return False
         return self._engine is None or self._engine.waiting > 0 or self._engine.kv_use > CROWDED_KV_USE
 
+    def has_prefilled(self, request_id: RequestId) -> bool:
+        """Whether the engine has given its first output for a prompt of this request, which is not over."""
+        request = self._outstanding.get(request_id)
+        return request is not None and request.prefilled_tokens > 0
+
     def arrived(self, request_id: RequestId, *, uncached_tokens: int = 0, tenant: str = "") -> None:
         """A tenant's routed request is here; so much of its prompt is not cached, as far as its router knew."""
         self._outstanding[request_id] = _Request(tenant)

@@ -144,6 +144,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             ExplainAndReport,
             replica_id=_replica_id(),
             ledger=self._ledger,
+            explain_headers=self._replicas.explain_headers,
             engine=self._engine_name,
             log=self._log,
             tenants=Tenants(self._replicas.tenants, header=self._replicas.tenant_header),

@@ -27,6 +27,7 @@ PolicyName = Literal[
 
 EngineName = Literal["vllm", "simulated"]
 WaitingOrderName = Literal["arrival", "shortest"]
+ExplainHeaders = Literal["off", "brief", "full"]
 TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
 AUTOSCALING_POLICY = "serve_app.autoscaling.serve_policy:UncachedWorkPolicy"
 """For `llm.deployment_config.autoscaling_config.policy.policy_function`."""
@@ -141,6 +142,11 @@ class ReplicaSettings(_Frozen):
     hand_over: bool = True
     """Let a replica that leaves give the prompts that it served last to those that stay, as far as they have room for
     them, in memory (docs/life_cycle.md)."""
+    explain_headers: ExplainHeaders = "brief"
+    """What answers say of themselves in `x-warmroute-` headers. `off`: nothing. `brief`: the request's id, and that an
+    engine is simulated. `full`: also which replica served, why, and how much of the prompt was believed to be cached
+    there, by which clients can find out what others ask; not for an installation that clients share
+    (docs/headers.md)."""
     log_requests: bool = False
     """Write a line for each request when it is over, in place of Serve's: its id, decision, tokens and times, and its
     trace's id. The application's logs are then JSON."""
@@ -153,6 +159,12 @@ class ReplicaSettings(_Frozen):
     """Memory of each replica for token ids of texts it has seen, so that only what is new is tokenised; 0 for none."""
     max_body_mib: float = Field(32.0, gt=0)
     """A larger request body is answered 413, unread. Text alone never needs so much; images in it may."""
+
+    @field_validator("explain_headers", mode="before")
+    @classmethod
+    def _off_is_no_boolean(cls, value: object) -> object:
+        """YAML reads a plain `off` as false."""
+        return "off" if value is False else value
 
     @field_validator("tenants")
     @classmethod
@@ -303,6 +315,15 @@ class Settings(_Frozen):
             raise ValueError(
                 "engine = 'simulated' has no memory by which to size its KV cache: set "
                 "llm.engine_kwargs.num_gpu_blocks_override"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _simulated_engines_say_so(self) -> Self:
+        if self.engine == "simulated" and self.replicas.explain_headers == "off":
+            raise ValueError(
+                "engine = 'simulated' and replicas.explain_headers = 'off': its figures could be taken for real ones; "
+                "choose replicas.explain_headers = 'brief' or 'full'"
             )
         return self
 

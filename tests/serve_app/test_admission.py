@@ -168,6 +168,7 @@ async def test_a_request_sent_elsewhere_is_not_over() -> None:
         Admission(serve, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000),
         replica_id="here",
         ledger=ledger,
+        explain_headers="full",
         tenants=Tenants([], header="x-tenant"),
         note_key=KEY,
     )

@@ -14,11 +14,13 @@ import pytest_asyncio
 from starlette.types import ASGIApp, Message
 
 from router import ReplicaId, RequestId
+from serve_app.admission import Admission
 from serve_app.departure import Departure
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger
 from serve_app.receipts import Finished, Receipt, Status
+from serve_app.replica_headers import EXPLAIN_PREFIX
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.tenants import Tenants
 from tests.serve_app.simulated_engines import ask, running_engine
@@ -46,7 +48,11 @@ class Replica:
         self._count_tokens()
         EngineWatch(self.ledger).attach(engine.output_processor)
         tenants = Tenants([], header="x-tenant")
-        self._app = Departure(ExplainAndReport(app, replica_id="r0", ledger=self.ledger, tenants=tenants, note_key=KEY))
+        admitted = Admission(app, ledger=self.ledger, max_waiting_requests=1000, max_body_bytes=1_000_000)
+        explained = ExplainAndReport(
+            admitted, replica_id="r0", ledger=self.ledger, explain_headers="full", tenants=tenants, note_key=KEY
+        )
+        self._app = Departure(explained)
 
     def _count_tokens(self) -> None:
         processor = self.engine.output_processor
@@ -86,6 +92,28 @@ class Replica:
         await asyncio.wait_for(self._app(_scope(note), receive, send), TIMEOUT_S)
         (finished,) = (each for each in self.receipts if isinstance(each, Finished) and each.request_id == request_id)
         return finished
+
+    async def head(self, path: str, fields: dict[str, object]) -> tuple[int, dict[str, str]]:
+        """Of the answer to a routed request: its status, and what headers of ours it has."""
+        note = RoutingNote(RequestId("asked"), ReplicaId("r0"), "p", "prefix", len(PROMPT), 0)
+        model = self.engine.vllm_config.model_config.model
+        incoming = [{"type": "http.request", "body": orjson.dumps({"model": model, **fields}), "more_body": False}]
+        starts: list[Message] = []
+
+        async def receive() -> Message:
+            if incoming:
+                return incoming.pop()
+            await asyncio.Event().wait()
+            raise AssertionError("nothing else comes")
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                starts.append(message)
+
+        await asyncio.wait_for(self._app(_scope(note, path), receive, send), TIMEOUT_S)
+        (start,) = starts
+        headers = {name.decode(): value.decode() for name, value in start["headers"]}
+        return start["status"], {name: value for name, value in headers.items() if name.startswith(EXPLAIN_PREFIX)}
 
     async def give_up(self, path: str, fields: dict[str, object]) -> Finished:
         """As Serve does when the client has gone: cancel a request that is being answered; returns its last receipt."""
@@ -177,6 +205,48 @@ async def test_of_an_aborted_request_it_has_what_was_generated_until_then(replic
     assert len(replica.engine_id_to_tokens) == num_choices
     assert finished.answer_tokens == replica.engine_id_to_tokens.total()
     assert 18 <= finished.answer_tokens < 600 * num_choices
+
+
+CHAT: dict[str, object] = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+TEXT: dict[str, object] = {"prompt": "Hello", "max_tokens": 2}
+OF_A_PROMPT = [
+    ("/v1/chat/completions", CHAT),
+    ("/v1/chat/completions", CHAT | {"stream": True}),
+    ("/v1/completions", TEXT),
+    ("/v1/completions", TEXT | {"stream": True}),
+    ("/v1/messages", CHAT),
+    ("/v1/messages", CHAT | {"stream": True}),
+    ("/v1/responses", {"input": "Hello", "max_output_tokens": 2}),
+]
+NOT_OF_A_PROMPT = [
+    ("/v1/responses", {"input": "Hello", "max_output_tokens": 2, "stream": True}, 200),  # its first event is early
+    ("/v1/completions", TEXT | {"stream": True, "logit_bias": {"999999": 1}}, 200),  # refused within the stream
+    ("/v1/completions", TEXT | {"max_tokens": -1}, 400),
+    ("/v1/chat/completions", CHAT | {"messages": "Hello"}, 400),
+    ("/v1/chat/completions", CHAT | {"model": "no-such-model"}, 404),
+    ("/v1/no_such_path", CHAT, 404),
+    ("/tokenize", TEXT, 200),
+    ("/v1/messages/count_tokens", CHAT, 200),
+    ("/v1/chat/completions/render", CHAT, 200),
+]
+
+
+@pytest.mark.parametrize(("path", "fields"), OF_A_PROMPT)
+async def test_an_answer_says_what_was_believed_of_its_prompt(
+    replica: Replica, path: str, fields: dict[str, object]
+) -> None:
+    """VLLM has computed it before the headers go out, in a stream too."""
+    status, headers = await replica.head(path, fields)
+    assert status == 200
+    assert {"x-warmroute-reason", "x-warmroute-believed-cached-tokens", "x-warmroute-replica"} <= headers.keys()
+
+
+@pytest.mark.parametrize(("path", "fields", "status"), NOT_OF_A_PROMPT)
+async def test_an_answer_before_the_prompt_is_computed_says_nothing_of_it(
+    replica: Replica, path: str, fields: dict[str, object], status: int
+) -> None:
+    """Nor does one of a prompt that never is."""
+    assert await replica.head(path, fields) == (status, {"x-warmroute-request-id": "asked"})
 
 
 LONG: dict[str, dict[str, object]] = {

@@ -1,6 +1,10 @@
 """Response headers, and the account of each routed request."""
 
+import itertools
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router import ReplicaId, RequestId
@@ -8,7 +12,7 @@ from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger, current_request_id
 from serve_app.receipts import Arrived, Finished, Prefilled, Receipt
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
-from serve_app.settings import EngineName
+from serve_app.settings import EngineName, ExplainHeaders
 from serve_app.tenants import Tenants
 
 KEY = b"the cluster's"
@@ -20,10 +24,20 @@ def make_ledger(receipts: list[Receipt]) -> Ledger:
     return Ledger(receipts.append, clock=lambda: 0.0)
 
 
-def around(app: ASGIApp, ledger: Ledger, engine: EngineName = "vllm") -> ExplainAndReport:
+def around(
+    app: ASGIApp, ledger: Ledger, engine: EngineName = "vllm", explain_headers: ExplainHeaders = "full"
+) -> ExplainAndReport:
     """The middleware of a replica that knows two tenants."""
     tenants = Tenants(["acme", "umbrella"], header="x-tenant")
-    return ExplainAndReport(app, replica_id="here", ledger=ledger, engine=engine, tenants=tenants, note_key=KEY)
+    return ExplainAndReport(
+        app,
+        replica_id="here",
+        ledger=ledger,
+        explain_headers=explain_headers,
+        engine=engine,
+        tenants=tenants,
+        note_key=KEY,
+    )
 
 
 def scope_with(note: RoutingNote | None) -> Scope:
@@ -50,8 +64,14 @@ async def call(note: RoutingNote | None) -> tuple[Scope, dict[str, str], list[Re
     async def send(message: Message) -> None:
         sent.append(message)
 
+    ledger = make_ledger(receipts)
+
+    async def compute_and_answer(scope: Scope, receive: Receive, send: Send) -> None:
+        ledger.prefilled(current_request_id.get(), prompt_tokens=100, cached_tokens=64)
+        await answer(scope, receive, send)
+
     scope = scope_with(note)
-    await around(answer, make_ledger(receipts))(scope, receive, send)
+    await around(compute_and_answer, ledger)(scope, receive, send)
     assert sent[1] == {"type": "http.response.body", "body": b"ok"}
     return scope, {name.decode(): value.decode() for name, value in sent[0]["headers"]}, receipts
 
@@ -69,8 +89,110 @@ async def test_a_routed_response_is_explained_and_its_end_reported() -> None:
         "x-warmroute-believed-cached-tokens": "64",
     }
     assert scope["seen"] == "id-1"
-    assert receipts == [Arrived(RequestId("id-1")), Finished(RequestId("id-1"))]
+    assert [type(each) for each in receipts] == [Arrived, Prefilled, Finished]
+    assert (receipts[0], receipts[-1]) == (Arrived(RequestId("id-1")), Finished(RequestId("id-1")))
     assert current_request_id.get() is None
+
+
+BRIEF = {"x-warmroute-request-id": "id-1"}
+UNROUTED = {"x-warmroute-replica": "here", "x-warmroute-reason": "unrouted"}
+FULL = BRIEF | {
+    "x-warmroute-replica": "here",
+    "x-warmroute-policy": "prefix_affinity",
+    "x-warmroute-reason": "prefix",
+    "x-warmroute-prompt-tokens": "100",
+    "x-warmroute-believed-cached-tokens": "64",
+}
+OF_A_PROMPT = [(200, "application/json", True), (200, "text/event-stream", True), (201, "application/json", True)]
+OF_NO_PROMPT = [
+    pytest.param(200, "application/json", False, id="tokenised"),
+    pytest.param(200, "text/event-stream", False, id="stream that is refused, or not begun"),
+    pytest.param(400, "application/json", False, id="bad request"),
+    pytest.param(404, "application/json", False, id="unknown path"),
+    pytest.param(429, "application/json", False, id="turned away"),
+    pytest.param(500, "application/json", True, id="failed later"),
+]
+"""Status and type of an answer, and whether the engine had computed the prompt before."""
+
+
+async def own_headers(
+    note: RoutingNote | None, mode: ExplainHeaders, status: int, content_type: str, has_computed: bool
+) -> dict[str, str]:
+    """Ours, of such an answer."""
+    sent, ledger = list[Message](), make_ledger([])
+
+    async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
+        if has_computed:
+            ledger.prefilled(current_request_id.get(), prompt_tokens=100, cached_tokens=64)
+        headers = [(b"content-type", content_type.encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await around(app, ledger, explain_headers=mode)(scope_with(note), receive, send)
+    headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    assert headers.pop("content-type") == content_type
+    return headers
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("off", {}), ("brief", BRIEF), ("full", FULL)])
+@pytest.mark.parametrize(("status", "content_type", "has_computed"), OF_A_PROMPT)
+async def test_an_answer_to_a_prompt_says_what_the_setting_allows(
+    mode: ExplainHeaders, expected: dict[str, str], status: int, content_type: str, has_computed: bool
+) -> None:
+    """Whole or as a stream."""
+    assert await own_headers(NOTE, mode, status, content_type, has_computed) == expected
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("off", {}), ("brief", BRIEF), ("full", BRIEF)])
+@pytest.mark.parametrize(("status", "content_type", "has_computed"), OF_NO_PROMPT)
+async def test_no_other_answer_tells_what_is_cached(
+    mode: ExplainHeaders, expected: dict[str, str], status: int, content_type: str, has_computed: bool
+) -> None:
+    """Else a client would learn of others' prompts for nothing."""
+    assert await own_headers(NOTE, mode, status, content_type, has_computed) == expected
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("off", {}), ("brief", {}), ("full", UNROUTED)])
+@pytest.mark.parametrize(("status", "content_type", "has_computed"), [*OF_A_PROMPT, *OF_NO_PROMPT])
+async def test_an_unrouted_answer_has_no_id(
+    mode: ExplainHeaders, expected: dict[str, str], status: int, content_type: str, has_computed: bool
+) -> None:
+    """No router gave it one."""
+    assert await own_headers(None, mode, status, content_type, has_computed) == expected
+
+
+COUNTS = st.none() | st.integers(min_value=0)
+NAMES = st.text("abcdefghijklmnopqrstuvwxyz_#0123456789", min_size=1)
+NOTES = st.builds(RoutingNote, st.just(RequestId("id-1")), NAMES.map(ReplicaId), NAMES, NAMES, COUNTS, COUNTS)
+
+
+@given(note=NOTES, status=st.integers(min_value=200, max_value=599), has_computed=st.booleans())
+async def test_brief_headers_are_the_same_whatever_the_router_knew(
+    note: RoutingNote, status: int, has_computed: bool
+) -> None:
+    """And whatever became of the request: nothing of its way is in them."""
+    assert await own_headers(note, "brief", status, "application/json", has_computed) == BRIEF
+
+
+@given(note=NOTES, status=st.integers(min_value=200, max_value=599))
+async def test_without_an_engines_word_full_headers_are_no_more(note: RoutingNote, status: int) -> None:
+    """Than brief ones."""
+    assert await own_headers(note, "full", status, "application/json", has_computed=False) == BRIEF
+
+
+async def test_headers_that_are_off_are_off_for_a_simulated_engine_too() -> None:
+    """Settings do not allow it; the middleware keeps its word."""
+    sent = list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    middleware = around(answer, make_ledger([]), engine="simulated", explain_headers="off")
+    await middleware(scope_with(NOTE), receive, send)
+    assert sent[0]["headers"] == [(b"content-type", b"text/plain")]
 
 
 async def test_an_unrouted_response_says_so() -> None:
@@ -124,13 +246,14 @@ async def test_a_failing_app_is_reported_as_finished_too() -> None:
 
 async def test_a_simulated_engine_says_so_in_every_answer() -> None:
     """Routed or not, so that its figures cannot be taken for real ones."""
-    for note in (NOTE, None):
+    modes: list[ExplainHeaders] = ["brief", "full"]
+    for note, mode in itertools.product((NOTE, None), modes):
         sent = list[Message]()
 
         async def send(message: Message, sent: list[Message] = sent) -> None:
             sent.append(message)
 
-        middleware = around(answer, make_ledger([]), engine="simulated")
+        middleware = around(answer, make_ledger([]), engine="simulated", explain_headers=mode)
         await middleware(scope_with(note), receive, send)
         assert (b"x-warmroute-engine", b"simulated") in sent[0]["headers"]
 

@@ -34,6 +34,18 @@ def test_a_request_is_reported_from_arrival_to_end() -> None:
     assert (ledger.num_outstanding, ledger.num_waiting) == (0, 0)
 
 
+def test_a_request_is_prefilled_from_its_first_output_to_its_end() -> None:
+    """By the engine's word alone."""
+    ledger, _, _ = make_ledger()
+    ledger.arrived(ONE)
+    ledger.answering(ONE, "engine's", lambda: 0)
+    assert not ledger.has_prefilled(ONE)
+    ledger.prefilled(ONE, prompt_tokens=10, cached_tokens=10)
+    assert ledger.has_prefilled(ONE)
+    ledger.finished(ONE)
+    assert not ledger.has_prefilled(ONE)
+
+
 def test_the_end_has_the_tokens_of_all_answers() -> None:
     """As they are then: of each choice and each prompt once, however often the engine is given it."""
     ledger, receipts, _ = make_ledger()

@@ -30,6 +30,21 @@ def test_shipped_configs_are_valid(path: Path) -> None:
     assert settings.model_id
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_only_a_laptops_config_has_full_headers(path: Path) -> None:
+    """By which the demonstration and the load tests see where requests went; others' installations may be shared."""
+    is_for_laptops = path.name != "gpu-node.yaml"
+    assert (load_settings(path).replicas.explain_headers == "full") is is_for_laptops
+
+
+@pytest.mark.parametrize("written", ["off", "'off'", "brief", "full"])
+def test_headers_are_off_as_yaml_writes_it(tmp_path: Path, written: str) -> None:
+    """Which takes a plain `off` for false."""
+    path = tmp_path / "settings.yaml"
+    path.write_text(f"{{llm: {{}}, replicas: {{explain_headers: {written}}}}}")
+    assert load_settings(path).replicas.explain_headers == written.strip("'")
+
+
 def test_both_machines_have_a_config() -> None:
     """One for a laptop, one for a GPU node."""
     assert {path.name for path in CONFIGS} >= {"cpu-demo.yaml", "gpu-node.yaml"}
@@ -72,6 +87,14 @@ def test_both_machines_have_a_config() -> None:
         ),
         ("{llm: {}, replicas: {tenants: [acme, acme]}}", "Value error, names a tenant twice; name each once"),
         ("{llm: {}, replicas: {tenants: [Acme Inc]}}", "replicas.tenants.0 = 'Acme Inc': String should match pattern"),
+        (
+            "{llm: {}, replicas: {explain_headers: on}}",
+            "replicas.explain_headers = True: Input should be 'off', 'brief' or 'full'",
+        ),
+        (
+            "{llm: {engine_kwargs: {num_gpu_blocks_override: 9}}, engine: simulated, replicas: {explain_headers: off}}",
+            "engine = 'simulated' and replicas.explain_headers = 'off': its figures could be taken for real ones",
+        ),
         ("{llm: {}, http: {port: 99999}}", "http.port = 99999: Input should be less than or equal to 65535"),
         ("{}", "llm is missing and has no default"),
         (
