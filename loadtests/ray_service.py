@@ -20,7 +20,7 @@ from loadtests.live import fail
 from serve_app import local_server
 from serve_app.environment import data_path_environment
 from serve_app.local_cluster import Run, StartError
-from serve_app.replica_headers import REASON_HEADER
+from serve_app.replica_headers import REQUEST_ID_HEADER
 from serve_app.serve_api import ServeApiError
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import OPS_APPLICATION, Settings
@@ -112,9 +112,9 @@ def ask(client: httpx.Client, model: str) -> None:
     response.raise_for_status()
     usage = response.json()["usage"]
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
-    reason = response.headers.get(REASON_HEADER)
+    request_id = response.headers.get(REQUEST_ID_HEADER, "none")
     console.print(
-        f"/v1/chat/completions: {response.status_code}, {REASON_HEADER}: {reason}; "
+        f"/v1/chat/completions: {response.status_code}, {REQUEST_ID_HEADER}: {request_id}; "
         f"{cached} of {usage['prompt_tokens']} prompt tokens cached"
     )
 

@@ -252,13 +252,16 @@ def kubernetes(config: ConfigArgument) -> None:
 def ready(
     url: Annotated[str, typer.Option(help="The proxy on this node.")] = f"http://127.0.0.1:{HttpSettings().port}",
     mark: Annotated[Path, typer.Option(help="A file that remembers the first answer.")] = Path("/tmp/warmroute-ready"),  # noqa: S108
+    any_answer: Annotated[  # noqa: FBT002  typer's way
+        bool, typer.Option("--any-answer", help="Routed or not: with `replicas.explain_headers: off`, none says so.")
+    ] = False,
 ) -> None:
     """Say whether this node serves, for a readiness probe: status 0 from its first routed answer on."""
     from serve_app.readiness import TIMEOUT_S, NotReadyError, check_readiness
 
     try:
         with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
-            check_readiness(client, mark)
+            check_readiness(client, mark, any_answer=any_answer)
     except NotReadyError as error:
         _fail(str(error))
     console.print("ready")

@@ -24,7 +24,8 @@ class Measurement:
 
     conversation: str
     turn: int
-    replica: str
+    replica: str | None
+    """None where answers do not say it (`replicas.explain_headers`)."""
     sent_at_s: float
     ttft_s: float
     prompt_tokens: int
@@ -106,7 +107,7 @@ async def _ask(client: httpx.AsyncClient, turn: Turn, model: str, max_tokens: in
     return Measurement(
         conversation=turn.conversation,
         turn=turn.number,
-        replica=response.headers[REPLICA_HEADER],
+        replica=response.headers.get(REPLICA_HEADER),
         sent_at_s=sent_at_s,
         ttft_s=ttft_s,
         prompt_tokens=usage["prompt_tokens"],

@@ -13,6 +13,7 @@ from serve_app.demo.statistics import Interval, Totals, paired_ttft_ratio, perce
 
 BASELINE = "round_robin"
 BOOTSTRAP_SEED = 1
+REMEDY = "Set replicas.explain_headers: full."
 
 
 def table(experiment: Experiment) -> Table:
@@ -27,7 +28,7 @@ def table(experiment: Experiment) -> Table:
         result.add_column(name, justify="right", no_wrap=True)
     for policy, runs in experiment.policy_to_runs.items():
         everything = [each for run in runs for each in run]
-        for replica in sorted({each.replica for each in everything}):
+        for replica in sorted({each.replica for each in everything if each.replica is not None}):
             here = [each for each in everything if each.replica == replica]
             result.add_row(policy, replica.rpartition("#")[2], *_cells(here))
         result.add_row(policy, "all", *_cells(everything), style="bold", end_section=True)
@@ -54,6 +55,8 @@ def lines(experiment: Experiment) -> list[str]:
         result.append(f"{policy} against {BASELINE}:")
         result.append(f"  uncached prefill tokens: {uncached:.3f} times")
         result.append(f"  TTFT: {ratio.median:.3f} times (median of request by request, {interval})")
+    if any(each.replica is None for runs in experiment.policy_to_runs.values() for run in runs for each in run):
+        result.append(f"Figures of each replica: not available, as answers do not say which one gave them. {REMEDY}")
     return result
 
 

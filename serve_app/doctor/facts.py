@@ -5,6 +5,7 @@ Of what Serve and the routers answer, the models hold only what a check reads, u
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -12,7 +13,6 @@ from serve_app.doctor.target import Target
 from serve_app.edge.options import EDGE_VARIABLE
 from serve_app.environment import HAPROXY_VARIABLE, data_path_environment
 from serve_app.parity import Verdict
-from serve_app.replica_headers import UNROUTED
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import Settings
 
@@ -79,17 +79,30 @@ class DeploymentDetails(_Part):
         return [replica.replica_id for replica in self.replicas if replica.state == "RUNNING"]
 
 
+class ApplicationConfig(_Part):
+    """Serve's: as deployed."""
+
+    args: Mapping[str, Any] = {}
+
+
 class ApplicationDetails(_Part):
     """Serve's."""
 
     status: str
     message: str
     deployments: Mapping[str, DeploymentDetails]
+    deployed_app_config: ApplicationConfig | None = None
 
     @property
     def routers(self) -> DeploymentDetails | None:
         """The ingress routers; None in an application that is not ours."""
         return self.deployments.get(ROUTER_DEPLOYMENT)
+
+    @property
+    def has_headers(self) -> bool:
+        """Whether answers say that they are routed (`replicas.explain_headers`)."""
+        replicas = self.deployed_app_config.args.get("replicas") if self.deployed_app_config else None
+        return not isinstance(replicas, Mapping) or replicas.get("explain_headers") != "off"
 
     @property
     def server(self) -> DeploymentDetails | None:
@@ -240,8 +253,10 @@ class Answer:
     status: int
     milliseconds: float
     replica: str | None
+    """As the reason, told by `replicas.explain_headers: full` alone."""
     reason: str | None
     request_id: str | None
+    """Given by a router."""
     excerpt: str
     """The body's beginning."""
     engine: str | None = None
@@ -271,7 +286,7 @@ class Facts:
     @property
     def is_routed(self) -> bool:
         """Whether a router chose who answered our request."""
-        return isinstance(self.answer, Answer) and self.answer.reason not in {None, UNROUTED}
+        return isinstance(self.answer, Answer) and self.answer.request_id is not None
 
     @property
     def views(self) -> list[tuple[Node, NodeView]]:

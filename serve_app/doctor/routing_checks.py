@@ -6,7 +6,7 @@ from serve_app.doctor.cluster_checks import LOGS
 from serve_app.doctor.facts import ROUTERS_PER_NODE, Facts, Missing, RouterAnswers, RouterView, Unsettled, short_id
 from serve_app.doctor.finding import Check, Finding, Problem, counted, failed, ok, skipped, warning
 from serve_app.parity import REMEDY, Verdict
-from serve_app.replica_headers import REASON_HEADER, REQUEST_ID_HEADER
+from serve_app.replica_headers import REQUEST_ID_HEADER
 
 UNPROVEN = (
     "It is not counted on. Perhaps no prompt came again after it had left the GPU; otherwise look into vLLM's log, and "
@@ -106,15 +106,18 @@ def check_request(facts: Facts) -> Finding:
         return failed(Check.REQUEST, Problem(f"{facts.target.url} gives no answer: {answer.why}", see))
     if answer.status >= 500:  # noqa: PLR2004  HTTP
         return failed(Check.REQUEST, Problem(f"{facts.target.url} answers {answer.status}: {answer.excerpt}", see))
+    if not facts.is_routed and facts.application is not None and not facts.application.has_headers:
+        text = (
+            f"answered {answer.status}; whether a router placed it, answers do not say: replicas.explain_headers is off"
+        )
+        return warning(Check.REQUEST, Problem(text, "Set it to brief, which tells nothing of what is cached."))
     if not facts.is_routed:
-        text = f"answered {answer.status}, but no router chose the replica ({REASON_HEADER}: {answer.reason or 'none'})"
+        text = f"answered {answer.status}, but no router chose the replica (no {REQUEST_ID_HEADER})"
         remedy = f"HAProxy asked no router, or got no good answer, or --url leads past it. {see}"
         return failed(Check.REQUEST, Problem(text, remedy))
-    if answer.request_id is None:
-        return failed(Check.REQUEST, Problem(f"routed, but the answer has no {REQUEST_ID_HEADER}", SKEW))
-    text = f"routed to {short_id(answer.replica or '?')} ({answer.reason}), answered {answer.status} in"
+    place = f" to {short_id(answer.replica)} ({answer.reason})" if answer.replica else ""
     engine = f", by a {answer.engine} engine" if answer.engine else ""
-    return ok(Check.REQUEST, f"{text} {answer.milliseconds:.0f} ms{engine}")
+    return ok(Check.REQUEST, f"routed{place}, answered {answer.status} in {answer.milliseconds:.0f} ms{engine}")
 
 
 def check_receipts(facts: Facts) -> Finding:

@@ -51,7 +51,8 @@ def test_the_cpu_overlay_serves(build: Build, tmp_path: Path) -> None:
     assert ended.stdout.count("warmroute ready: ready") == 2
     first, second = (line for line in ended.stdout.splitlines() if line.startswith("/v1/chat/completions: 200"))
     assert cached_tokens(second) > cached_tokens(first)
-    assert "x-warmroute-reason: prefix; " in second
+    assert "x-warmroute-request-id: " in second
+    assert "x-warmroute-request-id: none" not in second
     assert "2 of them these" in ended.stdout
 
 

@@ -1,13 +1,16 @@
-"""The demo's workload, bounds and statistics."""
+"""The demo's workload, bounds, statistics and report."""
 
 import json
 from pathlib import Path
 from random import Random
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
+import httpx
 import pytest
 import zstandard
 
+from serve_app.demo import driver, report
 from serve_app.demo.conversations import OWN_WORKLOAD, WorkloadError, load_conversations, load_tools
 from serve_app.demo.driver import Measurement
 from serve_app.demo.reuse import ReuseBound
@@ -23,9 +26,11 @@ TALK = [
 ]
 
 
-def measurement(conversation: str, turn: int, *, ttft_s: float = 1, prompt: int = 0, cached: int = 0) -> Measurement:
+def measurement(
+    conversation: str, turn: int, *, ttft_s: float = 1, prompt: int = 0, cached: int = 0, replica: str | None = "app#r"
+) -> Measurement:
     """One answered request; conversations take turns."""
-    return Measurement(conversation, turn, "r", turn + ord(conversation[0]) / 1000, ttft_s, prompt, cached)
+    return Measurement(conversation, turn, replica, turn + ord(conversation[0]) / 1000, ttft_s, prompt, cached)
 
 
 class TestConversations:
@@ -136,3 +141,54 @@ class TestStatistics:
         ours = [[measurement(name, turn, ttft_s=0.5 if name < "d" else 2) for name in "abcdef" for turn in range(3)]]
         interval = paired_ttft_ratio(ours, base, Random(0))
         assert interval.low < 1 < interval.high
+
+
+class TestReport:
+    """What is printed."""
+
+    @staticmethod
+    def experiment(replica: str | None) -> Any:
+        """One run of two requests, as far as reports read it."""
+        reuse = SimpleNamespace(reused_tokens=5, reusable_tokens=10, share=0.5)
+        bound = SimpleNamespace(working_set_tokens=100, common_tokens=10, measure=lambda _: reuse)
+        runs = [[measurement("a", turn, prompt=100, cached=50, replica=replica) for turn in range(2)]]
+        return SimpleNamespace(
+            repetitions=1,
+            concurrency=1,
+            note="",
+            policy_to_runs={"prefix_affinity": runs},
+            bound=bound,
+            application=SimpleNamespace(kv_capacity_tokens=lambda: 1000),
+        )
+
+    @staticmethod
+    def rows(experiment: Any) -> list[str]:
+        """The names in the table's second column."""
+        return [str(cell) for cell in report.table(experiment).columns[1].cells]
+
+    def test_replicas_have_rows_of_their_own(self) -> None:
+        """And all together one."""
+        experiment = self.experiment("app#r")
+        assert self.rows(experiment) == ["r", "all"]
+        assert not any("not available" in line for line in report.lines(experiment))
+
+    def test_replicas_that_answers_do_not_name_are_told_to_be_missing(self) -> None:
+        """With what to set."""
+        experiment = self.experiment(None)
+        assert self.rows(experiment) == ["all"]
+        assert report.lines(experiment)[-1] == (
+            "Figures of each replica: not available, as answers do not say which one gave them. "
+            "Set replicas.explain_headers: full."
+        )
+
+    @pytest.mark.parametrize(("headers", "replica"), [({}, None), ({"x-warmroute-replica": "app#r"}, "app#r")])
+    async def test_an_answer_counts_whether_or_not_it_names_its_replica(
+        self, headers: dict[str, str], replica: str | None
+    ) -> None:
+        """By its usage."""
+        events = b'data: {"usage": null}\n\ndata: {"usage": {"prompt_tokens": 10}}\n\n'
+        transport = httpx.MockTransport(lambda _: httpx.Response(200, headers=headers, content=events))
+        turn = load_conversations(OWN_WORKLOAD, tools=None, limit=1)[0].turns[0]
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            found = await driver._ask(client, turn, "demo", 1)
+        assert (found.replica, found.prompt_tokens) == (replica, 10)

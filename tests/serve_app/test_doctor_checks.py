@@ -537,21 +537,32 @@ class TestRequest:
 
     def test_any_routed_answer_will_do(self) -> None:
         """Not every model completes prompts."""
-        finding = check_request(facts(answer=answer(status=404, reason="rejected")))
-        assert_says(finding, Status.OK, "routed to a (rejected), answered 404 in 123 ms")
+        finding = check_request(facts(answer=answer(status=404, replica=None, reason=None)))
+        assert_says(finding, Status.OK, "routed, answered 404 in 123 ms")
 
-    @pytest.mark.parametrize("reason", ["unrouted", None])
+    def test_full_headers_say_where_to_and_why(self) -> None:
+        """Brief ones only that it was routed."""
+        assert_says(check_request(facts(answer=answer())), Status.OK, "routed to a (ring), answered 200 in 123 ms")
+        brief = answer(replica=None, reason=None)
+        assert_says(check_request(facts(answer=brief)), Status.OK, "routed, answered 200 in 123 ms")
+
+    @pytest.mark.parametrize("reason", ["unrouted", None], ids=["full", "brief"])
     def test_an_unrouted_answer_is_a_failure(self, reason: str | None) -> None:
         """It came, but nobody chose who gives it."""
-        finding = check_request(facts(answer=answer(reason=reason)))
-        text = f"answered 200, but no router chose the replica (x-warmroute-reason: {reason or 'none'})"
+        unrouted = answer(reason=reason, request_id=None)
+        finding = check_request(facts(answer=unrouted))
+        text = "answered 200, but no router chose the replica (no x-warmroute-request-id)"
         assert_says(finding, Status.FAILED, text, "HAProxy asked no router, or got no good answer")
-        assert_says(check_receipts(facts(answer=answer(reason=reason))), Status.SKIPPED, "waits for: request")
+        assert_says(check_receipts(facts(answer=unrouted)), Status.SKIPPED, "waits for: request")
 
-    def test_no_id_is_another_version(self) -> None:
-        """Nobody could account for it."""
-        finding = check_request(facts(answer=answer(request_id=None)))
-        assert_says(finding, Status.FAILED, "the answer has no x-warmroute-request-id", "deploy again")
+    @pytest.mark.parametrize(("mode", "status"), [("off", Status.WARNING), ("brief", Status.FAILED)])
+    def test_where_headers_are_off_nothing_can_be_said(self, mode: str, status: Status) -> None:
+        """So that it is no failure."""
+        deployed = serve(application(deployed_app_config={"args": {"replicas": {"explain_headers": mode}}}))
+        unsaid = answer(replica=None, reason=None, request_id=None)
+        finding = check_request(facts(serve=deployed, answer=unsaid))
+        assert finding.status is status
+        assert ("replicas.explain_headers is off" in finding.text) is (mode == "off")
 
     def test_an_error_or_no_answer_is_quoted(self) -> None:
         """With where to look."""

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from serve_app.doctor.facts import (
     Answer,
+    ApplicationConfig,
     ApplicationDetails,
     DeploymentDetails,
     HttpOptions,
@@ -154,6 +155,7 @@ class TestGather:
             (HttpOptions, "HTTPOptionsSchema"),
             (ProxyDetails, "ProxyDetails"),
             (ApplicationDetails, "ApplicationDetails"),
+            (ApplicationConfig, "ServeApplicationSchema"),
             (DeploymentDetails, "DeploymentDetails"),
             (ReplicaDetails, "ReplicaDetails"),
         ],

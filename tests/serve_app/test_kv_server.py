@@ -21,7 +21,7 @@ def test_routers_know_of_it_within_a_second(tmp_path: Path) -> None:
     """Each prediction afterwards is right, of what is computed anew, too."""
     settings = shipped_settings("simulated.yaml")
     settings["llm"]["deployment_config"]["num_replicas"] = 2
-    settings["replicas"] = {"kv_events": True}
+    settings["replicas"] |= {"kv_events": True}
     found = tmp_path / "found.json"
     options = ["--prompts", "40", "--requests", "60", "--wait-s", str(WAIT_S), "--json", str(found)]
     with serving(settings, tmp_path):

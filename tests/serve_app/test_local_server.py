@@ -1,13 +1,17 @@
-"""What the user reads when the application does not start."""
+"""What the user reads when the application does not start, and when it has."""
 
 import threading
+from io import StringIO
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from serve_app import local_server
 from serve_app.local_server import failure_text
 from serve_app.serve_api import NoAnswerError, ServeApiError
-from serve_app.settings import LocalSettings, Settings
+from serve_app.settings import ExplainHeaders, LocalSettings, ReplicaSettings, Settings
 
 
 def application(message: str, *deployment_messages: str) -> dict[str, object]:
@@ -74,3 +78,17 @@ def test_a_dashboard_too_busy_to_answer_is_asked_again(monkeypatch: pytest.Monke
         ask(Dashboard(*[busy] * 10**6), timeout_s=0.01)
     with pytest.raises(ServeApiError, match="refused"):
         ask(Dashboard(ServeApiError("refused")))
+
+
+@pytest.mark.parametrize(("mode", "is_said"), [("off", False), ("brief", False), ("full", True)])
+def test_headers_are_pointed_at_where_they_say_something(mode: ExplainHeaders, is_said: bool) -> None:
+    """What is printed when all is ready."""
+    settings = Settings(
+        llm={"model_loading_config": {"model_id": "demo"}}, replicas=ReplicaSettings(explain_headers=mode)
+    )
+    run: Any = SimpleNamespace(url="http://127.0.0.1:8000", dashboard_url="http://127.0.0.1:8265", note="")
+    console = Console(file=StringIO(), width=140)
+    with console.capture() as printed:
+        local_server._print_ready(console, run, settings, 1.0)
+    assert ("x-warmroute- headers say where it went" in printed.get()) is is_said
+    assert "the second time the answer's usage" in " ".join(printed.get().split())

@@ -6,9 +6,11 @@ import httpx
 import pytest
 
 from serve_app.readiness import HEALTH_PATH, NotReadyError, check_readiness
-from serve_app.replica_headers import REASON_HEADER
+from serve_app.replica_headers import REASON_HEADER, REQUEST_ID_HEADER
 
-ROUTED = httpx.Response(200, headers={REASON_HEADER: "ring"})
+ID = {REQUEST_ID_HEADER: "f00d"}
+ROUTED = httpx.Response(200, headers=ID)
+UNROUTED_HEADERS = {REASON_HEADER: "unrouted"}
 MODELS = httpx.Response(200, json={"data": [{"id": "demo"}]})
 
 
@@ -23,7 +25,7 @@ class Proxy:
         }
         self.asked: list[str] = []
 
-    def check(self, mark: Path, base_url: str = "http://proxy") -> None:
+    def check(self, mark: Path, base_url: str = "http://proxy", *, any_answer: bool = False) -> None:
         """One probe."""
 
         def answer(request: httpx.Request) -> httpx.Response:
@@ -31,7 +33,7 @@ class Proxy:
             return self.path_to_response[request.url.path.removeprefix("/chat")]
 
         with httpx.Client(base_url=base_url, transport=httpx.MockTransport(answer)) as client:
-            check_readiness(client, mark)
+            check_readiness(client, mark, any_answer=any_answer)
 
 
 @pytest.fixture
@@ -56,13 +58,43 @@ def test_an_application_may_have_a_path_of_its_own(mark: Path) -> None:
     assert proxy.asked == ["/chat/v1/models", "/chat/v1/completions", HEALTH_PATH]
 
 
+@pytest.mark.parametrize("headers", [ID, ID | {REASON_HEADER: "ring"}], ids=["brief", "full"])
+def test_a_request_with_an_id_was_routed(mark: Path, headers: dict[str, str]) -> None:
+    """Whatever else the answer says of its way."""
+    Proxy(answer=httpx.Response(200, headers=headers)).check(mark)
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("status", [200, 404, 429])
+def test_where_headers_are_off_any_answer_of_a_replica_is_taken(mark: Path, status: int) -> None:
+    """As not every model completes prompts."""
+    Proxy(answer=httpx.Response(status, json={})).check(mark, any_answer=True)
+    assert mark.exists()
+
+
+@pytest.mark.parametrize(
+    "response",
+    [httpx.Response(404, text="Path '/v1/completions' not found."), httpx.Response(503, json={})],
+    ids=["the proxy's own", "an error"],
+)
+def test_where_headers_are_off_the_proxys_own_words_are_not(mark: Path, response: httpx.Response) -> None:
+    """It says them in plain text, before it knows of a replica."""
+    with pytest.raises(NotReadyError, match=f"was answered {response.status_code}"):
+        Proxy(answer=response).check(mark, any_answer=True)
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize(
     ("proxy", "message"),
     [
         (Proxy(models=httpx.Response(404)), "no model is served: 404"),
-        (Proxy(answer=httpx.Response(200)), "was answered 200, x-warmroute-reason: unrouted"),
-        (Proxy(answer=httpx.Response(200, headers={REASON_HEADER: "starting"})), "x-warmroute-reason: starting"),
-        (Proxy(answer=httpx.Response(503, headers={REASON_HEADER: "ring"})), "was answered 503"),
+        (
+            Proxy(answer=httpx.Response(200)),
+            "was answered 200, x-warmroute-request-id: none; no router placed it, or replicas.explain_headers is off",
+        ),
+        (Proxy(answer=httpx.Response(200, headers=UNROUTED_HEADERS)), "x-warmroute-request-id: none; no router"),
+        (Proxy(answer=httpx.Response(200, headers=ID | {REASON_HEADER: "starting"})), "x-warmroute-reason: starting$"),
+        (Proxy(answer=httpx.Response(503, headers=ID)), "was answered 503, routed$"),
     ],
 )
 def test_before_the_first_routed_answer_it_is_not_ready(mark: Path, proxy: Proxy, message: str) -> None:
@@ -74,7 +106,7 @@ def test_before_the_first_routed_answer_it_is_not_ready(mark: Path, proxy: Proxy
 
 def test_a_refusal_under_load_is_an_answer(mark: Path) -> None:
     """Somebody routed it, and a replica refused it."""
-    Proxy(answer=httpx.Response(429, headers={REASON_HEADER: "ring"})).check(mark)
+    Proxy(answer=httpx.Response(429, headers=ID)).check(mark)
     assert mark.exists()
 
 
