@@ -90,7 +90,7 @@ def main(
     json_file: JsonOption = None,
 ) -> None:
     """Time the same returning chats through HAProxy and at the replica that serves them, in turn."""
-    with running_server() as server:
+    with running_server(full_headers=True) as server:
         conversations = Conversations(server.run.model, seed=seed)
         timings = asyncio.run(_measure(server, conversations, rounds, random.Random(seed)))
     make_console().print(added_table(timings))

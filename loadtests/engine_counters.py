@@ -2,7 +2,8 @@
 
 With `log_engine_metrics: true` vLLM counts through Ray: the counters are on each node's metrics agent, as
 `ray_vllm_prefix_cache_queries_total` with a label `ReplicaId`. Otherwise they are on the replica's own `/metrics`,
-as `vllm:prefix_cache_queries_total`, and the replica says who it is in a response header.
+as `vllm:prefix_cache_queries_total`, and the replica says who it is in a response header, where
+`replicas.explain_headers` is `full`.
 """
 
 import re

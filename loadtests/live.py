@@ -23,7 +23,7 @@ from serve_app.replica_urls import replica_urls
 from serve_app.running_application import ApplicationError, RunningApplication
 from serve_app.serve_api import ServeApi, ServeApiError
 from serve_app.serve_config import ROUTER_DEPLOYMENT
-from serve_app.settings import RouterSettings
+from serve_app.settings import ReplicaSettings, RouterSettings
 
 SNAPSHOT_TIMEOUT_S = 5.0
 POLL_S = 0.25
@@ -184,6 +184,22 @@ async def until(is_so: Callable[[], bool], *, timeout_s: float, poll_s: float = 
     return True
 
 
+def require_full_headers(api: ServeApi, application: str) -> None:
+    """For figures that are made from what answers say of their replica and of the decision.
+
+    Raises:
+        LiveError: this application's answers do not say it.
+
+    """
+    details = api.application(application) or {"deployed_app_config": {"args": {}}}
+    replicas = ReplicaSettings.model_validate(details["deployed_app_config"]["args"].get("replicas", {}))
+    if replicas.explain_headers != "full":
+        raise LiveError(
+            f"not available: with replicas.explain_headers: {replicas.explain_headers}, answers do not say which "
+            "replica gave them and why; set it to full, and serve again"
+        )
+
+
 def make_console() -> Console:
     """As wide as tables need it where there is no terminal."""
     console = Console(highlight=False, soft_wrap=True)
@@ -193,8 +209,13 @@ def make_console() -> Console:
 
 
 @contextlib.contextmanager
-def running_server() -> Iterator[Server]:
-    """The server of this folder; every failure becomes one sentence and exit code 1."""
+def running_server(*, full_headers: bool = False) -> Iterator[Server]:
+    """The server of this folder; every failure becomes one sentence and exit code 1.
+
+    Args:
+        full_headers: whether answers have to say which replica gave them and why.
+
+    """
     try:
         run = Run.load()
     except RunFileError as error:
@@ -205,6 +226,8 @@ def running_server() -> Iterator[Server]:
         with RunningApplication(
             run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
         ) as application:
+            if full_headers:
+                require_full_headers(ServeApi(run.dashboard_url), run.application)
             yield Server(run, application)
     except FAILURES as error:
         fail(str(error))

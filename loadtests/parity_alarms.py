@@ -115,7 +115,7 @@ def run_command(
     if not set(chosen) <= set(DEVIATIONS):
         fail(f"deviations are {', '.join(DEVIATIONS)}")
     console = make_console()
-    with running_server() as server:
+    with running_server(full_headers=True) as server:
         alarms = asyncio.run(_run(server, chosen, console, model=model, rate=rate, seed=seed))
     console.print(alarm_table(alarms))
     write_json(json_file, {"alarms": [asdict(alarm) for alarm in alarms]})

@@ -1,5 +1,6 @@
 """Reads the routers' snapshots: what is outstanding, who is where, what the engines counted. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,11 @@ def is_idle(routers: Sequence[Snapshot]) -> bool:
 def rank_to_replica(router: Snapshot) -> dict[int, str]:
     """Who owns which part of the ring, by full id."""
     return {replica["rank"]: replica_id for replica_id, replica in router["replicas"].items()}
+
+
+def unreadable(routers: Sequence[Snapshot]) -> Counter[str]:
+    """How many prompts the routers could not read since they started, by their reason."""
+    return sum((Counter(router["unreadable"]) for router in routers), Counter[str]())
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def main(
 ) -> None:
     """Fill the caches, empty them behind the routers' backs, and come back to what was in them."""
     console = make_console()
-    with running_server() as server:
+    with running_server(full_headers=True) as server:
         answers = asyncio.run(measure(server, num_prompts, num_requests, wait_s=wait_s, seed=seed))
         replicas = [each for router in server.application.routers() for each in router["replicas"].values()]
         knowledge = {each["knowledge"] for each in replicas}

@@ -57,7 +57,12 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request, once Ray has set up logging
     settings = llm_options.with_absolute_model_path(settings)
     replicas = settings.replicas.model_copy(
-        update={"canary_period_s": CANARY_PERIOD_S, "warm_joining": False, "hand_over": False}
+        update={
+            "canary_period_s": CANARY_PERIOD_S,
+            "warm_joining": False,
+            "hand_over": False,
+            "explain_headers": "full",  # reports count reasons, and compare replicas
+        }
     )
     rays = [RAY_ROUTINGS[name] for name in routings if name in RAY_ROUTINGS]
     local = settings.local.model_copy(update={"num_cpus": settings.local.num_cpus * (1 + len(rays))})

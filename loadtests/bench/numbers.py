@@ -166,10 +166,15 @@ def _groups(results: Sequence[CellResult]) -> dict[tuple[str, float, str], list[
 
 
 def _imbalance(complete: Sequence[Record], num_replicas: int) -> float:
-    """Computed prompt tokens of the replica with the most, over the mean of all; 1 is even."""
+    """Computed prompt tokens of the replica with the most, over the mean of all; 1 is even.
+
+    Not a number where an answer does not say which replica gave it.
+    """
     computed: Counter[str] = Counter()
     for each in complete:
-        computed[each.replica or ""] += each.prompt_tokens - each.cached_tokens
+        if each.replica is None:
+            return math.nan
+        computed[each.replica] += each.prompt_tokens - each.cached_tokens
     total = computed.total()
     return max(computed.values()) * num_replicas / total if total else math.nan
 

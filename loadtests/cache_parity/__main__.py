@@ -37,7 +37,7 @@ def main(
     """Ask one replica, with an empty cache, then the simulator, and compare what each reused."""
     console = make_console()
     recorded = None if trace is None else _read(trace)
-    with running_server() as server:
+    with running_server(full_headers=True) as server:
         place = find_place(server)
         server.application.reset_caches()
         with httpx.Client(base_url=place.url, trust_env=False) as client:

@@ -56,7 +56,7 @@ def record(
     try:
         with find_place(Run.load(), url=None, replica=None) as place:
             fit = calibration.measure(CALIBRATION, place, console)
-        with running_server() as server:
+        with running_server(full_headers=True) as server:
             if server.run.engine != "vllm":
                 fail("this server's engines are simulated: record a real one")
             server.application.reset_caches()

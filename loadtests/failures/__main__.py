@@ -36,7 +36,7 @@ def engine_command(  # noqa: PLR0913, PLR0917  one for each option
     """Kill a replica's engine, or the replica, under long streams."""
     plan = engine_result.Plan(kill, rank, streams, tokens, seconds, rate, wait, timeout, keep_alive, seed)
     console = make_console()
-    with running_server() as server:
+    with running_server(full_headers=True) as server:
         result = asyncio.run(engine.run(server, plan, console))
     console.print(engine_result.summary(result, plan))
     write_json(json_file, engine_result.as_json(result))
@@ -57,7 +57,7 @@ def router_command(
     """Kill one router, then perhaps all, under steady load."""
     plan = router_result.Plan(both, clients, seconds, wait, timeout, keep_alive, seed)
     console = make_console()
-    with running_server() as server:
+    with running_server(full_headers=True) as server:
         result = asyncio.run(router.run(server, plan, console))
     console.print(router_result.over_time(result))
     console.print(router_result.summary(result))

@@ -12,6 +12,7 @@ from loadtests.large_bodies.result import MIB, ROUND, Beside, Phase, Result, as_
 from loadtests.large_bodies.sender import Burst, Sender, Sent
 from loadtests.live import JsonOption, SeedOption, Server, make_console, running_server, verdict, write_json
 from loadtests.load import Load, open_loop, short_requests
+from loadtests.snapshots import unreadable
 
 WARM_UP_S = 5.0
 
@@ -72,11 +73,11 @@ class _Experiment:
                 for beside in ROUND:
                     self._console.print(f"Round {number + 1} of {self._plan.rounds}, beside: {beside}")
                     phases.append(await self._measure(client, beside, number))
-                    await self._server.wait_until_idle()
         return Result(phases)
 
     async def _measure(self, client: httpx.AsyncClient, beside: Beside, round_number: int) -> Phase:
         sending: asyncio.Task[Sent] | None = None
+        before = unreadable(await self._server.routers())
         async with asyncio.TaskGroup() as tasks:
             num_bytes = beside.num_bytes(self._plan.limit_bytes)
             if num_bytes is not None:
@@ -84,7 +85,8 @@ class _Experiment:
                 sending = tasks.create_task(self._sender.send(burst))
             load = await self._send_ordinary(client, self._plan.seconds)
         sent = None if sending is None else sending.result()
-        return Phase(beside, round_number, load.exchanges, load.max_late_s, sent)
+        after = unreadable(await self._server.wait_until_idle())
+        return Phase(beside, round_number, load.exchanges, load.max_late_s, sent, after - before)
 
     async def _send_ordinary(self, client: httpx.AsyncClient, seconds: float) -> Load:
         load, stopped = Load(), asyncio.Event()

@@ -47,6 +47,8 @@ class Phase:
     max_late_s: float
     sent: Sent | None
     """The large bodies."""
+    unreadable: Counter[str]
+    """What the routers could not read meanwhile, by their reason."""
 
 
 Measure = Callable[[Exchange], float | None]
@@ -71,6 +73,10 @@ class Result:
     def large(self, beside: Beside) -> list[Sent]:
         """The large bodies sent."""
         return [phase.sent for phase in self.phases if phase.beside is beside and phase.sent is not None]
+
+    def unreadable(self, beside: Beside) -> Counter[str]:
+        """For the routers, with this beside the ordinary requests."""
+        return sum((phase.unreadable for phase in self.phases if phase.beside is beside), Counter[str]())
 
     def ratio(self, beside: Beside, measure: Measure, percent: int, *, round_number: int | None = None) -> float | None:
         """A percentile of the latency, as a multiple of that with nothing beside; None where either is missing."""
@@ -130,7 +136,7 @@ def large_table(result: Result) -> Table:
     """What the sender of large bodies reached, and what came of them."""
     table = make_table(
         "Large bodies",
-        left=("size", "outcomes", "routers' reasons"),
+        left=("size", "outcomes", "unreadable for the routers"),
         right=("sent", "not sent", "a second", "latest s", "CPU", "total ms\np50", "\np99"),
     )
     for beside in (Beside.JUST_UNDER, Beside.JUST_OVER):
@@ -141,7 +147,7 @@ def large_table(result: Result) -> Table:
         table.add_row(
             f"{bursts[0].burst.num_bytes:,} bytes",
             counts_text(sum((Counter(sent.outcomes) for sent in bursts), Counter())),
-            counts_text(sum((Counter(sent.reasons) for sent in bursts), Counter())),
+            counts_text(result.unreadable(beside)),
             str(sum(sent.num_sent for sent in bursts)),
             str(sum(sent.num_unsent for sent in bursts) or ""),
             ", ".join(f"{sent.rate:.1f}" for sent in bursts),
@@ -161,6 +167,7 @@ def as_json(result: Result) -> dict[str, Any]:
                 "beside": phase.beside,
                 "round": phase.round_number,
                 "max_late_s": phase.max_late_s,
+                "unreadable": phase.unreadable,
                 "large": None if phase.sent is None else asdict(phase.sent),
                 "requests": [each.as_json() for each in phase.exchanges],
             }

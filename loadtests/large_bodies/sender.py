@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import multiprocessing
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -44,8 +43,6 @@ class Sent:
     cpu_share: float
     """Of one core, used by the sender."""
     outcomes: dict[str, int]
-    reasons: dict[str, int]
-    """Of the routers, for each answer."""
     durations_s: tuple[float, ...]
 
     @property
@@ -114,7 +111,6 @@ async def send_burst(burst: Burst, url: str, model: str, *, transport: httpx.Asy
         max_late_s=load.max_late_s,
         cpu_share=(time.process_time() - started_cpu_s) / (time.monotonic() - started_s),
         outcomes=dict(outcome_counts(load.exchanges)),
-        reasons=dict(Counter(str(each.reason) for each in load.exchanges)),
         durations_s=tuple(each.duration_s for each in load.exchanges if each.duration_s is not None),
     )
 

@@ -1,11 +1,15 @@
-"""Waiting for counters that are exported late."""
+"""What a measurement needs of the running server: headers that say enough, and counters that are exported late."""
 
 import itertools
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from loadtests.live import LiveError, settled
+from loadtests.live import LiveError, require_full_headers, settled
+from serve_app.serve_config import application_config
+from serve_app.settings import ExplainHeaders, ReplicaSettings, Settings
 
 
 class FakeClock:
@@ -43,3 +47,24 @@ async def test_what_never_stands_still_is_an_error() -> None:
     """Somebody else uses the server."""
     with pytest.raises(LiveError, match="still change after 20 s"):
         await settle(itertools.count(), FakeClock(), timeout_s=20)
+
+
+def deployed(mode: ExplainHeaders) -> Any:
+    """Serve's API, of an application with these headers."""
+    settings = Settings(
+        llm={"model_loading_config": {"model_id": "demo"}}, replicas=ReplicaSettings(explain_headers=mode)
+    )
+    details = {"deployed_app_config": application_config(settings)}
+    return SimpleNamespace(application=lambda _: details)
+
+
+@pytest.mark.parametrize("mode", ["off", "brief"])
+def test_figures_that_need_headers_are_not_made_without_them(mode: ExplainHeaders) -> None:
+    """They would be zeros."""
+    with pytest.raises(LiveError, match=f"not available: with replicas.explain_headers: {mode}, .* set it to full"):
+        require_full_headers(deployed(mode), "warmroute")
+
+
+def test_full_headers_are_enough() -> None:
+    """Nothing is asked of the server itself."""
+    require_full_headers(deployed("full"), "warmroute")

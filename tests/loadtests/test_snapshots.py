@@ -13,6 +13,7 @@ from loadtests.snapshots import (
     outstanding,
     rank_to_replica,
     short,
+    unreadable,
 )
 from tests.loadtests.routers import engine, replica, router
 
@@ -21,6 +22,12 @@ def test_ids_are_shortened_to_what_tells_them_apart() -> None:
     """As Serve's API and Ray's metrics have them; a router's is short already."""
     assert short("SERVE_REPLICA::warmroute#LLMReplica#0f9lq8kl") == "0f9lq8kl"
     assert short("0f9lq8kl") == "0f9lq8kl"
+
+
+def test_what_routers_cannot_read_is_counted_together() -> None:
+    """By their reasons."""
+    routers = [router("a", {}, unreadable={"not_json": 2}), router("b", {}, unreadable={"not_json": 1, "busy": 4})]
+    assert unreadable(routers) == {"not_json": 3, "busy": 4}
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,12 @@ def test_all_on_one_replica_is_as_uneven_as_there_are_replicas() -> None:
     assert numbers(some, ttft_slo_s=SLO_S)["imbalance"] == 4.0
 
 
+def test_answers_of_unknown_replicas_are_not_taken_for_one_replicas() -> None:
+    """Where the server does not say who gave them."""
+    some = result("x", num_replicas=4, records=[record(), record(replica=None)])
+    assert math.isnan(numbers(some, ttft_slo_s=SLO_S)["imbalance"])
+
+
 def test_without_any_answer_there_is_no_time() -> None:
     """Not zero, which would be the best of all."""
     some = result("x", records=[record(outcome=Outcome.NO_ANSWER, status=None, ttft_s=None, prompt_tokens=0)])
