@@ -43,7 +43,7 @@ def demo_settings() -> dict[str, Any]:
     """The shipped demo, with stored responses, and a tenant."""
     settings = shipped_settings("cpu-demo.yaml")
     # Once, at the start: later it would evict something while the cache is compared with a simulated one.
-    settings["replicas"] = {"canary_period_s": 86_400, "log_requests": True, "tenants": [TENANT]}
+    settings["replicas"] |= {"canary_period_s": 86_400, "log_requests": True, "tenants": [TENANT]}
     settings["llm"]["runtime_env"]["env_vars"]["VLLM_ENABLE_RESPONSES_API_STORE"] = "1"
     return settings
 

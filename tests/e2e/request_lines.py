@@ -5,7 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from serve_app.local_cluster import Run
+from serve_app.replica_headers import REQUEST_ID_HEADER
 
 TIMEOUT_S = 30.0
 POLL_S = 0.2
@@ -16,14 +19,19 @@ def logs(run: Run) -> Path:
     return Path(run.ray_session) / "logs" / "serve"
 
 
-def wait_for_line(run: Run, trace_id: str) -> dict[str, Any]:
-    """Until a replica has written it."""
+def reason_of(run: Run, response: httpx.Response) -> str:
+    """Why a routed request went where it went: what the response itself says only of a prompt that was computed."""
+    return str(wait_for_line(run, response.headers[REQUEST_ID_HEADER])["reason"])
+
+
+def wait_for_line(run: Run, some_id: str) -> dict[str, Any]:
+    """Until a replica has written it, of a trace or a request."""
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         for path in logs(run).glob("replica_*.log"):
             for line in path.read_text().splitlines():
-                if trace_id in line:
+                if some_id in line:
                     found: dict[str, Any] = json.loads(line)
                     return found
         time.sleep(POLL_S)
-    raise AssertionError(f"no log in {logs(run)} has a line of the trace {trace_id}")
+    raise AssertionError(f"no log in {logs(run)} has a line of {some_id}")

@@ -9,10 +9,12 @@ import pytest
 
 from serve_app.replica_headers import (
     BELIEVED_CACHED_TOKENS_HEADER,
+    EXPLAIN_PREFIX,
     POLICY_HEADER,
     PROMPT_TOKENS_HEADER,
     REASON_HEADER,
     REPLICA_HEADER,
+    REQUEST_ID_HEADER,
     UNROUTED,
 )
 from serve_app.running_application import RunningApplication
@@ -136,6 +138,29 @@ def test_a_client_cannot_write_the_note(client: httpx.Client, run_model: str) ->
     forged = {"x-serve-router-warmroute": "forged;r;p;why;1;1"}
     response = client.post("/v1/completions", json=body, headers=forged)
     assert response.headers[REASON_HEADER] not in {"why", UNROUTED}
+
+
+NOT_COMPUTED: dict[str, tuple[str, dict[str, Any], int]] = {
+    "tokenised": ("/tokenize", {"messages": TALK}, 200),
+    "counted": ("/v1/messages/count_tokens", {"messages": TALK[1:]}, 200),
+    "refused": ("/v1/chat/completions", {"messages": TALK, "max_tokens": -1}, 400),
+    "refused in a stream": (
+        "/v1/chat/completions",
+        {"messages": TALK, "logit_bias": {"999999": 1}, "stream": True},
+        200,
+    ),
+    "unknown path": ("/v1/no_such_path", {"messages": TALK}, 404),
+}
+
+
+@pytest.mark.parametrize("name", NOT_COMPUTED)
+def test_nothing_is_said_of_a_prompt_that_is_not_computed(client: httpx.Client, run_model: str, name: str) -> None:
+    """Though it is cached: the answer has the request's id and no other header of ours."""
+    client.post("/v1/chat/completions", json={"model": run_model, "messages": TALK, "max_tokens": 1})
+    path, body, status = NOT_COMPUTED[name]
+    response = client.post(path, json={"model": run_model, **body})
+    assert response.status_code == status, response.text
+    assert [each for each in response.headers if each.startswith(EXPLAIN_PREFIX)] == [REQUEST_ID_HEADER]
 
 
 def test_models_are_listed_unrouted(client: httpx.Client, run_model: str) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.replica_headers import REASON_HEADER
+from serve_app.local_cluster import Run
+from tests.e2e.request_lines import reason_of
 
 MIB = 2**20
 MESSAGES = [{"role": "user", "content": "Hello"}]
@@ -82,12 +83,12 @@ def assert_same_answer(client: httpx.Client, replica_client: httpx.Client, path:
 @pytest.mark.parametrize("fault", REASONS)
 @pytest.mark.parametrize("path", GOOD)
 def test_a_bad_body_gets_vllms_answer(
-    client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, fault: str, stream: bool
+    run: Run, client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, fault: str, stream: bool
 ) -> None:
     """Status and body, for each API."""
     content = json.dumps(body_with(fault, path, run_model) | {"stream": stream}).encode()
     routed = assert_same_answer(client, replica_client, path, content)
-    assert routed.headers[REASON_HEADER] in REASONS[fault]
+    assert reason_of(run, routed) in REASONS[fault]
     next_one = client.post(path, json={"model": run_model, **GOOD[path]})
     assert next_one.status_code == 200, next_one.text
 
@@ -109,11 +110,11 @@ def test_a_bad_body_gets_vllms_answer(
 )
 @pytest.mark.parametrize("path", GOOD)
 def test_what_is_no_request_gets_vllms_answer(
-    client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, content: bytes, reason: str
+    run: Run, client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, content: bytes, reason: str
 ) -> None:
     """And is counted under its reason."""
     routed = assert_same_answer(client, replica_client, path, content)
-    assert routed.headers[REASON_HEADER] == reason
+    assert reason_of(run, routed) == reason
     assert client.post(path, json={"model": run_model, **GOOD[path]}).status_code == 200
 
 
@@ -121,7 +122,7 @@ def test_what_is_no_request_gets_vllms_answer(
     ("path", "fields"), HEAVY, ids=lambda each: each if isinstance(each, str) else next(iter(each))
 )
 def test_a_body_of_many_items_is_refused_in_a_few_words(
-    client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, fields: dict[str, Any]
+    run: Run, client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, fields: dict[str, Any]
 ) -> None:
     """By the replica; the router has placed it without a look at each."""
     content = json.dumps({"model": run_model, **fields}, separators=(",", ":")).encode()
@@ -129,5 +130,5 @@ def test_a_body_of_many_items_is_refused_in_a_few_words(
     routed = assert_same_answer(client, replica_client, path, content)
     assert routed.status_code == 400
     assert len(routed.content) < MAX_ANSWER_BYTES
-    assert routed.headers[REASON_HEADER] == "rejected"
+    assert reason_of(run, routed) == "rejected"
     assert client.post(path, json={"model": run_model, **GOOD[path]}).status_code == 200

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from serve_app.local_cluster import Run
 from serve_app.replica_headers import REASON_HEADER, REPLICA_HEADER
 from serve_app.running_application import RunningApplication
+from tests.e2e.request_lines import reason_of
 
 NUM_CONVERSATIONS = 10
 NUM_TURNS = 3
@@ -91,9 +93,9 @@ def test_a_stream_says_the_same_id(client: httpx.Client, run_model: str) -> None
     assert (answer.status_code, answer.headers[REASON_HEADER]) == (200, "stored")
 
 
-def test_an_unknown_response_is_vllms_to_refuse(client: httpx.Client, run_model: str) -> None:
+def test_an_unknown_response_is_vllms_to_refuse(run: Run, client: httpx.Client, run_model: str) -> None:
     """It goes where there is least to do, and gets vLLM's own words."""
     body = {"model": run_model, "input": "Hello", "previous_response_id": "resp_unknown"}
     response = client.post("/v1/responses", json=body)
-    assert (response.status_code, response.headers[REASON_HEADER]) == (404, "stored_state")
+    assert (response.status_code, reason_of(run, response)) == (404, "stored_state")
     assert "resp_unknown" in response.json()["error"]["message"]
