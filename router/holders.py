@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from router.hot_prefixes import SHARED_FROM_NUM_ENDS, HotPrefix, hot_prefixes
 from router.kv_contents import KvContents
-from router.prefix_tree import PrefixTree, Run, Step, agreement
+from router.prefix_tree import PrefixTree, Run, Step
 from router.state import HeldRun
 from router.types import BlockHash, ReplicaId, RequestId
 from router.uses import Uses
@@ -201,7 +201,7 @@ class Holders:
             return
         self._last_match = None
         self._tree.grow(fitting)
-        whole = (*block_hashes, *answer_hashes)[: uses.capacity_blocks]
+        whole = (*block_hashes, *answer_hashes[: uses.capacity_blocks])[: uses.capacity_blocks]
         runs = self._tree.grow(whole)
         runs[-1].is_prompt &= len(whole) <= len(block_hashes)
         uses.use(runs)
@@ -236,23 +236,22 @@ class Holders:
         block_hashes: Sequence[BlockHash],
         *,
         num_kept: int,
-        promised: Iterable[Sequence[BlockHash]] = (),
+        used_by: RequestId | None = None,
     ) -> None:
         """Stop believing in this prefix beyond `num_kept` blocks, except where other prefixes build on it.
 
-        Nor in what of it other prompts `promised`, which are outstanding at the replica.
+        Nor in what of it other requests use. The use of `used_by` is over.
         """
         uses = self._replica_to_uses[replica_id]
+        if used_by is not None:
+            uses.end(used_by)
         held = self.matched_blocks(replica_id, block_hashes)
         self._last_match = None
-        if held > num_kept:
-            num_promised = max((agreement(other, block_hashes, 0) for other in promised if other), default=0)
-            num_kept = max(num_kept, num_promised)
         if held <= num_kept:
             return
         num_spared = len(self._tree.grow(block_hashes[:num_kept]))
         runs = self._tree.grow(block_hashes[:held])
-        while len(runs) > num_spared and not uses.has_child(runs[-1]):
+        while len(runs) > num_spared and not uses.is_needed(runs[-1]):
             uses.release(runs.pop())
         if runs:  # what stays was used a moment ago
             uses.use(runs)
@@ -313,17 +312,18 @@ class Holders:
         """Whether what is held there is known from its engine."""
         return replica_id in self._replica_to_contents
 
-    def begin_exact(self, replica_id: ReplicaId, promised: Iterable[Sequence[BlockHash]]) -> None:
+    def begin_exact(self, replica_id: ReplicaId, request_to_prompt: Mapping[RequestId, Sequence[BlockHash]]) -> None:
         """The engine has nothing now, and will tell of everything from here on.
 
-        `promised` are here and below the prompts that are outstanding at the replica.
+        These requests are outstanding at the replica. Their prompts are in use, and are until `end_use`.
         """
         self._last_match = None
         uses = self._replica_to_uses[replica_id]
         uses.forget()
         uses.is_bounded = False
-        contents = self._replica_to_contents[replica_id] = KvContents(uses, self._tree)
-        contents.hold(promised)
+        self._replica_to_contents[replica_id] = KvContents(uses, self._tree)
+        for request_id, prompt in request_to_prompt.items():
+            self.insert(replica_id, prompt, used_by=request_id)
 
     def end_exact(self, replica_id: ReplicaId) -> None:
         """From now on the replica is believed in like others. What it was known to hold it may still hold."""
@@ -349,21 +349,22 @@ class Holders:
     def remove(
         self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], promised: Collection[Sequence[BlockHash]]
     ) -> None:
-        """An engine evicted these blocks. Means nothing unless the replica is exact."""
+        """An engine evicted these blocks. Means nothing unless the replica is exact.
+
+        `promised` are the prompts that are outstanding at the replica.
+        """
         contents = self._replica_to_contents.get(replica_id)
         if contents is not None:
             self._last_match = None
             contents.remove(block_hashes, promised)
 
-    def keep_stored(
-        self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], promised: Collection[Sequence[BlockHash]]
-    ) -> None:
-        """A prompt is not outstanding at an exact replica any more: of it, only what the engine has is held, and what
-        others promise.
+    def keep_stored(self, replica_id: ReplicaId, block_hashes: Sequence[BlockHash], *, used_by: RequestId) -> None:
+        """A request is not outstanding at an exact replica any more: of its prompt, only what the engine has is held,
+        and what others use.
         """
         if block_hashes:
             num_stored = self._replica_to_contents[replica_id].num_stored(block_hashes)
-            self.discard_after(replica_id, block_hashes, num_kept=num_stored, promised=promised)
+            self.discard_after(replica_id, block_hashes, num_kept=num_stored, used_by=used_by)
 
     def scale_work(self, factor: float) -> None:
         """Follow `Fading` into a new epoch."""

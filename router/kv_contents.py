@@ -39,17 +39,6 @@ class KvContents:
         self.num_copies = 0
         """Blocks of memory that are told to be in use."""
 
-    def hold(self, prompts: Iterable[Sequence[BlockHash]]) -> set[int]:
-        """Hold all of these prompts; returns the ids of their runs."""
-        ids: set[int] = set()
-        for prompt in prompts:
-            fitting = prompt[: self._uses.capacity_blocks]
-            if fitting:
-                runs = self._tree.grow(fitting)
-                self._uses.use(runs)
-                ids.update(map(id, runs))
-        return ids
-
     def num_stored(self, block_hashes: Sequence[BlockHash]) -> int:
         """How much of a prompt can be reused, in blocks."""
         return bisect_left(block_hashes, 1, key=lambda each: each not in self._hash_to_run)
@@ -135,7 +124,7 @@ class KvContents:
         kept_ids: set[int] = set()
         if promised:
             depth = self._tree.depth(run) + start
-            kept_ids = self.hold(each for each in promised if len(each) > depth and each[depth] == first)
+            kept_ids = self._hold(each for each in promised if len(each) > depth and each[depth] == first)
         if kept_ids:  # which may have split the run
             run, start = self._find(first)
         below = self._below(run)
@@ -148,6 +137,17 @@ class KvContents:
                 self._uses.cut(each, 0)
         if id(run) not in kept_ids:
             self._uses.cut(run, start)
+
+    def _hold(self, prompts: Iterable[Sequence[BlockHash]]) -> set[int]:
+        """Hold all of these prompts; returns the ids of their runs."""
+        ids: set[int] = set()
+        for prompt in prompts:
+            fitting = prompt[: self._uses.capacity_blocks]
+            if fitting:
+                runs = self._tree.grow(fitting)
+                self._uses.use(runs)
+                ids.update(map(id, runs))
+        return ids
 
     def _below(self, run: Run) -> list[Run]:
         """What is held and builds on a run, parents first."""

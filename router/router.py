@@ -345,7 +345,7 @@ class Router:
         """
         if replica_id in self.cluster.load:
             self._seen.on_gone(self.cluster.holders.export(replica_id))
-            self.cluster.holders.begin_exact(replica_id, self.cluster.load.prompts(replica_id))
+            self.cluster.holders.begin_exact(replica_id, self.cluster.load.request_to_prompt(replica_id))
 
     def on_events_lost(self, replica_id: ReplicaId) -> None:
         """An engine's events are missing, or come no more. Until it is cleared, its replica is believed in by receipts.
@@ -590,7 +590,7 @@ class Router:
                 reservation.replica_id,
                 reservation.request.block_hashes,
                 num_kept=reservation.num_held_blocks,
-                promised=self.cluster.load.prompts(reservation.replica_id),
+                used_by=reservation.request.request_id,
             )
 
     def _keep_stored(self, reservation: Reservation | None) -> bool:
@@ -603,7 +603,7 @@ class Router:
         self.cluster.holders.keep_stored(
             reservation.replica_id,
             reservation.request.block_hashes,
-            self.cluster.load.prompts(reservation.replica_id),
+            used_by=reservation.request.request_id,
         )
         return True
 

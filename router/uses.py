@@ -9,9 +9,10 @@ What a request uses that is not over cannot be evicted: it counts as used now, w
 ended comes in the order of its end, and before all that has not ended.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import NamedTuple
 
 from router.prefix_tree import PrefixTree, Run
 from router.types import ReplicaId, RequestId
@@ -19,6 +20,13 @@ from router.types import ReplicaId, RequestId
 MAX_PASSED_OVER = 32
 """Uses that go on, each time something is evicted: a decision shall cost no more where many requests are under way.
 What is not found for that is evicted by the next ones."""
+
+
+class _Use(NamedTuple):
+    """Of a request that is not over."""
+
+    number: int
+    last_run: Run
 
 
 class Uses:
@@ -32,7 +40,8 @@ class Uses:
         self._queue: deque[int] = deque()  # numbers
         self._number_to_last_run: dict[int, Run] = {}  # of all in the queue
         self._number_to_request: dict[int, RequestId] = {}  # of the uses that go on
-        self._request_to_number: dict[RequestId, int] = {}
+        self._request_to_use: dict[RequestId, _Use] = {}
+        self._run_to_num_requests: dict[Run, int] = {}  # of these, by the last run
         self._compact_at = 64
         self.capacity_blocks = 0
         self.num_blocks = 0
@@ -41,7 +50,7 @@ class Uses:
 
     def use(self, runs: Sequence[Run], request_id: RequestId | None = None) -> None:
         """A prompt of these runs was used now, and is until `end`, if it is said by which request."""
-        number = self._begin(request_id)
+        number = self._begin(runs[-1], request_id)
         for run in runs:
             if self.replica_id not in run.holder_to_use:
                 self.num_blocks += len(run)
@@ -52,13 +61,16 @@ class Uses:
 
     def go_on(self, last_run: Run, request_id: RequestId) -> None:
         """A prompt that is held is in use already, whoever used it last."""
-        self._put_first(self._begin(request_id), last_run)
+        self._put_first(self._begin(last_run, request_id), last_run)
 
     def end(self, request_id: RequestId) -> None:
         """A request does not use anything any more."""
-        number = self._request_to_number.pop(request_id, None)
-        if number is not None:
-            del self._number_to_request[number]
+        use = self._request_to_use.pop(request_id, None)
+        if use is not None:
+            del self._number_to_request[use.number]
+            self._run_to_num_requests[use.last_run] -= 1
+            if not self._run_to_num_requests[use.last_run]:
+                del self._run_to_num_requests[use.last_run]
 
     def add_oldest(self, runs: Sequence[Run]) -> None:
         """A prompt was used before all others; what of it later ones used stays theirs."""
@@ -115,8 +127,8 @@ class Uses:
 
     def forget(self) -> None:
         """Release everything, in use or not."""
-        self._number_to_request.clear()
-        self._request_to_number.clear()
+        for request_id in tuple(self._request_to_use):
+            self.end(request_id)
         self.evict(self.num_blocks)
 
     def _release_oldest(self) -> None:
@@ -125,13 +137,14 @@ class Uses:
         while run.holder_to_use.get(self.replica_id) == number:
             run = self.release(run)
 
-    def _begin(self, request_id: RequestId | None) -> int:
+    def _begin(self, last_run: Run, request_id: RequestId | None) -> int:
         """The number of a new use, which goes on in place of the request's earlier one, if it is a request's."""
         number = self.next_number
         self.next_number += 1
         if request_id is not None:
             self.end(request_id)
-            self._request_to_number[request_id] = number
+            self._request_to_use[request_id] = _Use(number, last_run)
+            self._run_to_num_requests[last_run] = self._run_to_num_requests.get(last_run, 0) + 1
             self._number_to_request[number] = request_id
         return number
 
@@ -166,9 +179,11 @@ class Uses:
         """What is held and builds on the run."""
         return [child for child in run.children.values() if self.replica_id in child.holder_to_use]
 
-    def has_child(self, run: Run) -> bool:
-        """Whether something held builds on the run."""
-        return any(self.replica_id in child.holder_to_use for child in run.children.values())
+    def is_needed(self, run: Run) -> bool:
+        """Whether something held builds on the run, or the prompt of a request that is not over ends with it."""
+        return run in self._run_to_num_requests or any(
+            self.replica_id in child.holder_to_use for child in run.children.values()
+        )
 
     def runs(self) -> Iterator[Run]:
         """What is held, in the order in which it would be evicted."""
@@ -207,6 +222,8 @@ class Uses:
     def check_integrity(self) -> None:
         """Assert what must hold after every step."""
         assert self._number_to_last_run.keys() == set(self._queue)
+        assert self._run_to_num_requests == Counter(use.last_run for use in self._request_to_use.values())
+        assert self._number_to_request == {use.number: each for each, use in self._request_to_use.items()}
         held = [run for run in self._tree.runs() if self.replica_id in run.holder_to_use]
         assert self.num_blocks == sum(map(len, held)), f"{self.num_blocks} blocks counted, {sum(map(len, held))} held"
         assert not self.is_bounded or self._number_to_request or self.num_blocks <= self.capacity_blocks, (

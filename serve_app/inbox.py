@@ -17,7 +17,8 @@ WANTS_SNAPSHOT: Final = "snapshot"
 Answer = bool | None | Literal["snapshot"]
 """To a replica: whether it is known here, None from a router that could not tell; and that it is, with that wish."""
 MAX_REASONS = 16
-"""Different reasons for refusals that are counted apart."""
+"""Different reasons for refusals that are counted and logged apart."""
+OTHER_REASONS = "other"
 
 
 class Inbox:
@@ -112,9 +113,10 @@ class Inbox:
             return reader.read(payload)
         except RefusedError as error:
             reason = str(error)
+            if reason not in self.reason_to_refused and len(self.reason_to_refused) >= MAX_REASONS:
+                reason = OTHER_REASONS
             if reason not in self.reason_to_refused:
-                logger.warning("Refused a message: %s", reason)
-                reason = reason if len(self.reason_to_refused) < MAX_REASONS else "other"
+                logger.warning("Refused a message: %s", error)
             self.reason_to_refused[reason] += 1
             return None
 

@@ -1,6 +1,6 @@
 """KV events as vLLM publishes them, and the updates by which a replica passes them on to the routers."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -11,6 +11,10 @@ TOPIC = "warmroute"
 (`kv_publisher.py`)."""
 EngineHash = bytes | int
 """VLLM's own name of a block; an integer where `VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES` is set."""
+
+
+KnownHash = Annotated[BlockHash, msgspec.Meta(ge=0)]
+"""Checked when it arrives: the core keeps hashes as unsigned numbers."""
 
 
 class BlockStored(msgspec.Struct, tag="BlockStored", frozen=True):
@@ -51,15 +55,15 @@ class EngineBatch(msgspec.Struct, array_like=True, frozen=True):
 class KvStored(msgspec.Struct, tag="stored", frozen=True):
     """A chain of blocks, by the routers' hashes."""
 
-    parent: BlockHash | None
+    parent: KnownHash | None
     """None at the beginning of prompts."""
-    block_hashes: tuple[BlockHash, ...]
+    block_hashes: tuple[KnownHash, ...]
 
 
 class KvRemoved(msgspec.Struct, tag="removed", frozen=True):
     """Blocks, in no order."""
 
-    block_hashes: tuple[BlockHash, ...]
+    block_hashes: tuple[KnownHash, ...]
 
 
 class KvCleared(msgspec.Struct, tag="cleared", frozen=True):

@@ -44,8 +44,10 @@ def encode(sender: str, number: int, items: Sequence[Any], kv_updates: Sequence[
     return msgspec.msgpack.encode(Batch(sender, number, items, kv_updates=kv_updates))
 
 
-UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError)
-"""Of a text that is not UTF-8, msgspec says so in Python's own words."""
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""Of a text that is not UTF-8, and of lists within lists without end, msgspec says so in Python's own words."""
+MAX_FAULT_CHARS = 200
+"""What is wrong may quote what the sender wrote, of any length."""
 
 
 class Reader(Generic[Item]):
@@ -73,4 +75,4 @@ class Reader(Generic[Item]):
         try:
             return self._decoder.decode(payload)
         except UNREADABLE as error:
-            raise RefusedError(f"does not fit protocol {PROTOCOL} ({error})") from error
+            raise RefusedError(f"does not fit protocol {PROTOCOL} ({str(error)[:MAX_FAULT_CHARS]})") from error

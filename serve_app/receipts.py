@@ -1,10 +1,17 @@
 """What replicas tell the routers: how each request goes, and how they are themselves."""
 
+import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import msgspec
 
-from router import BlockHash, RequestId, TokenHash
+from router import RequestId, TokenHash
+from serve_app.kv_wire import KnownHash
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
+"""Neither is what is no number: that would spoil every sum to which it is added."""
 
 
 class Arrived(msgspec.Struct, tag="arrived", frozen=True):
@@ -21,7 +28,7 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
     cached_tokens: int
     token_hash: TokenHash | None = None
     """Of a sampled request (`serve_app.key_samples`)."""
-    ttft_s: float | None = None
+    ttft_s: Seconds | None = None
     """Since the request reached the replica; None for a further prompt of the same request."""
     is_looked_up: bool = True
     """Whether the engine looked for it in its cache. Some requests want it not to."""
@@ -34,7 +41,7 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
 class Warmed(msgspec.Struct, tag="warmed", frozen=True):
     """The replica has computed a prefix by itself (`serve_app.warm_up`)."""
 
-    block_hashes: tuple[BlockHash, ...]
+    block_hashes: tuple[KnownHash, ...]
 
 
 class Finished(msgspec.Struct, tag="finished", frozen=True):
@@ -51,7 +58,7 @@ class EngineState(msgspec.Struct, frozen=True):
 
     waiting: int
     running: int
-    kv_use: float
+    kv_use: Share
     """Share of the KV cache's blocks in use by running requests, 0 to 1."""
     preempted: int = 0
     """How often a running request had to give its memory back, since the start. vLLM tells it with the request's next

@@ -63,6 +63,13 @@ def test_who_goes_on_with_a_prompt_is_taken_to_go_on_with_its_answer(
     assert holders.match(hashes_of(path)).shared_blocks == (2 if path[:2] == (1, 2) and path[2] == 9 else 0)
 
 
+def test_an_answer_of_any_length_fills_a_replica_and_no_more() -> None:
+    """Whatever a receipt says: what does not fit is never listed."""
+    holders = make_holders(100)
+    answer(holders, ONE, (1, 2, 3), 2**62)
+    assert holders.num_blocks(ONE) == 100
+
+
 def test_a_follow_up_brings_the_answers_real_hashes() -> None:
     """Once it is placed there, the blocks of which only the number was known are gone; elsewhere, they stay."""
     holders = make_holders(100)
@@ -107,7 +114,7 @@ def test_without_a_full_block_nothing_is_held_of_a_prompt_or_its_answer() -> Non
 def test_what_is_known_from_the_engine_is_not_guessed() -> None:
     """Of an exact replica, its events tell of the answer's blocks."""
     holders = make_holders(100)
-    holders.begin_exact(ONE, [])
+    holders.begin_exact(ONE, {})
     answer(holders, ONE, (1, 2, 3), 2)
     assert holders.num_blocks(ONE) == 3
     assert holders.held(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == 0

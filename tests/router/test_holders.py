@@ -249,15 +249,30 @@ class HoldersAgainstModel(RuleBasedStateMachine):
     @rule(replica_id=replica_ids, path=paths, num_kept=st.integers(0, 3))
     def discard(self, replica_id: ReplicaId, path: list[int], num_kept: int) -> None:
         """Drop the path's nodes from its end while nothing hangs below them; what stays has just been used."""
-        others = list(self.in_use[replica_id].values())
-        self.holders.discard_after(
-            replica_id, hashes_of(path), num_kept=num_kept, promised=[hashes_of(other) for other in others]
-        )
+        self.holders.discard_after(replica_id, hashes_of(path), num_kept=num_kept)
+        self.discard_from_model(replica_id, path, num_kept=num_kept)
+
+    @rule(replica_id=replica_ids, data=st.data(), num_kept=st.integers(0, 3))
+    def give_up(self, replica_id: ReplicaId, data: st.DataObject, num_kept: int) -> None:
+        """The same of what was in use, and is not any more."""
+        if not self.in_use[replica_id]:
+            return
+        request_id = data.draw(st.sampled_from(sorted(self.in_use[replica_id])))
+        path = self.in_use[replica_id].pop(request_id)
+        self.holders.insert(replica_id, hashes_of(path))
+        self.touch(replica_id, path)
+        self.holders.discard_after(replica_id, hashes_of(path), num_kept=num_kept, used_by=request_id)
+        self.discard_from_model(replica_id, path, num_kept=num_kept)
+        self.holders.end_use(replica_id, request_id)
+        self.evict(replica_id, len(self.model[replica_id]) - self.CAPACITY_BLOCKS)
+
+    def discard_from_model(self, replica_id: ReplicaId, path: list[int], *, num_kept: int) -> None:
+        """What is in use stays."""
         held, used = self.model[replica_id], self.used_nodes(replica_id)
         end = self.num_matched(replica_id, path)
-        num_kept = max([num_kept, *(depth for depth in range(1, end + 1) if tuple(path[:depth]) in used)])
         if end <= num_kept:
             return
+        num_kept = max([num_kept, *(depth for depth in range(1, end + 1) if tuple(path[:depth]) in used)])
         while end > num_kept and not any(other[:end] == tuple(path[:end]) and len(other) > end for other in held):
             held.remove(tuple(path[:end]))
             end -= 1

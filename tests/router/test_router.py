@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from router import EngineLoad, NoReplicasError, ReplicaId, RequestId, Reservation, Router, RouteRequest
 from router.policies import POLICY_NAMES, make_policy
 from tests.builders import BLOCK_SIZE, make_replica, make_request, make_router, prefixes_of, set_speed
+from tests.operations import num_operations
 
 
 def test_without_replicas_it_says_so() -> None:
@@ -460,6 +461,28 @@ def test_a_crowd_of_long_ago_is_forgotten_whatever_comes_next() -> None:
     take_over(peer, router, now=7200)
     (step, *_) = router.cluster.holders.match(make_request("", 1, 2, 3).block_hashes).steps
     assert step.run.work < 1e-6
+
+
+@pytest.mark.parametrize("is_exact", [False, True])
+@pytest.mark.parametrize("is_prefilled", [False, True])
+def test_an_end_costs_no_more_where_more_is_outstanding(*, is_exact: bool, is_prefilled: bool) -> None:
+    """Or clients that open many requests and leave would hold up everybody, by the square of their number."""
+
+    def cost(num_others: int) -> int:
+        router = make_router(num_replicas=1, kv_capacity_tokens=10**6)
+        if is_exact:
+            router.on_blocks_cleared(router.cluster.members[0].replica_id)
+        for number in range(num_others):
+            router.choose(make_request(f"other {number}", 1, 2, 10 + number), now=0)
+        router.choose(make_request("one", 1, 2, 3), now=0)
+        if is_prefilled:
+            router.on_prefilled(RequestId("one"), prompt_tokens=13, cached_tokens=0, now=0)
+        cost = num_operations(lambda: router.on_finished(RequestId("one"), now=1, answer_tokens=1))
+        assert router.cluster.load.num_reservations == num_others
+        router.check_integrity()
+        return cost
+
+    assert cost(300) <= 1.1 * cost(3)
 
 
 class RouterMachine(RuleBasedStateMachine):

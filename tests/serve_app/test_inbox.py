@@ -120,13 +120,14 @@ def test_what_is_refused_is_counted_and_logged_once(router: Router, caplog: pyte
     assert load_of(router) == (9, 1, 0)
 
 
-def test_reasons_are_bounded(router: Router) -> None:
-    """Whatever a sender writes."""
+def test_reasons_are_bounded(router: Router, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a sender writes, and so are the lines about them."""
     inbox = make_inbox()
-    for number in range(100):
-        payload = messages.msgspec.msgpack.encode({"sender": "r", "number": 1, "protocol": number + 2, "items": []})
-        inbox.on_receipts(payload, router, now=0)
-    assert len(inbox.reason_to_refused) == MAX_REASONS + 1
+    with caplog.at_level(logging.WARNING):
+        for number in range(100):
+            payload = messages.msgspec.msgpack.encode({"sender": "r", "number": 1, "protocol": number + 2, "items": []})
+            inbox.on_receipts(payload, router, now=0)
+    assert len(inbox.reason_to_refused) == len(caplog.records) == MAX_REASONS + 1
     assert sum(inbox.reason_to_refused.values()) == 100
 
 

@@ -1,5 +1,7 @@
 """Messages between routers and replicas, also of different versions."""
 
+import math
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -10,7 +12,17 @@ from serve_app import messages
 from serve_app.kv_merge import encode_with_receipts
 from serve_app.kv_wire import KvRemoved, KvUpdate
 from serve_app.messages import PROTOCOL, Reader, RefusedError
-from serve_app.receipts import Arrived, CanaryReport, EngineState, Finished, Prefilled, ProbeResult, Receipt, Status
+from serve_app.receipts import (
+    Arrived,
+    CanaryReport,
+    EngineState,
+    Finished,
+    Prefilled,
+    ProbeResult,
+    Receipt,
+    Status,
+    Warmed,
+)
 from tests.builders import make_request, make_router
 
 request_ids = st.text(max_size=40).map(RequestId)
@@ -46,6 +58,11 @@ receipts = st.one_of(
         canary=st.none() | reports,
     ),
 )
+
+
+def heartbeat(*, kv_use: float) -> Status:
+    """Of an idle replica."""
+    return Status({}, True, 0, 0, {}, 0, 0, EngineState(0, 0, kv_use))
 
 
 @given(st.lists(receipts, max_size=5), st.integers(0, 2**40))
@@ -139,6 +156,7 @@ def test_a_field_that_a_later_version_added_is_passed_over() -> None:
         (b"\xc1", "not a batch of messages"),
         (b"", "not a batch of messages"),
         (b"\x81\xa6sender\xa2\xff\xfe", "not a batch of messages"),
+        (b"\x81\xa5items" + b"\x91" * 100_000, "not a batch of messages"),
         (
             msgspec.msgpack.encode(
                 {"sender": "r", "number": 1, "protocol": 1, "items": [{"type": "arrived", "request_id": "ab"}]}
@@ -151,3 +169,28 @@ def test_what_cannot_be_understood_is_refused_in_words(payload: bytes, expected:
     """Naming both protocols where that is the cause."""
     with pytest.raises(RefusedError, match=expected):
         Reader[Receipt](Receipt).read(payload)
+
+
+@pytest.mark.parametrize(
+    "receipt",
+    [
+        Warmed((BlockHash(-1),)),
+        Prefilled(RequestId("a"), 1, 0, ttft_s=math.nan),
+        Prefilled(RequestId("a"), 1, 0, ttft_s=math.inf),
+        heartbeat(kv_use=math.nan),
+        heartbeat(kv_use=math.inf),
+        heartbeat(kv_use=-0.5),
+    ],
+)
+def test_numbers_that_none_can_be_are_refused(receipt: Receipt) -> None:
+    """Before they are in a sum."""
+    with pytest.raises(RefusedError, match="does not fit protocol 1"):
+        Reader[Receipt](Receipt).read(messages.encode("replica", 1, [receipt]))
+
+
+def test_a_sender_does_not_choose_how_long_its_fault_is() -> None:
+    """It is logged, and kept."""
+    payload = msgspec.msgpack.encode({"sender": "r", "number": 1, "protocol": 1, "items": [{"type": "x" * 100_000}]})
+    with pytest.raises(RefusedError) as refused:
+        Reader[Receipt](Receipt).read(payload)
+    assert len(str(refused.value)) < 300
