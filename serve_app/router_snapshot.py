@@ -1,4 +1,6 @@
-"""A router's view as plain data, for operators, tests and `warmroute doctor`. Counts and ids only."""
+"""A router's view as plain data, for operators, tests and `warmroute doctor`. Counts and ids only, and the hashes of
+prefixes where they are asked for.
+"""
 
 from typing import Any
 
@@ -27,7 +29,9 @@ def snapshot(router: Router | None, inbox: Inbox, parity: ParityBook, *, now: fl
 
 
 def prefixes_snapshot(router: Router, limit: int) -> list[dict[str, Any]]:
-    """The hottest beginnings of prompts; a hash says nothing of their text."""
+    """The hottest beginnings of prompts. Their hashes are for the operators' application, which shows other names: a
+    text can be tried against a hash.
+    """
     replica_to_rank = {each.replica_id: each.rank for each in router.cluster.members}
     return [
         {

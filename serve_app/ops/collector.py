@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from serve_app.ops import amounts
 from serve_app.ops.book import Book, BookError, Reading, Series
+from serve_app.ops.prefix_names import KEY_BYTES, PrefixNames
 
 logger = logging.getLogger("ray.serve")
 
@@ -39,13 +41,25 @@ class Collector:
         cluster: is read.
         path: of the book; None for none that outlives the process.
         clock: Unix time in seconds.
+        steady_clock: seconds, from any start; it must not go back, nor be set.
+        prefix_key: for the names of prefixes; None makes one.
 
     """
 
-    def __init__(self, cluster: Cluster, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        path: Path | None,
+        *,
+        clock: Callable[[], float] = time.time,
+        steady_clock: Callable[[], float] = time.monotonic,
+        prefix_key: bytes | None = None,
+    ) -> None:
         self._cluster = cluster
         self._path = path
         self._clock = clock
+        self._steady_clock = steady_clock
+        self._prefix_names = PrefixNames(secrets.token_bytes(KEY_BYTES) if prefix_key is None else prefix_key)
         self._book: Book | None = None
         self._fault: str | None = None
         self._prefixes_at_s = self._forgot_at_s = float("-inf")
@@ -77,26 +91,33 @@ class Collector:
     async def read(self) -> None:
         """Once."""
         names = await self._cluster.applications()
-        num_prefixes = MAX_PREFIXES if self._clock() - self._prefixes_at_s >= PREFIXES_S else 0
+        started_s = self._steady_clock()
+        num_prefixes = MAX_PREFIXES if started_s - self._prefixes_at_s >= PREFIXES_S else 0
         readings = await asyncio.gather(*(self._cluster.snapshots(name, num_prefixes) for name in names))
         # An application whose routers do not answer just now is still there.
         self.application_to_snapshots = {
             name: list(snapshots) or list(self.application_to_snapshots.get(name, ()))
             for name, snapshots in zip(names, readings, strict=True)
         }
-        self.read_at_s = now_s = self._clock()
+        self.read_at_s = self._clock()
         if num_prefixes:
             # Of one router: they tell each other of every decision.
             self.application_to_prefixes = {
-                name: snapshots[0]["hot_prefixes"] for name, snapshots in zip(names, readings, strict=True) if snapshots
+                name: [self._named(each) for each in snapshots[0]["hot_prefixes"]]
+                for name, snapshots in zip(names, readings, strict=True)
+                if snapshots
             }
-            self._prefixes_at_s = now_s
-        await self._write(now_s)
+            self._prefixes_at_s = started_s
+        await self._write(self.read_at_s)
 
     async def ask(self, question: Callable[[Book], Result]) -> Result | None:
         """Of the book, in a thread; None while there is none."""
         book = self._book
         return None if book is None else await asyncio.to_thread(question, book)
+
+    def _named(self, prefix: Mapping[str, Any]) -> dict[str, Any]:
+        """With a name in place of its hash, which stays in this process."""
+        return {**prefix, "hash": self._prefix_names.name_of(prefix["hash"])}
 
     async def _write(self, now_s: float) -> None:
         readings = [
@@ -106,7 +127,8 @@ class Collector:
             for label, value_to_account in snapshot["accounts"].items()
             for value, account in value_to_account.items()
         ]
-        is_time_to_forget = now_s - self._forgot_at_s >= FORGET_S
+        started_s = self._steady_clock()
+        is_time_to_forget = started_s - self._forgot_at_s >= FORGET_S
         try:
             await asyncio.to_thread(self._write_book, readings, now_s, forget=is_time_to_forget)
         except BookError as error:
@@ -115,11 +137,11 @@ class Collector:
             self._fault = str(error)
         else:
             self._fault = None
-            self._forgot_at_s = now_s if is_time_to_forget else self._forgot_at_s
+            self._forgot_at_s = started_s if is_time_to_forget else self._forgot_at_s
 
     def _write_book(self, readings: list[Reading], now_s: float, *, forget: bool) -> None:
         if self._book is None:
-            self._book = Book(self._path)
+            self._book = Book(self._path, clock=self._steady_clock)
         self._book.add(readings, now_s=now_s)
         if forget:
-            self._book.forget_old({each.router for each in readings}, now_s=now_s)
+            self._book.forget_old({each.router for each in readings})

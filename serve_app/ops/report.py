@@ -84,7 +84,10 @@ class ReplicaReport(BaseModel):
 class Prefix(BaseModel):
     """A beginning that several prompts have in common."""
 
-    hash: str = Field(description="Of its last block; says nothing of the text")
+    hash: str = Field(
+        description="Its name. Keyed with what only the running process knows, so that it says nothing of the text; "
+        "another one after a restart"
+    )
     tokens: int
     work_share: float = Field(description="Of recent work, that for prompts which begin so, 0 to 1")
     fan_out: int = Field(description="For how many replicas that is")

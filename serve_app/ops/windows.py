@@ -12,7 +12,7 @@ class Span:
     length_s: int
     """0 is a single bucket, of all time."""
     kept_s: int | None
-    """How long a bucket is kept after its start; None is for ever."""
+    """How long a bucket is kept after it was written last, while the application runs; None is for ever."""
 
     def start(self, now_s: float) -> int:
         """Of the bucket of this moment."""

@@ -52,6 +52,17 @@ def replica(rank: int) -> dict[str, Any]:
 PREFIX = {"hash": "00ff", "tokens": 1024, "work_share": 0.4, "fan_out": 2, "ranks": [0, 1]}
 
 
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self, now_s: float) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now_s
+
+
 class FakeCluster:
     """One application."""
 
