@@ -3,6 +3,8 @@
 kubectl kustomize k8s/overlays/cpu-demo | python -m loadtests.ray_service
 """
 
+import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -20,6 +22,7 @@ from loadtests.live import fail
 from serve_app import local_server
 from serve_app.environment import data_path_environment
 from serve_app.local_cluster import Run, StartError
+from serve_app.ops.login import BEARER, TOKEN_VARIABLE
 from serve_app.replica_headers import REQUEST_ID_HEADER
 from serve_app.serve_api import ServeApiError
 from serve_app.serve_config import ROUTER_DEPLOYMENT
@@ -42,6 +45,7 @@ def main() -> None:
     """Read an overlay's manifests from the standard input, serve, ask, and stop. Status 1 if anything is missing."""
     try:
         config, settings = read(yaml.safe_load_all(sys.stdin))
+        os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex())  # in place of the Secret
         with local_server.running(settings, console, threading.Event(), config=config) as run:
             assert run is not None
             check(run, settings)
@@ -131,7 +135,8 @@ def wait_for_prompts(client: httpx.Client, wanted: float) -> None:
 
 def num_prompts(client: httpx.Client) -> float:
     """Of all replicas."""
-    text = client.get("/ops/metrics").raise_for_status().text
+    headers = {"authorization": f"{BEARER}{os.environ[TOKEN_VARIABLE]}"}
+    text = client.get("/ops/metrics", headers=headers).raise_for_status().text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     return sum(sample.value for sample in families["warmroute_prompts"].samples if sample.name.endswith("_total"))
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import threading
 import time
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from serve_app import llm_options
 from serve_app.local_cluster import Run, StartError, check_machine, start_ray, stop
+from serve_app.ops.login import TOKEN_VARIABLE, Login
 from serve_app.readiness import described, is_routed
 from serve_app.serve_api import NoAnswerError, ServeApi
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
@@ -198,11 +200,11 @@ def _shut_down(run: Run) -> None:
 
 
 def _ops_line(settings: Settings) -> str:
-    return (
-        f"\nOperations: http://127.0.0.1:{settings.http.port}{settings.ops.route_prefix}/"
-        if settings.ops.enabled
-        else ""
-    )
+    if not settings.ops.enabled:
+        return ""
+    fault = Login(os.environ.get(TOKEN_VARIABLE), is_open=settings.ops.open).fault
+    address = f"http://127.0.0.1:{settings.http.port}{settings.ops.route_prefix}/"
+    return f"\nOperations: {address if fault is None else fault}"
 
 
 def _headers_line(settings: Settings) -> str:

@@ -70,5 +70,5 @@ def ops_config(settings: Settings) -> dict[str, Any]:
         "name": OPS_APPLICATION,
         "route_prefix": settings.ops.route_prefix,
         "import_path": "serve_app.ops.deployment:build",
-        "args": settings.ops.model_dump(mode="json", include={"history", "applications"}, exclude_none=True),
+        "args": settings.ops.model_dump(mode="json", include={"history", "applications", "open"}, exclude_none=True),
     }

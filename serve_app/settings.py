@@ -265,7 +265,10 @@ class OpsSettings(_Frozen):
     enabled: bool = True
     """Deploy it beside the application."""
     route_prefix: str = Field("/ops", pattern=r"^/[a-z0-9_-]+$")
-    """Its path on HAProxy's port. Set WARMROUTE_OPS_TOKEN on every node to protect it."""
+    """Its path on HAProxy's port."""
+    open: bool = False
+    """Everybody who reaches that port may look, unless WARMROUTE_OPS_TOKEN is set on every node. Without either nobody
+    may."""
     history: Path | None = Path(".warmroute/ops.sqlite")
     """The file in which it keeps its sums, on the node where it runs; null keeps them in memory until it restarts."""
     applications: list[str] | None = None

@@ -19,9 +19,10 @@ class Ops:
     """Reads from when it starts; Serve replaces it when its reading has ended."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, history: str | None, applications: list[str] | None
+        self, history: str | None, applications: list[str] | None, *, is_open: bool
     ) -> None:
         self._collector = Collector(ServeCluster(applications), None if history is None else Path(history))
+        self._is_open = is_open
         self._running = asyncio.create_task(self._collector.run())
 
     def check_health(self) -> None:
@@ -31,7 +32,7 @@ class Ops:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve's hook."""
-        return build_web(self._collector, Login(os.environ.get(TOKEN_VARIABLE)))
+        return build_web(self._collector, Login(os.environ.get(TOKEN_VARIABLE), is_open=self._is_open))
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -43,4 +44,4 @@ def build(args: dict[str, Any]) -> Application:
         logging_config={"enable_access_log": False},  # a line for every look at the page otherwise
         ray_actor_options={"num_cpus": 0},
     )
-    return deployment.bind(args.get("history"), args.get("applications"))
+    return deployment.bind(args.get("history"), args.get("applications"), is_open=args.get("open", False))

@@ -1,6 +1,7 @@
 """The operators' application over HTTP: one page, JSON with a documented schema, and metrics for Prometheus."""
 
 from http import HTTPStatus
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 from serve_app.ops import report
 from serve_app.ops.book import BookError
 from serve_app.ops.collector import Collector
-from serve_app.ops.login import COOKIE, Login
+from serve_app.ops.login import COOKIE, SESSION_S, Login, TooManyGuessesError
 from serve_app.ops.metrics import OpsMetrics
 from serve_app.ops.windows import WINDOWS, Window
 from serve_app.validation import briefly
@@ -27,7 +28,9 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-store",
 }
-COOKIE_MAX_AGE_S = 30 * 86400
+MAX_ADDRESS_CHARS = 45
+"""The longest IPv6 address. What a client sends in place of one may be longer, and is kept for a while."""
+MAX_QUOTED_CHARS = 20
 
 
 class Credentials(BaseModel):
@@ -43,21 +46,26 @@ def build(collector: Collector, login: Login) -> FastAPI:
     """The whole of it; paths are below the application's route prefix."""
     app = FastAPI(title="Warmroute operations", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
 
-    def admitted(request: Request) -> None:
-        if not login.admits(request.headers, request.cookies):
+    async def admitted(request: Request) -> None:  # in one thread, as the login wants it
+        if not login.admits(request.headers, request.cookies, address=_address(request)):
             raise HTTPException(
                 HTTPStatus.UNAUTHORIZED, "log in, or send the operators' token as `Authorization: Bearer ...`"
             )
 
     @app.middleware("http")
     async def add_headers(request: Request, call_next: RequestResponseEndpoint) -> Response:
-        response = await call_next(request)
+        response = await call_next(request) if login.fault is None else _closed(login.fault)
         response.headers.update(HEADERS)
         return response
 
     @app.exception_handler(BookError)
     async def no_history(_: Request, error: BookError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @app.exception_handler(TooManyGuessesError)
+    async def wait(_: Request, error: TooManyGuessesError) -> JSONResponse:
+        headers = {"retry-after": str(ceil(error.wait_s))}
+        return JSONResponse({"detail": str(error)}, HTTPStatus.TOO_MANY_REQUESTS, headers)
 
     @app.exception_handler(RequestValidationError)
     async def not_understood(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -67,6 +75,19 @@ def build(collector: Collector, login: Login) -> FastAPI:
     app.include_router(_logging_in(login))
     app.include_router(_figures(collector), dependencies=[Depends(admitted)])
     return app
+
+
+def _closed(fault: str) -> JSONResponse:
+    return JSONResponse({"detail": fault}, HTTPStatus.FORBIDDEN)
+
+
+def _address(request: Request) -> str:
+    """Where a request comes from, as far as that is known: the last proxy's word, which is the client's own if there
+    is no such proxy; HAProxy under Ray Serve adds nothing to it.
+    """
+    forwarded = request.headers.getlist("x-forwarded-for")
+    peer = request.client.host if request.client else ""
+    return (forwarded[-1].rpartition(",")[2].strip() if forwarded else peer)[:MAX_ADDRESS_CHARS]
 
 
 def _page() -> APIRouter:
@@ -89,13 +110,13 @@ def _logging_in(login: Login) -> APIRouter:
 
     @router.post("/api/login", status_code=HTTPStatus.NO_CONTENT)
     async def log_in(credentials: Credentials, request: Request, response: Response) -> None:
-        """The operators' token for a cookie."""
-        if login.is_needed and not login.is_token(credentials.token):
+        """The operators' token for a cookie, which is good for some hours."""
+        if not login.takes(credentials.token, address=_address(request)):
             raise HTTPException(HTTPStatus.UNAUTHORIZED, "this is not the operators' token")
         response.set_cookie(
             COOKIE,
-            login.cookie,
-            max_age=COOKIE_MAX_AGE_S,
+            login.new_cookie(),
+            max_age=SESSION_S,
             path=request.scope.get("root_path") or "/",
             secure=request.headers.get("x-forwarded-proto", request.url.scheme) == "https",
             httponly=True,
@@ -159,5 +180,6 @@ def _figures(collector: Collector) -> APIRouter:
 
 def _window(name: str) -> Window:
     if name not in WINDOWS:
-        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"window = {name!r}: it is one of {', '.join(WINDOWS)}")
+        quoted = repr(name[:MAX_QUOTED_CHARS])
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"window = {quoted}: it is one of {', '.join(WINDOWS)}")
     return WINDOWS[name]

@@ -10,8 +10,9 @@ from rich.console import Console
 
 from serve_app import local_server
 from serve_app.local_server import failure_text
+from serve_app.ops.login import TOKEN_VARIABLE
 from serve_app.serve_api import NoAnswerError, ServeApiError
-from serve_app.settings import ExplainHeaders, LocalSettings, ReplicaSettings, Settings
+from serve_app.settings import ExplainHeaders, LocalSettings, OpsSettings, ReplicaSettings, Settings
 
 
 def application(message: str, *deployment_messages: str) -> dict[str, object]:
@@ -67,6 +68,20 @@ def ask(dashboard: Dashboard, *, timeout_s: float = 60) -> str:
     """As `serve` does while it starts."""
     settings = Settings(llm={}, local=LocalSettings(start_timeout_s=timeout_s))
     return local_server._patiently(dashboard.call, settings, threading.Event())
+
+
+def test_where_the_operators_page_is_or_why_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said when all is ready. A token opens it as well as the setting does."""
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
+    closed, opened, without = (
+        Settings(llm={}, ops=ops) for ops in (OpsSettings(), OpsSettings(open=True), OpsSettings(enabled=False))
+    )
+    assert TOKEN_VARIABLE in local_server._ops_line(closed)
+    assert "ops.open: true" in local_server._ops_line(closed)
+    assert local_server._ops_line(opened) == "\nOperations: http://127.0.0.1:8000/ops/"
+    assert local_server._ops_line(without) == ""
+    monkeypatch.setenv(TOKEN_VARIABLE, "0123456789abcdef" * 2)
+    assert local_server._ops_line(closed) == local_server._ops_line(opened)
 
 
 def test_a_dashboard_too_busy_to_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,17 @@ receipts = st.one_of(
 
 def heartbeat(*, kv_use: float) -> Status:
     """Of an idle replica."""
-    return Status({}, True, 0, 0, {}, 0, 0, EngineState(0, 0, kv_use))
+    engine = EngineState(waiting=0, running=0, kv_use=kv_use)
+    return Status(
+        {},
+        is_serving=True,
+        prompt_tokens=0,
+        cached_tokens=0,
+        uncounted_tokens={},
+        looked_up_tokens=0,
+        hit_tokens=0,
+        engine=engine,
+    )
 
 
 @given(st.lists(receipts, max_size=5), st.integers(0, 2**40))

@@ -66,9 +66,9 @@ def test_the_operators_application_is_beside_it() -> None:
     """Unless nobody wants it."""
     _, ops = serve_config(SETTINGS)["applications"]
     assert (ops["name"], ops["route_prefix"]) == (OPS_APPLICATION, "/ops")
-    assert ops["args"] == {"history": ".warmroute/ops.sqlite"}
-    some = SETTINGS.model_copy(update={"ops": OpsSettings(history=None, applications=["one"])})
-    assert serve_config(some)["applications"][1]["args"] == {"applications": ["one"]}
+    assert ops["args"] == {"history": ".warmroute/ops.sqlite", "open": False}
+    some = SETTINGS.model_copy(update={"ops": OpsSettings(history=None, applications=["one"], open=True)})
+    assert serve_config(some)["applications"][1]["args"] == {"applications": ["one"], "open": True}
     without = SETTINGS.model_copy(update={"ops": OpsSettings(enabled=False)})
     assert len(serve_config(without)["applications"]) == 1
 

@@ -45,6 +45,14 @@ def test_headers_are_off_as_yaml_writes_it(tmp_path: Path, written: str) -> None
     assert load_settings(path).replicas.explain_headers == written.strip("'")
 
 
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_figures_are_open_on_laptops_only(path: Path) -> None:
+    """Elsewhere operators decide: by a token, or by the setting."""
+    settings = load_settings(path)
+    assert settings.ops.open is (settings.llm["accelerator_config"]["kind"] == "cpu")
+    assert not Settings(llm={}).ops.open
+
+
 def test_both_machines_have_a_config() -> None:
     """One for a laptop, one for a GPU node."""
     assert {path.name for path in CONFIGS} >= {"cpu-demo.yaml", "gpu-node.yaml"}

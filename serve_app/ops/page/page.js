@@ -276,7 +276,8 @@ at("login").addEventListener("submit", async (event) => {
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ token: at("token").value }),
   });
-  at("login-fault").textContent = response.ok ? "" : "This is not the operators' token.";
+  at("login-fault").textContent = response.ok ? "" : response.status === 401 ? "This is not the operators' token."
+    : `${(await response.json()).detail}.`;
   if (response.ok) {
     at("token").value = "";
     showLogin(false);

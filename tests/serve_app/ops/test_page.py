@@ -10,6 +10,7 @@ import uvicorn
 from playwright.sync_api import Browser
 
 from serve_app.ops.collector import Collector
+from serve_app.ops.guess_limit import GuessLimit
 from serve_app.ops.login import Login
 from serve_app.ops.web import build
 from tests.serve_app.ops.builders import FakeCluster, router
@@ -18,12 +19,16 @@ TOKEN = "a long secret"  # noqa: S105
 TIMEOUT_S = 30.0
 
 
+MAX_WRONG = 2
+
+
 @pytest.fixture
 def address() -> Iterator[str]:
     """Of the application, on a port of the loopback."""
     collector = Collector(FakeCluster(router("a", r0=3, r1=1)), None)
     asyncio.run(collector.read())
-    server = uvicorn.Server(uvicorn.Config(build(collector, Login(TOKEN)), port=0, log_level="error"))
+    login = Login(TOKEN, guess_limit=GuessLimit(max_wrong=MAX_WRONG, clock=lambda: 0.0))
+    server = uvicorn.Server(uvicorn.Config(build(collector, login), port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     deadline = time.monotonic() + TIMEOUT_S
@@ -51,3 +56,15 @@ def test_figures_come_after_the_token(address: str, browser: Browser) -> None:
     another.goto(address)
     assert another.locator("#hit-rate b").inner_text() == "60.0 %"
     assert TOKEN not in str(context.cookies())
+
+
+def test_who_guesses_is_told_to_wait(address: str, browser: Browser) -> None:
+    """For how long; the right token is not looked at meanwhile."""
+    page = browser.new_page()
+    page.goto(address)
+    for token in (*["wrong"] * MAX_WRONG, TOKEN):
+        page.get_by_label("Operators' token").fill(token)
+        with page.expect_response("**/api/login"):
+            page.get_by_role("button", name="Log in").click()
+    page.get_by_text("too many wrong tokens: try again in 60 s.").wait_for()
+    assert page.locator("#prompts").count() == 0

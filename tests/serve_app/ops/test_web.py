@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from router import Loss
 from serve_app.metric_definitions import METRICS, OPS_METRICS
 from serve_app.ops.collector import Collector
-from serve_app.ops.login import Login
+from serve_app.ops.guess_limit import MAX_WRONG, WINDOW_S, GuessLimit
+from serve_app.ops.login import SESSION_S, Login
 from serve_app.ops.report import Figures, History, Overview
 from serve_app.ops.web import build
 from serve_app.ops.windows import WINDOWS
@@ -37,18 +38,21 @@ async def collector(cluster: FakeCluster) -> Collector:
 
 @pytest_asyncio.fixture
 async def client(collector: Collector) -> AsyncIterator[httpx.AsyncClient]:
-    """Without a token."""
-    transport = httpx.ASGITransport(build(collector, Login(None)))
-    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+    """Without a token, open to everybody."""
+    async with client_of(collector, Login(None, is_open=True)) as client:
         yield client
 
 
 @pytest_asyncio.fixture
 async def guarded(collector: Collector) -> AsyncIterator[httpx.AsyncClient]:
     """With one."""
-    transport = httpx.ASGITransport(build(collector, Login(TOKEN)))
-    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+    async with client_of(collector, Login(TOKEN)) as client:
         yield client
+
+
+def client_of(collector: Collector, login: Login, base_url: str = "http://ops") -> httpx.AsyncClient:
+    """Of the application with this login."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(build(collector, login)), base_url=base_url)
 
 
 async def overview_of(client: httpx.AsyncClient, **parameters: str) -> Overview:
@@ -81,7 +85,9 @@ async def test_the_overview_says_how_it_is(client: httpx.AsyncClient) -> None:
     assert application.figures.ttft.warm.number == 6
     assert application.figures.ttft.warm.mean_s == pytest.approx(0.3)
     assert application.figures.ttft.cold.p50_s is None
-    assert application.prefixes[0].model_dump() == PREFIX
+    (prefix,) = application.prefixes
+    assert prefix.model_dump() == {**PREFIX, "hash": prefix.hash}
+    assert prefix.hash != PREFIX["hash"]
     (tenant,) = application.tenants
     assert (tenant.name, tenant.figures) == ("acme", application.figures)
     for figures in (application.figures, first.figures, second.figures):
@@ -124,12 +130,39 @@ async def test_an_unknown_window_is_named(client: httpx.AsyncClient) -> None:
     assert response.json()["detail"] == "window = '2y': it is one of 5m, 1h, 24h, 7d, 28d, 1y"
 
 
+WINDOWLESS = ("NaN", "inf", "-1", "1e999", "9" * 10_000, "\x00", "%ED%A0%80", "")
+
+
+@pytest.mark.parametrize("window", WINDOWLESS)
+async def test_no_number_is_a_window(client: httpx.AsyncClient, window: str) -> None:
+    """Nor anything else that is none; the answer is short, whatever was asked."""
+    for path in ("/api/overview", "/api/history?application=warmroute"):
+        response = await client.get(httpx.URL(path).copy_merge_params({"window": window}))
+        assert response.status_code == 422
+        assert "it is one of 5m" in response.json()["detail"]
+        assert len(response.content) < 200
+
+
+async def test_what_can_be_asked_is_text(client: httpx.AsyncClient) -> None:
+    """No parameter is a number that could be none; an application that is none has no history."""
+    schema = (await client.get("/api/openapi.json")).json()
+    parameters = [
+        each
+        for path in schema["paths"].values()
+        for operation in path.values()
+        for each in operation.get("parameters", ())
+    ]
+    assert {each["schema"]["type"] for each in parameters} == {"string"}
+    for name in WINDOWLESS:
+        response = await client.get("/api/history", params={"application": name})
+        assert (response.status_code, response.json()["buckets"]) == (200, [])
+
+
 async def test_a_book_that_cannot_be_opened_is_told(cluster: FakeCluster, tmp_path: Any) -> None:
     """The state of now is shown all the same."""
     collector = Collector(cluster, tmp_path, clock=lambda: NOW_S)
     await collector.read()
-    transport = httpx.ASGITransport(build(collector, Login(None)))
-    async with httpx.AsyncClient(transport=transport, base_url="http://ops") as client:
+    async with client_of(collector, Login(None, is_open=True)) as client:
         overview = await overview_of(client)
     assert "cannot be used for the history" in str(overview.fault)
     assert overview.applications[0].replicas[0].pending_tokens == 120
@@ -247,8 +280,57 @@ async def test_what_has_no_figures_is_open(guarded: httpx.AsyncClient, path: str
     assert (await guarded.get(path)).status_code == 200
 
 
-async def test_without_a_token_nothing_is_locked(client: httpx.AsyncClient) -> None:
-    """An empty one is a mistake, which must not open what shall be closed."""
-    with pytest.raises(ValueError, match="WARMROUTE_OPS_TOKEN is empty: give it a token, or do not set it"):
-        Login("")
-    assert (await client.get("/metrics")).status_code == 200
+async def test_without_a_token_all_is_closed_unless_told_otherwise(
+    client: httpx.AsyncClient, collector: Collector
+) -> None:
+    """The page as well, which says what to do."""
+    async with client_of(collector, Login(None)) as closed:
+        for path in (*PROTECTED, "/", "/page.js", "/api/openapi.json", "/nowhere"):
+            response = await closed.get(path)
+            assert response.status_code == 403, path
+            assert "WARMROUTE_OPS_TOKEN" in response.json()["detail"]
+            assert "ops.open: true" in response.json()["detail"]
+            assert response.headers["cache-control"] == "no-store"
+        assert (await closed.post("/api/login", json={"token": ""})).status_code == 403
+    for path in PROTECTED:
+        assert (await client.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_login_ends_by_itself(collector: Collector, scheme: str) -> None:
+    """In the browser and here. The cookie is for this path, and over TLS for TLS only."""
+    now_s = NOW_S
+    login = Login(TOKEN, clock=lambda: now_s)
+    async with client_of(collector, login, f"{scheme}://ops") as client:
+        cookie = (await client.post("/api/login", json={"token": TOKEN})).headers["set-cookie"]
+        wanted = {f"Max-Age={SESSION_S}", "HttpOnly", "SameSite=strict", "Path=/"}
+        assert {each.strip() for each in cookie.split(";")[1:]} == wanted | ({"Secure"} if scheme == "https" else set())
+        assert (await client.get("/metrics")).status_code == 200
+        now_s += SESSION_S
+        assert (await client.get("/metrics", headers={"cookie": cookie.partition(";")[0]})).status_code == 401
+
+
+async def test_wrong_tokens_have_to_wait(collector: Collector) -> None:
+    """By the form and as a header alike, from the address that the last proxy names; whoever is logged in has not."""
+    login = Login(TOKEN, guess_limit=GuessLimit(clock=lambda: 0.0))
+    from_there = {"x-forwarded-for": "198.51.100.7, 192.0.2.1"}
+    async with client_of(collector, login) as client, client_of(collector, login) as logged_in:
+        assert (await logged_in.post("/api/login", json={"token": TOKEN}, headers=from_there)).status_code == 204
+        for number in range(MAX_WRONG):
+            headers = from_there | {"x-forwarded-for": f"{number}, 192.0.2.1"}
+            if number % 2:
+                response = await client.post("/api/login", json={"token": str(number)}, headers=headers)
+            else:
+                response = await client.get("/metrics", headers=headers | {"authorization": f"Bearer {number}"})
+            assert response.status_code == 401
+        for response in (
+            await client.post("/api/login", json={"token": TOKEN}, headers=from_there),
+            await client.get("/metrics", headers=from_there | {"authorization": f"Bearer {TOKEN}"}),
+        ):
+            assert response.status_code == 429
+            assert response.headers["retry-after"] == str(int(WINDOW_S))
+            assert response.json()["detail"] == "too many wrong tokens: try again in 60 s"
+            assert "set-cookie" not in response.headers
+        assert (await client.get("/metrics", headers=from_there)).status_code == 401
+        assert (await logged_in.get("/metrics", headers=from_there)).status_code == 200
+        assert (await client.post("/api/login", json={"token": TOKEN})).status_code == 204
