@@ -13,8 +13,9 @@ from typing import NoReturn
 import msgspec
 
 from serve_app.cluster_secret import SecretError
+from serve_app.edge.certificate import start_watching
 from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions, edge_token
-from serve_app.edge.rules import EdgeError, edge_config, lua_path_of, router_program
+from serve_app.edge.rules import EdgeError, admin_socket_of, edge_config, lua_path_of, router_program
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 LUA_NAME = "warmroute_edge.lua"
@@ -27,7 +28,10 @@ def main() -> NoReturn:
     """Ray calls it as `PROGRAM -db -f CONFIG ...`, and reads what it says when it ends."""
     arguments = sys.argv[1:]
     try:
-        prepare(arguments, os.environ)
+        options = prepare(arguments, os.environ)
+        if options.certificate is not None:
+            admin_socket = admin_socket_of(_config_path(arguments).read_text())
+            start_watching(Path(admin_socket), Path(options.certificate))
     except (EdgeError, SecretError, OSError, msgspec.MsgspecError) as error:
         sys.exit(f"warmroute-haproxy: {error}; HAProxy does not start without Warmroute's rules (edge.enabled)")
     binary = real_haproxy()
@@ -35,8 +39,8 @@ def main() -> NoReturn:
     os.execve(binary, [binary, *arguments], {**os.environ, **MALLOC_THRESHOLD})  # noqa: S606
 
 
-def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Write the rules.
+def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> EdgeOptions:
+    """Write the rules; returns by which options.
 
     Raises:
         EdgeError: the options are not set, or Ray's text is not as expected.
@@ -55,6 +59,7 @@ def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         program = router_program(Path(ray_lua).read_text(), options, path=target, token=token)
         _write_secretly(target, program.text)
     _write_secretly(path, edge_config(config, options, program))
+    return options
 
 
 def real_haproxy() -> str:

@@ -29,6 +29,7 @@ DEFAULTS = "defaults\n    mode http\n"
 CLIENT_BIND = re.compile(r"^frontend http_frontend\n    bind [^\s:]*:(\d+)$", re.MULTILINE)
 METRICS_BIND = re.compile(r"^frontend prometheus\n    bind :(\d+)$", re.MULTILINE)
 STATISTICS_BIND = re.compile(r"^listen stats\n  bind \*:(\d+)$", re.MULTILINE)
+ADMIN_SOCKET = re.compile(r"^    stats socket (\S+) mode (?:666|600) ", re.MULTILINE)
 LUA_LOAD = re.compile(r"^    lua-load-per-thread (\S+)$", re.MULTILINE)
 BODY_WAIT = re.compile(rf"^    http-request wait-for-body time \d+s if METH_POST {ROUTED}$", re.MULTILINE)
 ROUTED_APPLICATION = re.compile(
@@ -78,6 +79,19 @@ class RouterProgram:
     """In which clients name their conversation; empty for none."""
 
 
+def admin_socket_of(config: str) -> PurePath:
+    """By which a running HAProxy is told things.
+
+    Raises:
+        EdgeError: Ray's configuration has none.
+
+    """
+    found = ADMIN_SOCKET.search(config)
+    if found is None:
+        raise EdgeError("Ray's HAProxy configuration has no administrative socket")
+    return PurePath(found[1])
+
+
 def lua_path_of(config: str) -> PurePath | None:
     """Ray's Lua program; None as long as there is no router."""
     found = LUA_LOAD.search(config)
@@ -97,6 +111,7 @@ def edge_config(config: str, options: EdgeOptions, program: RouterProgram | None
 
     """
     config = _replaced(config, DEFAULTS, DEFAULTS + _defaults(options), "the defaults")
+    config = _sub(config, ADMIN_SOCKET, lambda path: f"    stats socket {path} mode 600 ", "the administrative socket")
     config = _sub(config, CLIENT_BIND, lambda port: _client_frontend(port, options), "the clients' frontend")
     config = _sub(config, METRICS_BIND, lambda port: f"frontend prometheus\n    bind 127.0.0.1:{port}", "metrics")
     config = _sub(config, STATISTICS_BIND, lambda port: f"listen stats\n  bind 127.0.0.1:{port}", "statistics")
@@ -140,7 +155,7 @@ def router_program(ray_program: str, options: EdgeOptions, *, path: PurePath, to
 
 
 def _defaults(options: EdgeOptions) -> str:
-    lines = (f"timeout http-request {_ms(options.head_timeout_s)}", *KEEP_ALIVE)
+    lines = (f"timeout http-request {_ms(options.head_timeout_s)}", "option forwardfor", *KEEP_ALIVE)
     return "".join(f"    {line}\n" for line in lines)
 
 
@@ -163,6 +178,7 @@ def _client_frontend(port: str, options: EdgeOptions) -> str:
             f"retry-after {RATE_PERIOD_S}",
         )
         lines.append(refusal.rule(f"{{ sc_http_req_rate(0) gt {most} }}"))
+    lines += ["    http-request set-header x-forwarded-proto https if { ssl_fc }"] if tls else []
     return "\n".join([*lines, *_head_rules(options)])
 
 

@@ -4,17 +4,25 @@ import asyncio
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from serve_app.cluster_secret import SECRET_VARIABLE
+from serve_app.edge.certificate import CertificateError, replace, watch
 from serve_app.edge.options import TOKEN_HEADER, edge_token
 from serve_app.routing_note import NOTE_HEADER
 from tests.serve_app.edge.running import (
@@ -276,6 +284,55 @@ def test_bodies_that_never_come_leave_no_memory_behind(setting: Setting, tmp_pat
                 client.close()
         assert process.memory_info().rss - before < 48 * 2**20
         assert chat(edge).status_code == HTTPStatus.OK
+
+
+def test_clients_addresses_and_forged_ones(edge: Edge) -> None:
+    """The last one is HAProxy's word."""
+    headers = chat(edge, **{"x-forwarded-for": "10.9.9.9", "x-forwarded-proto": "https"}).json()["headers"]
+    assert headers["x-forwarded-for"].endswith("127.0.0.1")
+
+
+def test_a_certificate_is_renewed_without_a_restart(setting: Setting, tmp_path: Path) -> None:
+    """A file that is no certificate changes nothing; connections from then on see the new one."""
+    path = tmp_path / "tls.pem"
+    path.write_text(certificate("old.example"))
+    with started(setting, tmp_path, certificate=str(path)) as edge:
+        with httpx.Client(verify=False) as client:  # noqa: S501  it is signed by itself
+            answer = client.post(f"https://127.0.0.1:{edge.port}{CHAT}", json={})
+        assert answer.json()["headers"]["x-forwarded-proto"] == "https"
+        assert served_name(edge) == "old.example"
+        with pytest.raises(CertificateError, match="no start line"):
+            replace(edge.folder / "admin.sock", path, "not one")
+        turns = iter([path.write_text, lambda _: None])
+
+        def wait(_seconds: float) -> None:
+            """The file changes once; after the turn in which that is seen, the watch ends."""
+            next(turns)(certificate("new.example"))
+
+        with pytest.raises(StopIteration):
+            watch(edge.folder / "admin.sock", path, wait=wait)
+        assert served_name(edge) == "new.example"
+        (watcher,) = psutil.Process(edge.process.pid).children()
+        assert watcher.cmdline()[1:3] == ["-m", "serve_app.edge.certificate"]
+    assert eventually(lambda: not watcher.is_running() or watcher.status() == psutil.STATUS_ZOMBIE)
+
+
+def certificate(name: str) -> str:
+    """A new one for this name, signed by itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    begin = datetime.now(UTC)
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    signed = builder.not_valid_before(begin).not_valid_after(begin + timedelta(days=1)).sign(key, hashes.SHA256())
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return (signed.public_bytes(Encoding.PEM) + private).decode()
+
+
+def served_name(edge: Edge) -> str:
+    """Of the certificate that a new connection gets."""
+    pem = ssl.get_server_certificate(("127.0.0.1", edge.port), timeout=TIMEOUT_S)
+    (name,) = x509.load_pem_x509_certificate(pem.encode()).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(name.value)
 
 
 def test_it_is_known_by_its_configuration_as_ray_knows_it(edge: Edge) -> None:

@@ -10,6 +10,7 @@ from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions
 from serve_app.edge.paths import CLIENT_PATHS, path_pattern
 from serve_app.edge.program import prepare
 from serve_app.edge.rules import (
+    ADMIN_SOCKET,
     BODY_WAIT,
     CLIENT_BIND,
     DEFAULTS,
@@ -58,6 +59,7 @@ def test_every_rule_is_where_it_belongs(ray_config: str, program: RouterProgram)
     config = edge_config(ray_config, with_options(host="10.1.2.3", certificate="/tls.pem"), program)
     assert "    bind 10.1.2.3:8000 ssl crt /tls.pem alpn h2,http/1.1\n    tcp-request connection track-sc0" in config
     assert "frontend prometheus\n    bind 127.0.0.1:9101\n" in config
+    assert " mode 600 level admin" in config
     assert "listen stats\n  bind 127.0.0.1:8404\n" in config
     assert f"lua-load-per-thread {TARGET}\n" in config
     assert config.index("^/qwen(") < config.index("wait-for-body time 10000ms")
@@ -78,7 +80,16 @@ def test_limits_that_are_not_set_are_not_there(ray_config: str, program: RouterP
 
 @pytest.mark.parametrize(
     "place",
-    [re.compile(re.escape(DEFAULTS)), CLIENT_BIND, METRICS_BIND, STATISTICS_BIND, LUA_LOAD, BODY_WAIT, ROUTER_FAILED],
+    [
+        re.compile(re.escape(DEFAULTS)),
+        ADMIN_SOCKET,
+        CLIENT_BIND,
+        METRICS_BIND,
+        STATISTICS_BIND,
+        LUA_LOAD,
+        BODY_WAIT,
+        ROUTER_FAILED,
+    ],
 )
 def test_without_one_of_its_places_it_does_not_begin(
     ray_config: str, program: RouterProgram, place: re.Pattern[str]

@@ -1,0 +1,87 @@
+"""Hands a renewed certificate to a running HAProxy, so that no connection ends for it.
+
+A process of its own beside each HAProxy, which ends with it: `python -m serve_app.edge.certificate SOCKET CERTIFICATE`.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+logger = logging.getLogger("warmroute-haproxy")
+
+PERIOD_S = 10.0
+ANSWER_TIMEOUT_S = 10.0
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal that a process gets when its parent ends."""
+RECEIVED_BYTES = 4096
+
+
+class CertificateError(Exception):
+    """HAProxy did not take the certificate; the message is HAProxy's."""
+
+
+def start_watching(admin_socket: Path, certificate: Path) -> None:
+    """In a child of this process, which becomes HAProxy."""
+    command = [sys.executable, "-m", __name__, str(admin_socket), str(certificate)]
+    subprocess.Popen(command, preexec_fn=_end_with_parent)  # noqa: PLW1509, S603  one thread here; own command
+
+
+def watch(admin_socket: Path, certificate: Path, *, wait: Callable[[float], object] = time.sleep) -> None:
+    """For ever: HAProxy serves what the file has. A file that is not right is tried again once it changes."""
+    served = certificate.read_bytes()
+    while True:
+        wait(PERIOD_S)
+        try:
+            found = certificate.read_bytes()
+            if found == served:
+                continue
+            served = found
+            replace(admin_socket, certificate, found.decode("ascii"))
+            logger.info("%s was renewed", certificate)
+        except (OSError, UnicodeDecodeError, CertificateError) as error:
+            logger.error("%s was not renewed: %s", certificate, error)  # noqa: TRY400  the reason is enough
+
+
+def replace(admin_socket: Path, certificate: Path, content: str) -> None:
+    """For connections from now on.
+
+    Raises:
+        CertificateError: it is not a certificate with its key.
+        OSError: HAProxy does not answer.
+
+    """
+    # An empty line ends what HAProxy reads, so there must be none within.
+    lines = "\n".join(line for line in content.splitlines() if line.strip())
+    answer = _tell(admin_socket, f"set ssl cert {certificate} <<\n{lines}\n\n")
+    if "Transaction created" not in answer and "Transaction updated" not in answer:
+        raise CertificateError(answer.strip())
+    answer = _tell(admin_socket, f"commit ssl cert {certificate}\n")
+    if "Success" not in answer:
+        raise CertificateError(answer.strip())
+
+
+def _tell(admin_socket: Path, command: str) -> str:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(ANSWER_TIMEOUT_S)
+        connection.connect(str(admin_socket))
+        connection.sendall(command.encode())
+        connection.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: connection.recv(RECEIVED_BYTES), b"")).decode()
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() == 1:  # it has ended already
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO)
+    watch(*map(Path, sys.argv[1:]))
