@@ -7,15 +7,16 @@ from random import Random
 
 import pytest
 
+from loadtests.replay.engine import EngineOptions
 from loadtests.replay.fleet import Change, MembershipChange
 from loadtests.replay.results import RequestRecord, hit_rate
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.simulation import Restart, Scenario, Simulation
 from loadtests.replay.tenants import assign_tenants
 from loadtests.replay.transport import Channel, Fault, delayed, dropped, duplicated, reordered
-from router import Loss, ShadowTotals
+from router import Loss, ReplicaId, ShadowTotals
 from serve_app.settings import PolicyName, RouterSettings, RoutingSettings
-from tests.loadtests.replay.builders import make_scenario
+from tests.loadtests.replay.builders import BLOCK_SIZE, make_scenario, make_trace_request
 
 ALL = frozenset(Channel)
 RECEIPTS = frozenset({Channel.RECEIPTS})
@@ -209,3 +210,40 @@ def test_shadows_are_summed_up_and_change_nothing() -> None:
     assert (other.decisions, other.failures) == (48, 0)
     assert other.agreements < 48
     assert other.regret_tokens > other.gain_tokens
+
+
+@pytest.mark.parametrize(
+    ("num_blocks", "output_tokens", "interval_s"), [(256, 1, 0.25), (16, 500, 0.06)], ids=["prefill", "decode"]
+)
+def test_a_replica_ten_times_slower_soon_gets_no_more_than_its_share(
+    num_blocks: int, output_tokens: int, interval_s: float
+) -> None:
+    """Of four with half to do, by the time of prefills alone, or of answers; it is not known to be slow at first."""
+    fast = EngineOptions()
+    slow = EngineOptions(
+        step_s=10 * fast.step_s,
+        prefill_tokens_per_s=fast.prefill_tokens_per_s / 10,
+        decode_s=10 * fast.decode_s,
+        decode_context_s=10 * fast.decode_context_s,
+    )
+    requests = tuple(
+        make_trace_request(
+            *range(1000 * number, 1000 * number + num_blocks),
+            arrival_s=number * interval_s,
+            output_tokens=output_tokens,
+        )
+        for number in range(round(60 / interval_s))
+    )
+    scenario = Scenario(
+        requests,
+        num_replicas=4,
+        num_routers=2,
+        seed=1,
+        engine=fast,
+        rank_to_engine={0: slow},
+        is_asking=False,
+        sample_s=None,
+        block_size=BLOCK_SIZE,
+    )
+    later = [record.replica_id for record in Simulation(scenario).run().records if record.arrival_s > 10]
+    assert later.count(ReplicaId("replica-0")) / len(later) <= 0.1 / 3.1
