@@ -19,7 +19,7 @@ class Exclusion(StrEnum):
     """Why a replica is out of the choice."""
 
     NOT_SERVING = "not_serving"
-    """It says so itself: its engine died."""
+    """It says so itself: its engine died, or hangs."""
     SILENT = "silent"
     """It was heard of, and is not any more."""
     UNREACHABLE = "unreachable"

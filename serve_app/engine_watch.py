@@ -1,15 +1,19 @@
-"""Reads the engine's own numbers where vLLM's front end takes them in, and changes nothing.
+"""Reads the engine's own numbers where vLLM's front end takes them in, and ends an engine that hangs.
 
 vLLM's `OutputProcessor` sees each prompt's first output with the tokens that the engine took from its prefix cache,
 also where the client gets everything at once, and each of `n` choices and of a list of prompts by itself.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
+
+import psutil
 
 from router import RequestId, TokenHash, hash_tokens
 from serve_app.key_samples import is_sampled
@@ -117,6 +121,8 @@ class EngineWatch:
         self._engine_id_to_state: Mapping[str, RequestState] = {}
         self._iteration_stats: IterationStats | None = None  # of the step whose outputs come in
         self._num_preempted = 0
+        self._processes: Sequence[BaseProcess] = ()
+        self._propagate_error: Callable[[Exception], None] = self._on_error
         self.streams_told = asyncio.Event()
         """Set when vLLM has given the engine's death to every stream, to be passed on to its client."""
 
@@ -127,6 +133,7 @@ class EngineWatch:
         _before(output_processor, "process_outputs", self._on_outputs)
         _before(output_processor, "update_scheduler_stats", self._on_scheduler_stats)
         _before(output_processor, "propagate_error", self._on_error)
+        self._propagate_error = output_processor.propagate_error
         _after(output_processor, "add_request", self._on_added)
         _after(output_processor, "abort_requests", self._on_aborted)
 
@@ -136,8 +143,22 @@ class EngineWatch:
         Where engines are Ray actors, or this very process, there is nothing to watch.
         """
         loop = asyncio.get_running_loop()
-        for sentinel in engine_manager.sentinels() if hasattr(engine_manager, "sentinels") else ():
-            loop.add_reader(sentinel, self._on_process_end, loop, sentinel)
+        self._processes = getattr(engine_manager, "processes", ())
+        for process in self._processes:
+            loop.add_reader(process.sentinel, self._on_process_end, loop, process.sentinel)
+
+    def give_up(self, error: Exception) -> None:
+        """Let an engine that hangs be one that died: routers and streams are told, and its processes are killed.
+
+        They are told here, because a process that waits for its device may not even die before that answers.
+
+        Args:
+            error: vLLM's own for an engine that died, which its streams end with.
+
+        """
+        self._propagate_error(error)
+        for process in self._processes:
+            _kill_with_children(process)
 
     @contextmanager
     def probing(self) -> Iterator[list[ProbeResult]]:
@@ -228,6 +249,17 @@ class EngineWatch:
     def _on_error(self, _error: Exception) -> None:
         self.streams_told.set()
         self._ledger.engine_died()
+
+
+def _kill_with_children(process: BaseProcess) -> None:
+    """An engine's workers may be its children, which end with it only if they do not hang themselves."""
+    if not process.is_alive():
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
+        for worker in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+    process.kill()
 
 
 def _before(target: Any, name: str, observe: Callable[..., None]) -> None:  # noqa: ANN401

@@ -97,7 +97,7 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     outstanding: dict[RequestId, int]
     """Every routed request that arrived and is not finished, with its prompt tokens that had a first output."""
     is_serving: bool
-    """False once the engine has died."""
+    """False once the engine has died, or hangs."""
     prompt_tokens: int
     """Of every prompt that had a first output, since the replica started."""
     cached_tokens: int

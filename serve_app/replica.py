@@ -6,6 +6,7 @@ Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_privat
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import tempfile
 import time
@@ -29,6 +30,7 @@ from serve_app.canary import Probe, run_canary
 from serve_app.cluster_secret import derived_key
 from serve_app.delivery import Delivery
 from serve_app.departure import Departure
+from serve_app.engine_pulse import EnginePulse
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
 from serve_app.hand_over import Given, HandOver
@@ -84,6 +86,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._replicas = ReplicaSettings.model_validate(replicas)
         self._feed: KvFeed | None = None
         self._note_key = derived_key(NOTE_HEADER)
+        self._pulse: EnginePulse | None = None
         if self._replicas.kv_events:
             self._kv_folder = tempfile.TemporaryDirectory(prefix="warmroute-kv-")  # nobody else may read prompts there
             # Ray has read the engine's arguments already, when it built the application.
@@ -128,6 +131,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         async with self._own_client(app) as client:
             await self._warm_up(client)
         self._own = self._own_client(_as_built(app))
+        self._pulse = self._make_pulse()  # not before: an engine may compile for minutes while it is warmed up
         await self._run_canary()
         self._repeating = asyncio.create_task(self._repeat_canary())
         if self._warmth is not None:
@@ -203,6 +207,11 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             interval_s=self._routers.delivery_interval_s,
             max_undelivered=self._routers.max_undelivered,
         )
+
+    def _make_pulse(self) -> EnginePulse:
+        """By a question that vLLM's engine answers from its loop, and for which it needs nothing else."""
+        max_missed = math.ceil(self._replicas.hang_s / self._replicas.heartbeat_s)
+        return EnginePulse(self.engine._engine_client.is_paused, max_missed=max_missed)  # noqa: SLF001
 
     def _make_recent(self) -> RecentPrompts:
         """Of as many tokens as the engine can have cached."""
@@ -284,12 +293,21 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             if self._feed is not None:
                 self._feed.beat()
             self._ledger.report_status()
+            self._feel_pulse()
             await asyncio.sleep(self._replicas.heartbeat_s)
         logger.error("The engine died; this replica ends, for Serve to start another")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._watch.streams_told.wait(), STREAMS_TOLD_S)
         await asyncio.sleep(LAST_WORDS_S)
         os._exit(1)
+
+    def _feel_pulse(self) -> None:
+        if self._pulse is None:
+            return
+        self._pulse.beat()
+        if self._pulse.is_lost:
+            logger.error("The engine hangs: it has not answered for %g s (replicas.hang_s)", self._replicas.hang_s)
+            self._watch.give_up(_engine_died())
 
     def _facts(self) -> ReplicaFacts:
         vllm_config = self.engine._engine_client.vllm_config  # noqa: SLF001
@@ -402,6 +420,14 @@ def _one_process_engine() -> Any:  # noqa: ANN401  a class of Ray's engines
     from serve_app.one_process_engine import OneProcessEngine
 
     return OneProcessEngine
+
+
+def _engine_died() -> Exception:
+    """What vLLM's streams end with when their engine has died."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    error: Exception = EngineDeadError()
+    return error
 
 
 def _log_file() -> LogFile:

@@ -93,7 +93,8 @@ class RouterSettings(_Frozen):
     silence_s: float = Field(1.5, gt=0)
     """A replica is out of the choice after so long without a word; three heartbeats."""
     exclusion_s: float = Field(30.0, gt=0)
-    """How long silence, or its own word that its engine died, can keep a replica out; then it is tried again."""
+    """How long silence, or its own word that its engine died or hangs, can keep a replica out; then it is tried
+    again."""
     retry_s: float = Field(2.0, gt=0)
     """A replica to which a connection failed is tried again after this time."""
 
@@ -117,6 +118,11 @@ class ReplicaSettings(_Frozen):
 
     heartbeat_s: float = Field(0.5, gt=0)
     """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
+    hang_s: float = Field(60.0, gt=0)
+    """How long an engine may answer nothing, which it does between any two steps, idle or not; then it hangs, and its
+    replica ends as when it dies (docs/failures.md). Set it well above the longest step and the loading of an adapter:
+    8,192 prompt tokens take a GPU a second or two, and a CPU more than ten. The default is vLLM's own for a step,
+    `VLLM_ENGINE_ITERATION_TIMEOUT_S`."""
     canary_period_s: float = Field(60.0, gt=0)
     """How often a replica serves a few small prompts to itself, by which routers see whether their keys are its own
     (docs/parity.md)."""

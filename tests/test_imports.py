@@ -31,6 +31,7 @@ RAY_FREE = (
     "chat_memo",
     "cli",
     "delivery",
+    "engine_pulse",
     "engine_watch",
     "environment",
     "explain",

@@ -101,7 +101,7 @@ def alerts() -> tuple[Alert, ...]:
             "2m",
             "critical",
             "Replica {{ $labels.rank }} is out of the choice",
-            "`warmroute doctor` says why: silent, unreachable, or its engine died; docs/failures.md.",
+            "`warmroute doctor` says why: silent, unreachable, or its engine died or hangs; docs/failures.md.",
         ),
         Alert(
             "WarmrouteReceiptsLost",

@@ -15,8 +15,8 @@ NUM_BLOCKS = 101
 
 
 @contextlib.contextmanager
-def running_engine(**engine_kwargs: Any) -> Iterator[Any]:
-    """An AsyncLLM with 1,600 tokens of KV cache, and steps of hardly any time."""
+def running_engine(*, step_s: float = 0.001, **engine_kwargs: Any) -> Iterator[Any]:
+    """An AsyncLLM with 1,600 tokens of KV cache, and steps of hardly any time, unless said otherwise."""
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -29,7 +29,7 @@ def running_engine(**engine_kwargs: Any) -> Iterator[Any]:
     settings = Settings.model_validate(
         {
             "engine": "simulated",
-            "engine_model": {"step_s": 0.001, "prefill_tokens_per_s": 1_000_000, "decode_s": 0},
+            "engine_model": {"step_s": step_s, "prefill_tokens_per_s": 1_000_000, "decode_s": 0},
             "llm": {"engine_kwargs": size | engine_kwargs},
         }
     )

@@ -2,11 +2,14 @@
 
 import asyncio
 import multiprocessing
+import subprocess
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from router import RequestId, hash_tokens
@@ -370,7 +373,7 @@ async def test_the_end_of_an_engines_process_is_known_before_vllm_says_so(proces
     watch.attach(processor)
     process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     process.start()
-    watch.watch_processes(SimpleNamespace(sentinels=lambda: [process.sentinel]))
+    watch.watch_processes(SimpleNamespace(processes=[process]))
     process.kill()
     await asyncio.wait_for(routers_told.wait(), 30)
     process.join()
@@ -385,3 +388,43 @@ async def test_an_engine_without_processes_is_not_watched(watch: EngineWatch, le
     for engine_manager in (SimpleNamespace(), None):
         watch.watch_processes(engine_manager)
     assert ledger.is_serving
+
+
+def run_with_worker(alive: Connection) -> None:
+    """As an engine with a worker: whoever of the two lives has the connection open."""
+    with subprocess.Popen(["sleep", "600"], pass_fds=[alive.fileno()]):
+        alive.send("started")
+
+
+async def test_a_hung_engine_is_one_that_died(processor: Processor, ledger: Ledger, receipts: list[Receipt]) -> None:
+    """Routers and streams are told, and neither its process nor its worker's is left behind, stopped as they are."""
+    watch = EngineWatch(ledger)
+    watch.attach(processor)
+    context = multiprocessing.get_context("spawn")
+    alive, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=run_with_worker, args=(theirs,))
+    process.start()
+    theirs.close()
+    assert alive.recv() == "started"
+    for each in (psutil.Process(process.pid), *psutil.Process(process.pid).children()):
+        each.suspend()
+    watch.watch_processes(SimpleNamespace(processes=[process]))
+    watch.give_up(RuntimeError("engine died"))
+    assert isinstance(receipts[0], Status)
+    assert not receipts[0].is_serving
+    assert processor.seen == ["error"]
+    assert watch.streams_told.is_set()
+    assert alive.poll(30)
+    with pytest.raises(EOFError):
+        alive.recv()
+    process.join()
+
+
+async def test_an_engine_that_has_just_died_is_left_alone(watch: EngineWatch, ledger: Ledger) -> None:
+    """Its process's number may be somebody else's by now."""
+    process = multiprocessing.get_context("spawn").Process(target=int)
+    process.start()
+    watch.watch_processes(SimpleNamespace(processes=[process]))
+    process.join()
+    watch.give_up(RuntimeError("engine died"))
+    assert not ledger.is_serving
