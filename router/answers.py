@@ -27,7 +27,7 @@ class Answers:
         self._key_to_mean: OrderedDict[int, AnswerMean] = OrderedDict()
 
     def expected_tokens(self, request: RouteRequest) -> float:
-        """Of its answer; never more than the client allows."""
+        """Of each of its answers; never more than the client allows."""
         limit_tokens = request.max_answer_tokens
         if not self.of_all.answers:
             return FIRST_GUESS_TOKENS if limit_tokens is None else float(limit_tokens)
@@ -38,8 +38,8 @@ class Answers:
                 expected_tokens = (mean.tokens + expected_tokens) / (mean.answers + 1)
         return expected_tokens if limit_tokens is None else min(expected_tokens, limit_tokens)
 
-    def learn(self, request: RouteRequest, answer_tokens: int) -> None:
-        """An answer has ended, in whatever way."""
+    def learn(self, request: RouteRequest, answer_tokens: float) -> None:
+        """An answer has ended, in whatever way; of several, their mean."""
         self.of_all = _with_one_more(self.of_all, answer_tokens)
         for key in _classes(request):
             self._key_to_mean[key] = _with_one_more(self._key_to_mean.get(key, AnswerMean()), answer_tokens)
@@ -62,7 +62,7 @@ class Answers:
             self._key_to_mean.popitem(last=False)
 
 
-def _with_one_more(mean: AnswerMean, tokens: int) -> AnswerMean:
+def _with_one_more(mean: AnswerMean, tokens: float) -> AnswerMean:
     return AnswerMean(FORGET * mean.tokens + tokens, FORGET * mean.answers + 1)
 
 

@@ -106,7 +106,7 @@ class Cluster:
 
     @property
     def mean_waiting(self) -> float:
-        """Requests without a first token, for each replica in the choice."""
+        """Sequences without a first token, for each replica in the choice."""
         num_outside = sum(self.load_of(replica).num_waiting for replica in self.outsiders)
         return (self.load.total.num_waiting - num_outside) / len(self.replicas)
 

@@ -26,7 +26,7 @@ class _Desk:
     requests: dict[RequestId, None] = field(default_factory=dict)
     """In the order in which they were sent."""
     waiting: dict[RequestId, "_Claim"] = field(default_factory=dict)
-    """Those without a first token; the first is taken to be the one being computed."""
+    """Those whose prompts are not all computed; the first is taken to be the one being computed."""
     waiting_work: WaitingWork = field(default_factory=WaitingWork)
     progress: Progress = field(default_factory=Progress)
 
@@ -54,6 +54,7 @@ class _Claim:
     pending_s: float
     prompt_tokens_left: int
     answer_tokens: float
+    """Of each answer."""
     reserved_at: float
     begins_at: float
     """When its replica can be heard to begin with it at the earliest."""
@@ -64,28 +65,31 @@ class _Claim:
         return self.prompt_tokens_left > 0
 
     @property
-    def reserved(self) -> LoadChange:
-        """It is outstanding from now on, and waits."""
-        return LoadChange(self.pending_tokens, self.pending_s, 1, 0, self.answer_tokens)
-
-    @property
-    def prefilled(self) -> LoadChange:
-        """It waits no more, and is decoded."""
-        prompt_tokens = self.reservation.request.num_prompt_tokens
+    def outstanding(self) -> LoadChange:
+        """What it counts for now. Of its sequences as large a part waits as of its prompts is left, rounded up: those
+        of one prompt get their first tokens together.
+        """
+        request = self.reservation.request
+        num_sequences, prefilled_tokens = request.num_sequences, self.prefilled_tokens
+        num_running = num_sequences * prefilled_tokens // (prefilled_tokens + self.prompt_tokens_left)
+        num_waiting = num_sequences - num_running
         return LoadChange(
-            -self.pending_tokens, -self.pending_s, -1, 1, -self.answer_tokens, self.answer_tokens, prompt_tokens
+            self.pending_tokens,
+            self.pending_s,
+            num_waiting,
+            num_running,
+            waiting_answer_tokens=num_waiting * self.answer_tokens,
+            running_answer_tokens=num_running * self.answer_tokens,
+            running_prompt_tokens=prefilled_tokens * request.num_choices,
+            num_requests=1,
         )
-
-    @property
-    def ended(self) -> LoadChange:
-        """It is not outstanding any more."""
-        if self.is_waiting:
-            return LoadChange(-self.pending_tokens, -self.pending_s, -1, 0, -self.answer_tokens)
-        return LoadChange(0, 0.0, 0, -1, 0.0, -self.answer_tokens, -self.reservation.request.num_prompt_tokens)
 
     @property
     def prefilled_tokens(self) -> int:
         return _waited_for_tokens(self.reservation) - self.prompt_tokens_left
+
+
+_NOTHING = LoadChange()
 
 
 class LoadBook:
@@ -94,7 +98,7 @@ class LoadBook:
     Args:
         model: how long engines take.
         half_life_s: how fast recent work fades.
-        answer_tokens: the work that a request's answer is, in prefill tokens.
+        answer_tokens: the work that an answer is, in prefill tokens.
         arrival_ttl_s: a request that its replica, by its own list, does not have after this time is over, or will
             never come. And an ended request is remembered for so long, because a reservation may come after its own
             end (a peer's broadcast overtaken by the receipt) and must not be booked then.
@@ -118,7 +122,7 @@ class LoadBook:
 
     @property
     def least_loaded_first(self) -> Iterable[ReplicaId]:
-        """Every replica, by pending tokens, then requests being decoded, then recent work."""
+        """Every replica, by pending tokens, then sequences being decoded, then recent work."""
         return self._table.least_loaded_first
 
     @property
@@ -193,7 +197,7 @@ class LoadBook:
         return self._table.fade(now=now)
 
     def reserve(self, reservation: Reservation, *, answer_tokens: float, now: float, late_s: float = 0.0) -> bool:
-        """Book a request that was sent to a replica, whose answer is expected to have so many tokens.
+        """Book a request that was sent to a replica, of which each answer is expected to have so many tokens.
 
         What its replica tells of it takes so many seconds from now, if it begins with it at once.
 
@@ -220,7 +224,7 @@ class LoadBook:
         desk.waiting[request_id] = claim
         desk.waiting_work.add(claim.pending_s)
         self._request_to_expiry[request_id] = now + self._ttl_s
-        self._table.change(replica_id, claim.reserved)
+        self._table.change(replica_id, claim.outstanding)
         self._table.add_recent(replica_id, tokens=self.work(reservation), requests=1)
         return True
 
@@ -235,7 +239,7 @@ class LoadBook:
 
     def work(self, reservation: Reservation) -> int:
         """What a request is for its replica, in prefill tokens."""
-        return reservation.pending_tokens + self._answer_tokens
+        return reservation.pending_tokens + self._answer_tokens * reservation.request.num_sequences
 
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
         """Remember more recent work of a replica than was booked here."""
@@ -304,7 +308,7 @@ class LoadBook:
         return [(request_id, missed_tokens) for request_id, missed_tokens in missed if missed_tokens > 0]
 
     def prefilled(self, request_id: RequestId, *, prompt_tokens: int, now: float) -> Reservation | None:
-        """The engine computed `prompt_tokens` of the request's prompt: all of it, or one prompt of a list.
+        """The engine computed `prompt_tokens`: one prompt of a list, or the only one, however long it was taken to be.
 
         Returns the reservation when that completed its prefill.
         """
@@ -312,7 +316,9 @@ class LoadBook:
         claim = self._claims.get(request_id)
         if claim is None or not claim.is_waiting:
             return None
-        done_tokens = min(max(prompt_tokens, 1), claim.prompt_tokens_left)
+        done_tokens = claim.prompt_tokens_left
+        if claim.reservation.request.num_prompts > 1:
+            done_tokens = min(max(prompt_tokens, 1), done_tokens)
         replica_id = claim.reservation.replica_id
         desk = self._desks[replica_id]
         released_s = claim.pending_s * done_tokens / claim.prompt_tokens_left
@@ -406,7 +412,7 @@ class LoadBook:
         is_waiting = desk.waiting.pop(request_id, None) is not None
         if is_waiting:
             desk.waiting_work.remove(claim.pending_s)
-        self._table.change(replica_id, claim.ended)
+        self._table.change(replica_id, _NOTHING.since(claim.outstanding))
         return claim.reservation if is_waiting else None
 
     def _release_prefilled(
@@ -415,17 +421,17 @@ class LoadBook:
         """Release what was computed; a request whose prompt is complete waits no more."""
         replica_id = claim.reservation.replica_id
         desk = self._desks[replica_id]
+        before = claim.outstanding
         desk.waiting_work.remove(claim.pending_s)
         claim.prompt_tokens_left = prompt_tokens_left
         if claim.is_waiting:
             claim.pending_tokens -= released_tokens
             claim.pending_s -= released_s
             desk.waiting_work.add(claim.pending_s)
-            self._table.change(replica_id, LoadChange(-released_tokens, -released_s))
-            return
-        self._table.change(replica_id, claim.prefilled)
-        claim.pending_tokens, claim.pending_s = 0, 0.0
-        del desk.waiting[claim.reservation.request.request_id]
+        else:
+            claim.pending_tokens, claim.pending_s = 0, 0.0
+            del desk.waiting[claim.reservation.request.request_id]
+        self._table.change(replica_id, claim.outstanding.since(before))
 
     def check_integrity(self) -> None:
         """Assert that the totals are the sum of the reservations."""
@@ -438,10 +444,7 @@ class LoadBook:
             }
             desk.waiting_work.check_integrity([claim.pending_s for claim in desk.waiting.values()])
             assert all(claim.reservation.replica_id == replica_id for claim in claims), replica_id
-            num_waiting = sum(claim.is_waiting for claim in claims)
-            assert load.pending_tokens == sum(claim.pending_tokens for claim in claims), (replica_id, load)
-            assert load.num_waiting == num_waiting, (replica_id, load)
-            assert load.num_running == len(claims) - num_waiting, (replica_id, load)
+            assert load.num_sequences == sum(claim.reservation.request.num_sequences for claim in claims), replica_id
             _check_sums(load, claims)
         self._table.check_integrity()
         assert list(self._finished.values()) == sorted(self._finished.values()), "ended requests are not in order"
@@ -452,9 +455,9 @@ class LoadBook:
 
 def _check_sums(load: ReplicaLoad, claims: Iterable[_Claim]) -> None:
     """Assert that what is outstanding is the sum of these, but for rounding."""
-    changes = [claim.ended for claim in claims]
+    changes = [claim.outstanding for claim in claims]
     for name in LoadChange._fields:
-        summed = -sum(getattr(change, name) for change in changes)
+        summed = sum(getattr(change, name) for change in changes)
         assert math.isclose(getattr(load, name), summed, rel_tol=1e-6, abs_tol=1e-6), (name, summed, load)
 
 

@@ -7,6 +7,7 @@ replica that gets every conversation would look as idle as the rest.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isclose
+from operator import sub
 from typing import NamedTuple
 
 from router.fading import Fading
@@ -15,7 +16,11 @@ from router.types import EngineLoad, ReplicaId
 
 
 class LoadChange(NamedTuple):
-    """What is added to a load, or taken away; see its fields."""
+    """What is added to a load, or taken away; see its fields.
+
+    Prompts are computed once for all their answers. All else counts for each sequence, so that one request for ten
+    answers is as much as ten for one.
+    """
 
     pending_tokens: int = 0
     pending_s: float = 0.0
@@ -24,6 +29,11 @@ class LoadChange(NamedTuple):
     waiting_answer_tokens: float = 0.0
     running_answer_tokens: float = 0.0
     running_prompt_tokens: int = 0
+    num_requests: int = 0
+
+    def since(self, before: "LoadChange") -> "LoadChange":
+        """By how much it is more."""
+        return LoadChange(*map(sub, self, before))
 
 
 @dataclass(slots=True)
@@ -34,17 +44,19 @@ class ReplicaLoad:
     pending_tokens: int = 0
     """Prefill tokens not yet computed, over all requests sent there."""
     num_waiting: int = 0
-    """Requests without a first token."""
+    """Sequences without a first token."""
     num_running: int = 0
-    """Requests that are being decoded."""
+    """Sequences that are being decoded."""
     pending_s: float = 0.0
     """How long an engine of the model's speed computes what is pending."""
     waiting_answer_tokens: float = 0.0
-    """Expected answers of the requests that wait."""
+    """Expected answers of the sequences that wait."""
     running_answer_tokens: float = 0.0
-    """Expected answers, in whole, of the requests that are being decoded."""
+    """Expected answers, in whole, of the sequences that are being decoded."""
     running_prompt_tokens: int = 0
-    """Prompts of the requests that are being decoded."""
+    """Prompts of the sequences that are being decoded; one that several share counts for each, as each reads it."""
+    num_requests: int = 0
+    """Requests outstanding, waiting or running, of however many sequences."""
     stored_recent_tokens: float = 0.0
     stored_recent_requests: float = 0.0
     engine: EngineLoad | None = None
@@ -54,11 +66,13 @@ class ReplicaLoad:
 
     def add(self, change: LoadChange) -> None:
         """Change what is outstanding. What rounding leaves of fractions, when nothing is, goes."""
-        tokens, seconds, num_waiting, num_running, waiting_answer_tokens, running_answer_tokens, prompt_tokens = change
+        tokens, seconds, num_waiting, num_running, waiting_answer_tokens, running_answer_tokens, *counts = change
+        prompt_tokens, num_requests = counts
         self.pending_tokens += tokens
         self.num_waiting += num_waiting
         self.num_running += num_running
         self.running_prompt_tokens += prompt_tokens
+        self.num_requests += num_requests
         if self.num_waiting:
             self.pending_s += seconds
             self.waiting_answer_tokens += waiting_answer_tokens
@@ -70,8 +84,8 @@ class ReplicaLoad:
             self.running_answer_tokens = 0.0
 
     @property
-    def num_requests(self) -> int:
-        """Requests outstanding, waiting or running."""
+    def num_sequences(self) -> int:
+        """Sequences outstanding, waiting or running."""
         return self.num_waiting + self.num_running
 
     @property
@@ -114,7 +128,7 @@ class LoadTable:
 
     @property
     def least_loaded_first(self) -> Iterable[ReplicaId]:
-        """Every replica, by pending tokens, then requests being decoded, then recent work."""
+        """Every replica, by pending tokens, then sequences being decoded, then recent work."""
         return self._order
 
     def __contains__(self, replica_id: object) -> bool:

@@ -61,7 +61,7 @@ class RouterOptions:
     half_life_s: float
     """How fast the memory of recent work fades."""
     answer_tokens: int
-    """The work that a request's answer is, in prefill tokens."""
+    """The work that an answer is, in prefill tokens."""
     arrival_ttl_s: float
     """A request that its replica does not list by then, though it lists others, is over or will never come."""
     reservation_ttl_s: float
@@ -302,7 +302,8 @@ class Router:
         if reservation is None:
             return
         if answer_tokens:
-            self.cluster.answers.learn(reservation.request, answer_tokens)
+            request = reservation.request
+            self.cluster.answers.learn(request, answer_tokens / request.num_sequences)
         if not self._keep_stored(reservation):
             if uncomputed is None:
                 self._hold_answer(reservation, answer_tokens or 0)

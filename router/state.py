@@ -27,10 +27,10 @@ class BookedRequest:
     pending_tokens: int
     """What is left of the reservation's pending tokens."""
     prompt_tokens_left: int
-    """Prompt tokens whose prefill was not reported yet; none are left once it is being decoded."""
+    """Prompt tokens whose prefill was not reported yet; none are left once all of it is being decoded."""
     has_arrived: bool
     answer_tokens: float | None = None
-    """What its answer is expected to be; None from a router that does not expect any."""
+    """What each of its answers is expected to be; None from a router that does not expect any."""
 
 
 @dataclass(frozen=True, slots=True)

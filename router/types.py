@@ -37,13 +37,13 @@ class EngineLoad:
     """What an engine says of itself, at some moment."""
 
     num_waiting: int
-    """Requests of which nothing is being computed; preempted ones are among them."""
+    """Sequences of which nothing is being computed; preempted ones are among them."""
     num_running: int
-    """Requests that are being prefilled or decoded."""
+    """Sequences that are being prefilled or decoded."""
     kv_used_tokens: int
-    """KV cache that running requests take, in tokens; what they share counts once."""
+    """KV cache that running sequences take, in tokens; what they share counts once."""
     num_preempted: int
-    """How often a running request had to give its memory back, since the engine's start."""
+    """How often a running sequence had to give its memory back, since the engine's start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +54,23 @@ class RouteRequest:
     model: str
     tenant: str
     num_prompt_tokens: int
+    """Of all its prompts together."""
     block_hashes: tuple[BlockHash, ...]
     session_key: SessionKey | None = None
     """Of the client's conversation, a point on the ring; None if it gave no name. The name itself stays outside."""
     stored_at: ReplicaId | None = None
     """Where the response is stored that the request continues: nobody else can serve it. None if it continues none."""
     max_answer_tokens: int | None = None
-    """The longest answer that the client allows (`max_tokens`); None if it named no limit."""
+    """The longest that the client allows each answer to be (`max_tokens`); None if it named no limit."""
+    num_prompts: int = 1
+    """More than one only where the client sent a list of them."""
+    num_choices: int = 1
+    """Answers to each prompt (`n`), which is computed once for all of them."""
+
+    @property
+    def num_sequences(self) -> int:
+        """What it is for an engine, which has a sequence for each answer."""
+        return self.num_prompts * self.num_choices
 
 
 class Reason(StrEnum):

@@ -37,6 +37,8 @@ def make_request(
     num_prompt_tokens: int | None = None,
     session_id: str = "",
     max_answer_tokens: int | None = None,
+    num_prompts: int = 1,
+    num_choices: int = 1,
 ) -> RouteRequest:
     """A request for a prompt of full blocks, each named by a number; it ends one token into the next block."""
     token_ids = [block for block in blocks for _ in range(BLOCK_SIZE)]
@@ -50,6 +52,8 @@ def make_request(
         hashes,
         session_key(session_id),
         max_answer_tokens=max_answer_tokens,
+        num_prompts=num_prompts,
+        num_choices=num_choices,
     )
 
 
@@ -97,10 +101,12 @@ def book_waiting(router: Router, replica_id: ReplicaId, pending_tokens: int, *, 
 
 
 def book_running(
-    router: Router, replica_id: ReplicaId, request_id: str, *, prompt_tokens: int, answer_tokens: int
+    router: Router, replica_id: ReplicaId, request_id: str, *, prompt_tokens: int, answer_tokens: int, choices: int = 1
 ) -> None:
-    """Let a replica decode an answer, which is known from its limit as long as none was learned."""
-    request = make_request(request_id, num_prompt_tokens=prompt_tokens, max_answer_tokens=answer_tokens)
+    """Let a replica decode answers, whose length is known from its limit as long as none was learned."""
+    request = make_request(
+        request_id, num_prompt_tokens=prompt_tokens, max_answer_tokens=answer_tokens, num_choices=choices
+    )
     reservation = Reservation(request, replica_id, 0, is_computed=True, pending_tokens=prompt_tokens)
     assert router.on_reserved(reservation, now=0)
     router.on_prefilled(request.request_id, prompt_tokens=prompt_tokens, cached_tokens=0, now=0)

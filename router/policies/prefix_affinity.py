@@ -7,13 +7,13 @@ cost = until its first token there: what goes first there, and its own uncached 
 In seconds, by the engine's model and the replica's own speed. The weight of an uncached token counts, beside its own
 time, what computing it costs later. It evicts something that would have been used again, and the faster a replica's
 cache turns over, the sooner; by the square root, as what has not been used for long is used again more rarely. And who
-waits behind it waits longer, the more requests wait.
+waits behind it waits longer, the more sequences wait.
 
 weight = 1 + evictions * sqrt(the replica's recent work for its KV capacity, to that of all)
-           + per_waiting * (mean waiting requests a replica)
+           + per_waiting * (mean waiting sequences a replica)
 
 What waits there goes by length, the shortest first: of the longer ones, what they are longer counts the less, the more
-requests wait.
+sequences wait. A request for several answers is as many sequences, whose prompt is computed once.
 
 What of a prompt others begin with as well is no loss when it is computed: they will find it there.
 """
@@ -43,7 +43,7 @@ class CostWeights:
     evictions: float = 3.0
     """Of an uncached token, in times of its own, at a replica whose cache turns over as fast as all together."""
     per_waiting: float = 2.0
-    """Of an uncached token likewise, for each waiting request a replica."""
+    """Of an uncached token likewise, for each waiting sequence a replica."""
     shared: float = 0.5
     """Of an uncached token that other prompts begin with, too: they will find it."""
     others: float = 0.05
@@ -101,6 +101,8 @@ class _Costs:
         self._weights = weights
         self._model = cluster.engine_model
         self._answer_tokens = cluster.answers.expected_tokens(request)
+        self._all_answers_tokens = request.num_sequences * self._answer_tokens
+        self._context_tokens = request.num_prompt_tokens / request.num_prompts + self._answer_tokens / 2
         self._shared_tokens = cluster.reusable_tokens(request, match.shared_blocks)
         mean_waiting = cluster.mean_waiting
         self._waiting_weight = weights.per_waiting * mean_waiting
@@ -211,18 +213,17 @@ class _Costs:
         return known
 
     def _slowdown_s(self, load: ReplicaLoad) -> float:
-        """Over its answer, what those there add to its steps, and what it adds to all of theirs."""
-        num_others = load.num_requests
-        own_tokens = self._request.num_prompt_tokens + self._answer_tokens / 2
-        context_tokens = load.context_tokens + num_others * own_tokens
-        return self._answer_tokens * self._model.decode_step_s(2 * num_others, context_tokens=context_tokens)
+        """Over its answers, what those there add to its steps, and what it adds to all of theirs."""
+        num_others = load.num_sequences
+        context_tokens = load.context_tokens + num_others * self._context_tokens
+        return self._all_answers_tokens * self._model.decode_step_s(2 * num_others, context_tokens=context_tokens)
 
     def _memory_s(self, replica: Replica, load: ReplicaLoad, uncached_tokens: float) -> float:
         """Where what is outstanding there grows beyond the KV cache, a second and the share of an answer's time that it
         is too much: its engine lets prompts wait for a stream to end, or preempts one.
         """
         capacity_tokens = replica.kv_capacity_tokens
-        excess_tokens = load.kv_tokens + uncached_tokens + self._answer_tokens - capacity_tokens
+        excess_tokens = load.kv_tokens + uncached_tokens + self._all_answers_tokens - capacity_tokens
         if excess_tokens <= 0:
             return 0.0
         decoding_s = self._model.decode_step_s(load.num_running, context_tokens=load.context_tokens)

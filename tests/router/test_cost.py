@@ -71,6 +71,11 @@ def ten_run(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
         book_running(router, first, str(number), prompt_tokens=1000, answer_tokens=200)
 
 
+def ten_run_in_one(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
+    """As many answers to one prompt, which one request asked for."""
+    book_running(router, first, "one", prompt_tokens=1000, answer_tokens=200, choices=10)
+
+
 def first_is_slow(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
     """Half as fast as the model, with a prompt of 1,000 tokens waiting."""
     set_speed(router, first, 0.5)
@@ -93,6 +98,7 @@ EXAMPLES = [
     ),
     # Our answer's steps are longer by 10 sequences and 11,000 tokens, theirs by ours; all ten wait for our prefill.
     (ten_run, [4 * 0.401 + 0.1 * (100 * (0.010 + 0.011 + 0.010 + 0.004_51) + 10 * 0.401), 4 * 0.401]),
+    (ten_run_in_one, [4 * 0.401 + 0.1 * (100 * (0.010 + 0.011 + 0.010 + 0.004_51) + 10 * 0.401), 4 * 0.401]),
     (first_is_slow, [2 * (1.0 + 5 * 0.401 + 0.1 * 100 * (0.001 + 0.001 + 0.000_451)), 5 * 0.401]),
 ]
 
@@ -106,6 +112,33 @@ def test_worked_examples(
     first, second = (each.replica_id for each in router.cluster.members)
     situation(router, first, second)
     assert costs(router, make_request("next", *PROMPT, max_answer_tokens=100)) == pytest.approx(expected_s, abs=2e-4)
+
+
+def test_each_answer_of_our_own_is_slowed_down() -> None:
+    """And slows down the ten that run, while our prompt is computed once."""
+    router = make_cluster()
+    ten_run(router, *(each.replica_id for each in router.cluster.members))
+    request = make_request("next", *PROMPT, max_answer_tokens=100, num_choices=3)
+    expected_s = 4 * 0.401 + 0.1 * (3 * 100 * (0.010 + 0.011 + 0.010 + 0.004_51) + 10 * 0.401)
+    assert costs(router, request) == pytest.approx([expected_s, 4 * 0.401], abs=2e-4)
+
+
+def test_answers_to_a_list_have_contexts_of_one_prompt_each() -> None:
+    """Of 400 tokens in four prompts, each answer reads 100, and half of its own 100."""
+    router = make_cluster()
+    ten_run(router, *(each.replica_id for each in router.cluster.members))
+    request = make_request("next", num_prompt_tokens=400, max_answer_tokens=100, num_prompts=4)
+    expected_s = 4 * 0.4 + 0.1 * (4 * 100 * (0.010 + 0.011 + 0.010 + 10 * 0.000_150) + 10 * 0.4)
+    assert costs(router, request) == pytest.approx([expected_s, 4 * 0.4], abs=2e-4)
+
+
+@pytest.mark.parametrize("num_choices", [5, 6])
+def test_all_answers_need_memory(num_choices: int) -> None:
+    """A cache of 1,000 tokens has room for a prompt of 400 and six answers of 100, not for a seventh."""
+    router = make_cluster(kv_capacity_tokens=1000)
+    for number, expected_s in ((num_choices, 0.0), (7, 1 + 0.1 * 100 * 0.010)):
+        request = make_request("next", num_prompt_tokens=400, max_answer_tokens=100, num_choices=number)
+        assert costs(router, request, NO_EVICTIONS) == pytest.approx([0.4 + expected_s] * 2, abs=2e-4)
 
 
 def test_half_of_a_session_whose_prompt_is_unknown_is_taken_to_be_cached_at_its_place() -> None:

@@ -4,12 +4,13 @@ import math
 from dataclasses import replace
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import EngineLoad, EngineModel, ReplicaId, RequestId, Reservation
 from router.load import LoadBook
+from router.load_table import LoadChange
 from tests.builders import MODEL, make_request
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
@@ -23,9 +24,16 @@ def make_book(*, ttl_s: float = 60, model: EngineModel = MODEL) -> LoadBook:
     return book
 
 
-def make_reservation(request_id: str, replica_id: ReplicaId = ONE, *, pending_tokens: int = 80) -> Reservation:
+def make_reservation(
+    request_id: str,
+    replica_id: ReplicaId = ONE,
+    *,
+    pending_tokens: int = 80,
+    num_prompts: int = 1,
+    num_choices: int = 1,
+) -> Reservation:
     """A prompt of 100 tokens of which 20 are cached, unless said otherwise."""
-    request = make_request(request_id, num_prompt_tokens=100)
+    request = make_request(request_id, num_prompt_tokens=100, num_prompts=num_prompts, num_choices=num_choices)
     return Reservation(request, replica_id, num_held_blocks=0, is_computed=True, pending_tokens=pending_tokens)
 
 
@@ -185,27 +193,74 @@ def test_memory_without_the_engines_word_does_not_grow_with_what_is_over() -> No
 
 
 def test_a_request_of_a_peers_is_booked_as_far_as_it_has_come() -> None:
-    """A quarter of its prompt is computed, and it expects the answer that the peer expects."""
+    """One of its four prompts is computed, and it expects the answers that the peer expects."""
     peer, book = make_book(), make_book()
-    peer.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    peer.reserve(make_reservation("a", num_prompts=4), answer_tokens=40, now=0)
     peer.prefilled(RequestId("a"), prompt_tokens=25, now=1)
     (booked,) = peer.export(ONE)
     assert booked.answer_tokens == 40
     for _ in range(2):
         book.adopt(booked, answer_tokens=40, now=1)
-    assert (book[ONE].pending_tokens, book[ONE].num_waiting) == (60, 1)
-    assert (book[ONE].pending_s, book[ONE].waiting_answer_tokens) == (pytest.approx(0.06), 40)
+    assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (60, 3, 1)
+    assert (book[ONE].pending_s, book[ONE].waiting_answer_tokens) == (pytest.approx(0.06), 120)
     book.check_integrity()
 
 
 def test_a_list_of_prompts_is_released_in_proportion() -> None:
-    """Two engine requests of 25 and 75 tokens share one reservation of 80 pending tokens."""
+    """Two sequences of 25 and 75 tokens share one reservation of 80 pending tokens; the short one is the first."""
+    book = make_book()
+    load = book[ONE]
+    book.reserve(make_reservation("a", num_prompts=2), answer_tokens=40, now=0)
+    assert (load.pending_tokens, load.num_waiting, load.num_running, load.waiting_answer_tokens) == (80, 2, 0, 80)
+    assert book.prefilled(RequestId("a"), prompt_tokens=50, now=1) is None
+    assert (load.pending_tokens, load.num_waiting, load.num_running) == (40, 1, 1)
+    assert (load.waiting_answer_tokens, load.running_answer_tokens, load.running_prompt_tokens) == (40, 40, 50)
+    assert book.prefilled(RequestId("a"), prompt_tokens=50, now=1) is not None
+    assert (load.pending_tokens, load.num_waiting, load.num_running) == (0, 0, 2)
+    assert (load.running_answer_tokens, load.running_prompt_tokens) == (80, 100)
+
+
+def test_the_answers_to_one_prompt_begin_together() -> None:
+    """It is computed once for all ten, each of which then reads it in every step."""
+    book = make_book()
+    load = book[ONE]
+    book.reserve(make_reservation("a", num_choices=10), answer_tokens=40, now=0)
+    assert (load.pending_tokens, load.num_waiting, load.waiting_answer_tokens) == (80, 10, 400)
+    assert book.prefilled(RequestId("a"), prompt_tokens=100, now=1) is not None
+    assert (load.pending_tokens, load.num_waiting, load.num_running, load.num_requests) == (0, 0, 10, 1)
+    assert (load.running_answer_tokens, load.running_prompt_tokens) == (400, 1000)
+    assert book.prefilled(RequestId("a"), prompt_tokens=100, now=1) is None
+    assert load.num_running == 10
+
+
+def test_ten_answers_are_as_much_as_ten_requests() -> None:
+    """Whose prompt is cached but for what the first of them computes: waiting, running and when they are over."""
+    one, ten = make_book(), make_book()
+    one.reserve(make_reservation("0", num_choices=10), answer_tokens=40, now=0)
+    for number in range(10):
+        pending_tokens = 0 if number else 80
+        ten.reserve(make_reservation(str(number), pending_tokens=pending_tokens), answer_tokens=40, now=0)
+
+    def loads() -> list[dict[str, float]]:
+        names = [*LoadChange._fields, "num_sequences", "context_tokens", "kv_tokens", "recent_tokens"]
+        names.remove("num_requests")
+        return [{name: getattr(book[ONE], name) for name in names} for book in (one, ten)]
+
+    assert loads()[0] == loads()[1]
+    for step in ("prefilled", "finished"):
+        for number in range(10):
+            for book in (one, ten):
+                arguments = {"prompt_tokens": 100} if step == "prefilled" else {}
+                getattr(book, step)(RequestId(str(number)), **arguments, now=1)
+        assert loads()[0] == loads()[1]
+
+
+def test_a_prompt_of_unknown_length_is_computed_with_its_first_token() -> None:
+    """It was taken to be longer than it is, as a body full of spaces may be; nothing of it is left pending."""
     book = make_book()
     book.reserve(make_reservation("a"), answer_tokens=40, now=0)
-    assert book.prefilled(RequestId("a"), prompt_tokens=25, now=1) is None
-    assert (book[ONE].pending_tokens, book[ONE].num_waiting) == (60, 1)
-    assert book.prefilled(RequestId("a"), prompt_tokens=75, now=1) is not None
-    assert (book[ONE].pending_tokens, book[ONE].num_waiting) == (0, 0)
+    assert book.prefilled(RequestId("a"), prompt_tokens=3, now=1) is not None
+    assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (0, 0, 1)
 
 
 def test_a_request_that_never_ran_gives_its_reservation_back() -> None:
@@ -311,6 +366,38 @@ def test_work_fades_from_when_it_was_booked() -> None:
 
 
 request_ids = st.sampled_from("abcdef").map(RequestId)
+counts = st.integers(1, 300)
+fates = st.sampled_from(["finishes", "is aborted", "expires", "goes elsewhere", "loses its replica"])
+
+
+@given(requests=st.lists(st.tuples(counts, counts, fates, st.lists(st.integers(0, 200), max_size=5)), max_size=8))
+def test_whatever_is_claimed_is_released(requests: list[tuple[int, int, str, list[int]]]) -> None:
+    """Of however many sequences, as far as they have come, and however they end."""
+    book = make_book(ttl_s=60)
+    claimed = 0
+    for number, (num_prompts, num_choices, _, prefills) in enumerate(requests):
+        replica_id = (ONE, TWO)[number % 2]
+        reservation = make_reservation(str(number), replica_id, num_prompts=num_prompts, num_choices=num_choices)
+        book.reserve(reservation, answer_tokens=40.1, now=0)
+        claimed += num_prompts * num_choices
+        for prompt_tokens in prefills:
+            book.prefilled(RequestId(str(number)), prompt_tokens=prompt_tokens, now=0)
+        assert book.total.num_sequences == claimed
+        book.check_integrity()
+    for number, (_, _, fate, _) in enumerate(requests):
+        request_id = RequestId(str(number))
+        if fate in {"finishes", "is aborted"}:
+            book.finished(request_id, now=2)
+        elif fate == "goes elsewhere":
+            book.withdraw(request_id)
+        elif fate == "loses its replica" and number % 2:
+            book.remove_replica(TWO)
+            book.add_replica(TWO)
+        book.check_integrity()
+    for request_id in book.expired(now=100):
+        book.finished(request_id, now=100)
+    for load in (book[ONE], book[TWO], book.total):
+        assert all(getattr(load, name) == 0 for name in LoadChange._fields), load
 
 
 class LoadBookMachine(RuleBasedStateMachine):
@@ -326,10 +413,22 @@ class LoadBookMachine(RuleBasedStateMachine):
         replica_id=st.sampled_from([ONE, TWO]),
         pending_tokens=st.integers(0, 100),
         answer_tokens=st.floats(0, 1e6),
+        num_prompts=st.integers(1, 5),
+        num_choices=st.integers(1, 5),
     )
-    def reserve(self, request_id: str, replica_id: ReplicaId, pending_tokens: int, answer_tokens: float) -> None:
+    def reserve(  # noqa: PLR0913  what a decision has
+        self,
+        request_id: str,
+        replica_id: ReplicaId,
+        pending_tokens: int,
+        answer_tokens: float,
+        num_prompts: int,
+        num_choices: int,
+    ) -> None:
         """A decision, ours or a peer's."""
-        reservation = make_reservation(request_id, replica_id, pending_tokens=pending_tokens)
+        reservation = make_reservation(
+            request_id, replica_id, pending_tokens=pending_tokens, num_prompts=num_prompts, num_choices=num_choices
+        )
         self.book.reserve(reservation, answer_tokens=answer_tokens, now=self.now)
 
     @rule(request_id=request_ids, prompt_tokens=st.integers(0, 200))
@@ -408,7 +507,7 @@ class LoadBookMachine(RuleBasedStateMachine):
             self.book.finished(request_id, now=self.now)
         for replica_id in (ONE, TWO):
             load = self.book[replica_id]
-            assert load.num_requests == load.pending_tokens == load.pending_s == load.running_prompt_tokens == 0
+            assert load.num_sequences == load.num_requests == load.pending_tokens == load.pending_s == load.running_prompt_tokens == 0
             assert load.waiting_answer_tokens == load.running_answer_tokens == 0
 
 

@@ -84,6 +84,21 @@ def test_who_computes_nothing_may_be_dearer_than_who_computes_a_little() -> None
         assert asked(router, request) == quiet
 
 
+@pytest.mark.parametrize(("num_at_third", "expected"), [(9, {2}), (11, {0, 1})])
+def test_ten_answers_of_one_request_are_as_much_as_ten_requests(num_at_third: int, expected: set[int]) -> None:
+    """At two of three replicas, between which the ring decides; the third decodes one answer less, or one more."""
+    router = make_cluster(3)
+    first, second, third = (each.replica_id for each in router.cluster.members)
+    for number in range(10):
+        book_running(router, first, f"first-{number}", prompt_tokens=1000, answer_tokens=200)
+    book_running(router, second, "second", prompt_tokens=1000, answer_tokens=200, choices=10)
+    for number in range(num_at_third):
+        book_running(router, third, f"third-{number}", prompt_tokens=1000, answer_tokens=200)
+    router.prepare(now=0)
+    requests = [make_request(f"next-{number}", 1000 + number, max_answer_tokens=1000) for number in range(20)]
+    assert {router.policy.choose(each, router.cluster).replica.rank for each in requests} == expected
+
+
 def test_a_slow_replica_gets_fewer() -> None:
     """One of two computes at half the speed, which is learned from what its prefills take."""
     router = make_router(num_replicas=2, kv_capacity_tokens=ROOM_TOKENS)

@@ -221,14 +221,23 @@ def test_a_first_token_of_which_nothing_was_heard_is_made_up_for() -> None:
     """The replica's list says how much of each prompt had a first output: half of a list of prompts, then all of it."""
     router = make_router(num_replicas=1)
     (replica,) = router.cluster.members
-    router.choose(make_request("a", 1, 2), now=0)
+    router.choose(make_request("a", 1, 2, num_prompts=2), now=0)
     load = router.cluster.load_of(replica)
-    for prefilled_tokens, expected in ((0, (9, 1, 0)), (5, (4, 1, 0)), (5, (4, 1, 0)), (9, (0, 0, 1)), (18, (0, 0, 1))):
+    for prefilled_tokens, expected in ((0, (9, 2, 0)), (5, (4, 1, 1)), (5, (4, 1, 1)), (9, (0, 0, 2)), (18, (0, 0, 2))):
         router.on_outstanding(replica.replica_id, {RequestId("a"): prefilled_tokens}, now=1)
         assert (load.pending_tokens, load.num_waiting, load.num_running) == expected
         router.check_integrity()
     router.on_prefilled(RequestId("a"), prompt_tokens=9, cached_tokens=0, now=2)  # it was late, not lost
-    assert (load.pending_tokens, load.num_waiting, load.num_running) == (0, 0, 1)
+    assert (load.pending_tokens, load.num_waiting, load.num_running) == (0, 0, 2)
+
+
+def test_several_answers_are_learned_as_their_mean() -> None:
+    """Of three, 120 tokens came together; the next request for one is expected to get 40."""
+    router = make_router(num_replicas=1)
+    router.choose(make_request("a", 1, num_choices=3), now=0)
+    router.on_prefilled(RequestId("a"), prompt_tokens=5, cached_tokens=0, now=0)
+    router.on_finished(RequestId("a"), answer_tokens=120, now=1)
+    assert router.cluster.answers.expected_tokens(make_request("b", 1)) == 40
 
 
 def test_being_listed_is_a_sign_of_life() -> None:
