@@ -116,7 +116,7 @@ class RouterParts:
         from serve_app.prompt import PromptReader  # Ray decides how to join a cluster when it is first imported
 
         self._prompts = PromptReader(llm, max_memo_bytes=memo_bytes)
-        self._reader = RequestReader(session_header="x-session-id", model=ServedModel.from_llm(llm))
+        self._reader = RequestReader(session_header="x-session-id", model=ServedModel.from_llm(llm), max_sequences=1)
         self._reader.prompts = self._prompts
         block_size = llm["engine_kwargs"]["block_size"]
         self.hasher = BlockHasher(block_size=block_size)

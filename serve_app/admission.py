@@ -29,7 +29,8 @@ class Admission:
     Args:
         app: vLLM's.
         ledger: knows what is waiting here.
-        max_waiting_requests: so many may wait for their first token; more are answered 429.
+        max_waiting_requests: so many may wait for their first token, each sequence of a request by itself; more are
+            answered 429.
         max_waiting_tokens: of their prompts, so much may be uncached; None for any. One request may wait in any case.
         max_body_bytes: a larger body is answered 413, and no more of it is read.
 
@@ -64,21 +65,21 @@ class Admission:
             await self._app(scope, receive, send)
         elif not self._ledger.is_serving:
             await _send_elsewhere(scope, send, self._ledger)
-        elif (enough := self._enough_waiting()) is not None:
-            message = f"{enough} are waiting here already; try again later."
+        elif (limit := self._limit_reached()) is not None:
+            message = f"No more than {limit} may wait here; try again later."
             retry_after = (b"retry-after", str(self._retry_after_s()).encode())
             self._ledger.refused(current_request_id.get())
             await _refuse(scope, send, HTTPStatus.TOO_MANY_REQUESTS, message, retry_after)
         else:
             await self._app(scope, receive, _Answer(scope, send, self._ledger).send)
 
-    def _enough_waiting(self) -> str | None:
-        """What there is too much of, with the one that asks; None where there is room."""
+    def _limit_reached(self) -> str | None:
+        """What there is too much of, with the request that asks; None where there is room."""
         ledger = self._ledger
         if ledger.num_waiting > self._max_waiting_requests:
-            return f"{self._max_waiting_requests} requests"
+            return f"{self._max_waiting_requests} sequences"
         most = self._max_waiting_tokens
-        if most is not None and ledger.waiting_tokens > most and ledger.num_waiting > 1:
+        if most is not None and ledger.waiting_tokens > most and ledger.num_waiting_requests > 1:
             return f"{most} prompt tokens"
         return None
 

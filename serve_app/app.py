@@ -56,5 +56,6 @@ def with_routers(server: Application, args: Settings) -> Application:
             routers=args.routers.model_dump(),
             engine=args.engine,
             engine_model=args.engine_model.model_dump(),
+            max_sequences=args.replicas.max_waiting_requests,
         )
     )

@@ -70,7 +70,12 @@ class ExplainAndReport:
 
         if note is not None:
             tenant = self._tenants.of(scope["headers"])
-            self._ledger.arrived(note.request_id, uncached_tokens=note.uncached_tokens, tenant=tenant)
+            self._ledger.arrived(
+                note.request_id,
+                num_sequences=note.num_sequences,
+                uncached_tokens=note.uncached_tokens,
+                tenant=tenant,
+            )
         served = None if self._log is None else self._log.begin(note)
         token = current_request_id.set(note.request_id if note else None)
         try:

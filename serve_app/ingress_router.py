@@ -90,6 +90,7 @@ class IngressRouter:
         routers: dict[str, Any],
         engine: EngineName,
         engine_model: dict[str, Any],
+        max_sequences: int,
     ) -> None:
         context = serve.get_replica_context()
         self._engine = engine
@@ -105,7 +106,7 @@ class IngressRouter:
         self._parity = ParityBook(self._on_verdict)
         self._inbox = Inbox(self._on_record, self._on_token_hash)
         self._model = ServedModel.from_llm(llm)
-        self._reader = RequestReader(session_header=SERVE_SESSION_ID, model=self._model)
+        self._reader = RequestReader(session_header=SERVE_SESSION_ID, model=self._model, max_sequences=max_sequences)
         self._router_id = context.replica_id.unique_id
         self._peers = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
         self._reservations: Delivery[Reservation] = Delivery(
@@ -216,7 +217,7 @@ class IngressRouter:
         except Exception:
             # A fault of ours may cost this request its affinity, never its answer.
             logger.exception("Cannot decide")
-            note = self._unplaced(ROUTING_ERROR)
+            note = self._unplaced(ROUTING_ERROR, incoming)
         self._metrics.on_decision(note)
         note_headers = {NOTE_HEADER: note.encode(self._note_key)}
         if incoming.adapter_to_load is not None:
@@ -280,22 +281,22 @@ class IngressRouter:
 
     def _decide(self, incoming: Incoming) -> RoutingNote:
         if self._router is None:
-            return self._unplaced(NO_REPLICAS)
+            return self._unplaced(NO_REPLICAS, incoming)
         replica_ids = (replica.replica_id for replica in self._router.cluster.members)
         request = incoming.describe(_new_id(), self._hasher, replica_ids)
         try:
             routed = self._router.choose(request, now=time.monotonic())
         except NoReplicasError:
-            return self._unplaced(NO_REPLICAS)
+            return self._unplaced(NO_REPLICAS, incoming)
         if isinstance(incoming.prompt, Prompt):
             self._samples.keep(request.request_id, incoming.prompt.token_ids)
         self._reservations.post(routed.reservation)
         self._metrics.shadows.on_decision(routed.decision)
-        return _note(routed.decision, incoming.prompt)
+        return _note(routed.decision, incoming)
 
-    def _unplaced(self, reason: str) -> RoutingNote:
+    def _unplaced(self, reason: str, incoming: Incoming) -> RoutingNote:
         """No replica: Serve's fallback proxy will find one."""
-        return RoutingNote(_new_id(), NOBODY, self._routing.policy, reason, None, None)
+        return RoutingNote(_new_id(), NOBODY, self._routing.policy, reason, None, None, incoming.num_sequences)
 
     def _on_targets(self, targets: DeploymentTargetInfo) -> None:
         """Serve's long poll: the running replicas changed."""
@@ -374,15 +375,16 @@ def _usual_block_size(facts: Collection[ReplicaFacts], *, now: int | None) -> in
     return max(sizes, key=lambda size: (sizes[size], size == now, -ranks[size]))
 
 
-def _note(decision: RoutingDecision, prompt: Prompt | Unreadable) -> RoutingNote:
-    if isinstance(prompt, Unreadable):
-        reason = prompt.value if decision.reason is Reason.NO_KEY else decision.reason.value
-        return RoutingNote(decision.request_id, decision.replica_id, decision.policy, reason, None, None)
+def _note(decision: RoutingDecision, incoming: Incoming) -> RoutingNote:
+    reason = decision.reason.value
+    if isinstance(incoming.prompt, Unreadable) and decision.reason is Reason.NO_KEY:
+        reason = incoming.prompt.value
     return RoutingNote(
         decision.request_id,
         decision.replica_id,
         decision.policy,
-        decision.reason.value,
-        decision.num_prompt_tokens,
-        decision.believed_cached_tokens,
+        reason,
+        incoming.num_prompt_tokens,
+        None if incoming.num_prompt_tokens is None else decision.believed_cached_tokens,
+        incoming.num_sequences,
     )

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from router import RequestId, TokenHash
 from serve_app.autoscaling.stats import WorkStats
@@ -17,22 +16,31 @@ CROWDED_KV_USE = 0.5
 """From this share on, what is cached and not used any more may have to make room within moments."""
 
 
-class _Waiting(NamedTuple):
-    """A request without a first token."""
-
-    since_s: float
-    uncached_tokens: int
-
-
 @dataclass(slots=True)
 class _Request:
     """One that is not over."""
 
     tenant: str
+    since_s: float
+    num_sequences: int
+    """By its router's word, ..."""
+    uncached_tokens: int
+    """... as is what there is to compute of its prompts; less what was."""
     prefilled_tokens: int = 0
-    """Of its prompts that had a first output."""
+    """Of its sequences that had a first output."""
+    num_prefilled: int = 0
+    """These sequences."""
     answers: dict[str, Callable[[], int]] = field(default_factory=dict)
     """By the engine's id of each, counts its tokens so far."""
+
+    @property
+    def num_waiting(self) -> int:
+        """Its sequences without a first output. Once there is one, the engine has all that it was asked for, whatever
+        the router has read.
+        """
+        if not self.num_prefilled:
+            return max(self.num_sequences, len(self.answers))
+        return max(0, len(self.answers) - self.num_prefilled)
 
     @property
     def answer_tokens(self) -> int | None:
@@ -53,7 +61,7 @@ class Ledger:
         self._report = report
         self._clock = clock
         self._outstanding: dict[RequestId, _Request] = {}
-        self._waiting: dict[RequestId, _Waiting] = {}
+        self._waiting: dict[RequestId, _Request] = {}
         self._engine: EngineState | None = None
         self._prompt_tokens = 0
         self._cached_tokens = 0
@@ -68,7 +76,7 @@ class Ledger:
         self._uncounted_tokens: Counter[str] = Counter()
         self.is_serving = True
         self.last_wait_s = 0.0
-        """How long the last request that got its first token had waited for it."""
+        """How long the last sequence that got its first token had waited for it."""
         self.canary: CanaryReport | None = None
         """Of the last run."""
 
@@ -79,7 +87,12 @@ class Ledger:
 
     @property
     def num_waiting(self) -> int:
-        """Those without a first token."""
+        """Their sequences without a first token."""
+        return sum(each.num_waiting for each in self._waiting.values())
+
+    @property
+    def num_waiting_requests(self) -> int:
+        """Those that have such sequences."""
         return len(self._waiting)
 
     @property
@@ -108,17 +121,22 @@ class Ledger:
         request = self._outstanding.get(request_id)
         return request is not None and request.prefilled_tokens > 0
 
-    def arrived(self, request_id: RequestId, *, uncached_tokens: int = 0, tenant: str = "") -> None:
-        """A tenant's routed request is here; so much of its prompt is not cached, as far as its router knew."""
-        self._outstanding[request_id] = _Request(tenant)
-        self._waiting[request_id] = _Waiting(self._clock(), uncached_tokens)
+    def arrived(
+        self, request_id: RequestId, *, num_sequences: int = 1, uncached_tokens: int = 0, tenant: str = ""
+    ) -> None:
+        """A tenant's routed request is here, for so many sequences; so much of its prompts is not cached, as far as its
+        router knew.
+        """
+        request = _Request(tenant, self._clock(), num_sequences, uncached_tokens)
+        self._outstanding[request_id] = self._waiting[request_id] = request
         self._report(Arrived(request_id))
 
     def answering(self, request_id: RequestId | None, engine_id: str, num_tokens: Callable[[], int]) -> None:
-        """The engine has a prompt of the request, and will tell the tokens of its answer when asked."""
+        """The engine has a sequence of the request, and will tell the tokens of its answer when asked."""
         request = None if request_id is None else self._outstanding.get(request_id)
-        if request is not None:
+        if request_id is not None and request is not None:
             request.answers[engine_id] = num_tokens
+            self._waiting[request_id] = request
 
     def prefilled(
         self,
@@ -131,7 +149,7 @@ class Ledger:
         token_hash: TokenHash | None = None,
         is_own: bool = False,
     ) -> None:
-        """The engine's first output for a prompt; None for a request that no router sent.
+        """The engine's first output for a sequence; None for a request that no router sent.
 
         Of the cached tokens, the external ones came from a second tier.
 
@@ -151,12 +169,12 @@ class Ledger:
         if request_id is None:
             return
         ttft_s = None
-        if request_id in self._waiting:
-            self.last_wait_s = ttft_s = self._clock() - self._waiting.pop(request_id).since_s
         is_looked_up = uncounted is None
         request = self._outstanding.get(request_id)
         if request is not None:
+            ttft_s = self._end_wait(request_id, request)
             request.prefilled_tokens += prompt_tokens
+            request.uncached_tokens = max(0, request.uncached_tokens - (prompt_tokens - cached_tokens))
         elif is_looked_up:
             self._left_tokens += prompt_tokens
         tenant = "" if request is None else request.tenant
@@ -225,6 +243,16 @@ class Ledger:
                 answer_tokens=self._answer_tokens,
             )
         )
+
+    def _end_wait(self, request_id: RequestId, request: _Request) -> float | None:
+        """Of one of its sequences. Returns how long that was, for the first."""
+        wait_s = self._clock() - request.since_s
+        if request.num_prefilled < request.num_sequences:  # beams are computed anew with every token
+            self.last_wait_s = wait_s
+        request.num_prefilled += 1
+        if not request.num_waiting:
+            self._waiting.pop(request_id, None)
+        return wait_s if request.num_prefilled == 1 else None
 
     def _drop(self, request_id: RequestId) -> None:
         del self._outstanding[request_id]

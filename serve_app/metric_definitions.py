@@ -51,7 +51,9 @@ UNREADABLE = Metric(
     "Requests whose prompt could not be tokenised; they go to the least loaded replica.",
     ("reason",),
 )
-PROMPTS = Metric("warmroute_prompts", Kind.COUNTER, "Prompts that got their first token, by replica.", (RANK,))
+PROMPTS = Metric(
+    "warmroute_prompts", Kind.COUNTER, "Prompts that got their first token, once for each answer, by replica.", (RANK,)
+)
 PROMPT_TOKENS = Metric(
     "warmroute_prompt_tokens",
     Kind.COUNTER,
@@ -121,7 +123,10 @@ TTFT = Metric(
     (RANK, "cache"),
 )
 TENANT_PROMPTS = Metric(
-    "warmroute_tenant_prompts", Kind.COUNTER, "Prompts that got their first token, by tenant.", (TENANT,)
+    "warmroute_tenant_prompts",
+    Kind.COUNTER,
+    "Prompts that got their first token, once for each answer, by tenant.",
+    (TENANT,),
 )
 TENANT_PROMPT_TOKENS = Metric(
     "warmroute_tenant_prompt_tokens",

@@ -27,7 +27,7 @@ from vllm.renderers.online_renderer import OnlineRenderer
 from serve_app import llm_options
 from serve_app.media import Placeholder, has_unread_media
 from serve_app.prompt_memo import make_prompt_memo
-from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic
+from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic, num_prompts_of
 from serve_app.validation import check_num_objects, fail_fast, validate
 
 logger = logging.getLogger("ray.serve")
@@ -120,6 +120,8 @@ class PromptReader:
         if self._takes_media and has_unread_media(fields):
             raise UnreadableError(Unreadable.UNSUPPORTED_INPUT)
         if "messages" in fields:
+            if num_prompts_of(fields) > 1:
+                raise UnreadableError(Unreadable.SEVERAL_PROMPTS)
             if is_anthropic(fields):
                 return await self._read_chat(await self._from_anthropic(fields))
             if self.memo is not None:
@@ -177,12 +179,12 @@ class PromptReader:
     def _only_prompt(self, engine_inputs: Any) -> _Tokens:  # noqa: ANN401  vLLM's union of input types
         if isinstance(engine_inputs, ErrorResponse):
             raise UnreadableError(Unreadable.REJECTED)
-        if len(engine_inputs) != 1:
-            raise UnreadableError(Unreadable.SEVERAL_PROMPTS)
-        engine_input = engine_inputs[0]
-        token_ids: Sequence[int] | None = extract_prompt_components(self._model_config, engine_input).token_ids
-        if token_ids is None:
+        prompts = [extract_prompt_components(self._model_config, each).token_ids for each in engine_inputs]
+        if None in prompts:
             raise UnreadableError(Unreadable.NO_PROMPT)
+        if len(prompts) != 1:
+            raise UnreadableError(Unreadable.SEVERAL_PROMPTS, num_prompt_tokens=sum(map(len, prompts)))
+        (engine_input,), (token_ids,) = engine_inputs, prompts
         if engine_input["type"] == "multimodal":
             return _Tokens(token_ids, tuple(_placeholders(engine_input)))
         return _Tokens(token_ids)

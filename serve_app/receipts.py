@@ -21,7 +21,7 @@ class Arrived(msgspec.Struct, tag="arrived", frozen=True):
 
 
 class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
-    """The engine's first output for a prompt. A request with several prompts or choices sends one for each."""
+    """The engine's first output for a sequence. A request with several prompts or choices sends one for each."""
 
     request_id: RequestId
     prompt_tokens: int
@@ -29,7 +29,7 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
     token_hash: TokenHash | None = None
     """Of a sampled request (`serve_app.key_samples`)."""
     ttft_s: Seconds | None = None
-    """Since the request reached the replica; None for a further prompt of the same request."""
+    """Since the request reached the replica; None for a further sequence of the same request."""
     is_looked_up: bool = True
     """Whether the engine looked for it in its cache. Some requests want it not to."""
     tenant: str = ""
@@ -57,11 +57,12 @@ class EngineState(msgspec.Struct, frozen=True):
     """The engine's own numbers after its last step."""
 
     waiting: int
+    """Sequences, each of which is a request to vLLM."""
     running: int
     kv_use: Share
-    """Share of the KV cache's blocks in use by running requests, 0 to 1."""
+    """Share of the KV cache's blocks in use by running sequences, 0 to 1."""
     preempted: int = 0
-    """How often a running request had to give its memory back, since the start. vLLM tells it with the request's next
+    """How often a running sequence had to give its memory back, since the start. vLLM tells it with the request's next
     token, so that it comes late, and never for a request that is aborted before."""
 
 
@@ -95,7 +96,8 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """The heartbeat: all that a router needs to repair its own account of this replica."""
 
     outstanding: dict[RequestId, int]
-    """Every routed request that arrived and is not finished, with its prompt tokens that had a first output."""
+    """Every routed request that arrived and is not finished, with the prompt tokens of its sequences that had a first
+    output."""
     is_serving: bool
     """False once the engine has died, or hangs."""
     prompt_tokens: int

@@ -124,7 +124,11 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
         app: FastAPI = await super().__serve_build_asgi_app__()
-        bound_validation(app, max_objects=self.engine._engine_client.vllm_config.model_config.max_model_len)  # noqa: SLF001
+        bound_validation(
+            app,
+            max_objects=self.engine._engine_client.vllm_config.model_config.max_model_len,  # noqa: SLF001
+            max_sequences=self._replicas.max_waiting_requests,
+        )
         _name_responses(getattr(app.state, "openai_serving_responses", None))
         renderer = app.state.online_renderer
         make_token_memo(renderer, renderer.chat_template, max_bytes=round(self._replicas.token_memo_mib * 2**20))

@@ -1,11 +1,12 @@
 """Request bodies as the router sees them: without the path, so the API must be told by the fields."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import orjson
+from pydantic import TypeAdapter, ValidationError
 
 from serve_app.media import Placeholder, with_contents
 
@@ -25,7 +26,7 @@ class Unreadable(StrEnum):
     UNSUPPORTED_INPUT = "unsupported_input"
     """Media that a router does not read: behind a URL, or sound and film."""
     REJECTED = "rejected"
-    """vLLM will refuse it too: a wrong type, an over-long prompt, an untrusted template."""
+    """The replica will refuse it: a wrong type, an over-long prompt, an untrusted template, too many sequences."""
     RENDER_ERROR = "render_error"
     """Our own failure; logged."""
     BUSY = "busy"
@@ -53,9 +54,11 @@ class Prompt:
 class UnreadableError(Exception):
     """The body has no prompt that a router can key."""
 
-    def __init__(self, reason: Unreadable) -> None:
+    def __init__(self, reason: Unreadable, *, num_prompt_tokens: int | None = None) -> None:
         super().__init__(reason.value)
         self.reason = reason
+        self.num_prompt_tokens = num_prompt_tokens
+        """Of several prompts together, where they could be tokenised."""
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
@@ -110,6 +113,43 @@ def max_answer_tokens_of(fields: dict[str, Any]) -> int | None:
     return limit if 0 < limit <= MOST_ANSWER_TOKENS else None
 
 
+def num_choices_of(fields: Mapping[str, Any]) -> int:
+    """Answers to each prompt: `n`, which is the number of beams where they are searched for.
+
+    It is read as vLLM's pydantic does, to which "3" is a number, too. A wrong one is for vLLM to refuse, and counts as
+    one.
+    """
+    wanted = fields.get("n")
+    if wanted is None:
+        return 1
+    try:
+        return max(1, _INTEGER.validate_python(wanted))
+    except ValidationError:
+        return 1
+
+
+def num_prompts_of(fields: Mapping[str, Any]) -> int:
+    """More than one only in a list of them: of completions, or of whole chats (vLLM's `/v1/chat/completions/batch`).
+
+    A body may have the fields of both, of which its path would say which one counts.
+    """
+    completions = sum(_num_listed(fields.get(name), str | list) for name in ("prompt", "prompt_embeds"))
+    return max(1, completions, _num_listed(fields.get("messages"), list))
+
+
+def num_sequences_of(fields: Mapping[str, Any]) -> int:
+    """What the request is for an engine, which has a sequence for each answer to each prompt."""
+    return num_prompts_of(fields) * num_choices_of(fields)
+
+
+def _num_listed(value: object, kind: Any) -> int:  # noqa: ANN401  a union is not a type
+    """Prompts in a field, which may be one by itself; a list of token ids is one, and one of messages."""
+    if value is None:
+        return 0
+    return len(value) if isinstance(value, list) and value and isinstance(value[0], kind) else 1
+
+
+_INTEGER = TypeAdapter(int)
 COMPLETION_TOKENS = 16
 """OpenAI's limit for completions whose client names none, and so vLLM's."""
 MOST_ANSWER_TOKENS = 2**31 - 1

@@ -5,12 +5,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from router import BlockHasher, ReplicaId, RequestId, RouteRequest, SessionKey, root_hash, session_key
+from router import BlockHash, BlockHasher, ReplicaId, RequestId, RouteRequest, SessionKey, root_hash, session_key
 from serve_app.request_body import (
     Prompt,
     Unreadable,
     UnreadableError,
     max_answer_tokens_of,
+    num_choices_of,
+    num_prompts_of,
+    num_sequences_of,
     parse_body,
     previous_response_id_of,
     session_id_of,
@@ -57,10 +60,20 @@ class Incoming:
     session_key: SessionKey | None
     previous_response_id: str | None
     """Of the stored response that it continues."""
-    num_unread_tokens: int
-    """Guess at the length of a prompt that could not be read."""
+    num_prompt_tokens: int | None
+    """Of all prompts together; None where they could not be tokenised."""
+    guessed_tokens: int
+    """Guess at the same."""
     max_answer_tokens: int | None = None
     """The longest answer that the client allows, where the body could be read so far."""
+    num_prompts: int = 1
+    num_choices: int = 1
+    """Answers to each."""
+
+    @property
+    def num_sequences(self) -> int:
+        """What it is for an engine."""
+        return self.num_prompts * self.num_choices
 
     @property
     def adapter_to_load(self) -> str | None:
@@ -71,25 +84,25 @@ class Incoming:
         """As the core takes it, which has these replicas."""
         prompt, response_id = self.prompt, self.previous_response_id
         if isinstance(prompt, Unreadable):
-            return RouteRequest(
-                request_id,
-                model=self.model.name,
-                tenant="",
-                num_prompt_tokens=self.num_unread_tokens,
-                block_hashes=(),
-                session_key=self.session_key,
-                stored_at=None if response_id is None else stored_at(response_id, replica_ids),
-                max_answer_tokens=self.max_answer_tokens,
-            )
+            holder = None if response_id is None else stored_at(response_id, replica_ids)
+            return self._request(request_id, (), holder)
         root = root_hash(model=self.model.name, adapter=self.adapter, tenant="", cache_salt=prompt.cache_salt)
+        return self._request(request_id, hasher.hash(prompt.key_ids, root=root), None)
+
+    def _request(
+        self, request_id: RequestId, block_hashes: tuple[BlockHash, ...], holder: ReplicaId | None
+    ) -> RouteRequest:
         return RouteRequest(
             request_id,
             model=self.model.name,
             tenant="",
-            num_prompt_tokens=len(prompt.token_ids),
-            block_hashes=hasher.hash(prompt.key_ids, root=root),
+            num_prompt_tokens=self.guessed_tokens if self.num_prompt_tokens is None else self.num_prompt_tokens,
+            block_hashes=block_hashes,
             session_key=self.session_key,
+            stored_at=holder,
             max_answer_tokens=self.max_answer_tokens,
+            num_prompts=self.num_prompts,
+            num_choices=self.num_choices,
         )
 
 
@@ -99,11 +112,13 @@ class RequestReader:
     Args:
         session_header: in which a client may name its conversation; before the body's fields, which may do so too.
         model: which they ask for, or an adapter of it.
+        max_sequences: a body that asks for more will be refused.
 
     """
 
-    def __init__(self, *, session_header: str, model: ServedModel) -> None:
+    def __init__(self, *, session_header: str, model: ServedModel, max_sequences: int) -> None:
         self._model = model
+        self._max_sequences = max_sequences
         self._session_header = session_header
         self.prompts: Prompts | None = None
 
@@ -111,26 +126,35 @@ class RequestReader:
         """Never fails: what cannot be read says why, after this time at the latest."""
         fields: dict[str, Any] = {}
         prompt: Prompt | Unreadable = Unreadable.TRUNCATED_BODY
+        num_prompt_tokens = None
         if TRUNCATED_HEADER not in headers:
             try:
                 fields = parse_body(body)
                 async with asyncio.timeout(timeout_s):
                     prompt = await self._read_prompt(fields)
+                num_prompt_tokens = len(prompt.token_ids)
             except UnreadableError as error:
-                prompt = error.reason
+                prompt, num_prompt_tokens = error.reason, error.num_prompt_tokens
             except TimeoutError:
                 prompt = Unreadable.BUSY
+        asked = {} if prompt is Unreadable.REJECTED else fields  # a request that will be refused is no load
+        num_prompts = num_prompts_of(asked)
         return Incoming(
             prompt,
             self._model,
             adapter=self._model.adapter(fields.get("model")),
             session_key=session_key(headers.get(self._session_header, "") or session_id_of(fields)),
             previous_response_id=previous_response_id_of(fields),
-            num_unread_tokens=self._guess_tokens(body),
+            num_prompt_tokens=num_prompt_tokens,
+            guessed_tokens=self._guess_tokens(body, num_prompts),
             max_answer_tokens=max_answer_tokens_of(fields),
+            num_prompts=num_prompts,
+            num_choices=num_choices_of(asked),
         )
 
     async def _read_prompt(self, fields: dict[str, Any]) -> Prompt:
+        if num_sequences_of(fields) > self._max_sequences:
+            raise UnreadableError(Unreadable.REJECTED)
         if self.prompts is None:
             raise UnreadableError(Unreadable.STARTING)
         return await self.prompts.read(fields)
@@ -140,6 +164,6 @@ class RequestReader:
         memo = None if self.prompts is None else self.prompts.memo
         return None if memo is None else memo.snapshot()
 
-    def _guess_tokens(self, body: bytes) -> int:
+    def _guess_tokens(self, body: bytes, num_prompts: int) -> int:
         num_tokens = len(body) // BYTES_PER_TOKEN
-        return num_tokens if self.prompts is None else min(num_tokens, self.prompts.max_model_len)
+        return num_tokens if self.prompts is None else min(num_tokens, num_prompts * self.prompts.max_model_len)

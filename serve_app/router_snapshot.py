@@ -1,5 +1,7 @@
 """A router's view as plain data, for operators, tests and `warmroute doctor`. Counts and ids only, and the hashes of
 prefixes where they are asked for.
+
+What waits and runs are sequences, to the router as to its engine: several of a request for several answers.
 """
 
 from typing import Any

@@ -31,6 +31,8 @@ class RoutingNote:
     reason: str
     prompt_tokens: int | None
     believed_cached_tokens: int | None
+    num_sequences: int = 1
+    """What the request is for the engine, which has a sequence for each answer to each prompt."""
 
     @property
     def uncached_tokens(self) -> int:
@@ -47,6 +49,7 @@ class RoutingNote:
                 self.policy,
                 self.reason,
                 *(_UNKNOWN if count is None else str(count) for count in counts),
+                str(self.num_sequences),
             )
         )
         return signed(fields, key)
@@ -63,7 +66,9 @@ class RoutingNote:
         if not hmac.compare_digest(value.encode(), signed(fields, key).encode()):
             raise ValueError("the note's signature is wrong")
         # Later versions may append fields; what they do not append, they must not change.
-        request_id, replica_id, policy, reason, prompt_tokens, cached_tokens, *_ = fields.split(_SEPARATOR)
+        request_id, replica_id, policy, reason, prompt_tokens, cached_tokens, num_sequences, *_ = fields.split(
+            _SEPARATOR
+        )
         return cls(
             RequestId(request_id),
             ReplicaId(replica_id),
@@ -71,6 +76,7 @@ class RoutingNote:
             reason,
             None if prompt_tokens == _UNKNOWN else int(prompt_tokens),
             None if cached_tokens == _UNKNOWN else int(cached_tokens),
+            int(num_sequences),
         )
 
 

@@ -77,7 +77,7 @@ class RouterSettings(_Frozen):
     virtual_nodes: int = Field(128, ge=1)
     """Points of each replica's rank on the consistent-hash ring."""
     answer_tokens: int = Field(256, ge=0)
-    """The work that a request's answer is for its replica, in prefill tokens; a few hundred answer tokens on a GPU."""
+    """The work that an answer is for its replica, in prefill tokens; a few hundred answer tokens on a GPU."""
     half_life_s: float = Field(30.0, gt=0)
     """How fast the memory of recent work fades."""
     arrival_ttl_s: float = Field(5.0, gt=0)
@@ -138,7 +138,8 @@ class ReplicaSettings(_Frozen):
     """How long a replica that leaves may take to end its streams; set it above your longest stream, as
     `http.hard_stop_after_s`."""
     max_waiting_requests: int = Field(256, ge=1)
-    """So many requests may wait for their first token at a replica; more are answered 429 with Retry-After."""
+    """So many sequences may wait for their first token at a replica: a request is one for each answer (`n`) to each of
+    its prompts. What would be more is answered 429 with Retry-After, and 400 where a request alone is more."""
     max_waiting_tokens: int | None = Field(None, ge=1)
     """Likewise, of their prompts so many tokens that are not cached; unbounded by default. What the engine computes
     in the time to a first token that you promise: `prefill_tokens_per_s` times those seconds."""

@@ -31,7 +31,9 @@ class Replica:
     """Whether it is out of the routers' choice."""
     knowledge: str
     waiting: int
+    """Sequences without a first token."""
     running: int
+    """Those that are being decoded."""
     pending_tokens: int
     kv_use: float | None
     """Of the engine's memory, what running requests take."""

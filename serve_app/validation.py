@@ -7,21 +7,27 @@ wrong item (pydantic-core's `fail_fast`).
 
 A body that is right can be too much as well: a Responses message takes a tenth of a millisecond. One with more
 messages, parts of them or tools than a model has tokens of context would be refused when all is rendered, and is
-refused for that before. In a router, a long list is validated in slices, between which others have their turn.
+refused for that before. So is one that asks for more sequences than may ever wait in a replica. In a router, a long
+list is validated in slices, between which others have their turn.
 
 Adapter: private names of FastAPI and pydantic are listed in tests/serve_app/test_private_names.py.
 """
 
 import asyncio
+import contextlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from fastapi import Request as FastApiRequest
+from fastapi.dependencies.utils import get_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import SchemaValidator, core_schema
+
+from serve_app.request_body import num_choices_of, num_prompts_of, num_sequences_of
 
 Request = TypeVar("Request", bound=BaseModel)
 
@@ -58,21 +64,49 @@ def check_num_objects(fields: Mapping[str, Any], *, max_objects: int) -> None:
             )
 
 
-def bound_validation(app: FastAPI, *, max_objects: int) -> None:
+def check_num_sequences(fields: Mapping[str, Any], *, max_sequences: int) -> None:
+    """Each answer to each prompt is a sequence of the engine's.
+
+    Raises:
+        ValueError: a body asks for more of them.
+
+    """
+    num_sequences = num_sequences_of(fields)
+    if num_sequences > max_sequences:
+        raise ValueError(
+            f"n = {num_choices_of(fields)} answers to each of {num_prompts_of(fields)} prompts are {num_sequences} "
+            f"sequences, and a replica takes {max_sequences} at a time: send fewer"
+        )
+
+
+def bound_validation(app: FastAPI, *, max_objects: int, max_sequences: int) -> None:
     """The same of all bodies that an app takes, whose answers then say what is wrong in a few words; so many objects
-    may be in one.
+    may be in one, and so many sequences.
     """
 
     def check(fields: Any) -> Any:  # noqa: ANN401  whatever a client sent
         if isinstance(fields, dict):
             check_num_objects(fields, max_objects=max_objects)
+            check_num_sequences(fields, max_sequences=max_sequences)
         return fields
+
+    async def check_unread(request: FastApiRequest) -> None:
+        """Of a route that reads its body itself, and then says whether it is JSON at all."""
+        with contextlib.suppress(json.JSONDecodeError):
+            fields = await request.json()
+            try:
+                check(fields)
+            except ValueError as error:
+                wrong = {"type": "value_error", "loc": ("body",), "msg": str(error), "input": None}
+                raise RequestValidationError([wrong]) from error
 
     for route in app.routes:
         if isinstance(route, APIRoute) and route.body_field is not None:
             adapter = route.body_field._type_adapter  # noqa: SLF001
             checked = core_schema.no_info_before_validator_function(check, adapter.core_schema)
             adapter.validator = _failing_fast(checked)
+        elif isinstance(route, APIRoute) and route.dependencies:  # as SageMaker's, which takes whatever others take
+            route.dependant.dependencies.append(get_dependant(path=route.path_format, call=check_unread))
     answer = app.exception_handlers[RequestValidationError]
 
     async def answer_briefly(request: FastApiRequest, error: RequestValidationError) -> Any:  # noqa: ANN401  as its own

@@ -20,7 +20,7 @@ async def good_report(llm: dict[str, Any]) -> CanaryReport:
     from serve_app.prompt import PromptReader
 
     model = ServedModel.from_llm(llm)
-    reader = RequestReader(session_header="", model=model)
+    reader = RequestReader(session_header="", model=model, max_sequences=1)
     reader.prompts = PromptReader(llm, max_memo_bytes=0)
     blank = CanaryReport(
         nonce="good", model=model.name, adapter="", block_size=BLOCK_SIZE, period_s=PERIOD_S, probes_hash=0, results=()

@@ -191,7 +191,7 @@ class ReplicaView(_Part):
 
     @property
     def outstanding(self) -> int:
-        """Requests that the router counts there."""
+        """Sequences that the router counts there, as the engine does: several of a request for several answers."""
         return self.waiting + self.running
 
     @property
@@ -226,7 +226,7 @@ class RouterView(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A router's count of a replica's requests that did not return to what it was before ours."""
+    """A router's count of a replica's sequences that did not return to what it was before ours."""
 
     router: str
     replica: str

@@ -150,15 +150,15 @@ def _silent_replicas(view: RouterView) -> Iterator[Problem]:
 
 
 def _lost(unsettled: Unsettled) -> Problem:
-    replica, requests = short_id(unsettled.replica), counted(unsettled.after, "request")
-    text = f"router {unsettled.router} still counts {requests} at replica {replica}, whose engine reports none"
+    replica, sequences = short_id(unsettled.replica), counted(unsettled.after, "sequence")
+    text = f"router {unsettled.router} still counts {sequences} at replica {replica}, whose engine reports none"
     remedy = f"The replica's next heartbeat should have corrected that; it logs why a delivery fails: {LOGS}."
     return Problem(text, remedy)
 
 
 def _busy(unsettled: Unsettled) -> Problem:
-    replica, requests = short_id(unsettled.replica), counted(unsettled.after, "request")
-    text = f"router {unsettled.router} counts {requests} at replica {replica}, {unsettled.before} before ours"
+    replica, sequences = short_id(unsettled.replica), counted(unsettled.after, "sequence")
+    text = f"router {unsettled.router} counts {sequences} at replica {replica}, {unsettled.before} before ours"
     return Problem(f"{text}: more traffic, or lost receipts", "Run this command again when there is less traffic.")
 
 

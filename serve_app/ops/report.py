@@ -72,8 +72,8 @@ class ReplicaReport(BaseModel):
     replica: str
     state: str = Field(description="`ok`, or what is wrong")
     knowledge: str = Field(description="How routers know what it holds: `kv_events` or `receipts`")
-    waiting: int
-    running: int
+    waiting: int = Field(description="Sequences without a first token: one for each answer to each prompt")
+    running: int = Field(description="Sequences that are being decoded")
     pending_tokens: int = Field(description="Prompt tokens that it has still to compute")
     kv_use: float | None = Field(description="Of its KV cache, what running requests take, 0 to 1")
     held: float = Field(description="Of its KV cache, what is believed to be filled with prefixes, 0 to 1")

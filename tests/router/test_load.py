@@ -416,7 +416,7 @@ class LoadBookMachine(RuleBasedStateMachine):
         num_prompts=st.integers(1, 5),
         num_choices=st.integers(1, 5),
     )
-    def reserve(  # noqa: PLR0913  what a decision has
+    def reserve(
         self,
         request_id: str,
         replica_id: ReplicaId,
@@ -507,7 +507,14 @@ class LoadBookMachine(RuleBasedStateMachine):
             self.book.finished(request_id, now=self.now)
         for replica_id in (ONE, TWO):
             load = self.book[replica_id]
-            assert load.num_sequences == load.num_requests == load.pending_tokens == load.pending_s == load.running_prompt_tokens == 0
+            assert (
+                load.num_sequences
+                == load.num_requests
+                == load.pending_tokens
+                == load.pending_s
+                == load.running_prompt_tokens
+                == 0
+            )
             assert load.waiting_answer_tokens == load.running_answer_tokens == 0
 
 

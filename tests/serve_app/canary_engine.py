@@ -43,7 +43,9 @@ class Prompts:
 
 
 def _reader(*, has_chat: bool) -> RequestReader:
-    reader = RequestReader(session_header="x-session-id", model=ServedModel(MODEL, loads_adapters=False))
+    reader = RequestReader(
+        session_header="x-session-id", model=ServedModel(MODEL, loads_adapters=False), max_sequences=1
+    )
     reader.prompts = Prompts(has_chat=has_chat)
     return reader
 

@@ -45,7 +45,7 @@ async def post(ledger: Ledger, path: str, method: str = "POST") -> httpx.Respons
 
 OPENAI_429 = {
     "error": {
-        "message": "2 requests are waiting here already; try again later.",
+        "message": "No more than 2 sequences may wait here; try again later.",
         "type": "Too Many Requests",
         "param": None,
         "code": 429,
@@ -53,7 +53,7 @@ OPENAI_429 = {
 }
 ANTHROPIC_429 = {
     "type": "error",
-    "error": {"type": "rate_limit_error", "message": "2 requests are waiting here already; try again later."},
+    "error": {"type": "rate_limit_error", "message": "No more than 2 sequences may wait here; try again later."},
 }
 
 
@@ -78,6 +78,47 @@ async def test_beyond_it_they_are_told_to_come_back(path: str, body: dict[str, A
     assert (response.status_code, response.headers["retry-after"]) == (429, "3")
     assert orjson.loads(response.content) == body
     assert response.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [((2,), 200), ((1, 1), 200), ((1, 2), 429), ((2, 1), 429)],
+    ids=["as many as may wait", "two of one", "one more", "one behind two"],
+)
+async def test_each_sequence_of_a_request_waits(asked: tuple[int, ...], status: int) -> None:
+    """The one that asks is the last to have arrived; for as many as may wait, it is served when nobody else waits."""
+    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
+    for number, num_sequences in enumerate(asked):
+        ledger.arrived(RequestId(str(number)), num_sequences=num_sequences)
+    assert (await post(ledger, "/v1/completions")).status_code == status
+
+
+async def test_the_sequences_of_a_note_are_counted() -> None:
+    """From the header to the queue: the second request for two answers is turned away while the first one waits."""
+    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
+    statuses = []
+
+    async def serve_another(scope: Scope, receive: Receive, send: Send) -> None:
+        if not statuses:
+            statuses.append(None)
+            statuses[0] = (await ask("second")).status_code
+        await serve(scope, receive, send)
+
+    replica = ExplainAndReport(
+        Admission(serve_another, ledger=ledger, max_waiting_requests=3, max_body_bytes=1000),
+        replica_id="here",
+        ledger=ledger,
+        tenants=Tenants([], header="x-tenant"),
+    )
+
+    async def ask(name: str) -> httpx.Response:
+        note = RoutingNote(RequestId(name), ReplicaId("here"), "p", "prefix", 1, 0, num_sequences=2)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=replica), base_url="http://replica") as client:
+            return await client.post("/v1/completions", headers={NOTE_HEADER: note.encode()})
+
+    assert (await ask("first")).status_code == 200
+    assert statuses == [429]
+    assert ledger.num_waiting == 0
 
 
 @pytest.mark.parametrize(("waited_s", "retry_after"), [(0.0, "1"), (1000.0, "60")])
@@ -221,13 +262,13 @@ async def test_uncached_tokens_are_bounded_too(uncached: tuple[int, ...], status
     """The request that asks is the last to have arrived; alone, it is always served."""
     ledger = Ledger(lambda _: None, clock=lambda: 0.0)
     for number, tokens in enumerate(uncached):
-        ledger.arrived(RequestId(str(number)), uncached_tokens=tokens)
+        ledger.arrived(RequestId(str(number)), uncached_tokens=tokens, num_sequences=2)
     app = Admission(serve, ledger=ledger, max_waiting_requests=256, max_waiting_tokens=1000, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         response = await client.post("/v1/chat/completions")
     assert response.status_code == status
     if status == 429:
-        assert response.json()["error"]["message"] == "1000 prompt tokens are waiting here already; try again later."
+        assert response.json()["error"]["message"] == "No more than 1000 prompt tokens may wait here; try again later."
         assert response.headers["retry-after"] == "1"
 
 

@@ -596,7 +596,7 @@ class TestReceipts:
         """Where nothing else was under way before, and the engine has nothing."""
         lost = [Unsettled("r1", full_id("b"), before=0, after=1, in_engine=0)]
         finding = check_receipts(facts(routers=answers(unsettled=lost)))
-        text = "router r1 still counts 1 request at replica b, whose engine reports none"
+        text = "router r1 still counts 1 sequence at replica b, whose engine reports none"
         assert_says(finding, Status.FAILED, text, "next heartbeat should have corrected that")
 
     @pytest.mark.parametrize(("before", "in_engine"), [(2, 0), (0, 3)])
@@ -604,7 +604,7 @@ class TestReceipts:
         """Ours cannot be told from the others'."""
         busy = [Unsettled("r1", full_id("b"), before=before, after=3, in_engine=in_engine)]
         finding = check_receipts(facts(routers=answers(unsettled=busy)))
-        text = f"router r1 counts 3 requests at replica b, {before} before ours: more traffic, or lost receipts"
+        text = f"router r1 counts 3 sequences at replica b, {before} before ours: more traffic, or lost receipts"
         assert_says(finding, Status.WARNING, text, "again when there is less traffic")
 
     def test_routers_without_replicas_have_nothing_to_hear(self) -> None:

@@ -65,7 +65,11 @@ class Words:
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt's words."""
-        if not isinstance(fields.get("prompt", ""), str):
+        prompts = fields.get("prompt", "")
+        if isinstance(prompts, list):
+            num_prompt_tokens = sum(len(tokens_of({"prompt": each})) for each in prompts)
+            raise UnreadableError(Unreadable.SEVERAL_PROMPTS, num_prompt_tokens=num_prompt_tokens)
+        if not isinstance(prompts, str):
             raise UnreadableError(Unreadable.REJECTED)
         return Prompt(tokens_of(fields), cache_salt=fields.get("cache_salt", ""))
 
@@ -83,7 +87,7 @@ class Started:
 
         self.router = IngressRouter.__new__(IngressRouter)
         await self.router.__init__(
-            SimpleNamespace(deployment_id="LLM"), llm=LLM, routers={}, engine="vllm", engine_model={}
+            SimpleNamespace(deployment_id="LLM"), llm=LLM, routers={}, engine="vllm", engine_model={}, max_sequences=256
         )
         await self.router._loading
 
@@ -152,6 +156,28 @@ async def test_a_request_is_placed_and_booked(started: Started) -> None:
     assert len(reservation.request.block_hashes) == 2
     assert reservation.request.session_key == session_key("ann")
     assert "ann" not in repr(reservation)
+
+
+async def test_every_sequence_is_booked_and_noted(started: Started) -> None:
+    """Here, at the other routers, and at the replica."""
+    note = await started.ask({"prompt": ["a b c", "d e"], "n": 3})
+    assert (note.reason, note.num_sequences) == ("several_prompts", 6)
+    assert (note.prompt_tokens, note.believed_cached_tokens) == (5, 0)
+    (reservation,) = started.reservations
+    assert (reservation.request.num_prompts, reservation.request.num_choices) == (2, 3)
+    replica = (await started.router.snapshot())["replicas"][note.replica_id]
+    assert (replica["waiting"], replica["pending_tokens"]) == (6, 5)
+    await started.hear(note.replica_id, *(Prefilled(note.request_id, tokens, 0) for tokens in (3, 3, 3, 2, 2, 2)))
+    replica = (await started.router.snapshot())["replicas"][note.replica_id]
+    assert (replica["waiting"], replica["running"], replica["pending_tokens"]) == (0, 6, 0)
+
+
+async def test_more_sequences_than_a_replica_takes_are_rejected(started: Started) -> None:
+    """The replica says so to the client; until then, it is one request that goes by load."""
+    for body in ({"prompt": "a", "n": 10_000}, {"prompt": ["a"] * 1000}, {"prompt": "a", "n": "257"}):
+        note = await started.ask(body)
+        assert (note.reason, note.num_sequences) == ("rejected", 1)
+    assert {each.request.num_sequences for each in started.reservations} == {1}
 
 
 async def test_a_session_stays_where_it_is(started: Started) -> None:

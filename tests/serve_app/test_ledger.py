@@ -110,6 +110,63 @@ def test_waiting_ends_with_the_first_token_or_the_request() -> None:
     assert ledger.num_waiting == 0
 
 
+def give_to_engine(ledger: Ledger, request_id: RequestId, *engine_ids: str) -> None:
+    """It has these sequences of the request now."""
+    for engine_id in engine_ids:
+        ledger.answering(request_id, engine_id, lambda: 0)
+
+
+def test_every_sequence_waits_for_its_first_token() -> None:
+    """Of two answers to each of two prompts; the first token of the last one ends the wait."""
+    ledger, receipts, clock = make_ledger()
+    ledger.arrived(ONE, num_sequences=4, uncached_tokens=100)
+    ledger.arrived(TWO)
+    assert (ledger.num_waiting, ledger.num_waiting_requests) == (5, 2)
+    give_to_engine(ledger, ONE, "0_a", "1_a", "0_b", "1_b")
+    told = []
+    for number, (cached_tokens, num_waiting, waiting_tokens) in enumerate(
+        ((0, 4, 50), (48, 3, 48), (16, 2, 14), (50, 1, 0))
+    ):
+        clock.now = number + 3
+        ledger.prefilled(ONE, prompt_tokens=50, cached_tokens=cached_tokens)
+        assert (ledger.num_waiting, ledger.waiting_tokens) == (num_waiting, waiting_tokens)
+        assert ledger.last_wait_s == clock.now
+        told.append(receipts[-1])
+    assert [each.ttft_s for each in told if isinstance(each, Prefilled)] == [3, None, None, None]
+    assert ledger.num_waiting_requests == 1
+
+
+def test_what_the_engine_has_counts_more_than_what_the_router_read() -> None:
+    """Which was too little of a body that it could not read, and too much of an API that has no `n`."""
+    ledger, _, _ = make_ledger()
+    ledger.arrived(ONE)
+    give_to_engine(ledger, ONE, "0_a", "1_a", "2_a")
+    assert ledger.num_waiting == 3
+    ledger.prefilled(ONE, prompt_tokens=10, cached_tokens=0)
+    assert ledger.num_waiting == 2
+    ledger.finished(ONE)
+    ledger.arrived(TWO, num_sequences=200)
+    give_to_engine(ledger, TWO, "b")
+    assert ledger.num_waiting == 200
+    ledger.prefilled(TWO, prompt_tokens=10, cached_tokens=0)
+    assert (ledger.num_waiting, ledger.num_waiting_requests, ledger.num_outstanding) == (0, 0, 1)
+
+
+def test_beams_wait_anew_with_every_token_and_say_nothing_of_the_queue() -> None:
+    """Each is a sequence of one token, of which the first two are those that the client asked for."""
+    ledger, _, clock = make_ledger()
+    ledger.arrived(ONE, num_sequences=2)
+    for step in range(5):
+        beams = [f"{step}-{beam}" for beam in range(2 if step else 1)]
+        give_to_engine(ledger, ONE, *beams)
+        assert ledger.num_waiting == (len(beams) if step else 2)
+        clock.now += 1
+        for _ in beams:
+            ledger.prefilled(ONE, prompt_tokens=10 + step, cached_tokens=9)
+        assert ledger.num_waiting == 0
+    assert ledger.last_wait_s == 2
+
+
 def test_it_is_crowded_where_the_engine_may_evict_at_any_moment() -> None:
     """Requests wait, or much of the memory is in use, or nothing is known; not without requests of others."""
     ledger, _, _ = make_ledger()

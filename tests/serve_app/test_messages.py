@@ -85,7 +85,7 @@ def test_receipts_arrive_as_they_were_sent(items: list[Receipt], number: int) ->
 @given(st.lists(st.integers(0, 9), max_size=6), st.integers(0, 2**40), st.text())
 def test_reservations_arrive_as_they_were_sent(prompt: list[int], pending_tokens: int, session_id: str) -> None:
     """64-bit hashes included, and of a session nothing but its key."""
-    request = make_request("a", *prompt, session_id=session_id)
+    request = make_request("a", *prompt, session_id=session_id, num_prompts=2, num_choices=10_000)
     reservation = Reservation(
         request, ReplicaId("r"), num_held_blocks=1, is_computed=True, pending_tokens=pending_tokens
     )
@@ -93,8 +93,10 @@ def test_reservations_arrive_as_they_were_sent(prompt: list[int], pending_tokens
     assert received == reservation
 
 
-def test_a_reservation_of_a_router_without_session_keys_is_read() -> None:
-    """Before them, requests had a `session_id`, always empty; during an upgrade both kinds of routers run."""
+def test_a_reservation_of_an_older_router_is_read() -> None:
+    """Before session keys, requests had a `session_id`, always empty; and before sequences were counted, each was one.
+    During an upgrade both kinds of routers run.
+    """
     request = make_request("a", 1)
     old = {
         "request": {
@@ -120,7 +122,7 @@ def test_a_routers_state_arrives_as_it_was_sent() -> None:
 
     router = make_router(num_replicas=1)
     for number in range(3):
-        router.choose(make_request(str(number), 1, number), now=0)
+        router.choose(make_request(str(number), 1, number, num_choices=number + 1), now=0)
     state = router.export(router.cluster.members[0].replica_id, now=0)
     (received,) = Reader[ReplicaState](ReplicaState).read(messages.encode("router", 0, [state])).items
     assert received == state

@@ -53,6 +53,7 @@ NAMES = [
     ("ray.serve._private.long_poll", "LongPollClient", "ingress_router.py"),
     ("ray.serve._private.long_poll", "LongPollNamespace.DEPLOYMENT_TARGETS", "ingress_router.py"),
     ("ray.serve.context", "ReplicaContext.rank", "replica.py"),
+    ("fastapi.dependencies.utils", "get_dependant", "validation.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM.reset_prefix_cache", "replica.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM.is_paused", "replica.py"),
     ("vllm.v1.engine.core", "EngineCoreProc.is_scheduler_paused", "replica.py"),

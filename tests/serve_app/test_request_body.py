@@ -8,9 +8,14 @@ from serve_app.request_body import (
     UnreadableError,
     is_anthropic,
     max_answer_tokens_of,
+    num_choices_of,
+    num_prompts_of,
+    num_sequences_of,
     parse_body,
     session_id_of,
 )
+
+WRONG_COUNTS = [0, -1, -(10**30), "", "many", "1e3", "0", 1.5, float("nan"), float("inf"), False, None, [7], {"n": 7}]
 
 
 @pytest.mark.parametrize(
@@ -102,3 +107,49 @@ def test_a_wrong_or_endless_limit_is_none(prompt: str, name: str, value: object)
     """Whatever a client may send, a limit is a number of tokens that some context could have."""
     assert max_answer_tokens_of({prompt: "text", name: value}) is None
     assert max_answer_tokens_of({"prompt": "text", "max_tokens": value}) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "num_prompts", "num_choices"),
+    [
+        ({}, 1, 1),
+        ({"messages": [{"role": "user", "content": "hi"}]}, 1, 1),
+        ({"messages": [{"role": "user", "content": "hi"}], "n": 10_000}, 1, 10_000),
+        ({"messages": [{"role": "user", "content": "hi"}], "n": 10_000, "use_beam_search": True}, 1, 10_000),
+        ({"messages": [[{"role": "user", "content": "hi"}], [{"role": "user", "content": "ho"}]]}, 2, 1),
+        ({"input": [{"role": "user", "content": "hi"}, {"role": "user", "content": "ho"}]}, 1, 1),
+        ({"prompt": "text"}, 1, 1),
+        ({"prompt": ["one", "two"]}, 2, 1),
+        ({"prompt": ["one", "two"], "n": 3}, 2, 3),
+        ({"prompt": [1, 2, 3]}, 1, 1),
+        ({"prompt": [[1, 2], [3]]}, 2, 1),
+        ({"prompt": []}, 1, 1),
+        ({"prompt": None, "prompt_embeds": ["a", "b"]}, 2, 1),
+        ({"prompt": "text", "prompt_embeds": "a"}, 2, 1),
+        ({"prompt": ["one", "two"], "messages": [{"role": "user", "content": "hi"}]}, 2, 1),
+        ({"prompt": {"text": "one"}, "messages": 7}, 1, 1),
+    ],
+)
+def test_sequences_are_answers_to_prompts(fields: dict[str, object], num_prompts: int, num_choices: int) -> None:
+    """As many as vLLM makes of the body, by whichever API it is read."""
+    assert (num_prompts_of(fields), num_choices_of(fields)) == (num_prompts, num_choices)
+    assert num_sequences_of(fields) == num_prompts * num_choices
+
+
+@pytest.mark.parametrize("wrong", WRONG_COUNTS)
+def test_a_wrong_number_of_answers_is_one(wrong: object) -> None:
+    """It is refused by vLLM, before anything is computed."""
+    assert num_choices_of({"prompt": "text", "n": wrong}) == 1
+
+
+@pytest.mark.parametrize("value", [3, "3", " 3 ", "+3", "3.0", 3.0, True, 10**30, "1_0", *WRONG_COUNTS])
+def test_a_number_of_answers_is_read_as_vllm_does(value: object) -> None:
+    """Or a text would be many sequences there, and one here."""
+    from pydantic import ValidationError
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+
+    try:
+        made = CompletionRequest.model_validate({"prompt": "text", "n": value}).n
+    except ValidationError:
+        made = 1
+    assert num_choices_of({"prompt": "text", "n": value}) == max(1, made)

@@ -24,13 +24,14 @@ class FakePrompts:
     max_model_len = 50
     memo = None
 
-    def __init__(self, refusal: Unreadable | None = None) -> None:
+    def __init__(self, refusal: Unreadable | None = None, *, num_prompt_tokens: int | None = None) -> None:
         self._refusal = refusal
+        self._num_prompt_tokens = num_prompt_tokens
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """Ten tokens."""
         if self._refusal is not None:
-            raise UnreadableError(self._refusal)
+            raise UnreadableError(self._refusal, num_prompt_tokens=self._num_prompt_tokens)
         return Prompt(TOKEN_IDS, cache_salt=fields.get("cache_salt", ""))
 
 
@@ -44,7 +45,7 @@ async def described(
     timeout_s: float | None = None,
 ) -> tuple[Unreadable | None, RouteRequest]:
     """Why the prompt is unreadable, and what the core gets."""
-    reader = RequestReader(session_header=header, model=ServedModel("m", loads_adapters=False))
+    reader = RequestReader(session_header=header, model=ServedModel("m", loads_adapters=False), max_sequences=256)
     reader.prompts = prompts
     headers = {} if session is None else {"x-session-id": session}
     if is_truncated:
@@ -202,6 +203,35 @@ async def test_a_number_that_no_integer_holds_is_no_limit() -> None:
     """JSON has no bound, and peers are told in 64 bits."""
     _, request = await described(b'{"messages": [], "max_tokens": 99999999999999999999999}', prompts=FakePrompts())
     assert request.max_answer_tokens is None
+
+
+async def test_every_answer_to_every_prompt_is_counted() -> None:
+    """With the tokens of all prompts together, as far as they could be tokenised."""
+    body = {"prompt": ["one " * 100, "two " * 100], "n": 3}
+    for tokenised, expected in ((70, 70), (None, 100)):  # by its bytes it would be 200: twice what the model takes
+        prompts = FakePrompts(Unreadable.SEVERAL_PROMPTS, num_prompt_tokens=tokenised)
+        _, request = await described(body, prompts=prompts)
+        assert (request.num_prompts, request.num_choices, request.num_prompt_tokens) == (2, 3, expected)
+    _, request = await described({"messages": [], "n": 3}, prompts=FakePrompts())
+    assert (request.num_sequences, request.num_prompt_tokens) == (3, 10)
+
+
+@pytest.mark.parametrize("prompts", [FakePrompts(), None])
+async def test_more_sequences_than_a_replica_takes_are_no_load(prompts: FakePrompts | None) -> None:
+    """It refuses them at once; before it does, nobody is routed around them."""
+    for body, num_sequences in (({"n": 256}, 256), ({"n": 257}, 1), ({"prompt": ["x"] * 256, "n": "3"}, 1)):
+        reason, request = await described(body, prompts=prompts)
+        assert request.num_sequences == num_sequences
+        assert (reason is Unreadable.REJECTED) == (num_sequences == 1)
+
+
+@pytest.mark.parametrize(
+    "n", [b"0", b"-7", b"true", b'"x"', b"[1]", b"{}", b"1e400", b"99999999999999999999999", b"1.5"]
+)
+async def test_a_wrong_number_of_answers_breaks_nothing(n: bytes) -> None:
+    """And is no load, as vLLM refuses it, or takes it for one."""
+    _, request = await described(b'{"messages": [], "n": ' + n + b"}", prompts=FakePrompts())
+    assert request.num_sequences == 1
 
 
 async def test_a_body_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,7 @@ notes = st.builds(
     reason=st.sampled_from([*Reason, *Unreadable]).map(str),
     prompt_tokens=counts,
     believed_cached_tokens=counts,
+    num_sequences=st.integers(1, 10**9),
 )
 
 
@@ -46,6 +48,13 @@ def test_haproxys_pattern_reads_what_we_answer(note: RoutingNote) -> None:
 def test_the_header_cannot_come_from_a_client() -> None:
     """HAProxy strips names with this prefix from every client request."""
     assert NOTE_HEADER.startswith("x-serve-router-")
+
+
+@given(notes)
+def test_a_note_of_an_earlier_version_is_of_one_sequence(note: RoutingNote) -> None:
+    """Which did not say it; all else is the same."""
+    earlier, _, _ = note.encode().rpartition(";")
+    assert RoutingNote.decode(earlier) == replace(note, num_sequences=1)
 
 
 def test_another_versions_note_is_refused() -> None:

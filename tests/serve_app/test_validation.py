@@ -12,7 +12,14 @@ from pydantic import BaseModel, ValidationError
 
 from serve_app.demo_model import build_demo_model
 from serve_app.request_body import Unreadable, UnreadableError
-from serve_app.validation import MAX_ERRORS, SLICE_ITEMS, bound_validation, fail_fast, validate
+from serve_app.validation import (
+    MAX_ERRORS,
+    SLICE_ITEMS,
+    bound_validation,
+    check_num_sequences,
+    fail_fast,
+    validate,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # vLLM's own, when its app is built
 
@@ -117,7 +124,10 @@ async def test_validation_ends_with_the_first_wrong_item(api: str, num_right: in
 
 
 async def test_a_router_reads_no_list_longer_than_any_prompt(tmp_path: Path) -> None:
-    """Each item is a token at least, so vLLM will refuse it; the router does not find that out item by item."""
+    """Each item is a token at least, so vLLM will refuse it; the router does not find that out item by item.
+
+    A list of prompts has no key, but a length.
+    """
     from serve_app.prompt import PromptReader
 
     build_demo_model(tmp_path)
@@ -139,6 +149,14 @@ async def test_a_router_reads_no_list_longer_than_any_prompt(tmp_path: Path) -> 
         assert raised.value.reason is Unreadable.REJECTED
         assert "objects or more" in str(raised.value.__cause__), "it was refused for its length alone"
     assert len((await reader.read({"model": "m", "prompt": list(range(1000))})).token_ids) == 1000
+    for fields, num_prompt_tokens in (
+        ({"prompt": [[1, 2, 3], [4, 5]]}, 5),
+        ({"prompt": ["a", "b c"]}, 2 + 1),
+        ({"messages": [CHAT[:1], CHAT[:1]]}, None),
+    ):
+        with pytest.raises(UnreadableError) as raised:
+            await reader.read({"model": "m", "max_tokens": 5, **fields})
+        assert (raised.value.reason, raised.value.num_prompt_tokens) == (Unreadable.SEVERAL_PROMPTS, num_prompt_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +169,7 @@ def app() -> FastAPI:
     arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([])
     app: FastAPI = build_app(arguments, supported_tasks=("generate",))
     app.state.args = arguments
-    bound_validation(app, max_objects=2048)
+    bound_validation(app, max_objects=2048, max_sequences=256)
     app.middleware_stack = None
     return app
 
@@ -170,6 +188,13 @@ WRONG = [
     ("/v1/messages/count_tokens", {"messages": [{}] * 1000}),
     ("/v1/completions", {"prompt": [[{}]] * 1000}),
     ("/tokenize", {"messages": [{}] * 1000}),
+    ("/v1/completions", {"prompt": "x", "n": 257}),
+    ("/v1/completions", {"prompt": ["x"] * 257}),
+    ("/v1/completions", {"prompt": [[1]] * 16, "n": "17"}),
+    ("/v1/chat/completions", {"messages": CHAT[:1], "n": 10**30}),
+    ("/v1/chat/completions/batch", {"messages": [CHAT[:1]] * 257}),
+    ("/invocations", {"prompt": "x", "n": 257}),
+    ("/invocations", {"messages": CHAT[:1], "tools": [{}] * 3000}),
     ("/detokenize", {"tokens": ["x"] * 1000}),
 ]
 
@@ -184,6 +209,28 @@ async def test_a_wrong_body_is_refused_in_a_few_words(app: FastAPI, path: str, f
     assert (error["type"], error["code"]) == ("Bad Request", 400)
     assert 1 <= error["message"].count("'loc': ") <= MAX_ERRORS, error
     assert len(response.content) < MAX_ANSWER_BYTES
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/invocations"])
+async def test_more_sequences_than_may_wait_are_refused(app: FastAPI, path: str) -> None:
+    """The answer has both numbers. So many as may are nobody's business here."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        response = await client.post(path, json={"model": "m", "prompt": ["x"] * 10, "n": 26})
+    said = "n = 26 answers to each of 10 prompts are 260 sequences, and a replica takes 256 at a time: send fewer"
+    assert response.status_code == 400
+    assert said in response.json()["error"]["message"]
+    check_num_sequences({"prompt": ["x"] * 8, "n": 32}, max_sequences=256)
+    with pytest.raises(ValueError, match="are 264 sequences"):
+        check_num_sequences({"prompt": ["x"] * 8, "n": 33}, max_sequences=256)
+
+
+async def test_a_route_that_reads_its_body_itself_says_that_it_is_not_json(app: FastAPI) -> None:
+    """In its own words."""
+    headers = {"content-type": "application/json"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        response = await client.post("/invocations", content=b"{", headers=headers)
+    assert response.status_code == 400
+    assert "JSON decode error" in response.text
 
 
 def test_every_route_fails_fast(app: FastAPI) -> None:
