@@ -52,7 +52,10 @@ class _Claim:
     reservation: Reservation
     pending_tokens: int
     pending_s: float
+    prompt_tokens: int
+    """A prompt of unknown length still waits for its first token."""
     prompt_tokens_left: int
+    num_sequences: int
     answer_tokens: float
     """Of each answer."""
     reserved_at: float
@@ -69,24 +72,23 @@ class _Claim:
         """What it counts for now. Of its sequences as large a part waits as of its prompts is left, rounded up: those
         of one prompt get their first tokens together.
         """
-        request = self.reservation.request
-        num_sequences, prefilled_tokens = request.num_sequences, self.prefilled_tokens
-        num_running = num_sequences * prefilled_tokens // (prefilled_tokens + self.prompt_tokens_left)
-        num_waiting = num_sequences - num_running
+        prefilled_tokens = self.prompt_tokens - self.prompt_tokens_left
+        num_running = self.num_sequences * prefilled_tokens // self.prompt_tokens
+        num_waiting = self.num_sequences - num_running
         return LoadChange(
             self.pending_tokens,
             self.pending_s,
             num_waiting,
             num_running,
-            waiting_answer_tokens=num_waiting * self.answer_tokens,
-            running_answer_tokens=num_running * self.answer_tokens,
-            running_prompt_tokens=prefilled_tokens * request.num_choices,
-            num_requests=1,
+            num_waiting * self.answer_tokens,
+            num_running * self.answer_tokens,
+            prefilled_tokens * self.reservation.request.num_choices,
+            1,
         )
 
     @property
     def prefilled_tokens(self) -> int:
-        return _waited_for_tokens(self.reservation) - self.prompt_tokens_left
+        return self.prompt_tokens - self.prompt_tokens_left
 
 
 _NOTHING = LoadChange()
@@ -209,11 +211,15 @@ class LoadBook:
         if desk is None or request_id in self._claims or request_id in self._finished:
             return False
         self.fade(now=now)  # or what is booked now would fade with what was booked long ago
+        request = reservation.request
+        prompt_tokens = max(request.num_prompt_tokens, 1)
         claim = self._claims[request_id] = _Claim(
             reservation,
             pending_tokens=reservation.pending_tokens,
             pending_s=self._pending_s(reservation),
-            prompt_tokens_left=_waited_for_tokens(reservation),
+            prompt_tokens=prompt_tokens,
+            prompt_tokens_left=prompt_tokens,
+            num_sequences=request.num_sequences,
             answer_tokens=answer_tokens,
             reserved_at=now,
             begins_at=now + late_s,
@@ -224,8 +230,7 @@ class LoadBook:
         desk.waiting[request_id] = claim
         desk.waiting_work.add(claim.pending_s)
         self._request_to_expiry[request_id] = now + self._ttl_s
-        self._table.change(replica_id, claim.outstanding)
-        self._table.add_recent(replica_id, tokens=self.work(reservation), requests=1)
+        self._table.book(replica_id, claim.outstanding, tokens=self.work(reservation))
         return True
 
     def stored(self, amount: float) -> float:
@@ -459,8 +464,3 @@ def _check_sums(load: ReplicaLoad, claims: Iterable[_Claim]) -> None:
     for name in LoadChange._fields:
         summed = sum(getattr(change, name) for change in changes)
         assert math.isclose(getattr(load, name), summed, rel_tol=1e-6, abs_tol=1e-6), (name, summed, load)
-
-
-def _waited_for_tokens(reservation: Reservation) -> int:
-    """A request of unknown length still waits for its first token."""
-    return max(reservation.request.num_prompt_tokens, 1)

@@ -33,7 +33,7 @@ class LoadChange(NamedTuple):
 
     def since(self, before: "LoadChange") -> "LoadChange":
         """By how much it is more."""
-        return LoadChange(*map(sub, self, before))
+        return LoadChange._make(map(sub, self, before))
 
 
 @dataclass(slots=True)
@@ -66,8 +66,16 @@ class ReplicaLoad:
 
     def add(self, change: LoadChange) -> None:
         """Change what is outstanding. What rounding leaves of fractions, when nothing is, goes."""
-        tokens, seconds, num_waiting, num_running, waiting_answer_tokens, running_answer_tokens, *counts = change
-        prompt_tokens, num_requests = counts
+        (
+            tokens,
+            seconds,
+            num_waiting,
+            num_running,
+            waiting_answer_tokens,
+            running_answer_tokens,
+            prompt_tokens,
+            num_requests,
+        ) = change
         self.pending_tokens += tokens
         self.num_waiting += num_waiting
         self.num_running += num_running
@@ -162,20 +170,29 @@ class LoadTable:
 
     def change(self, replica_id: ReplicaId, change: LoadChange) -> None:
         """Add to what is outstanding at a replica, or take away."""
-        self._loads[replica_id].add(change)
-        self.total.add(change)
+        self._change(replica_id, change)
         self._order.put(self._key(replica_id))
+
+    def book(self, replica_id: ReplicaId, change: LoadChange, *, tokens: float) -> None:
+        """Add a request to what is outstanding at a replica and, as so much work, to what is recent."""
+        self._change(replica_id, change)
+        self.add_recent(replica_id, tokens=tokens, requests=1)
 
     def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
         """Add to the recent work of a replica, as of the last `fade`."""
+        stored_tokens, stored_requests = self._fading.stored(tokens), self._fading.stored(requests)
         for load in (self._loads[replica_id], self.total):
-            load.stored_recent_tokens += self._fading.stored(tokens)
-            load.stored_recent_requests += self._fading.stored(requests)
+            load.stored_recent_tokens += stored_tokens
+            load.stored_recent_requests += stored_requests
         self._order.put(self._key(replica_id))
 
     def stored(self, amount: float) -> float:
         """An amount of now, in the units of what is stored and fades."""
         return self._fading.stored(amount)
+
+    def _change(self, replica_id: ReplicaId, change: LoadChange) -> None:
+        self._loads[replica_id].add(change)
+        self.total.add(change)
 
     def _sum_recent(self) -> None:
         """Anew, and not by subtraction: what rounding leaves of a large amount would look like work."""

@@ -19,11 +19,11 @@ from serve_app.departure import Departure
 from serve_app.engine_watch import EngineWatch
 from serve_app.explain import ExplainAndReport
 from serve_app.ledger import Ledger
-from serve_app.receipts import Finished, Receipt, Status
+from serve_app.receipts import Finished, Prefilled, Receipt, Status
 from serve_app.replica_headers import EXPLAIN_PREFIX
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.tenants import Tenants
-from tests.serve_app.simulated_engines import ask, running_engine
+from tests.serve_app.simulated_engines import BLOCK_SIZE, ask, running_engine
 
 pytestmark = [
     pytest.mark.own_process,
@@ -193,6 +193,47 @@ async def test_a_receipt_ends_with_the_tokens_of_the_answer(
     """All choices and prompts together, however the client gets them; and nothing is kept of the request."""
     assert await replica.post(name, fields) == Finished(RequestId(name), answer_tokens)
     assert replica.ledger.num_outstanding == 0
+
+
+def watch_waiting(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sequences that wait, before each first output."""
+    seen: list[int] = []
+    prefilled = ledger.prefilled
+
+    def watched(*args: Any, **kwargs: Any) -> None:
+        seen.append(ledger.num_waiting)
+        prefilled(*args, **kwargs)
+
+    monkeypatch.setattr(ledger, "prefilled", watched)
+    return seen
+
+
+async def test_a_prompt_is_computed_once_for_all_its_answers(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for its last block, which each computes by itself. All wait, though the router knew of one only."""
+    seen, first = watch_waiting(replica.ledger, monkeypatch), len(replica.receipts)
+    prompt = [7, *PROMPT[1:]]
+    await replica.post("eight", {"prompt": prompt, "max_tokens": 4, "n": 8})
+    prefills = [each for each in replica.receipts[first:] if isinstance(each, Prefilled)]
+    computed_tokens = sorted(each.prompt_tokens - each.cached_tokens for each in prefills)
+    assert computed_tokens == [BLOCK_SIZE] * 7 + [len(prompt)]
+    assert seen == [8, 7, 6, 5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "expected"),
+    [
+        ("list", {"prompt": [PROMPT, PROMPT[:100], PROMPT[:200]], "n": 2}, [6, 5, 4, 3, 2, 1]),
+        ("beams", {"use_beam_search": True, "n": 3}, [1, *[3, 2, 1] * 3]),
+    ],
+)
+async def test_every_sequence_that_the_engine_has_waits_for_its_first_token(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, name: str, fields: dict[str, object], expected: list[int]
+) -> None:
+    """Of a list, and of beams: one at first, and then all with every token."""
+    seen = watch_waiting(replica.ledger, monkeypatch)
+    await replica.post(name, {"max_tokens": 4, **fields})
+    assert seen == expected
+    assert (replica.ledger.num_waiting, replica.ledger.num_outstanding) == (0, 0)
 
 
 @pytest.mark.parametrize("num_choices", [1, 2])

@@ -50,13 +50,6 @@ def test_the_header_cannot_come_from_a_client() -> None:
     assert NOTE_HEADER.startswith("x-serve-router-")
 
 
-@given(notes)
-def test_a_note_of_an_earlier_version_is_of_one_sequence(note: RoutingNote) -> None:
-    """Which did not say it; all else is the same."""
-    earlier, _, _ = note.encode().rpartition(";")
-    assert RoutingNote.decode(earlier) == replace(note, num_sequences=1)
-
-
 def test_another_versions_note_is_refused() -> None:
     """In words the caller can handle."""
     with pytest.raises(ValueError, match="values to unpack"):
