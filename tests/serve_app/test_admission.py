@@ -108,13 +108,15 @@ async def test_the_sequences_of_a_note_are_counted() -> None:
         Admission(serve_another, ledger=ledger, max_waiting_requests=3, max_body_bytes=1000),
         replica_id="here",
         ledger=ledger,
+        explain_headers="brief",
         tenants=Tenants([], header="x-tenant"),
+        note_key=KEY,
     )
 
     async def ask(name: str) -> httpx.Response:
         note = RoutingNote(RequestId(name), ReplicaId("here"), "p", "prefix", 1, 0, num_sequences=2)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=replica), base_url="http://replica") as client:
-            return await client.post("/v1/completions", headers={NOTE_HEADER: note.encode()})
+            return await client.post("/v1/completions", headers={NOTE_HEADER: note.encode(KEY)})
 
     assert (await ask("first")).status_code == 200
     assert statuses == [429]

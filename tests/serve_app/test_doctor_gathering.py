@@ -366,7 +366,7 @@ class FakeCluster:
         assert not scheduling_strategy.soft
 
         def start(variables: object, ports: object) -> str:
-            assert set(default_environment()) < set(variables)
+            assert set(default_environment()) <= set(variables)
             self.id_to_ports[scheduling_strategy.node_id] = ports
             return str(scheduling_strategy.node_id)
 
