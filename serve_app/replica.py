@@ -52,6 +52,7 @@ from serve_app.request_log import RequestLog
 from serve_app.response_ids import new_response_id
 from serve_app.routing_note import NOTE_HEADER
 from serve_app.settings import EngineName, ReplicaSettings, RouterSettings
+from serve_app.standstill import end_unless_moving
 from serve_app.tenants import Tenants
 from serve_app.validation import bound_validation
 from serve_app.warm_up import WarmUp
@@ -308,6 +309,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     def _feel_pulse(self) -> None:
         if self._pulse is None:
             return
+        end_unless_moving(self._replicas.hang_s)
         self._pulse.beat()
         if self._pulse.is_lost:
             logger.error("The engine hangs: it has not answered for %g s (replicas.hang_s)", self._replicas.hang_s)

@@ -120,9 +120,9 @@ class ReplicaSettings(_Frozen):
     """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
     hang_s: float = Field(60.0, gt=0)
     """How long an engine may answer nothing, which it does between any two steps, idle or not; then it hangs, and its
-    replica ends as when it dies (docs/failures.md). Set it well above the longest step and the loading of an adapter:
-    8,192 prompt tokens take a GPU a second or two, and a CPU more than ten. The default is vLLM's own for a step,
-    `VLLM_ENGINE_ITERATION_TIMEOUT_S`."""
+    replica ends as when it dies (docs/failures.md). So does a replica that itself stands still as long. Set it well
+    above the longest step and the loading of an adapter: 8,192 prompt tokens take a GPU a second or two, and a CPU
+    more than ten. The default is vLLM's own for a step, `VLLM_ENGINE_ITERATION_TIMEOUT_S`."""
     canary_period_s: float = Field(60.0, gt=0)
     """How often a replica serves a few small prompts to itself, by which routers see whether their keys are its own
     (docs/parity.md)."""
