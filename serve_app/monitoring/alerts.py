@@ -13,6 +13,8 @@ from serve_app.metric_definitions import (
     PROMPT_TOKENS,
     PROMPTS,
     UNDELIVERED,
+    Kind,
+    Metric,
 )
 from serve_app.monitoring.queries import hit_rate, latest, rate
 from serve_app.parity import Verdict
@@ -32,6 +34,10 @@ HOT_TOKENS = 20_000
 UNACCOUNTED = 0.2
 FALLBACK = 0.01
 FALLBACK_REASONS = f"{NO_REPLICAS}|{ROUTING_ERROR}|{Unreadable.STARTING}"
+ROUTER_REQUESTS = Metric("serve_haproxy_ingress_router_requests", Kind.COUNTER, "Ray Serve's: HAProxy's questions.", ())
+ROUTER_FAILURES = Metric("serve_haproxy_ingress_router_failures", Kind.COUNTER, "Those without a use.", ("reason",))
+NO_REPLICA_THERE = "unknown_replica_id"
+"""Its reason where a router did answer, but no replica is ready."""
 WELL = f"{Verdict.OK}|{Verdict.UNKNOWN}"
 
 
@@ -127,6 +133,15 @@ def alerts() -> tuple[Alert, ...]:
             "critical",
             "{{ $value | humanizePercentage }} of the requests are placed without a look at any cache",
             "Reason `no_replicas`: none is ready. `starting`: routers restart. `routing_error`: a bug; see their logs.",
+        ),
+        Alert(
+            "WarmrouteRoutersFail",
+            f"{rate(ROUTER_FAILURES, window='5m', reason=f'!={NO_REPLICA_THERE}')} "
+            f"/ {rate(ROUTER_REQUESTS, window='5m')} > {FALLBACK}",
+            "5m",
+            "critical",
+            "{{ $value | humanizePercentage }} of the requests are placed by HAProxy, without a router",
+            "Routers are gone, or do not answer within `routers.answer_timeout_s`; docs/failures.md.",
         ),
         Alert(
             "WarmrouteKvEventsLost",

@@ -431,6 +431,22 @@ def test_haproxy_still_retries_and_stops_as_configured() -> None:
         assert directive in template, f"Ray's HAProxy template has no {directive!r} any more: see docs/failures.md"
 
 
+def test_serve_still_counts_where_no_router_decides() -> None:
+    """By the reason that our Lua program gives; an alert goes by it."""
+    from serve_app.monitoring.alerts import NO_REPLICA_THERE, ROUTER_FAILURES, ROUTER_REQUESTS
+
+    source = inspect.getsource(
+        find("ray.serve._private.haproxy_metrics", "HAProxyMetricsCollector", "monitoring/alerts.py")
+    )
+    for text in (
+        f'"{ROUTER_FAILURES.name}"',
+        f'"{ROUTER_REQUESTS.name}"',
+        'tag_keys=("application", "reason")',
+        f"'{NO_REPLICA_THERE}'",
+    ):
+        assert text in source, f"Ray's metrics of HAProxy have no {text} any more: see serve_app/monitoring/alerts.py"
+
+
 def test_haproxy_still_hands_over_what_the_reader_looks_for() -> None:
     """The session's header under the name that SERVE_SESSION_ID has, and the one that says that the body is cut."""
     template = importlib.resources.files("ray.serve._private").joinpath("ingress_request_router.lua.tmpl").read_text()

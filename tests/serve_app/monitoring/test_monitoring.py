@@ -106,6 +106,8 @@ WELL = [
     series("ray_warmroute_prompt_tokens_total", "0+30000x2000", stage="reused", rank="0"),
     series("ray_warmroute_decisions_total", "0+60x2000", policy="prefix_affinity", reason="prefix"),
     series("ray_warmroute_prompts_total", "0+60x2000", rank="0"),
+    series("ray_serve_haproxy_ingress_router_requests_total", "0+60x2000"),
+    series("ray_serve_haproxy_ingress_router_failures_total", "0+6x2000", reason="unknown_replica_id"),
     *(series("ray_warmroute_pending_tokens", "25000x2000", rank=str(rank)) for rank in range(4)),
     *(series("ray_warmroute_excluded", "0x2000", rank=str(rank)) for rank in range(4)),
     series("ray_warmroute_key_parity", "1x2000", rank="0", verdict="ok"),
@@ -125,6 +127,9 @@ ALERT_TO_CAUSE = {
     "WarmrouteRoutersApart": [series("ray_warmroute_undelivered_reservations_total", "0+1x2000")],
     "WarmrouteFallback": [
         series("ray_warmroute_decisions_total", "0+2x2000", policy="prefix_affinity", reason="no_replicas")
+    ],
+    "WarmrouteRoutersFail": [
+        series("ray_serve_haproxy_ingress_router_failures_total", "0+6x2000", reason="router_timeout"),
     ],
     "WarmrouteKvEventsLost": [series("ray_warmroute_cache_knowledge", "1x2000", rank="1", source="kv_events")],
 }
