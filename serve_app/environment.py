@@ -48,6 +48,7 @@ def _edge_environment(settings: Settings, programs: Path) -> dict[str, str]:
         max_head_kib=edge.max_head_kib,
         more_paths=edge.more_paths,
         certificate=None if edge.certificate is None else str(edge.certificate),
+        tls_port=edge.tls_port,
     )
     return {
         HAPROXY_VARIABLE: str(programs / HAPROXY_PROGRAM),

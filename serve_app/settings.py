@@ -263,7 +263,10 @@ class EdgeSettings(_Frozen):
     more_paths: list[Annotated[str, Field(pattern=r"^/[A-Za-z0-9_./*-]+$")]] = []
     """Paths for clients beside those of `serve_app/edge/paths.py`, such as `/metrics`; `*` stands for one part."""
     certificate: Path | None = None
-    """A file with a TLS certificate, its chain and its key, on every node; null means HTTP."""
+    """A file with a TLS certificate, its chain and its key, the same on every node; a renewed one is taken up within
+    seconds. Null means no TLS."""
+    tls_port: int = Field(8443, ge=1, le=65535)
+    """Where clients then connect, on all interfaces. `http.port` goes on without TLS: let http.host be 127.0.0.1."""
 
 
 class OpsSettings(_Frozen):

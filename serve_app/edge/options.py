@@ -25,6 +25,7 @@ class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_head_kib: int
     more_paths: list[str]
     certificate: str | None
+    tls_port: int
 
     def encode(self) -> str:
         """As the environment variable's value."""

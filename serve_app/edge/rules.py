@@ -160,16 +160,17 @@ def _defaults(options: EdgeOptions) -> str:
 
 
 def _client_frontend(port: str, options: EdgeOptions) -> str:
-    tls = "" if options.certificate is None else f" ssl crt {options.certificate} alpn h2,http/1.1"
-    lines = [
-        "frontend http_frontend",
-        f"    bind {options.host or '*'}:{port}{tls}",
-        f"    tcp-request connection track-sc0 src table {SOURCES}",
-    ]
+    lines = ["frontend http_frontend", f"    bind {options.host or '*'}:{port}"]
+    if options.certificate is not None:
+        lines.append(f"    bind *:{options.tls_port} ssl crt {options.certificate} alpn h2,http/1.1")
+    return "\n".join([*lines, *_source_rules(options), *_head_rules(options)])
+
+
+def _source_rules(options: EdgeOptions) -> list[str]:
+    rules = [f"    tcp-request connection track-sc0 src table {SOURCES}"]
     if options.max_connections_per_source is not None:
-        lines.append(
-            f"    tcp-request connection reject if {{ sc_conn_cur(0) gt {options.max_connections_per_source} }}"
-        )
+        most = options.max_connections_per_source
+        rules.append(f"    tcp-request connection reject if {{ sc_conn_cur(0) gt {most} }}")
     if options.max_requests_per_s_per_source is not None:
         most = round(options.max_requests_per_s_per_source * RATE_PERIOD_S)
         refusal = Refusal(
@@ -177,9 +178,8 @@ def _client_frontend(port: str, options: EdgeOptions) -> str:
             f"More than {most} requests in {RATE_PERIOD_S} s came from this address; try again later.",
             f"retry-after {RATE_PERIOD_S}",
         )
-        lines.append(refusal.rule(f"{{ sc_http_req_rate(0) gt {most} }}"))
-    lines += ["    http-request set-header x-forwarded-proto https if { ssl_fc }"] if tls else []
-    return "\n".join([*lines, *_head_rules(options)])
+        rules.append(refusal.rule(f"{{ sc_http_req_rate(0) gt {most} }}"))
+    return rules
 
 
 def _head_rules(options: EdgeOptions) -> list[str]:
@@ -191,6 +191,7 @@ def _head_rules(options: EdgeOptions) -> list[str]:
         HTTPStatus.REQUEST_URI_TOO_LONG, f"The request's path has more than {MAX_PATH_CHARS} characters."
     )
     return [
+        "    http-request set-header x-forwarded-proto https if { ssl_fc }",
         too_large.rule(f"{{ req.hdrs,length gt {most_bytes} }}"),
         too_long.rule(f"{{ url,length gt {MAX_PATH_CHARS} }}"),
     ]

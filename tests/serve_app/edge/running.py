@@ -27,6 +27,7 @@ OPTIONS = EdgeOptions(
     max_head_kib=64,
     more_paths=[],
     certificate=None,
+    tls_port=8443,
 )
 SECRET = "0123456789abcdef" * 2
 START_TIMEOUT_S = 30

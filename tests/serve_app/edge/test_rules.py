@@ -57,7 +57,8 @@ def test_the_program_has_rays_routers_and_replicas(program: RouterProgram) -> No
 def test_every_rule_is_where_it_belongs(ray_config: str, program: RouterProgram) -> None:
     """Clients are bound and counted first; paths are looked at before a body is waited for; no router means no 503."""
     config = edge_config(ray_config, with_options(host="10.1.2.3", certificate="/tls.pem"), program)
-    assert "    bind 10.1.2.3:8000 ssl crt /tls.pem alpn h2,http/1.1\n    tcp-request connection track-sc0" in config
+    assert "    bind 10.1.2.3:8000\n    bind *:8443 ssl crt /tls.pem alpn h2,http/1.1\n" in config
+    assert config.index("bind *:8443") < config.index("track-sc0") < config.index("return status 431")
     assert "frontend prometheus\n    bind 127.0.0.1:9101\n" in config
     assert " mode 600 level admin" in config
     assert "listen stats\n  bind 127.0.0.1:8404\n" in config
