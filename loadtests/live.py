@@ -226,6 +226,7 @@ def running_server(*, full_headers: bool = False) -> Iterator[Server]:
         with RunningApplication(
             run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
         ) as application:
+            run.take_secret()
             if full_headers:
                 require_full_headers(ServeApi(run.dashboard_url), run.application)
             yield Server(run, application)

@@ -66,6 +66,19 @@ class Run:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(self), indent=2))
 
+    def keep_secret(self, secret: str) -> None:
+        """Where this user's other commands find it, as those that ask a router."""
+        self._secret_path.touch(mode=0o600)
+        self._secret_path.write_text(secret)
+
+    def take_secret(self) -> None:
+        """Let this process know the cluster's secret, unless it does."""
+        os.environ.setdefault(SECRET_VARIABLE, self._secret_path.read_text())
+
+    @property
+    def _secret_path(self) -> Path:
+        return Path(self.run_dir) / "secret"
+
     @classmethod
     def load(cls, path: Path = STATE_FILE) -> Self | None:
         """The noted run, or None when there is none.
@@ -177,6 +190,7 @@ def _environment(settings: Settings, run: Run) -> dict[str, str]:
     http = settings.http.model_copy(update={"host": settings.http.host or LOOPBACK})
     settings = settings.model_copy(update={"http": http})
     secret = os.environ.get(SECRET_VARIABLE) or secrets.token_hex(MIN_SECRET_CHARS)
+    run.keep_secret(secret)
     return {
         **data_path_environment(settings, programs=Path(sys.executable).parent),
         **local_environment(Path(run.run_dir)),

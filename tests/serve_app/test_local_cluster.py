@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from serve_app import local_cluster
+from serve_app.cluster_secret import SECRET_VARIABLE
 from serve_app.local_cluster import RUN_VARIABLE, Run, StartError, check_machine, num_replicas, stop
 from serve_app.settings import HttpSettings, LocalSettings, Settings
 
@@ -138,3 +139,17 @@ def test_too_little_memory_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_replicas_at_the_start(deployment: dict[str, object], expected: int) -> None:
     """As Serve counts them."""
     assert num_replicas(Settings(llm={"deployment_config": deployment})) == expected
+
+
+def test_a_runs_secret_is_its_users_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command takes it, unless it was given one."""
+    run = make_run(tmp_path, "kept")
+    run.keep_secret("of this run")
+    (kept,) = Path(run.run_dir).iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o600
+    monkeypatch.setenv(SECRET_VARIABLE, "given")
+    run.take_secret()
+    assert os.environ[SECRET_VARIABLE] == "given"
+    monkeypatch.delenv(SECRET_VARIABLE)
+    run.take_secret()
+    assert os.environ[SECRET_VARIABLE] == "of this run"
