@@ -122,6 +122,9 @@ class Result:
             for kill in self.kills
             if kill.recovered_after_s(self.looks, self.num_routers) is None
         ]
+        num_failed = sum(not each.is_complete for each in self.exchanges)
+        if num_failed:
+            faults.append(f"{num_failed} requests failed, which none should for want of a router")
         if len(self.routers_after) != self.num_routers:
             faults.append(f"{len(self.routers_after)} routers answer at the end, {self.num_routers} did before")
         if not is_idle(self.routers_after):
