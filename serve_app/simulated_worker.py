@@ -14,7 +14,7 @@ import torch
 from vllm.utils.torch_utils import get_kv_cache_torch_dtype
 from vllm.v1.core.sched.output import GrammarOutput, SchedulerOutput
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheSpec
-from vllm.v1.outputs import KVConnectorOutput, LogprobsLists, ModelRunnerOutput
+from vllm.v1.outputs import KVConnectorOutput, LogprobsLists, LogprobsTensors, ModelRunnerOutput
 from vllm.v1.worker.worker_base import CompilationTimes, WorkerBase
 
 from router.tiers import HOST_TOKENS_PER_S
@@ -30,7 +30,7 @@ NUM_NOISE_TOKENS = 256
 
 
 class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed for us
-    """Knows of each request how many tokens it has, and nothing of what they are."""
+    """Knows of each request how many tokens it has, and what they are only where it is asked how likely they were."""
 
     def init_device(self) -> None:
         """There is none."""
@@ -39,6 +39,8 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
         self._id_to_prompt_tokens: dict[str, int] = {}
         self._id_to_logprobs: dict[str, int] = {}
         """How many alternatives are wanted of each token, by requests that want log-probabilities."""
+        self._id_to_asked_prompt: dict[str, tuple[Sequence[int], int]] = {}
+        """Prompts of which these are wanted, and likewise how many, until they are computed."""
         self._scheduled = SchedulerOutput.make_empty()
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
@@ -83,6 +85,8 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
             self._id_to_prompt_tokens[new.req_id] = new.prompt_len
             if new.sampling_params.logprobs is not None:
                 self._id_to_logprobs[new.req_id] = new.sampling_params.logprobs
+            if new.sampling_params.prompt_logprobs is not None:
+                self._id_to_asked_prompt[new.req_id] = (new.prompt_token_ids, new.sampling_params.prompt_logprobs)
         self._scheduled = scheduler_output
         if not scheduler_output.total_num_scheduled_tokens:
             self._forget(scheduler_output)
@@ -122,6 +126,11 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
             req_id_to_index={request_id: index for index, request_id in enumerate(request_ids)},
             sampled_token_ids=sampled,
             logprobs=self._logprobs(request_ids, sampled),
+            prompt_logprobs_dict={
+                each: self._prompt_logprobs(*self._id_to_asked_prompt.pop(each))
+                for each, tokens in zip(request_ids, sampled, strict=True)
+                if tokens and each in self._id_to_asked_prompt
+            },
             kv_connector_output=self._transfer(scheduled),
         )
         self._forget(scheduled)
@@ -147,6 +156,15 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
             sampled_token_ranks=np.ones(shape[0], dtype=np.int32),
         )
 
+    def _prompt_logprobs(self, token_ids: Sequence[int], num_alternatives: int) -> LogprobsTensors:
+        """Likewise, of each token of a prompt but the first."""
+        shape = (len(token_ids) - 1, 1 + num_alternatives)
+        wanted_ids = torch.arange(-1, num_alternatives).repeat(shape[0], 1)
+        wanted_ids[:, 0] = torch.tensor(token_ids[1:])
+        return LogprobsTensors(
+            wanted_ids, torch.full(shape, -math.log(self.vocab_size)), torch.ones(shape[0], dtype=torch.int64)
+        )
+
     def _noise(self, position: int) -> int:
         return int(self.vocab_size) // 2 + position % min(NUM_NOISE_TOKENS, int(self.vocab_size) // 4)
 
@@ -154,6 +172,7 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
         for request_id in scheduled.finished_req_ids:
             self._id_to_prompt_tokens.pop(request_id, None)
             self._id_to_logprobs.pop(request_id, None)
+            self._id_to_asked_prompt.pop(request_id, None)
 
 
 def _allowed_tokens(grammar: GrammarOutput | None) -> Mapping[str, int]:
@@ -167,7 +186,9 @@ def _allowed_tokens(grammar: GrammarOutput | None) -> Mapping[str, int]:
 
 
 def _first_bit(words: "torch.Tensor") -> int:
-    """Of 32-bit words, each with its lowest bit first."""
-    index = next(index for index, word in enumerate(words) if word)
-    word = int(words[index]) & 0xFFFFFFFF
-    return int(32 * index + (word & -word).bit_length() - 1)
+    """Of 32-bit words, each with its lowest bit first; 0 where none is set, as a real sampler has it then."""
+    for index, each in enumerate(words):
+        word = int(each) & 0xFFFFFFFF
+        if word:
+            return 32 * index + (word & -word).bit_length() - 1
+    return 0

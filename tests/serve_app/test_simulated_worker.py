@@ -52,6 +52,24 @@ async def test_answers_have_their_length_and_are_cached_too(engine: Any) -> None
     assert next_turn.num_cached_tokens == (400 + 39) // BLOCK_SIZE * BLOCK_SIZE
 
 
+async def test_a_prompt_has_log_probabilities_where_they_are_wanted(engine: Any) -> None:
+    """Of each token but the first, with alternatives; also where the prompt is computed in several steps."""
+    for prompt in (PROMPT, [7]):
+        answer = await ask(engine, f"likely {len(prompt)}", prompt, prompt_logprobs=2)
+        first, *others = answer.prompt_logprobs
+        assert first is None
+        assert [token_id in each and len(each) >= 2 for token_id, each in zip(prompt[1:], others, strict=True)] == [
+            True
+        ] * (len(prompt) - 1)
+
+
+def test_where_a_grammar_allows_nothing_the_first_token_is_sampled() -> None:
+    """As a real sampler does, rather than that the engine dies of a client's grammar."""
+    from serve_app.simulated_worker import _first_bit
+
+    assert [_first_bit(words) for words in ([0, 0], [0, 4], [-(2**31), 0])] == [0, 34, 31]
+
+
 async def test_more_than_the_cache_holds_is_preempted_and_still_answered(engine: Any) -> None:
     """Six prompts of 400 tokens with answers of 100 do not fit at a time."""
     prompts = [[number, *PROMPT[1:]] for number in range(6)]
