@@ -14,6 +14,8 @@ ANTHROPIC_PATH = "/v1/messages"
 LIGHT_PATHS = ("/count_tokens", "/tokenize", "/detokenize", "/render")
 """POSTs that never reach the engine."""
 MAX_RETRY_AFTER_S = 60
+MAX_LENGTH_DIGITS = 18
+"""Of a body's length; as many are too large by far, and Python reads no number of thousands."""
 SERVER_ERRORS = HTTPStatus.INTERNAL_SERVER_ERROR
 """Statuses from here on."""
 STATUS_TO_ANTHROPIC_TYPE = {
@@ -104,7 +106,7 @@ class _Body:
     def num_said_bytes(self) -> int:
         """By its `content-length`; 0 where a client sends in chunks, without saying how much."""
         value = next((value for name, value in self._scope["headers"] if name == b"content-length"), b"0")
-        return int(value) if value.isdigit() else 0
+        return int(value[:MAX_LENGTH_DIGITS]) if value.isdigit() else 0
 
     async def refuse(self, size: str) -> None:
         """In the words of the API called."""

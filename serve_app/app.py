@@ -5,7 +5,7 @@ from ray.llm._internal.serve.core.ingress.builder import _build_direct_streaming
 from ray.serve import Application
 
 from serve_app import llm_options
-from serve_app.environment import router_environment
+from serve_app.environment import replica_environment, router_environment
 from serve_app.ingress_router import IngressRouter
 from serve_app.replica import LLMReplica
 from serve_app.serve_config import ROUTER_DEPLOYMENT, own_logging
@@ -26,8 +26,12 @@ def replicas(args: Settings, replica_class: type[LLMReplica]) -> Application:
     options = replica_options(args)
     # Serve's own default of 20 s cuts longer streams wherever a replica leaves.
     deployment = {"graceful_shutdown_timeout_s": args.replicas.drain_s, **options.get("deployment_config", {})}
+    runtime = options.get("runtime_env") or {}
+    runtime = {**runtime, "env_vars": {**replica_environment(), **runtime.get("env_vars", {})}}
     return _build_direct_streaming_llm_deployment(
-        llm_options.parse({**options, "server_cls": replica_class, "deployment_config": deployment}),
+        llm_options.parse(
+            {**options, "server_cls": replica_class, "deployment_config": deployment, "runtime_env": runtime}
+        ),
         bind_kwargs={
             "router_deployment": ROUTER_DEPLOYMENT,
             "routers": args.routers.model_dump(),

@@ -73,6 +73,17 @@ def local_environment(run_dir: Path) -> dict[str, str]:
     }
 
 
+def replica_environment() -> dict[str, str]:
+    """What a replica's process needs besides: requests of which Serve and vLLM take no more than they should.
+
+    A host that media may be fetched from could send vLLM on to any other one.
+    """
+    return {
+        "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.text_headers:middlewares",
+        "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    }
+
+
 def router_environment() -> dict[str, str]:
     """What a router process needs besides: everything on one event loop, and decisions before all that Serve does.
 

@@ -71,7 +71,7 @@ class RequestLog:
     def end(self, served: Served, scope: Scope, *, status: int | None) -> None:
         """It is over; without a status, before anything was sent."""
         if served.note is not None:
-            del self._request_to_served[served.note.request_id]
+            self._request_to_served.pop(served.note.request_id, None)  # two requests may have one note
         fields = {
             "message": MESSAGE,
             **_asked_fields(scope),

@@ -17,6 +17,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.edge.options import TOKEN_HEADER
+from serve_app.text_headers import TextHeaders
 
 PATH = "/internal/route"
 
@@ -55,8 +56,8 @@ def answer_with(answer: Answer, *, token: str | None) -> None:
 
 
 def middlewares() -> Sequence[Middleware]:
-    """Serve's hook."""
-    return [Middleware(RouteEndpoint)]
+    """Serve's hook; the last one is outermost."""
+    return [Middleware(RouteEndpoint), Middleware(TextHeaders)]
 
 
 class RouteEndpoint:

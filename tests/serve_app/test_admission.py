@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from router import ReplicaId, RequestId
 from serve_app.admission import Admission
@@ -55,6 +55,25 @@ ANTHROPIC_429 = {
     "type": "error",
     "error": {"type": "rate_limit_error", "message": "No more than 2 sequences may wait here; try again later."},
 }
+
+
+@pytest.mark.parametrize(
+    ("length", "status"), [(b"1000", 200), (b"1001", 413), (b"9" * 5000, 413), (b"0" * 5000, 200), (b"\xb2", 200)]
+)
+async def test_a_body_of_any_said_length_is_answered(length: bytes, status: int) -> None:
+    """However long the number is, and whatever passes for one."""
+    statuses = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        statuses.append(message.get("status"))
+
+    app = Admission(serve, ledger=make_ledger(), max_waiting_requests=2, max_body_bytes=1000)
+    headers = [(b"content-length", length)]
+    await app({"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}, receive, send)
+    assert statuses[0] == status
 
 
 async def test_up_to_the_limit_requests_are_served() -> None:

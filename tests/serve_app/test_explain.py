@@ -195,6 +195,21 @@ async def test_headers_that_are_off_are_off_for_a_simulated_engine_too() -> None
     assert sent[0]["headers"] == [(b"content-type", b"text/plain")]
 
 
+@pytest.mark.parametrize(
+    "note", [b"\xff", b"a;b;c;d;1;2\xff", b"a\r\nset-cookie: x;b;c;d;1;2", b"a;b;c;d;" + b"9" * 5000 + b";2", b"a;b"]
+)
+async def test_a_note_that_no_router_wrote_is_none(note: bytes) -> None:
+    """The request is served all the same."""
+    sent = list[Message]()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(NOTE_HEADER.encode(), note), (b"x-tenant", b"\xff")]}
+    await around(answer, make_ledger([]))(scope, receive, send)
+    assert dict(sent[0]["headers"])[b"x-warmroute-reason"] == b"unrouted"
+
+
 async def test_an_unrouted_response_says_so() -> None:
     """Through the fallback proxy, or straight to the replica's port."""
     scope, headers, receipts = await call(None)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 import pytest
 
 from router import ReplicaId, RequestId
@@ -40,6 +41,20 @@ def scope(**headers: str) -> dict[str, Any]:
 def lines() -> Lines:
     """None yet."""
     return Lines()
+
+
+def test_two_requests_may_have_one_note(lines: Lines) -> None:
+    """Each has its line."""
+    for served in (lines.log.begin(NOTE), lines.log.begin(NOTE)):
+        lines.log.end(served, scope(), status=200)
+    assert [line["warmroute_request_id"] for line in lines] == ["a", "a"]
+
+
+def test_an_id_of_any_bytes_is_written(lines: Lines) -> None:
+    """As JSON can."""
+    request = scope() | {"headers": [(b"x-request-id", b"\xff\x00"), (b"traceparent", b"\xff")]}
+    lines.log.end(lines.log.begin(None), request, status=200)
+    assert orjson.loads(orjson.dumps(dict(lines[0])))["request_id"] == "\xff\x00"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ async def test_a_decision_is_the_routers(client: httpx.AsyncClient) -> None:
     assert response.headers["content-length"] == str(len(response.content))
 
 
+@pytest.mark.parametrize("session", [b"\xff", b"a\x00", b"\xed\xa0\x80"])
+async def test_a_session_whose_name_is_no_text_is_none(client: httpx.AsyncClient, session: bytes) -> None:
+    """And the decision is made."""
+    response = await client.post(PATH, content=b"x", headers=[(b"x-session-id", session)])
+    assert (response.status_code, response.text) == (200, "1 bytes, session -")
+
+
 @pytest.mark.parametrize(("method", "path"), [("GET", PATH), ("GET", "/-/healthz"), ("POST", "/internal/other")])
 async def test_everything_else_is_serves(client: httpx.AsyncClient, method: str, path: str) -> None:
     """Health checks above all."""
