@@ -28,6 +28,7 @@ from vllm.distributed.kv_events import (
 )
 
 from serve_app.kv_wire import TOPIC
+from serve_app.private_logs import keep_out_clients_words
 
 MAX_WAIT_S = 0.25
 """Of what is in no hurry: as long as the replica waits between two looks (`kv_subscription.READ_INTERVAL_S`)."""
@@ -144,5 +145,6 @@ def make_publisher(data_parallel_rank: int, **options: Any) -> EventPublisher:  
 
 
 def register() -> None:
-    """VLLM's hook for plugins."""
+    """VLLM's hook for plugins, in each of its processes."""
     EventPublisherFactory._registry["zmq"] = make_publisher  # noqa: SLF001
+    keep_out_clients_words()

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 import xxhash
 
+NO_DOMAIN = "none.invalid"
+"""For vLLM, which takes an empty list of domains for all of them. Nobody can have this one (RFC 2606)."""
+
 
 class Placeholder(NamedTuple):
     """Tokens of a prompt that stand for an image."""

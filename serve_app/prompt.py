@@ -7,8 +7,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import jinja2
-from pydantic import ValidationError
 from ray.llm._internal.serve.engines.vllm.vllm_engine import _get_vllm_engine_config
 from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
@@ -25,15 +23,13 @@ from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
 
 from serve_app import llm_options
-from serve_app.media import Placeholder, has_unread_media
+from serve_app.client_faults import of_the_client
+from serve_app.media import NO_DOMAIN, Placeholder, has_unread_media
 from serve_app.prompt_memo import make_prompt_memo
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic, num_prompts_of
 from serve_app.validation import check_num_objects, fail_fast, validate
 
 logger = logging.getLogger("ray.serve")
-
-NO_DOMAIN = "none.invalid"
-"""An empty list of domains would allow all."""
 
 
 class _Tokens(NamedTuple):
@@ -97,15 +93,9 @@ class PromptReader:
 
         """
         try:
-            token_ids, images = await self._tokenize(fields)
-        except (
-            ValidationError,
-            ValueError,
-            TypeError,
-            NotImplementedError,
-            VLLMClientError,
-            jinja2.TemplateError,
-        ) as error:
+            with of_the_client():
+                token_ids, images = await self._tokenize(fields)
+        except VLLMClientError as error:
             raise UnreadableError(Unreadable.REJECTED) from error
         except UnreadableError:
             raise

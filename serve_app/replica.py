@@ -25,8 +25,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from router import BlockHash, ReplicaId
 from serve_app.admission import Admission
+from serve_app.brief_errors import BriefErrors
 from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
+from serve_app.client_faults import blame_clients
 from serve_app.cluster_secret import derived_key
 from serve_app.delivery import Delivery
 from serve_app.departure import Departure
@@ -125,11 +127,13 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
         app: FastAPI = await super().__serve_build_asgi_app__()
+        engine_client = self.engine._engine_client  # noqa: SLF001
         bound_validation(
             app,
-            max_objects=self.engine._engine_client.vllm_config.model_config.max_model_len,  # noqa: SLF001
+            max_objects=engine_client.vllm_config.model_config.max_model_len,
             max_sequences=self._replicas.max_waiting_requests,
         )
+        blame_clients(app, engine_client)
         _name_responses(getattr(app.state, "openai_serving_responses", None))
         renderer = app.state.online_renderer
         make_token_memo(renderer, renderer.chat_template, max_bytes=round(self._replicas.token_memo_mib * 2**20))
@@ -142,6 +146,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         if self._warmth is not None:
             await self._warmth.join(self._facts().rank)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
+        app.add_middleware(BriefErrors)
         app.add_middleware(
             Admission,
             ledger=self._ledger,

@@ -1,4 +1,4 @@
-"""Bodies of requests are validated as vLLM does it, without that any body holds up a process.
+r"""Bodies of requests are validated as vLLM does it, without that any body holds up a process.
 
 A list is refused at its first wrong item, not after all of them. An item of the Responses API's `input` may be one of
 some thirty kinds, and pydantic says of a wrong one why it is none of them: over 200 errors for each `{}`, milliseconds
@@ -10,13 +10,16 @@ messages, parts of them or tools than a model has tokens of context would be ref
 refused for that before. So is one that asks for more sequences than may ever wait in a replica. In a router, a long
 list is validated in slices, between which others have their turn.
 
+JSON can write half of a character (`"\ud83d"` alone, as a client does that cuts a text in the middle of one). Nothing
+that comes after can: no tokenizer, no message to the engine, no answer, no log.
+
 Adapter: private names of FastAPI and pydantic are listed in tests/serve_app/test_private_names.py.
 """
 
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -24,6 +27,7 @@ from fastapi import Request as FastApiRequest
 from fastapi.dependencies.utils import get_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from jinja2 import TemplateError
 from pydantic import BaseModel
 from pydantic_core import SchemaValidator, core_schema
 
@@ -31,12 +35,28 @@ from serve_app.request_body import num_choices_of, num_prompts_of, num_sequences
 
 Request = TypeVar("Request", bound=BaseModel)
 
+KINDS_OF_DATA = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    NotImplementedError,
+    RecursionError,
+    TemplateError,
+    TypeError,
+    ValueError,
+)
+"""Of errors: what a program raises that is given something of another form, or of another size, than it thought."""
 SLICE_ITEMS = 64
 """About ten milliseconds of Responses messages."""
 PROMPT_FIELDS = ("messages", "input", "tools", "documents", "chat_template_kwargs")
 """Of which prompts are rendered."""
 COLLECTIONS = ("dict", "frozenset", "list", "set", "tuple")
 """As pydantic-core's schemas name them."""
+NAME_FIELDS = ("model", "previous_response_id", "request_id")
+"""Which vLLM repeats in answers and in its log, ..."""
+MAX_NAME_CHARS = 1024
+"""... each so long at most."""
 MAX_ERRORS = 8
 """So many are told of a wrong body, ..."""
 MAX_INPUT_CHARS = 100
@@ -79,16 +99,54 @@ def check_num_sequences(fields: Mapping[str, Any], *, max_sequences: int) -> Non
         )
 
 
+def check_texts(fields: Mapping[str, Any]) -> None:
+    """All of them are made of whole characters.
+
+    Raises:
+        ValueError: a text has half of one, which cannot be written in UTF-8.
+
+    """
+    for name, value in fields.items():
+        if _has_half_character(name) or _has_half_character(value):
+            raise ValueError(
+                f"{name.encode(errors='replace').decode()} has half of a character, a surrogate without its other "
+                "half: send whole characters, and cut texts between them"
+            )
+
+
+def check_names(fields: Mapping[str, Any]) -> None:
+    """They are names.
+
+    Raises:
+        ValueError: one is as long as a text.
+
+    """
+    for name in NAME_FIELDS:
+        value = fields.get(name)
+        if isinstance(value, str) and len(value) > MAX_NAME_CHARS:
+            raise ValueError(f"{name} has {len(value)} characters: a name has {MAX_NAME_CHARS} at most")
+
+
 def bound_validation(app: FastAPI, *, max_objects: int, max_sequences: int) -> None:
     """The same of all bodies that an app takes, whose answers then say what is wrong in a few words; so many objects
     may be in one, and so many sequences.
     """
 
-    def check(fields: Any) -> Any:  # noqa: ANN401  whatever a client sent
+    def check(fields: Any) -> None:  # noqa: ANN401  whatever a client sent
         if isinstance(fields, dict):
             check_num_objects(fields, max_objects=max_objects)
             check_num_sequences(fields, max_sequences=max_sequences)
-        return fields
+            check_texts(fields)
+            check_names(fields)
+
+    def validate_checked(fields: Any, validate: Callable[[Any], Any]) -> Any:  # noqa: ANN401
+        check(fields)
+        try:
+            return validate(fields)
+        except ValueError:
+            raise
+        except KINDS_OF_DATA as error:  # of vLLM's own validators, some of which take the form for granted
+            raise ValueError(f"a part has a wrong form ({type(error).__name__})") from error
 
     async def check_unread(request: FastApiRequest) -> None:
         """Of a route that reads its body itself, and then says whether it is JSON at all."""
@@ -103,7 +161,7 @@ def bound_validation(app: FastAPI, *, max_objects: int, max_sequences: int) -> N
     for route in app.routes:
         if isinstance(route, APIRoute) and route.body_field is not None:
             adapter = route.body_field._type_adapter  # noqa: SLF001
-            checked = core_schema.no_info_before_validator_function(check, adapter.core_schema)
+            checked = core_schema.no_info_wrap_validator_function(validate_checked, adapter.core_schema)
             adapter.validator = _failing_fast(checked)
         elif isinstance(route, APIRoute) and route.dependencies:  # as SageMaker's, which takes whatever others take
             route.dependant.dependencies.append(get_dependant(path=route.path_format, call=check_unread))
@@ -155,6 +213,30 @@ def _num_objects(value: object, enough: int) -> int:
         if isinstance(item, dict):
             num_objects += sum(len(part) for part in item.values() if isinstance(part, list))
     return num_objects
+
+
+def _has_half_character(value: object) -> bool:
+    """In a part of a body, however deep. Token ids, which may be a million, are not looked at one by one."""
+    pending = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, str):
+            if not part.isascii() and not _is_unicode(part):
+                return True
+        elif isinstance(part, dict):
+            pending += part
+            pending += part.values()
+        elif isinstance(part, list) and not set(map(type, part)) <= {int}:
+            pending += part
+    return False
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def briefly(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ RAY_FREE = (
     "autoscaling/policy",
     "autoscaling/serve_policy",
     "autoscaling/stats",
+    "brief_errors",
     "canary",
     "chat_memo",
     "cli",
@@ -48,6 +49,7 @@ RAY_FREE = (
     "ledger",
     "messages",
     "parity",
+    "private_logs",
     "readiness",
     "receipts",
     "recent_prompts",
@@ -61,6 +63,7 @@ RAY_FREE = (
     "settings",
     "settings_faults",
     "tenants",
+    "text_headers",
     "token_boundaries",
     "token_memo",
     "top",
@@ -70,6 +73,7 @@ LOCUST_MODULES = {"locustfile", "load_run", "page"}
 """Importing Locust patches the standard library of the whole process."""
 PRIVATE_ADAPTERS = {
     "app",
+    "client_faults",
     "host_tier",
     "ingress_router",
     "kv_publisher",

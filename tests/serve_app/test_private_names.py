@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from serve_app.edge.options import EDGE_VARIABLE
-from serve_app.environment import data_path_environment, router_environment
+from serve_app.environment import data_path_environment, replica_environment, router_environment
 from serve_app.settings import Settings
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
@@ -77,7 +77,7 @@ NAMES = [
     (
         "vllm.entrypoints.anthropic.serving",
         "AnthropicServingMessages.to_chat_completion_request",
-        "prompt.py",
+        "client_faults.py, prompt.py",
     ),
     (
         "vllm.entrypoints.anthropic.serving",
@@ -94,16 +94,35 @@ NAMES = [
     ("vllm.entrypoints.openai.responses.utils", "construct_input_messages", "prompt.py"),
     ("vllm.entrypoints.openai.responses.utils", "construct_tool_dicts", "prompt.py"),
     ("vllm.entrypoints.serve.engine.protocol", "ErrorResponse", "prompt.py"),
-    ("vllm.exceptions", "VLLMClientError", "prompt.py"),
+    ("vllm.exceptions", "VLLMClientError", "client_faults.py, prompt.py"),
+    ("vllm.exceptions", "VLLMValidationError", "client_faults.py"),
+    ("vllm.entrypoints.anthropic.serving", "AnthropicServingMessages.create_messages", "client_faults.py"),
+    ("vllm.entrypoints.anthropic.serving", "AnthropicServingMessages.count_tokens", "client_faults.py"),
+    ("vllm.entrypoints.anthropic.serving", "AnthropicServingMessages.create_error_response", "client_faults.py"),
+    ("vllm.entrypoints.openai.responses.serving", "OpenAIServingResponses._make_request", "client_faults.py"),
+    (
+        "vllm.entrypoints.openai.responses.serving",
+        "OpenAIServingResponses._make_request_with_harmony",
+        "client_faults.py",
+    ),
+    ("vllm.model_executor.models.registry", "_MULTIMODAL_MODELS", "llm_options.py"),
+    ("vllm.multimodal.media.connector", "MediaConnector._load_file_url", "client_faults.py"),
+    ("vllm.renderers.online_renderer", "OnlineRenderer.preprocess_completion", "client_faults.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM._add_request", "client_faults.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM.abort", "client_faults.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM.generate", "client_faults.py"),
+    ("vllm.v1.engine.input_processor", "InputProcessor.process_inputs", "client_faults.py"),
+    ("vllm.config", "ModelConfig.is_multimodal_model", "replica.py"),
+    ("vllm.config", "VllmConfig.kv_transfer_config", "client_faults.py"),
     ("vllm.inputs.engine", "MultiModalInput.mm_hashes", "prompt.py"),
     ("vllm.inputs.engine", "MultiModalInput.mm_placeholders", "prompt.py"),
     ("vllm.multimodal.inputs", "PlaceholderRange.length", "prompt.py"),
     ("vllm.multimodal.inputs", "PlaceholderRange.offset", "prompt.py"),
     ("vllm.renderers", "renderer_from_config", "prompt.py"),
     ("vllm.renderers.inputs.preprocess", "extract_prompt_components", "prompt.py"),
-    ("vllm.renderers.online_renderer", "OnlineRenderer.render_chat", "prompt.py"),
-    ("vllm.renderers.online_renderer", "OnlineRenderer.render_completion", "prompt.py"),
-    ("vllm.renderers.online_renderer", "OnlineRenderer.preprocess_chat", "prompt.py"),
+    ("vllm.renderers.online_renderer", "OnlineRenderer.render_chat", "client_faults.py, prompt.py"),
+    ("vllm.renderers.online_renderer", "OnlineRenderer.render_completion", "client_faults.py, prompt.py"),
+    ("vllm.renderers.online_renderer", "OnlineRenderer.preprocess_chat", "client_faults.py, prompt.py"),
     ("vllm.v1.engine.output_processor", "OutputProcessor.add_request", "engine_watch.py"),
     ("vllm.v1.engine.output_processor", "OutputProcessor.process_outputs", "engine_watch.py"),
     ("vllm.v1.engine.output_processor", "OutputProcessor.abort_requests", "engine_watch.py"),
@@ -130,6 +149,8 @@ NAMES = [
     ("vllm.v1.engine.core_client", "BackgroundResources.engine_manager", "replica.py"),
     ("vllm.config", "VllmConfig.additional_config", "simulated_worker.py"),
     ("vllm.engine.arg_utils", "EngineArgs.worker_cls", "simulated_engine.py"),
+    ("vllm.v1.outputs", "LogprobsTensors", "simulated_worker.py"),
+    ("vllm.v1.outputs", "ModelRunnerOutput.prompt_logprobs_dict", "simulated_worker.py"),
     ("vllm.v1.core.sched.output", "CachedRequestData.num_computed_tokens", "simulated_worker.py"),
     ("vllm.v1.core.sched.output", "CachedRequestData.num_output_tokens", "simulated_worker.py"),
     ("vllm.v1.core.sched.output", "GrammarOutput.grammar_bitmask", "simulated_worker.py"),
@@ -358,7 +379,22 @@ SOURCES = [
     ),
     ("vllm.entrypoints.launchers.api_server.app_state", "init_app_state", "state.online_renderer = ", "replica.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self._llm_config = ", "replica.py"),
-    ("vllm.entrypoints.generate.api_router", "init_generate_state", "state.openai_serving_responses = ", "replica.py"),
+    (
+        "vllm.entrypoints.generate.api_router",
+        "init_generate_state",
+        "state.openai_serving_responses = ",
+        "client_faults.py, replica.py",
+    ),
+    (
+        "vllm.entrypoints.generate.api_router",
+        "init_generate_state",
+        "state.anthropic_serving_messages = ",
+        "client_faults.py",
+    ),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", "await self._add_request(request, ", "client_faults.py"),
+    ("vllm.v1.engine.async_llm", "AsyncLLM", "self.input_processor.process_inputs(", "client_faults.py"),
+    ("vllm.multimodal.media.connector", "MediaConnector", "return self._load_file_url(url_spec", "client_faults.py"),
+    ("vllm.multimodal.media.connector", "MediaConnector", "self.allowed_media_domains\n            and ", "media.py"),
     ("ray.llm._internal.serve.core.server.llm_server", "LLMServer", "self.engine", "replica.py"),
 ]
 
@@ -415,13 +451,15 @@ def test_a_private_attribute_is_still_set(module: str, name: str, text: str, use
 
 
 @pytest.mark.parametrize(
-    "variable", [*({*data_path_environment(Settings(llm={}))} - {EDGE_VARIABLE}), *router_environment()]
+    "variable",
+    {**data_path_environment(Settings(llm={})), **router_environment(), **replica_environment()}.keys()
+    - {EDGE_VARIABLE},
 )
-def test_ray_still_reads_our_variables(variable: str) -> None:
-    """Every one that environment.py sets; a renamed one would silently mean Ray's default."""
-    modules = ("ray.serve._private.constants", "ray.llm._internal.serve.constants")
+def test_our_variables_are_still_read(variable: str) -> None:
+    """Every one that environment.py sets; a renamed one would silently mean Ray's default, or vLLM's."""
+    modules = ("ray.serve._private.constants", "ray.llm._internal.serve.constants", "vllm.envs")
     read = any(f'"{variable}"' in inspect.getsource(importlib.import_module(module)) for module in modules)
-    assert read, f"Ray no longer reads {variable}; serve_app/environment.py sets it: adapt that file"
+    assert read, f"nobody reads {variable} any longer; serve_app/environment.py sets it: adapt that file"
 
 
 def test_haproxy_still_retries_and_stops_as_configured() -> None:

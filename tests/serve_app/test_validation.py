@@ -1,6 +1,7 @@
 """No body holds up a process, and vLLM takes and refuses what it did."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from serve_app.validation import (
     SLICE_ITEMS,
     bound_validation,
     check_num_sequences,
+    check_texts,
     fail_fast,
     validate,
 )
@@ -196,6 +198,9 @@ WRONG = [
     ("/invocations", {"prompt": "x", "n": 257}),
     ("/invocations", {"messages": CHAT[:1], "tools": [{}] * 3000}),
     ("/detokenize", {"tokens": ["x"] * 1000}),
+    ("/v1/chat/completions", {"messages": CHAT[:1], "structured_outputs": "x"}),
+    ("/v1/chat/completions", {"messages": CHAT[:1], "model": "x" * 5000}),
+    ("/v1/responses", {"input": "x", "previous_response_id": "x" * 5000}),
 ]
 
 
@@ -231,6 +236,38 @@ async def test_a_route_that_reads_its_body_itself_says_that_it_is_not_json(app: 
         response = await client.post("/invocations", content=b"{", headers=headers)
     assert response.status_code == 400
     assert "JSON decode error" in response.text
+
+
+HALF = "\ud83d"
+HALVES = [
+    ("/v1/chat/completions", {"messages": CHAT[:1], "stop": [HALF]}),
+    ("/v1/chat/completions", {"messages": CHAT[:1], "session_id": HALF}),
+    ("/v1/chat/completions", {"messages": CHAT[:1], "tools": [{"type": "function", "function": {"name": HALF}}]}),
+    ("/v1/chat/completions", {"messages": [{"role": "user", "content": f"cut {HALF}"}]}),
+    ("/v1/chat/completions", {"messages": CHAT[:1], HALF: 1}),
+    ("/v1/completions", {"prompt": [["x"], f"cut {HALF}"]}),
+    ("/v1/completions", {"prompt": [5], "user": HALF}),
+    ("/v1/messages", {"max_tokens": 5, "messages": ANTHROPIC[:1], "metadata": {"user_id": HALF}}),
+    ("/v1/messages/count_tokens", {"messages": ANTHROPIC[:1], "system": HALF}),
+    ("/v1/responses", {"input": "x", "metadata": {HALF: "x"}}),
+    ("/tokenize", {"prompt": "\udc00"}),
+]
+
+
+@pytest.mark.parametrize(("path", "fields"), HALVES)
+async def test_half_a_character_is_refused(app: FastAPI, path: str, fields: dict[str, Any]) -> None:
+    """Wherever it is, and before anybody takes it."""
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        headers = {"content-type": "application/json"}
+        response = await client.post(path, content=json.dumps({"model": "m", **fields}), headers=headers)
+    assert response.status_code == 400
+    assert "half of a character" in response.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("text", ["", "whole \U0001f9d1", "Ä\0", "\uffff"])
+def test_whole_characters_pass(text: str) -> None:
+    """In names and in values, however deep."""
+    check_texts({text: [{text: [[1, 2], [text, 10**30]]}, None, 1.5]})
 
 
 def test_every_route_fails_fast(app: FastAPI) -> None:
