@@ -1,5 +1,7 @@
 """The `llm` part of the settings: Ray Serve LLM's own options and vLLM's."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,7 +10,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
+from serve_app.media import NO_DOMAIN
 from serve_app.settings import Settings, SettingsError
+
+MEDIA_DOMAINS = "allowed_media_domains"
 
 
 def parse(llm: dict[str, Any]) -> Any:  # noqa: ANN401  Ray ships no types
@@ -23,14 +28,31 @@ def parse(llm: dict[str, Any]) -> Any:  # noqa: ANN401  Ray ships no types
     try:
         llm_config = LLMConfig(**llm)
         llm_config.engine_kwargs = _checked(llm_config.engine_kwargs)
-        llm_config.get_engine_config()
+        model = llm_config.get_engine_config().actual_hf_model_id
     except SettingsError:
         raise
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(fault) for fault in error.errors())) from None
     except (ValueError, TypeError) as error:
         raise SettingsError(f"  llm: {error}") from None
+    if _takes_media(model):
+        check_media_domains(model, llm_config.engine_kwargs)
     return llm_config
+
+
+def check_media_domains(model: str, arguments: Mapping[str, Any]) -> None:
+    """Of a model that takes images, sounds or films, it is said where they may come from.
+
+    Raises:
+        SettingsError: vLLM would open any URL for any client.
+
+    """
+    if arguments.get(MEDIA_DOMAINS) is None:
+        raise SettingsError(
+            f"  llm.engine_kwargs.{MEDIA_DOMAINS} is not set, and {model} takes images, sounds or films: vLLM would "
+            "fetch them from any URL that a client names, also of hosts that only the replicas can reach. List the "
+            "domains that clients may name, or set [] for none, so that media come with their requests"
+        )
 
 
 def with_absolute_model_path(settings: Settings) -> Settings:
@@ -51,6 +73,25 @@ def with_absolute_model_path(settings: Settings) -> Settings:
         msg = f"  llm.model_loading_config.model_source = {source!r}: no such folder"
         raise SettingsError(msg)
     return settings
+
+
+def _takes_media(model: str) -> bool:
+    """By the configuration of a model that is here: a folder, or in Hugging Face's cache. Of others, nothing is known
+    before a replica has them.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+    from vllm.model_executor.models.registry import _MULTIMODAL_MODELS
+
+    try:
+        cached = None if Path(model).is_dir() else try_to_load_from_cache(model, "config.json")
+    except HFValidationError:  # a URL of a bucket, say
+        return False
+    path = Path(cached) if isinstance(cached, str) else Path(model, "config.json")
+    if not path.is_file():
+        return False
+    architectures = json.loads(path.read_text()).get("architectures") or ()
+    return any(each in _MULTIMODAL_MODELS for each in architectures)
 
 
 def _checked(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -78,6 +119,8 @@ def _checked(arguments: dict[str, Any]) -> dict[str, Any]:
             raise SettingsError(f"{place}: {error.errors()[0]['msg']}") from None
         if name in frontend_types:
             checked[name] = parsed
+    if checked.get(MEDIA_DOMAINS) == []:
+        checked[MEDIA_DOMAINS] = [NO_DOMAIN]
     return checked
 
 

@@ -44,6 +44,7 @@ from serve_app.kv_merge import Told, encode_with_receipts
 from serve_app.kv_subscription import KvSubscription
 from serve_app.kv_wire import TOPIC
 from serve_app.ledger import Ledger
+from serve_app.llm_options import check_media_domains
 from serve_app.log_file import LogFile, serve_log
 from serve_app.peers import ServePeers
 from serve_app.prompt_memo import make_token_memo
@@ -109,6 +110,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             self._llm_config.get_or_create_callback().ctx.run_init_node = False
         await super().start()
         engine_client = self.engine._engine_client  # noqa: SLF001
+        if engine_client.vllm_config.model_config.is_multimodal_model:
+            check_media_domains(self._llm_config.model_id, self._llm_config.engine_kwargs)
         keeps = self._replicas.warm_joining or self._replicas.hand_over
         self._recent = self._make_recent() if keeps else None
         if self._recent is not None:

@@ -39,7 +39,7 @@ async def test_the_engine_reuses_what_the_keys_say(tmp_path: Path) -> None:
     build_demo_model(DEMO_MODEL)
     build_vision_model(model, DEMO_MODEL)
     options: dict[str, Any] = {"max_model_len": 1024, "block_size": BLOCK_SIZE}
-    options |= {"num_gpu_blocks_override": 600, "limit_mm_per_prompt": {"image": 4}}
+    options |= {"num_gpu_blocks_override": 600, "limit_mm_per_prompt": {"image": 4}, "allowed_media_domains": []}
     loading = {"model_id": "m", "model_source": str(model)}
     cache = ExpectedCache(
         {"model_loading_config": loading, "accelerator_config": {"kind": "cpu"}, "engine_kwargs": options}

@@ -12,6 +12,7 @@ import pytest
 
 from router import hash_blocks, root_hash
 from serve_app.demo_model import build_demo_model
+from serve_app.media import NO_DOMAIN
 from serve_app.request_body import Unreadable, UnreadableError
 from tests.vision_model import build_vision_model, image_url
 
@@ -43,7 +44,7 @@ def make_reader(model: Path) -> Any:
     llm = {
         "model_loading_config": {"model_id": "m", "model_source": str(model)},
         "accelerator_config": {"kind": "cpu"},
-        "engine_kwargs": {"max_model_len": 2048, "enforce_eager": True},
+        "engine_kwargs": {"max_model_len": 2048, "enforce_eager": True, "allowed_media_domains": []},
     }
     return PromptReader(llm, max_memo_bytes=2**20)
 
@@ -185,8 +186,6 @@ async def reason(reader: Any, fields: dict[str, Any]) -> Unreadable:
 
 async def test_no_url_is_opened(reader: Any, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told apart at once; and if it were not, vLLM would refuse it here."""
-    from serve_app.prompt import NO_DOMAIN
-
     for fields in naming(f"http://127.0.0.1:{listener.getsockname()[1]}/image.png"):
         assert await reason(reader, fields) is Unreadable.UNSUPPORTED_INPUT
         with monkeypatch.context() as patch:
@@ -207,6 +206,18 @@ async def test_no_file_is_opened(reader: Any, tmp_path: Path, monkeypatch: pytes
         with monkeypatch.context() as patch:
             patch.setattr("serve_app.prompt.has_unread_media", lambda _: False)
             assert await reason(reader, fields) in {Unreadable.RENDER_ERROR, Unreadable.REJECTED}
+
+
+async def test_a_file_that_must_not_be_read_is_the_clients_fault(reader: Any) -> None:
+    """Though vLLM says no more than that it cannot."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.exceptions import VLLMValidationError
+
+    from serve_app.client_faults import of_the_client
+
+    request = ChatCompletionRequest.model_validate(naming("file:///etc/passwd")[0])
+    with pytest.raises(VLLMValidationError, match="RuntimeError"), of_the_client():
+        await reader._renderer.render_chat(request)
 
 
 @pytest.mark.parametrize(
