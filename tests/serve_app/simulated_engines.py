@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 from serve_app.settings import Settings
@@ -42,6 +43,22 @@ def running_engine(*, step_s: float = 0.001, **engine_kwargs: Any) -> Iterator[A
         engine.shutdown()
         # Its shutdown leaves this to the garbage collector, which warns whenever it comes by: after the last test, too.
         engine.engine_core.resources.ctx.destroy(linger=0)
+
+
+async def make_app(engine: Any, *, served_model_name: str | None = None) -> Any:
+    """VLLM's own HTTP app around it, as Ray builds it; the model's name is its path where none is given."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.entrypoints.openai.api_server import build_app, init_app_state
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([])
+    arguments.model = engine.vllm_config.model_config.model
+    arguments.served_model_name = None if served_model_name is None else [served_model_name]
+    tasks = ("generate",)
+    app = build_app(arguments, supported_tasks=tasks)
+    await init_app_state(engine, app.state, arguments, supported_tasks=tasks)
+    app.state.server = SimpleNamespace()  # where vLLM's answer to an engine's error looks, and finds nothing to stop
+    return app
 
 
 async def ask(engine: Any, request_id: str, token_ids: list[int], *, cache_salt: str = "", **options: Any) -> Any:

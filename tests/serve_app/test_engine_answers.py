@@ -23,7 +23,7 @@ from serve_app.receipts import Finished, Prefilled, Receipt, Status
 from serve_app.replica_headers import EXPLAIN_PREFIX
 from serve_app.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.tenants import Tenants
-from tests.serve_app.simulated_engines import BLOCK_SIZE, ask, running_engine
+from tests.serve_app.simulated_engines import BLOCK_SIZE, ask, make_app, running_engine
 
 pytestmark = [
     pytest.mark.own_process,
@@ -156,24 +156,11 @@ def _scope(note: RoutingNote, path: str = "/v1/completions") -> dict[str, Any]:
     }
 
 
-async def _make_app(engine: Any) -> ASGIApp:
-    from vllm.entrypoints.launchers.cli_args import make_arg_parser
-    from vllm.entrypoints.openai.api_server import build_app, init_app_state
-    from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-    arguments = make_arg_parser(FlexibleArgumentParser()).parse_args([])
-    arguments.model = engine.vllm_config.model_config.model
-    tasks = ("generate",)
-    app: Any = build_app(arguments, supported_tasks=tasks)
-    await init_app_state(engine, app.state, arguments, supported_tasks=tasks)
-    return app  # type: ignore[no-any-return]
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def replica() -> AsyncIterator[Replica]:
     """Started once."""
     with running_engine() as engine:
-        yield Replica(engine, await _make_app(engine))
+        yield Replica(engine, await make_app(engine))
 
 
 @pytest.mark.parametrize(
