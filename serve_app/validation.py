@@ -19,7 +19,8 @@ Adapter: private names of FastAPI and pydantic are listed in tests/serve_app/tes
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -28,7 +29,7 @@ from fastapi.dependencies.utils import get_dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from jinja2 import TemplateError
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import SchemaValidator, core_schema
 
 from serve_app.request_body import num_choices_of, num_prompts_of, num_sequences_of
@@ -47,6 +48,9 @@ KINDS_OF_DATA = (
     ValueError,
 )
 """Of errors: what a program raises that is given something of another form, or of another size, than it thought."""
+MISREADINGS = (AttributeError, LookupError, RecursionError)
+"""Those of them that vLLM has no answer to."""
+VALIDATING = TypeAdapter.validate_python.__code__
 SLICE_ITEMS = 64
 """About ten milliseconds of Responses messages."""
 PROMPT_FIELDS = ("messages", "input", "tools", "documents", "chat_template_kwargs")
@@ -132,45 +136,54 @@ def bound_validation(app: FastAPI, *, max_objects: int, max_sequences: int) -> N
     may be in one, and so many sequences.
     """
 
-    def check(fields: Any) -> None:  # noqa: ANN401  whatever a client sent
+    def check(fields: Any) -> Any:  # noqa: ANN401  whatever a client sent
         if isinstance(fields, dict):
             check_num_objects(fields, max_objects=max_objects)
             check_num_sequences(fields, max_sequences=max_sequences)
             check_texts(fields)
             check_names(fields)
-
-    def validate_checked(fields: Any, validate: Callable[[Any], Any]) -> Any:  # noqa: ANN401
-        check(fields)
-        try:
-            return validate(fields)
-        except ValueError:
-            raise
-        except KINDS_OF_DATA as error:  # of vLLM's own validators, some of which take the form for granted
-            raise ValueError(f"a part has a wrong form ({type(error).__name__})") from error
+        return fields
 
     async def check_unread(request: FastApiRequest) -> None:
         """Of a route that reads its body itself, and then says whether it is JSON at all."""
         with contextlib.suppress(json.JSONDecodeError):
-            fields = await request.json()
             try:
-                check(fields)
-            except ValueError as error:
-                wrong = {"type": "value_error", "loc": ("body",), "msg": str(error), "input": None}
-                raise RequestValidationError([wrong]) from error
+                check(await request.json())
+            except json.JSONDecodeError:
+                raise
+            except (RecursionError, ValueError) as error:
+                raise _wrong_body(str(error)) from error
 
     for route in app.routes:
         if isinstance(route, APIRoute) and route.body_field is not None:
             adapter = route.body_field._type_adapter  # noqa: SLF001
-            checked = core_schema.no_info_wrap_validator_function(validate_checked, adapter.core_schema)
+            checked = core_schema.no_info_before_validator_function(check, adapter.core_schema)
             adapter.validator = _failing_fast(checked)
         elif isinstance(route, APIRoute) and route.dependencies:  # as SageMaker's, which takes whatever others take
             route.dependant.dependencies.append(get_dependant(path=route.path_format, call=check_unread))
+    _answer_wrong_bodies(app)
+
+
+def _answer_wrong_bodies(app: FastAPI) -> None:
+    """Briefly, and whatever is raised where one is validated."""
     answer = app.exception_handlers[RequestValidationError]
 
     async def answer_briefly(request: FastApiRequest, error: RequestValidationError) -> Any:  # noqa: ANN401  as its own
         return await answer(request, RequestValidationError(briefly(error.errors())))  # type: ignore[misc]
 
+    async def answer_unless_ours(request: FastApiRequest, error: Exception) -> Any:  # noqa: ANN401  likewise
+        """Of validators of vLLM's own, some of which take a body's form for granted."""
+        if all(frame.f_code is not VALIDATING for frame, _line in traceback.walk_tb(error.__traceback__)):
+            raise error
+        return await answer_briefly(request, _wrong_body(f"a part has a wrong form ({type(error).__name__})"))
+
     app.add_exception_handler(RequestValidationError, answer_briefly)  # type: ignore[arg-type]
+    for kind in MISREADINGS:
+        app.add_exception_handler(kind, answer_unless_ours)
+
+
+def _wrong_body(message: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "value_error", "loc": ("body",), "msg": message, "input": None}])
 
 
 def _failing_fast(schema: Any) -> SchemaValidator:  # noqa: ANN401  of pydantic's

@@ -96,6 +96,9 @@ RIGHT: dict[str, list[dict[str, Any]]] = {
     ],
 }
 
+RIGHT["/invocations"] = [RIGHT["/v1/completions"][0], RIGHT["/v1/chat/completions"][1]]
+"""SageMaker's name for all of them."""
+
 SCHEMAS: list[Any] = [
     TOOL_SCHEMA,
     {"$ref": "#"},
@@ -512,6 +515,7 @@ KNOWN: list[tuple[str, dict[str, Any]]] = [
     (MESSAGES, {"ec_transfer_params": {"a": 10**30}}),
     (COMPLETIONS, {"echo": True, "logprobs": 1}),
     (CHAT, {"structured_outputs": "x"}),
+    ("/invocations", {"messages": RIGHT[CHAT][0]["messages"], "structured_outputs": "x"}),
 ]
 """What vLLM answered 500 before we did something about it, in fields that are changed; or wrote into its log."""
 

@@ -49,6 +49,8 @@ NUM_BODIES = int(os.environ.get("WARMROUTE_FUZZ_BODIES", "1200"))
 MAX_ERROR_BYTES = 65_536
 SERVER_ERRORS = 500
 MAX_MODEL_LEN = 1024
+MAX_SEQUENCES = 8
+NOTE_KEY = b"the cluster's"
 HEADERS = {
     "content-type": "application/json",
     "authorization": f"Bearer {MARK} key",
@@ -92,16 +94,23 @@ class Replica:
         self.ledger = Ledger(self.receipts.append, clock=lambda: 0.0)
         log = RequestLog(lambda fields: self.request_lines.append(orjson.dumps(dict(fields))), clock=lambda: 0.0)
         EngineWatch(self.ledger).attach(engine.output_processor)
-        app = Admission(BriefErrors(app), ledger=self.ledger, max_waiting_requests=8, max_body_bytes=2**20)
-        tenants = Tenants([], header="x-tenant")
-        app = ExplainAndReport(app, replica_id="r0", ledger=self.ledger, log=log, tenants=tenants)
+        app = Admission(BriefErrors(app), ledger=self.ledger, max_waiting_requests=MAX_SEQUENCES, max_body_bytes=2**20)
+        app = ExplainAndReport(
+            app,
+            replica_id="r0",
+            ledger=self.ledger,
+            explain_headers="full",
+            log=log,
+            tenants=Tenants([], header="x-tenant"),
+            note_key=NOTE_KEY,
+        )
         transport = httpx.ASGITransport(TextHeaders(Departure(app)), raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://replica", timeout=60)
 
     async def post(self, body: Body) -> httpx.Response:
         """As a router sends it on."""
         note = RoutingNote(RequestId(f"w{body.number}"), ReplicaId("r0"), "p", "prefix", 5, 0)
-        headers = {**HEADERS, NOTE_HEADER: note.encode()}
+        headers = {**HEADERS, NOTE_HEADER: note.encode(NOTE_KEY)}
         return await self.client.post(body.path, content=body.content, headers=headers)
 
 
@@ -133,7 +142,7 @@ async def replica(engine_output: Path) -> AsyncIterator[Replica]:
     assert os.path.exists(engine_output)  # noqa: ASYNC240, PTH110  the engine's processes inherit it
     with running_engine(max_model_len=MAX_MODEL_LEN) as engine:
         app = await make_app(engine, served_model_name=MODEL)
-        bound_validation(app, max_objects=MAX_MODEL_LEN)
+        bound_validation(app, max_objects=MAX_MODEL_LEN, max_sequences=MAX_SEQUENCES)
         blame_clients(app, engine)
         app.middleware_stack = None  # as for a replica, built anew
         yield Replica(engine, app)
@@ -149,7 +158,7 @@ def reader() -> RequestReader:
         "accelerator_config": {"kind": "cpu"},
         "engine_kwargs": {"max_model_len": MAX_MODEL_LEN, "enforce_eager": True},
     }
-    reader = RequestReader(session_header="x-session-id", model=ServedModel.from_llm(llm))
+    reader = RequestReader(session_header="x-session-id", model=ServedModel.from_llm(llm), max_sequences=MAX_SEQUENCES)
     reader.prompts = PromptReader(llm, max_memo_bytes=2**20)
     return reader
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -279,3 +280,30 @@ def test_every_route_fails_fast(app: FastAPI) -> None:
         validator = repr(route.body_field._type_adapter.validator)
         assert "fail_fast: true" in validator, route.path
         assert "fail_fast: false" not in validator, route.path
+
+
+async def test_a_body_that_is_too_deep_is_refused(app: FastAPI) -> None:
+    """Also where a route reads it by itself."""
+    content = '{"model": "m", "prompt": "x", "deep": ' + "[" * 5000 + "]" * 5000 + "}"
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        for path in ("/v1/completions", "/invocations"):
+            response = await client.post(path, content=content, headers={"content-type": "application/json"})
+            assert response.status_code == 400
+
+
+@pytest.mark.parametrize("error", [KeyError("role"), AttributeError("x"), RecursionError("x")], ids=repr)
+async def test_an_error_elsewhere_stays_the_servers(app: FastAPI, error: Exception) -> None:
+    """Of the same kinds; it is raised on, for Serve to log."""
+
+    async def fail(*_: object) -> None:
+        raise error
+
+    app.state.openai_serving_completion = SimpleNamespace(create_completion=fail)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://replica") as client:
+        response = await client.post("/v1/completions", json={"model": "m", "prompt": "x"})
+    assert response.status_code == 500
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
+        with pytest.raises(type(error)) as raised:
+            await client.post("/v1/completions", json={"model": "m", "prompt": "x"})
+    assert raised.value is error
