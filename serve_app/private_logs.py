@@ -42,7 +42,8 @@ class _PrivateRecords:
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: ANN401
         """As of the other one, and private."""
         record: logging.LogRecord = self._make_record(*args, **kwargs)
-        if record.levelno >= logging.WARNING and record.name.startswith(ABOUT_REQUESTS):
+        # `makeLogRecord` has one made of nothing, and fills it in.
+        if record.name and record.name.startswith(ABOUT_REQUESTS) and record.levelno >= logging.WARNING:
             record.args = tuple(_wordless(each) for each in record.args or ())
             if record.exc_info:
                 record.exc_text = _wordless_traceback(*record.exc_info)

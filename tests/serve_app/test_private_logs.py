@@ -63,3 +63,8 @@ def test_what_is_asked_for_is_logged(log: pytest.LogCaptureFixture) -> None:
     logging.getLogger("vllm.entrypoints").warning("No arguments")
     assert log.text.count(WORDS) == 2
     assert "No arguments" in log.text
+
+
+def test_a_record_may_be_made_of_nothing() -> None:
+    """As the standard library does for one that another process has sent."""
+    assert logging.makeLogRecord({"name": ABOUT_REQUESTS.name, "msg": "sent"}).getMessage() == "sent"
