@@ -19,9 +19,11 @@ from serve_app.edge.rules import EdgeError, admin_socket_of, edge_config, lua_pa
 
 BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 LUA_NAME = "warmroute_edge.lua"
-MALLOC_THRESHOLD = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-"""For glibc: a buffer for bodies, which is large and used for a moment, goes back to the system. By default, glibc
-keeps such memory in its heap after the first time, in pieces: 250 kB for each body that never came were measured."""
+MEMORY_ARGUMENT = "-dMno-global"
+MEMORY_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+"""A buffer for bodies is large and used for a moment: beyond what HAProxy's threads keep (`HOT_BUFFERS`), it goes back to
+the system. By default HAProxy keeps all that were ever used at once, and glibc keeps in its heap, in pieces, what
+HAProxy gives back: 250 kB and more were measured for each body that never came."""
 
 
 def main() -> NoReturn:
@@ -36,7 +38,7 @@ def main() -> NoReturn:
         sys.exit(f"warmroute-haproxy: {error}; HAProxy does not start without Warmroute's rules (edge.enabled)")
     binary = real_haproxy()
     # In this process, whose id Ray knows.
-    os.execve(binary, [binary, *arguments], {**os.environ, **MALLOC_THRESHOLD})  # noqa: S606
+    os.execve(binary, [binary, MEMORY_ARGUMENT, *arguments], {**os.environ, **MEMORY_ENVIRONMENT})  # noqa: S606
 
 
 def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> EdgeOptions:

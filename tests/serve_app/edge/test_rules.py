@@ -12,6 +12,7 @@ from serve_app.edge.program import prepare
 from serve_app.edge.rules import (
     ADMIN_SOCKET,
     BODY_WAIT,
+    BUFFER_SIZE,
     CLIENT_BIND,
     DEFAULTS,
     LUA_LOAD,
@@ -64,6 +65,7 @@ def test_every_rule_is_where_it_belongs(ray_config: str, program: RouterProgram)
     assert "listen stats\n  bind 127.0.0.1:8404\n" in config
     assert f"lua-load-per-thread {TARGET}\n" in config
     assert config.index("^/qwen(") < config.index("wait-for-body time 10000ms")
+    assert "tune.bufsize 2097152\n    tune.memory.hot-size 16777216\n" in config
     assert "Ingress request router failed" not in config
     assert "timeout http-request 10000ms\n" in config
     assert config.count("backend warmroute_sources\n") == 1
@@ -84,6 +86,7 @@ def test_limits_that_are_not_set_are_not_there(ray_config: str, program: RouterP
     [
         re.compile(re.escape(DEFAULTS)),
         ADMIN_SOCKET,
+        BUFFER_SIZE,
         CLIENT_BIND,
         METRICS_BIND,
         STATISTICS_BIND,
