@@ -21,8 +21,8 @@ BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 LUA_NAME = "warmroute_edge.lua"
 MEMORY_ARGUMENT = "-dMno-global"
 MEMORY_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-"""A buffer for bodies is large and used for a moment: beyond what HAProxy's threads keep (`HOT_BUFFERS`), it goes back to
-the system. By default HAProxy keeps all that were ever used at once, and glibc keeps in its heap, in pieces, what
+"""A buffer for bodies is large and used for a moment: beyond what HAProxy's threads keep (`HOT_BUFFERS`), it goes back
+to the system. By default HAProxy keeps all that were ever used at once, and glibc keeps in its heap, in pieces, what
 HAProxy gives back: 250 kB and more were measured for each body that never came."""
 
 
