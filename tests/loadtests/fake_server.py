@@ -16,7 +16,7 @@ from loadtests.live import ServeReplica
 from loadtests.snapshots import Snapshot, short
 from router import Funnel, Loss
 from serve_app.funnel_report import as_snapshot
-from serve_app.replica_headers import REASON_HEADER, REPLICA_HEADER
+from serve_app.replica_headers import REASON_HEADER, REPLICA_HEADER, UNROUTED
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import RouterSettings
 from tests.loadtests.routers import engine, replica, router
@@ -148,9 +148,9 @@ class FakeServer:
         self.rank_to_pid[rank] = pid + 50
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
-        if not self.pid_to_router:
+        is_routed = bool(self.pid_to_router)
+        if not is_routed:
             self._unrouted.set()
-            return httpx.Response(503, text="no routers")
         try:
             body = orjson.loads(request.content)
         except orjson.JSONDecodeError:
@@ -164,7 +164,7 @@ class FakeServer:
         healthy = [name for name in self.pid_to_replica.values() if name not in self.excluded]
         name = healthy[next(self._turns) % len(healthy)]
         self.prompt_tokens[name] += 100
-        headers = {REPLICA_HEADER: name, REASON_HEADER: "ring"}
+        headers = {REPLICA_HEADER: name, REASON_HEADER: "ring" if is_routed else UNROUTED}
         if not body.get("stream"):
             return httpx.Response(200, headers=headers, json={})
         is_message = request.url.path.endswith("messages")

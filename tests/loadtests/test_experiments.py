@@ -20,6 +20,7 @@ from loadtests.request_mix import KINDS, request_mix
 from loadtests.snapshots import short
 from loadtests.soak import __main__ as soak
 from loadtests.soak.samples import Recorder
+from serve_app.replica_headers import UNROUTED
 from tests.loadtests.fake_server import FakeServer
 
 
@@ -91,15 +92,15 @@ async def test_streams_that_are_over_too_soon_kill_nobody(server: Any, console: 
 
 @pytest.mark.parametrize(("both", "num_killed"), [(False, [1]), (True, [1, 2])])
 async def test_killed_routers(server: Any, console: Console, *, both: bool, num_killed: list[int]) -> None:
-    """One costs nothing; while both are gone there are 503s, and only then."""
+    """No request is lost; while both are gone, nobody places them, and only then."""
     plan = router_result.Plan(both=both, clients=4, seconds=0.3, wait_s=0.1, timeout_s=20, keep_alive=False, seed=1)
     result = await router.run(server, plan, console)
     assert result.faults() == []
     assert [len(kill.router_ids) for kill in result.kills] == num_killed
     recovered = [kill.recovered_after_s(result.looks, 2) for kill in result.kills]
     assert all(seconds is not None and seconds >= 0.1 for seconds in recovered)
-    statuses = [{each.status for each in result.after_kill(number)} for number in range(len(num_killed))]
-    assert statuses == [{200}, {200, 503}][: len(num_killed)]
+    reasons = [{each.reason for each in result.after_kill(number)} for number in range(len(num_killed))]
+    assert reasons == [{"ring"}, {"ring", UNROUTED}][: len(num_killed)]
 
 
 @pytest.mark.parametrize(("max_at_a_time", "fault"), [(2, None), (1000, "nothing was refused")])
