@@ -40,7 +40,8 @@ BODY_WAIT = re.compile(rf"^    http-request wait-for-body time \d+s if METH_POST
 ROUTED_APPLICATION = re.compile(
     r"^    http-request set-var\(txn\.ingress_request_router_app\) str\((\S+)\) if is_\1 ", re.MULTILINE
 )
-PATH_PREFIX = r"^    acl is_{application} path (/\S*)$"
+CLIENT_FRONTEND = re.compile(r"^frontend http_frontend$.*?^backend ", re.MULTILINE | re.DOTALL)
+PATH_PREFIX = re.compile(r"^    acl is_(\S+) path (/\S*)$", re.MULTILINE)
 ROUTER_FAILED = re.compile(
     r"^    http-request return status 503 content-type text/plain lf-string \"Ingress request router failed.*\n",
     re.MULTILINE,
@@ -224,15 +225,28 @@ def _path_rules(config: str, options: EdgeOptions) -> list[str]:
     """For the applications that have routers; others, such as the operators' page, know their own paths."""
     unknown = Refusal(HTTPStatus.NOT_FOUND, "There is no such path for clients.")
     wrong = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Use GET, HEAD, POST or OPTIONS.")
-    rules = [wrong.rule(f"{ROUTED} !METH_GET !METH_POST !METH_OPTIONS")]
-    for application in ROUTED_APPLICATION.findall(config):
-        prefix = re.search(PATH_PREFIX.format(application=re.escape(application)), config, re.MULTILINE)
-        if prefix is None:
-            raise EdgeError(f"Ray's configuration names no path of {application}")
-        pattern = path_pattern(prefix[1], (*CLIENT_PATHS, *options.more_paths))
+    application_to_prefix = _prefixes(config)
+    routed = ROUTED_APPLICATION.findall(config)
+    others = application_to_prefix.keys() - routed
+    rules = []
+    for application in routed:
         is_of = f"{{ var(txn.ingress_request_router_app) -m str {application} }}"
+        prefix = application_to_prefix[application]
+        # Ray looks among those that have routers alone, also where the path is that of another application below.
+        below = sorted(each for each in others if application_to_prefix[each].startswith(prefix))
+        rules += [f"    http-request unset-var(txn.ingress_request_router_app) if {is_of} is_{each}" for each in below]
+        pattern = path_pattern(prefix, (*CLIENT_PATHS, *options.more_paths))
         rules.append(unknown.rule(f"{is_of} !{{ path -m reg '{pattern}' }}"))
-    return rules
+    return [*rules, wrong.rule(f"{ROUTED} !METH_GET !METH_POST !METH_OPTIONS")]
+
+
+def _prefixes(config: str) -> dict[str, str]:
+    """Of each application's paths."""
+    frontend = CLIENT_FRONTEND.search(config)
+    application_to_prefix = dict(PATH_PREFIX.findall(frontend[0])) if frontend else {}
+    if not application_to_prefix.keys() >= set(ROUTED_APPLICATION.findall(config)):
+        raise EdgeError("Ray's HAProxy configuration names no paths of an application that has routers")
+    return application_to_prefix
 
 
 def _source_table() -> str:

@@ -145,7 +145,10 @@ class Edge:
 def write_config(
     folder: Path, *, routers: list[int], replicas: dict[str, int], ports: tuple[int, int, int], prefix: str = "/"
 ) -> Path:
-    """By Ray's own code, for one application with these routers' ports, and the replicas' by their id."""
+    """By Ray's own code, for one application with these routers' ports, and the replicas' by their id.
+
+    Below it is another application without routers, of the same replicas, and above it a third one.
+    """
     from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
     from ray.serve.config import HTTPOptions
 
@@ -170,7 +173,13 @@ def write_config(
         servers=[ServerConfig(f"server-{name}", "127.0.0.1", port, name) for name, port in replicas.items()],
         ingress_request_router_servers=[ServerConfig(f"router-{port}", "127.0.0.1", port) for port in routers],
     )
-    api = HAProxyApi(config, {"http-demo": backend} if replicas else {}, config_file_path=str(folder / "haproxy.cfg"))
+    others = {
+        f"http-{name}": BackendConfig(name=f"http-{name}", path_prefix=path, app_name=name, servers=backend.servers)
+        for name, path in {"page": f"{prefix.rstrip('/')}/page", "top": "/"}.items()
+        if path != prefix
+    }
+    backends = {"http-demo": backend, **others} if replicas else {}
+    api = HAProxyApi(config, backends, config_file_path=str(folder / "haproxy.cfg"))
     ray = "ray.serve._private.haproxy.RAY_SERVE_"
     with (
         mock.patch(f"{ray}INGRESS_REQUEST_ROUTER_FORWARD_BODY", new=True),

@@ -203,6 +203,24 @@ def test_paths_methods_ids_and_lengths(setting: Setting, edge: Edge) -> None:
         assert httpx.get(edge.url + "/v1/models", headers=header).status_code == HTTPStatus.OK
 
 
+@pytest.mark.parametrize("prefix", ["/", "/llm"])
+def test_other_applications_have_their_own_paths(setting: Setting, tmp_path: Path, prefix: str) -> None:
+    """Below and above the one with routers; no router is asked for them, and they take any method."""
+    setting.reset()
+    replicas = {name: replica.port for name, replica in setting.replicas.items()}
+    routers = [router.port for router in setting.routers]
+    with running_edge(tmp_path, routers=routers, replicas=replicas, prefix=prefix) as edge:
+        below = edge.url + prefix.rstrip("/")
+        for method in ("GET", "POST", "DELETE"):
+            assert httpx.request(method, f"{below}/page/any/path").status_code == HTTPStatus.OK, method
+        if prefix != "/":
+            assert httpx.post(f"{edge.url}/any/path").status_code == HTTPStatus.OK
+        assert setting.num_asked == 0
+        assert httpx.post(f"{below}{CHAT}", json={}).status_code == HTTPStatus.OK
+        assert httpx.post(f"{below}/pager", json={}).status_code == HTTPStatus.NOT_FOUND
+        assert setting.num_asked == 1
+
+
 def test_a_path_may_be_opened(setting: Setting, tmp_path: Path) -> None:
     """By the operator."""
     with started(setting, tmp_path, more_paths=["/metrics"]) as edge:
