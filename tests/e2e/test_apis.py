@@ -149,7 +149,6 @@ NOT_COMPUTED: dict[str, tuple[str, dict[str, Any], int]] = {
         {"messages": TALK, "logit_bias": {"999999": 1}, "stream": True},
         200,
     ),
-    "unknown path": ("/v1/no_such_path", {"messages": TALK}, 404),
 }
 
 
