@@ -5,10 +5,9 @@ Ray reads them when it is imported, so they must be set before that, on the head
 
 from pathlib import Path
 
-from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions
+from serve_app.edge.options import EDGE_VARIABLE, HAPROXY_VARIABLE, EdgeOptions
 from serve_app.settings import Settings
 
-HAPROXY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 HAPROXY_PROGRAM = "warmroute-haproxy"
 IMAGE_PROGRAMS = Path("/home/ray/anaconda3/bin")
 """Where Ray's images have what pip installs."""

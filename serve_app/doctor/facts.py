@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from serve_app.doctor.target import Target
-from serve_app.edge.options import EDGE_VARIABLE
-from serve_app.environment import HAPROXY_VARIABLE, data_path_environment
+from serve_app.edge.options import EDGE_VARIABLE, HAPROXY_VARIABLE
+from serve_app.environment import data_path_environment
 from serve_app.parity import Verdict
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import Settings

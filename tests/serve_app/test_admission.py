@@ -36,6 +36,18 @@ def make_ledger(*, num_waiting: int = 0, waited_s: float = 0.0) -> Ledger:
     return ledger
 
 
+def accounting(app: ASGIApp, ledger: Ledger, *, max_waiting_requests: int) -> ExplainAndReport:
+    """A replica that reads routers' notes, and where so many may wait."""
+    return ExplainAndReport(
+        Admission(app, ledger=ledger, max_waiting_requests=max_waiting_requests, max_body_bytes=1000),
+        replica_id="here",
+        ledger=ledger,
+        explain_headers="brief",
+        tenants=Tenants([], header="x-tenant"),
+        note_key=KEY,
+    )
+
+
 async def post(ledger: Ledger, path: str, method: str = "POST") -> httpx.Response:
     """One request to a replica where 2 may wait."""
     app = Admission(serve, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000)
@@ -123,14 +135,7 @@ async def test_the_sequences_of_a_note_are_counted() -> None:
             statuses[0] = (await ask("second")).status_code
         await serve(scope, receive, send)
 
-    replica = ExplainAndReport(
-        Admission(serve_another, ledger=ledger, max_waiting_requests=3, max_body_bytes=1000),
-        replica_id="here",
-        ledger=ledger,
-        explain_headers="brief",
-        tenants=Tenants([], header="x-tenant"),
-        note_key=KEY,
-    )
+    replica = accounting(serve_another, ledger, max_waiting_requests=3)
 
     async def ask(name: str) -> httpx.Response:
         note = RoutingNote(RequestId(name), ReplicaId("here"), "p", "prefix", 1, 0, num_sequences=2)
@@ -226,14 +231,7 @@ async def test_a_request_sent_elsewhere_is_not_over() -> None:
     """Its account goes on there; one that is answered here ends here."""
     receipts = list[Receipt]()
     ledger = Ledger(receipts.append, clock=lambda: 0.0)
-    replica = ExplainAndReport(
-        Admission(serve, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000),
-        replica_id="here",
-        ledger=ledger,
-        explain_headers="full",
-        tenants=Tenants([], header="x-tenant"),
-        note_key=KEY,
-    )
+    replica = accounting(serve, ledger, max_waiting_requests=2)
     headers = {NOTE_HEADER: RoutingNote(RequestId("a"), ReplicaId("here"), "p", "prefix", 1, 0).encode(KEY)}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=replica), base_url="http://replica") as client:
         await client.post("/v1/completions", headers=headers)

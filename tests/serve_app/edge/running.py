@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import socket
 import subprocess
 import sys
@@ -31,13 +32,16 @@ OPTIONS = EdgeOptions(
 )
 SECRET = "0123456789abcdef" * 2
 START_TIMEOUT_S = 30
+PORTS = iter(random.sample(range(21_000, 30_000), 9_000))
 
 
 def free_port() -> int:
-    """That nobody listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """That nobody uses now, another one each time; below those that the system takes for connections meanwhile."""
+    for port in PORTS:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port of the range was used")
 
 
 @dataclass
