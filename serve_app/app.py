@@ -37,6 +37,7 @@ def replicas(args: Settings, replica_class: type[LLMReplica]) -> Application:
             "routers": args.routers.model_dump(),
             "replicas": args.replicas.model_dump(),
             "engine": args.engine,
+            "tokenizer": args.tokenizer,
         },
     )
 
@@ -59,6 +60,7 @@ def with_routers(server: Application, args: Settings) -> Application:
             llm=args.llm,
             routers=args.routers.model_dump(),
             engine=args.engine,
+            tokenizer=args.tokenizer,
             engine_model=args.engine_model.model_dump(),
             max_sequences=args.replicas.max_waiting_requests,
         )

@@ -6,12 +6,13 @@ such fields, and of messages of such a shape, is taken to come of the same again
 vLLM's own way, and is learned from.
 """
 
-from collections import OrderedDict
+import contextlib
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import orjson
 import xxhash
+from cachetools import LRUCache
 
 Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message]], str]
@@ -114,9 +115,7 @@ class ChatMemo:
     """
 
     def __init__(self, *, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self._key_to_form: OrderedDict[bytes, Form] = OrderedDict()
-        self.num_bytes = 0
+        self._key_to_form: LRUCache[bytes, Form] = LRUCache(max_bytes, getsizeof=lambda form: form.num_bytes)
         self.is_exact = True
         """False once something that was learned proved wrong. From then on nothing is known."""
 
@@ -125,9 +124,15 @@ class ChatMemo:
         """How many are known."""
         return len(self._key_to_form)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of memory."""
+        return int(self._key_to_form.currsize)
+
     def text(self, fields: Mapping[str, Any]) -> str | None:
         """The request's text; None where that is for vLLM to find out."""
-        form = self._form(fields)
+        key = _key(fields)
+        form = None if key is None else self._key_to_form.get(key)
         return None if form is None or not fields["messages"] else form.text(fields["messages"])
 
     def learn(
@@ -137,43 +142,18 @@ class ChatMemo:
         key, messages = _key(fields), fields.get("messages")
         if key is None or not self.is_exact or messages is None or len(messages) != len(conversation):
             return
-        form = self._take(key) or make_form()
+        form = self._key_to_form.get(key) or make_form()
         if form is None:
             return
         for message, turned in zip(messages, conversation, strict=True):
             form.learn(message, turned)
-        self._put(key, form)
+        with contextlib.suppress(ValueError):  # larger than all of the memory
+            self._key_to_form[key] = form
 
     def forget(self) -> None:
         """What was learned is wrong."""
         self.is_exact = False
         self._key_to_form.clear()
-        self.num_bytes = 0
-
-    def _take(self, key: bytes) -> Form | None:
-        form = self._key_to_form.pop(key, None)
-        if form is not None:
-            self.num_bytes -= form.num_bytes
-        return form
-
-    def _put(self, key: bytes, form: Form) -> None:
-        self._key_to_form[key] = form
-        self.num_bytes += form.num_bytes
-        while self.num_bytes > self._max_bytes:
-            _, oldest = self._key_to_form.popitem(last=False)
-            self.num_bytes -= oldest.num_bytes
-
-    def check_integrity(self) -> None:
-        """Assert that the size is right and within its limit."""
-        assert self.num_bytes == sum(form.num_bytes for form in self._key_to_form.values())
-        assert self.num_bytes <= self._max_bytes
-
-    def _form(self, fields: Mapping[str, Any]) -> Form | None:
-        key = _key(fields)
-        if key is None or key not in self._key_to_form:
-            return None
-        self._key_to_form.move_to_end(key)
-        return self._key_to_form[key]
 
 
 def _key(fields: Mapping[str, Any]) -> bytes | None:

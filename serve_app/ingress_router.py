@@ -12,7 +12,7 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -63,7 +63,7 @@ from serve_app.route_endpoint import RouteEndpoint, answer_with
 from serve_app.router_snapshot import prefixes_snapshot, snapshot
 from serve_app.routing_note import NO_REPLICAS, NOTE_HEADER, ROUTING_ERROR, RoutingNote
 from serve_app.served_model import ServedModel
-from serve_app.settings import EngineModelSettings, EngineName, RouterSettings, RoutingSettings
+from serve_app.settings import EngineModelSettings, EngineName, RouterSettings, RoutingSettings, TokenizerName
 
 if TYPE_CHECKING:
     from serve_app.prompt import PromptReader
@@ -89,6 +89,7 @@ class IngressRouter:
         llm: dict[str, Any],
         routers: dict[str, Any],
         engine: EngineName,
+        tokenizer: TokenizerName,
         engine_model: dict[str, Any],
         max_sequences: int,
     ) -> None:
@@ -127,7 +128,7 @@ class IngressRouter:
             call_in_event_loop=asyncio.get_running_loop(),
             client_id=f"warmroute-router:{self._router_id}",
         )
-        self._loading = asyncio.create_task(self._load_prompts(llm))
+        self._loading = asyncio.create_task(self._load_prompts(llm, tokenizer))
         self._joining: asyncio.Task[bool] | None = None
         self._exporting = asyncio.create_task(self._export_metrics())
         self._judging = asyncio.create_task(self._judge_canaries())
@@ -159,11 +160,11 @@ class IngressRouter:
                 self._inbox.on_states(state, self._router, now=time.monotonic())
         return bool(states)
 
-    async def _load_prompts(self, llm: dict[str, Any]) -> None:
+    async def _load_prompts(self, llm: dict[str, Any], tokenizer: TokenizerName) -> None:
         def load() -> "PromptReader":
             from serve_app.prompt import PromptReader  # imports vLLM, which takes seconds
 
-            prompts = PromptReader(llm, max_memo_bytes=round(self._settings.token_memo_mib * 2**20))
+            prompts = PromptReader(llm, tokenizer=tokenizer)
             gc.collect()
             gc.freeze()  # to go through all that was imported again would stop every decision for a third of a second
             return prompts
@@ -175,9 +176,19 @@ class IngressRouter:
             await asyncio.sleep(EXPORT_S)
             self._metrics.parity.show(self._parity.by_rank())
             self._metrics.show_undelivered(self._reservations.num_dropped)
+            self._metrics.show_tokenizers(self._tokenizers())
             if self._router is not None:
                 self._metrics.show_replicas(self._router, self._inbox.replica_to_status, now=time.monotonic())
             self._metrics.export()
+
+    def _tokenizers(self) -> Iterator[tuple[str, str]]:
+        """Who tokenises in this router and in each replica, by its rank."""
+        if self._reader.prompts is not None:
+            yield "router", self._reader.prompts.tokenizer
+        for replica in () if self._router is None else self._router.cluster.members:
+            status = self._inbox.replica_to_status.get(replica.replica_id)
+            if status is not None and status.tokenizer:
+                yield str(replica.rank), status.tokenizer
 
     async def _judge_canaries(self) -> None:
         while True:
@@ -267,7 +278,7 @@ class IngressRouter:
             "decisions": dict(self._metrics.reason_to_decisions),
             "unreadable": dict(self._metrics.reason_to_unreadable),
             "shadows": self._metrics.shadows.snapshot(),
-            "token_memo": self._reader.memo_snapshot(),
+            "prompts": self._reader.snapshot(),
             "model": self._model.name,
             "engine": self._engine,
             "accounts": self._metrics.funnel.snapshot(),

@@ -79,6 +79,8 @@ class Ledger:
         """How long the last sequence that got its first token had waited for it."""
         self.canary: CanaryReport | None = None
         """Of the last run."""
+        self.tokenizer = ""
+        """Who makes token ids here; empty before that is known."""
 
     @property
     def num_outstanding(self) -> int:
@@ -241,6 +243,7 @@ class Ledger:
                 left_tokens=self._left_tokens,
                 canary=self.canary,
                 answer_tokens=self._answer_tokens,
+                tokenizer=self.tokenizer,
             )
         )
 

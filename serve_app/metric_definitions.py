@@ -85,6 +85,12 @@ CACHE_KNOWLEDGE = Metric(
     "Replicas by how this router knows what they hold: by their engine's kv_events, or by receipts.",
     (RANK, "source"),
 )
+TOKENIZER = Metric(
+    "warmroute_tokenizer",
+    Kind.GAUGE,
+    "Who makes token ids, fastokens or huggingface, in the replicas by rank, and in this router (rank `router`).",
+    (RANK, "tokenizer"),
+)
 PENDING_TOKENS = Metric(
     "warmroute_pending_tokens",
     Kind.GAUGE,
@@ -159,6 +165,7 @@ METRICS = (
     KEY_PARITY,
     SAMPLED_KEYS,
     CACHE_KNOWLEDGE,
+    TOKENIZER,
     PENDING_TOKENS,
     KV_USE,
     EXCLUDED,

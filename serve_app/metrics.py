@@ -30,6 +30,7 @@ class RouterMetrics:
         self.funnel = FunnelMetrics(self._counters)
         self.parity = ParityMetrics(self._counters, application)
         self._knowledge = Tally(definitions.CACHE_KNOWLEDGE, application)
+        self._tokenizers = Tally(definitions.TOKENIZER, application)
         self._pending_tokens = Levels(definitions.PENDING_TOKENS, application)
         self._kv_use = Levels(definitions.KV_USE, application)
         self._excluded = Levels(definitions.EXCLUDED, application)
@@ -58,6 +59,10 @@ class RouterMetrics:
             status = replica_to_status.get(replica.replica_id)
             if status is not None and status.engine is not None:
                 self._kv_use.show(status.engine.kv_use, rank)
+
+    def show_tokenizers(self, tokenizers: Iterable[tuple[str, str]]) -> None:
+        """By rank, or `router`; why it is not fastokens is for the log."""
+        self._tokenizers.show((place, tokenizer.partition(":")[0]) for place, tokenizer in tokenizers)
 
     def show_undelivered(self, total: int) -> None:
         """Of all reservations since the start."""

@@ -4,6 +4,7 @@ Adapter: private names of Ray and vLLM are listed in tests/serve_app/test_privat
 """
 
 import logging
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,10 +24,12 @@ from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
 
 from serve_app import llm_options
+from serve_app.chat_reader import MEMO_BYTES, make_chat_reader
 from serve_app.client_faults import of_the_client
 from serve_app.media import NO_DOMAIN, Placeholder, has_unread_media
-from serve_app.prompt_memo import make_prompt_memo
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic, num_prompts_of
+from serve_app.settings import TokenizerName
+from serve_app.tokenizing import Tokenizing
 from serve_app.validation import check_num_objects, fail_fast, validate
 
 logger = logging.getLogger("ray.serve")
@@ -47,12 +50,23 @@ class PromptReader:
 
     Args:
         llm: the settings' part of that name.
-        max_memo_bytes: of the memo of token ids; 0 for none.
+        tokenizer: the setting of that name.
+        max_memo_bytes: of what is remembered of chats; 0 to have vLLM render each.
         max_prompt_tokens: in place of the model's own limit.
+
+    Raises:
+        SettingsError: the tokenizer that is asked for is not fit for the model.
 
     """
 
-    def __init__(self, llm: dict[str, Any], *, max_memo_bytes: int, max_prompt_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        llm: dict[str, Any],
+        *,
+        tokenizer: TokenizerName = "auto",
+        max_memo_bytes: int = MEMO_BYTES,
+        max_prompt_tokens: int | None = None,
+    ) -> None:
         fail_fast(AnthropicMessagesRequest, ChatCompletionRequest, CompletionRequest, ResponsesRequest)
         llm_config = llm_options.parse(llm)
         engine_config = llm_config.get_engine_config()
@@ -83,7 +97,21 @@ class PromptReader:
         )
         self._takes_media = self._renderer.renderer.mm_processor is not None
         self.max_model_len: int = self._model_config.max_model_len
-        self.memo = make_prompt_memo(self._renderer, self._model_config, self._chat_template, max_bytes=max_memo_bytes)
+        self.tokenizing = Tokenizing(self._renderer.renderer, tokenizer, as_ids=_as_they_are)
+        self.chats = make_chat_reader(self._renderer, self._model_config, max_memo_bytes=max_memo_bytes)
+
+    @property
+    def tokenizer(self) -> str:
+        """Who makes token ids, and why it is not fastokens."""
+        return self.tokenizing.state
+
+    def snapshot(self) -> dict[str, Any]:
+        """For operators. Counts only."""
+        return {
+            "tokenizer": self.tokenizing.state,
+            "fast_texts": self.tokenizing.num_fast_texts,
+            "chats": None if self.chats is None else self.chats.snapshot(),
+        }
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt of an OpenAI or Anthropic request, given as its body's fields; nothing that these name is opened.
@@ -114,8 +142,8 @@ class PromptReader:
                 raise UnreadableError(Unreadable.SEVERAL_PROMPTS)
             if is_anthropic(fields):
                 return await self._read_chat(await self._from_anthropic(fields))
-            if self.memo is not None:
-                return _Tokens(await self.memo.read_chat(fields, self._read_ids))
+            if self.chats is not None:
+                return _Tokens(await self.chats.read(fields, self._read_ids))
             return await self._validate_and_read_chat(fields)
         if "input" in fields:
             return await self._read_responses(fields)
@@ -178,6 +206,10 @@ class PromptReader:
         if engine_input["type"] == "multimodal":
             return _Tokens(token_ids, tuple(_placeholders(engine_input)))
         return _Tokens(token_ids)
+
+
+def _as_they_are(ids: "array[int]") -> "array[int]":
+    return ids
 
 
 def _placeholders(engine_input: Any) -> Iterator[Placeholder]:  # noqa: ANN401  vLLM's MultiModalInput

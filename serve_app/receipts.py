@@ -123,6 +123,8 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """Of all routed requests that are over, since the replica started."""
     external_cached_tokens: int = 0
     """Of `cached_tokens`, those that came from a second tier."""
+    tokenizer: str = ""
+    """Who makes its token ids, and why it is not fastokens (`serve_app.tokenizing`); empty before that is known."""
 
 
 Receipt = Arrived | Prefilled | Warmed | Finished | Status

@@ -47,16 +47,16 @@ from serve_app.ledger import Ledger
 from serve_app.llm_options import check_media_domains
 from serve_app.log_file import LogFile, serve_log
 from serve_app.peers import ServePeers
-from serve_app.prompt_memo import make_token_memo
 from serve_app.receipts import Finished, ProbeResult, Receipt, Report
 from serve_app.recent_prompts import RecentPrompts
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_log import RequestLog
 from serve_app.response_ids import new_response_id
 from serve_app.routing_note import NOTE_HEADER
-from serve_app.settings import EngineName, ReplicaSettings, RouterSettings
+from serve_app.settings import EngineName, ReplicaSettings, RouterSettings, TokenizerName
 from serve_app.standstill import end_unless_moving
 from serve_app.tenants import Tenants
+from serve_app.tokenizing import Tokenizing
 from serve_app.validation import bound_validation
 from serve_app.warm_up import WarmUp
 
@@ -83,8 +83,11 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         routers: dict[str, Any],
         replicas: dict[str, Any],
         engine: EngineName,
+        tokenizer: TokenizerName,
     ) -> None:
         self._engine_name = engine
+        self._tokenizer: TokenizerName = tokenizer
+        self._tokenizing: Tokenizing | None = None
         self._router_deployment = router_deployment
         self._routers = RouterSettings.model_validate(routers)
         self._replicas = ReplicaSettings.model_validate(replicas)
@@ -138,8 +141,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         )
         blame_clients(app, engine_client)
         _name_responses(getattr(app.state, "openai_serving_responses", None))
-        renderer = app.state.online_renderer
-        make_token_memo(renderer, renderer.chat_template, max_bytes=round(self._replicas.token_memo_mib * 2**20))
+        self._tokenizing = Tokenizing(app.state.online_renderer.renderer, self._tokenizer)
         async with self._own_client(app) as client:
             await self._warm_up(client)
         self._own = self._own_client(_as_built(app))
@@ -305,6 +307,8 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         while self._ledger.is_serving:
             if self._feed is not None:
                 self._feed.beat()
+            if self._tokenizing is not None:
+                self._ledger.tokenizer = self._tokenizing.state
             self._ledger.report_status()
             self._feel_pulse()
             await asyncio.sleep(self._replicas.heartbeat_s)

@@ -26,22 +26,18 @@ BYTES_PER_TOKEN = 4
 """Guess for the load of a prompt that could not be tokenised; English text with a common vocabulary."""
 
 
-class Memo(Protocol):
-    """See `serve_app.prompt_memo`."""
-
-    def snapshot(self) -> dict[str, int | bool]:
-        """Counts only."""
-        ...
-
-
 class Prompts(Protocol):
     """Renders and tokenises; see `serve_app.prompt`."""
 
     max_model_len: int
 
     @property
-    def memo(self) -> Memo | None:
-        """By which prompts are read that begin as earlier ones did."""
+    def tokenizer(self) -> str:
+        """Who makes token ids, and why it is not fastokens."""
+        ...
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counts only."""
         ...
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
@@ -159,10 +155,9 @@ class RequestReader:
             raise UnreadableError(Unreadable.STARTING)
         return await self.prompts.read(fields)
 
-    def memo_snapshot(self) -> dict[str, int | bool] | None:
-        """How much is tokenised anew; None where there is no memo, or none yet."""
-        memo = None if self.prompts is None else self.prompts.memo
-        return None if memo is None else memo.snapshot()
+    def snapshot(self) -> dict[str, Any] | None:
+        """How prompts are read; None while they cannot be."""
+        return None if self.prompts is None else self.prompts.snapshot()
 
     def _guess_tokens(self, body: bytes, num_prompts: int) -> int:
         num_tokens = len(body) // BYTES_PER_TOKEN

@@ -70,6 +70,7 @@ def _replica_snapshot(router: Router, replica: Replica, inbox: Inbox, *, now: fl
         "knowledge": knowledge(router, replica),
         "heard_s_ago": router.health.heard_s_ago(replica.replica_id, now=now),
         "excluded": None if exclusion is None else exclusion.value,
+        "tokenizer": "" if status is None else status.tokenizer,
         "engine": None if status is None else _engine_snapshot(status),
     }
 

@@ -25,6 +25,7 @@ PolicyName = Literal[
 ]
 
 
+TokenizerName = Literal["auto", "huggingface", "fastokens"]
 EngineName = Literal["vllm", "simulated"]
 WaitingOrderName = Literal["arrival", "shortest"]
 ExplainHeaders = Literal["off", "brief", "full"]
@@ -71,9 +72,6 @@ class RouterSettings(_Frozen):
     request. Without the edge (edge.enabled) it waits 5 s, and then answers 503."""
     read_timeout_s: float = Field(0.4, gt=0)
     """A prompt that is not read in this time, as a router has too much to read, is placed by load alone."""
-    token_memo_mib: float = Field(256.0, ge=0)
-    """Memory of each router process for token ids of texts it has seen, so that only what is new is tokenised; 0 for
-    none."""
     virtual_nodes: int = Field(128, ge=1)
     """Points of each replica's rank on the consistent-hash ring."""
     answer_tokens: int = Field(256, ge=0)
@@ -162,8 +160,6 @@ class ReplicaSettings(_Frozen):
     counted as `other`, requests without one as `none`."""
     tenant_header: str = Field("x-tenant", pattern=r"^[a-z0-9-]+$")
     """Header in which the gateway before us says whose a request is; in lower case."""
-    token_memo_mib: float = Field(256.0, ge=0)
-    """Memory of each replica for token ids of texts it has seen, so that only what is new is tokenised; 0 for none."""
     max_body_mib: float = Field(32.0, gt=0)
     """A larger request body is answered 413, unread. Text alone never needs so much; images in it may."""
 
@@ -312,6 +308,10 @@ class Settings(_Frozen):
     engine: EngineName = "vllm"
     """`simulated` is vLLM without the model: all is real but the time a step takes, which is `engine_model`'s, and the
     answers, which are noise (docs/simulated.md)."""
+    tokenizer: TokenizerName = "auto"
+    """Who makes token ids of texts, in routers and replicas. `auto`: fastokens, which is tens of times faster, wherever
+    it gives the model's own ids, and Hugging Face's tokenizer elsewhere. `fastokens`: nothing starts where it does not.
+    `huggingface`: never fastokens (docs/keys.md)."""
     routing: RoutingSettings = RoutingSettings()
     routers: RouterSettings = RouterSettings()
     replicas: ReplicaSettings = ReplicaSettings()

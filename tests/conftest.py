@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -48,3 +49,9 @@ def browser(require: Require) -> "Iterator[Browser]":
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def vllm(require: Require) -> None:
+    """VLLM is installed; no model is needed."""
+    require(find_spec("vllm") is not None, "vLLM: install with `make install`")

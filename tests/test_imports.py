@@ -36,6 +36,7 @@ RAY_FREE = (
     "engine_watch",
     "environment",
     "explain",
+    "fast_tokenizer",
     "funnel_report",
     "hand_over",
     "inbox",
@@ -64,8 +65,7 @@ RAY_FREE = (
     "settings_faults",
     "tenants",
     "text_headers",
-    "token_boundaries",
-    "token_memo",
+    "tokenizer_samples",
     "top",
     "warm_up",
 )
@@ -73,6 +73,7 @@ LOCUST_MODULES = {"locustfile", "load_run", "page"}
 """Importing Locust patches the standard library of the whole process."""
 PRIVATE_ADAPTERS = {
     "app",
+    "chat_reader",
     "client_faults",
     "host_tier",
     "ingress_router",
@@ -80,10 +81,10 @@ PRIVATE_ADAPTERS = {
     "llm_options",
     "one_process_engine",
     "prompt",
-    "prompt_memo",
     "replica",
     "simulated_transfers",
     "simulated_worker",
+    "tokenizing",
     "vllm_scheduler",
 }
 

@@ -2,6 +2,7 @@
 
 python -m loadtests.key_parity --prompts 1000
 python -m loadtests.key_parity --prompts 100 --family llama3
+python -m loadtests.key_parity --prompts 100 --tokenizer qwen3.json --tokenizer deepseek.json
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from rich.progress import Progress
 
 from loadtests.key_parity.bodies import Question, questions
 from loadtests.key_parity.engine import MODEL_NAME, llm_settings, running_engine
-from loadtests.key_parity.models import Family, build
+from loadtests.key_parity.models import Family, Model, build, build_with
 from loadtests.key_parity.replica import Replica, Report
 from loadtests.key_parity.result import Comparison, FamilyResult, as_json, lines, result_table
 from loadtests.key_parity.router import Pass, Reader, Reading
@@ -37,6 +38,9 @@ def main(
         int, typer.Option(min=len(Source), help="Dialogues; each is sent to all four endpoints.")
     ] = 1000,
     family: Annotated[list[Family] | None, typer.Option(help="Only these; all by default.")] = None,
+    tokenizer: Annotated[
+        list[Path] | None, typer.Option(help="In their place: a model's tokenizer.json, with ChatML's template.")
+    ] = None,
     texts: Annotated[Path, typer.Option(help="The folder of the texts.")] = TEXTS,
     folder: Annotated[Path, typer.Option(help="For models and the engines' logs.")] = DEFAULT_FOLDER,
     seed: SeedOption = 1,
@@ -47,7 +51,12 @@ def main(
     try:
         dialogues = sample(texts, num_prompts=prompts, rng=Random(f"key parity {seed}"))
         asked = list(questions(dialogues, MODEL_NAME))
-        results = [_compare(each, asked, folder, console) for each in family or Family]
+        models = (
+            {each.stem: build_with(each, folder) for each in tokenizer}
+            if tokenizer
+            else {str(each): build(each, folder) for each in family or Family}
+        )
+        results = [_compare(name, model, asked, folder, console) for name, model in models.items()]
     except (TextsError, LiveError) as error:
         fail(str(error))
     console.print(result_table(results))
@@ -57,15 +66,15 @@ def main(
     verdict(console, [fault for result in results for fault in result.faults()])
 
 
-def _compare(family: Family, asked: Sequence[Question], folder: Path, console: Console) -> FamilyResult:
-    llm = llm_settings(build(family, folder))
+def _compare(name: str, model: Model, asked: Sequence[Question], folder: Path, console: Console) -> FamilyResult:
+    llm = llm_settings(model)
     reader = Reader(llm)
     with Progress(console=console, transient=True) as progress:
         readings = asyncio.run(_read(reader, asked, progress))
-        with running_engine(llm, log=folder / f"{family}.log") as url:
+        with running_engine(llm, log=folder / f"{name}.log") as url:
             reports = asyncio.run(_report(url, llm, asked, progress))
     comparisons = [Comparison(*each) for each in zip(asked, readings, reports, strict=True)]
-    return FamilyResult(family, comparisons, has_memo=reader.has_memo, is_exact=reader.is_exact)
+    return FamilyResult(name, comparisons, reader.tokenizer, is_exact=reader.is_exact)
 
 
 async def _read(reader: Reader, asked: Sequence[Question], progress: Progress) -> list[dict[Pass, Reading]]:

@@ -10,8 +10,12 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from serve_app.demo_model import (
+    CHAT_TEMPLATE,
     DEFAULT_CORPUS,
+    END_TOKEN,
     MAX_LENGTH,
+    PAD_TOKEN,
+    SPECIAL_TOKENS,
     VOCAB_SIZE,
     texts_of,
     write_json,
@@ -34,7 +38,7 @@ class Family(StrEnum):
     LLAMA3 = "llama3"
     """Byte-level BPE, a token that begins every text, headers of special tokens, today's date in the system prompt."""
     MISTRAL = "mistral"
-    """BPE with the space as a letter, and turns that plain text marks: no place where a text could be cut."""
+    """BPE with the space as a letter, and turns that plain text marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +57,35 @@ def build(family: Family, folder: Path) -> Model:
     return Model(target, {"tool_call_parser": "llama3_json"} if family is Family.LLAMA3 else {})
 
 
+def build_with(tokenizer: Path, folder: Path) -> Model:
+    """A model of the ChatML family with the tokenizer of another one, given as its `tokenizer.json`.
+
+    Whatever special tokens that has, ChatML's are among them.
+    """
+    target = folder / tokenizer.stem
+    target.mkdir(parents=True, exist_ok=True)
+    other = Tokenizer.from_file(str(tokenizer))
+    other.add_special_tokens(list(SPECIAL_TOKENS))
+    _write(target, other, CHAT_TEMPLATE, {"eos_token": END_TOKEN, "pad_token": PAD_TOKEN})
+    return Model(target)
+
+
 def _write_chatml(folder: Path) -> None:
     write_weights(folder, write_tokenizer(folder, DEFAULT_CORPUS), num_layers=NUM_LAYERS)
 
 
 def _write_llama3(folder: Path) -> None:
     ends = {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<|end_of_text|>"}
-    _write(folder, _llama3(), "llama3.jinja", ends)
+    _write(folder, _llama3(), _template("llama3.jinja"), ends)
 
 
 def _write_mistral(folder: Path) -> None:
-    _write(folder, _mistral(), "mistral.jinja", {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"})
+    ends = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    _write(folder, _mistral(), _template("mistral.jinja"), ends)
+
+
+def _template(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _write(folder: Path, tokenizer: Tokenizer, template: str, ends: Mapping[str, str]) -> None:
@@ -72,7 +94,7 @@ def _write(folder: Path, tokenizer: Tokenizer, template: str, ends: Mapping[str,
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": MAX_LENGTH,
         "clean_up_tokenization_spaces": False,
-        "chat_template": (TEMPLATES / template).read_text(encoding="utf-8"),
+        "chat_template": template,
         **ends,
     }
     write_json(folder / "tokenizer_config.json", settings)

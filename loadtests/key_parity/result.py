@@ -1,13 +1,12 @@
 """Where router and replica differ, by source and position, never by text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.table import Table
 
 from loadtests.key_parity.bodies import Endpoint, Question
-from loadtests.key_parity.models import Family
 from loadtests.key_parity.replica import Report
 from loadtests.key_parity.router import Ids, Pass, Reading
 from loadtests.tables import make_table
@@ -54,12 +53,14 @@ def _difference(router: Ids | None, replica: Ids | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FamilyResult:
-    """All bodies, through one family."""
+    """All bodies, through one family of models."""
 
-    family: Family
+    family: str
     comparisons: Sequence[Comparison]
-    has_memo: bool
+    tokenizer: str
+    """Of the router, after them all."""
     is_exact: bool
+    """Whether the memo's own checks found nothing."""
 
     def differences(self) -> list[str]:
         """Of all bodies."""
@@ -79,37 +80,38 @@ def result_table(results: Sequence[FamilyResult]) -> Table:
     table = make_table(
         "Token ids that the router read, against those that the replica got",
         left=["family", "endpoint"],
-        right=["prompts", "refused by both", "tokens", "differing", "fast, new", "again", "known, new", "again"],
+        right=["prompts", "refused by both", "tokens", "differing", "by fastokens", "rendered fast, new", "again"],
     )
     for result in results:
         for endpoint in Endpoint:
             chosen = [each for each in result.comparisons if each.question.endpoint is endpoint]
             if chosen:
-                table.add_row(result.family, endpoint, *_cells(chosen, result))
-        table.add_row(result.family, "all", *_cells(result.comparisons, result), end_section=True)
+                table.add_row(result.family, endpoint, *_cells(chosen))
+        table.add_row(result.family, "all", *_cells(result.comparisons), end_section=True)
     return table
 
 
-def _cells(comparisons: Sequence[Comparison], result: FamilyResult) -> Iterator[str]:
+def _cells(comparisons: Sequence[Comparison]) -> Iterator[str]:
     yield f"{len(comparisons):,}"
     yield f"{sum(comparison.is_refused for comparison in comparisons):,}"
     num_tokens = sum(len(comparison.report.ids or ()) for comparison in comparisons)
     yield f"{num_tokens:,}"
     yield f"{sum(bool(comparison.differences()) for comparison in comparisons):,}"
-    can_be_fast = result.has_memo and any(comparison.question.endpoint is Endpoint.CHAT for comparison in comparisons)
+    yield _share(comparison.readings[Pass.NEW].is_tokenized_fast for comparison in comparisons)
+    has_chats = any(comparison.question.endpoint is Endpoint.CHAT for comparison in comparisons)
     for each in (Pass.NEW, Pass.AGAIN):
-        num_fast = sum(comparison.readings[each].is_fast for comparison in comparisons)
-        yield f"{num_fast / len(comparisons):.1%}" if can_be_fast else "-"
-    for each in (Pass.NEW, Pass.AGAIN):
-        num_known = sum(comparison.readings[each].known_tokens for comparison in comparisons)
-        yield f"{num_known / num_tokens:.1%}" if result.has_memo and num_tokens else "-"
+        yield _share(comparison.readings[each].is_rendered_fast for comparison in comparisons) if has_chats else "-"
+
+
+def _share(is_fast: Iterable[bool]) -> str:
+    values = list(is_fast)
+    return f"{sum(values) / len(values):.1%}"
 
 
 def lines(results: Sequence[FamilyResult]) -> Iterator[str]:
     """What the table does not say."""
     for result in results:
-        if not result.has_memo:
-            yield f"{result.family}: no memo, for texts of this model cannot be cut"
+        yield f"{result.family}: tokenised by {result.tokenizer}"
         differences = result.differences()
         yield from (f"{result.family}, {line}" for line in differences[:MAX_SHOWN])
         if len(differences) > MAX_SHOWN:
@@ -128,7 +130,7 @@ def as_json(results: Sequence[FamilyResult]) -> dict[str, Any]:
                 "tokens": None if comparison.report.ids is None else len(comparison.report.ids),
                 "status": comparison.report.status,
                 "readings": {
-                    each: {"known_tokens": reading.known_tokens, "is_fast": reading.is_fast}
+                    each: {"tokenized_fast": reading.is_tokenized_fast, "rendered_fast": reading.is_rendered_fast}
                     for each, reading in comparison.readings.items()
                 },
                 "differences": comparison.differences(),

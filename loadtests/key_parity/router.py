@@ -1,4 +1,4 @@
-"""What the router reads in a body: its own prompt reader, in this process, with and without its memo."""
+"""What the router reads in a body: its own prompt reader, in this process, and one without anything that is fast."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,6 @@ import orjson
 
 from loadtests.key_parity.bodies import Question
 from serve_app.request_body import UnreadableError, parse_body
-from serve_app.settings import RouterSettings
 
 if TYPE_CHECKING:
     from serve_app.prompt import PromptReader
@@ -21,10 +20,11 @@ class Pass(StrEnum):
     """Each body is read in three ways."""
 
     NEW = "new"
-    """For the first time, with a memo that began empty and learned from the bodies before."""
+    """As routers read it, with a memo of chats that began empty and learned from the bodies before."""
     AGAIN = "again"
     """By the same reader, once it has seen all bodies."""
-    WITHOUT = "without memo"
+    PLAIN = "plain"
+    """By Hugging Face's tokenizer, and without a memo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,14 @@ class Reading:
 
     ids: Ids | None
     """None where the router has no key for it."""
-    known_tokens: int = 0
-    """Of them, those that the memo had."""
-    is_fast: bool = False
+    is_tokenized_fast: bool = False
+    """Whether fastokens made them."""
+    is_rendered_fast: bool = False
     """Whether vLLM's renderer was not needed."""
 
 
 class Reader:
-    """The router's prompt reader, and what its memo did for each body.
+    """The router's prompt reader, and which of its short ways it took for each body.
 
     Args:
         llm: the settings' part of that name.
@@ -50,26 +50,25 @@ class Reader:
     def __init__(self, llm: dict[str, Any]) -> None:
         from serve_app.prompt import PromptReader  # Ray decides how to join a cluster when it is first imported
 
-        max_memo_bytes = round(RouterSettings().token_memo_mib * 2**20)
-        self._with_memo = PromptReader(llm, max_memo_bytes=max_memo_bytes)
-        self._without = PromptReader(llm, max_memo_bytes=0)
+        self._fast = PromptReader(llm)
+        self._plain = PromptReader(llm, tokenizer="huggingface", max_memo_bytes=0)
 
     @property
-    def has_memo(self) -> bool:
-        """False for models whose texts cannot be cut."""
-        return self._with_memo.memo is not None
+    def tokenizer(self) -> str:
+        """Who tokenises for the router, after all that it has read."""
+        return self._fast.tokenizer
 
     @property
     def is_exact(self) -> bool:
         """Whether the memo's own checks found nothing."""
-        return self._with_memo.memo is None or bool(self._with_memo.memo.snapshot()["is_exact"])
+        return self._fast.chats is None or self._fast.chats.is_exact
 
     async def read_all(self, questions: Sequence[Question]) -> AsyncIterator[tuple[Pass, int, Reading]]:
         """Each question in each way, with its place in the sequence."""
         for each, reader in (
-            (Pass.NEW, self._with_memo),
-            (Pass.AGAIN, self._with_memo),
-            (Pass.WITHOUT, self._without),
+            (Pass.NEW, self._fast),
+            (Pass.AGAIN, self._fast),
+            (Pass.PLAIN, self._plain),
         ):
             for place, question in enumerate(questions):
                 yield each, place, await _read(reader, orjson.dumps(question.body))
@@ -81,11 +80,10 @@ async def _read(reader: "PromptReader", body: bytes) -> Reading:
         prompt = await reader.read(parse_body(body))
     except UnreadableError:
         return Reading(None)
-    known, fast = (after - count for after, count in zip(_counts(reader), before, strict=True))
-    ids = tuple(prompt.token_ids)
-    return Reading(ids, min(known, len(ids)), bool(fast))  # what is truncated may have been known, too
+    texts, chats = (after - count for after, count in zip(_counts(reader), before, strict=True))
+    return Reading(tuple(prompt.token_ids), is_tokenized_fast=bool(texts), is_rendered_fast=bool(chats))
 
 
 def _counts(reader: "PromptReader") -> tuple[int, int]:
-    """Tokens that the memo had, and chats that it rendered, so far."""
-    return (0, 0) if reader.memo is None else (reader.memo.tokens.num_known_tokens, reader.memo.num_fast_chats)
+    """Texts that fastokens tokenised, and chats that the memo rendered, so far."""
+    return reader.tokenizing.num_fast_texts, 0 if reader.chats is None else reader.chats.num_fast_chats

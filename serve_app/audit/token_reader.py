@@ -8,7 +8,6 @@ from serve_app.audit.cache_replay import Keys
 from serve_app.prompt import PromptReader
 from serve_app.request_body import UnreadableError
 
-MEMO_MIB = 256
 MAX_PROMPT_TOKENS = 10_000_000
 
 
@@ -22,7 +21,7 @@ class TokenReader:
     """
 
     def __init__(self, llm: dict[str, Any], *, block_size: int) -> None:
-        self._prompts = PromptReader(llm, max_memo_bytes=MEMO_MIB * 2**20, max_prompt_tokens=MAX_PROMPT_TOKENS)
+        self._prompts = PromptReader(llm, max_prompt_tokens=MAX_PROMPT_TOKENS)
         self.block_size = block_size
         self._hasher = BlockHasher(block_size=block_size)
 

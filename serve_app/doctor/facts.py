@@ -185,6 +185,8 @@ class ReplicaView(_Part):
     excluded: str | None
     engine: EngineView | None
     parity: Verdict
+    tokenizer: str = ""
+    """Who makes its token ids, and why it is not fastokens; empty where it has not said."""
     kv_capacity_tokens: int = 0
     host_capacity_tokens: int = 0
     """Of a second tier; 0 for none."""
@@ -213,6 +215,12 @@ class ReplicaView(_Part):
         return self.heard_s_ago is not None and self.heard_s_ago <= HEARD_WITHIN_S
 
 
+class PromptsView(_Part):
+    """How a router reads prompts."""
+
+    tokenizer: str
+
+
 class RouterView(_Part):
     """A router's snapshot."""
 
@@ -220,6 +228,8 @@ class RouterView(_Part):
     policy: str
     block_size: int | None
     refused: Mapping[str, int]
+    prompts: PromptsView | None = None
+    """None before it can read any."""
     replicas: Mapping[str, ReplicaView]
     """By full replica id."""
 

@@ -29,6 +29,7 @@ class Check(StrEnum):
     RECEIPTS = "receipts"
     EXCLUSIONS = "exclusions"
     PARITY = "parity"
+    TOKENIZER = "tokenizer"
     TIERS = "tiers"
 
 

@@ -18,6 +18,7 @@ from serve_app.doctor.routing_checks import (
     check_request,
     check_routers,
     check_tiers,
+    check_tokenizer,
 )
 from serve_app.doctor.target import Target
 
@@ -33,6 +34,7 @@ CHECKS = (
     check_receipts,
     check_exclusions,
     check_parity,
+    check_tokenizer,
     check_tiers,
 )
 

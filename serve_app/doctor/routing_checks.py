@@ -12,6 +12,11 @@ UNPROVEN = (
     "It is not counted on. Perhaps no prompt came again after it had left the GPU; otherwise look into vLLM's log, and "
     "at what does not go together with offloading (docs/tiers.md)."
 )
+SLOW_TOKENIZER = (
+    "Its token ids are right, and take tens of times as long (docs/keys.md). If that is meant, set tokenizer to "
+    "huggingface."
+)
+MEANT_TOKENIZERS = ("fastokens", "huggingface: set so")
 SKEW = "Routers and replicas run different versions of Warmroute: finish the upgrade, or deploy again."
 
 
@@ -197,6 +202,31 @@ def check_parity(facts: Facts) -> Finding:
     if problems:
         return warning(Check.PARITY, *problems)
     return ok(Check.PARITY, "every replica finds prompts by every router's keys")
+
+
+def check_tokenizer(facts: Facts) -> Finding:
+    """The fast tokenizer is used, unless it is meant not to be."""
+    if isinstance(facts.routers, Missing) or not facts.routers.views:
+        return skipped(Check.TOKENIZER, waits_for=Check.ROUTERS)
+    tokenizers = dict.fromkeys(_tokenizers(facts.routers.views))  # each once: a replica is seen by every router
+    problems = [
+        Problem(f"{place} uses {tokenizer}", SLOW_TOKENIZER)
+        for place, tokenizer in tokenizers
+        if tokenizer not in MEANT_TOKENIZERS
+    ]
+    if problems:
+        return warning(Check.TOKENIZER, *problems)
+    kinds = sorted({tokenizer.partition(":")[0] for _, tokenizer in tokenizers})
+    return ok(Check.TOKENIZER, " and ".join(kinds) or "none is loaded yet")
+
+
+def _tokenizers(views: Sequence[RouterView]) -> Iterator[tuple[str, str]]:
+    for view in views:
+        if view.prompts is not None:
+            yield f"router {view.router}", view.prompts.tokenizer
+        for replica, seen in view.replicas.items():
+            if seen.tokenizer:
+                yield f"replica {short_id(replica)}", seen.tokenizer
 
 
 def check_tiers(facts: Facts) -> Finding:

@@ -15,6 +15,7 @@ from serve_app.metric_definitions import (
     PROMPT_TOKENS,
     PROMPTS,
     SHADOWS,
+    TOKENIZER,
     UNREADABLE,
     Metric,
 )
@@ -124,11 +125,12 @@ def panels() -> tuple[Panel, ...]:
         ),
         Panel(
             "Replicas by state",
-            "Keys as the routers', how their caches are known, and who is out of the choice.",
+            "Keys as the routers', how their caches are known, who tokenises, and who is out of the choice.",
             NUMBER,
             {
                 "keys {{verdict}}": _sum_by("verdict", KEY_PARITY),
                 "known by {{source}}": _sum_by("source", CACHE_KNOWLEDGE),
+                "tokenised by {{tokenizer}}": _sum_by("tokenizer", TOKENIZER),
                 "out of the choice": f"sum by ({APPLICATION}) ({_latest(EXCLUDED, by=by_rank)})",
             },
         ),

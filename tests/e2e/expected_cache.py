@@ -23,7 +23,7 @@ class ExpectedCache:
         from serve_app.prompt import PromptReader
 
         self._reader = RequestReader(session_header="", model=ServedModel.from_llm(llm), max_sequences=1)
-        self._reader.prompts = PromptReader(llm, max_memo_bytes=2**20)
+        self._reader.prompts = PromptReader(llm)
         self._block_size: int = llm["engine_kwargs"]["block_size"]
         self._hasher = BlockHasher(block_size=self._block_size)
         self._held: set[int] = set()

@@ -33,7 +33,7 @@ def url_of_a_replica(run: Run, application: RunningApplication) -> str:
 def test_the_router_reads_the_tokens_that_the_replica_gets(
     run: Run, application: RunningApplication, run_model: str
 ) -> None:
-    """60 dialogues, each on four endpoints and in many ways; with a new memo, a warm one, and without."""
+    """60 dialogues, each on four endpoints and in many ways; read fast, fast again, and plainly."""
     llm = demo_settings()["llm"]
     dialogues = sample(Path(), num_prompts=NUM_PROMPTS, rng=Random("e2e"), sources=SHIPPED)
     asked = list(questions(dialogues, run_model))
@@ -49,8 +49,8 @@ def test_the_router_reads_the_tokens_that_the_replica_gets(
             reports = await replica.report_all(asked, concurrency=4, on_report=lambda: None)
         return [Comparison(*each) for each in zip(asked, readings, reports, strict=True)]
 
-    result = FamilyResult(Family.CHATML, asyncio.run(compare()), reader.has_memo, reader.is_exact)
+    result = FamilyResult(Family.CHATML, asyncio.run(compare()), reader.tokenizer, is_exact=reader.is_exact)
     assert result.differences() == []
     assert list(result.faults()) == []
-    assert result.has_memo
-    assert any(comparison.readings[Pass.AGAIN].is_fast for comparison in result.comparisons)
+    assert result.tokenizer == "fastokens"
+    assert any(comparison.readings[Pass.AGAIN].is_rendered_fast for comparison in result.comparisons)

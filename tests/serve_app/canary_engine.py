@@ -30,7 +30,11 @@ class Prompts:
     """As the router's prompt reader."""
 
     max_model_len = 100_000
-    memo = None
+    tokenizer = "fastokens"
+
+    def snapshot(self) -> dict[str, Any]:
+        """As a router shows it."""
+        return {"tokenizer": self.tokenizer}
 
     def __init__(self, *, has_chat: bool) -> None:
         self._has_chat = has_chat

@@ -179,11 +179,13 @@ def test_a_message_that_vllm_turns_otherwise_is_not_learned() -> None:
 
 def test_forms_are_bounded_and_the_oldest_goes() -> None:
     """As every client may have tools of its own, of any size."""
-    memo = ChatMemo(max_bytes=3 * (FORM_BYTES + 2 * SHAPE_BYTES + CONTENT_BYTES))
+    max_bytes = 3 * (FORM_BYTES + 2 * SHAPE_BYTES + CONTENT_BYTES)
+    memo = ChatMemo(max_bytes=max_bytes)
     for number in range(6):
         for messages in ([USER], [USER, TOOL_CALL]):
             read(memo, *messages, tools=[number])
-            memo.check_integrity()
+            assert memo.num_bytes <= max_bytes
+    assert memo.num_bytes == max_bytes
     assert [read(memo, USER, TOOL_CALL, tools=[number])[0] for number in (3, 4, 5, 2)] == [True, True, True, False]
 
 

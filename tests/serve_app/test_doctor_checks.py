@@ -47,6 +47,7 @@ from serve_app.doctor.routing_checks import (
     check_request,
     check_routers,
     check_tiers,
+    check_tokenizer,
 )
 from serve_app.doctor.target import Target
 from serve_app.environment import data_path_environment
@@ -126,7 +127,7 @@ def replica_view(rank: int, **changes: Any) -> ReplicaView:
     """A replica that is idle and well."""
     engine = {"waiting": 0, "running": 0}
     fields = {"rank": rank, "waiting": 0, "running": 0, "heard_s_ago": 0.3, "excluded": None, "engine": engine}
-    fields["parity"] = Verdict.OK
+    fields |= {"parity": Verdict.OK, "tokenizer": "fastokens"}
     return ReplicaView(**(fields | changes))
 
 
@@ -134,6 +135,7 @@ def router(name: str, replicas: dict[str, ReplicaView] | None = None, **changes:
     """A router that knows both replicas."""
     known = {full_id("a"): replica_view(0), full_id("b"): replica_view(1)}
     fields: dict[str, Any] = {"router": name, "policy": "prefix_affinity", "block_size": 32, "refused": {}}
+    fields["prompts"] = {"tokenizer": "fastokens"}
     fields["replicas"] = known | {full_id(replica): view for replica, view in (replicas or {}).items()}
     return RouterView(**(fields | changes))
 
@@ -192,6 +194,7 @@ def test_each_check_says_what_it_saw_where_all_is_well() -> None:
         "every router heard of every replica within 0.3 s, and of the request's end",
         "no router leaves out a replica",
         "every replica finds prompts by every router's keys",
+        "fastokens",
         "no replica has a second one",
     ]
 
@@ -208,6 +211,7 @@ def test_without_the_dashboard_the_nodes_are_examined_all_the_same() -> None:
         Check.RECEIPTS: (Status.SKIPPED, "waits for: routers"),
         Check.EXCLUSIONS: (Status.SKIPPED, "waits for: routers"),
         Check.PARITY: (Status.SKIPPED, "waits for: routers"),
+        Check.TOKENIZER: (Status.SKIPPED, "waits for: routers"),
         Check.TIERS: (Status.SKIPPED, "waits for: routers"),
     }
 
@@ -225,6 +229,7 @@ def test_without_ray_the_clients_way_is_examined_all_the_same() -> None:
         Check.RECEIPTS: (Status.SKIPPED, "waits for: routers"),
         Check.EXCLUSIONS: (Status.SKIPPED, "waits for: routers"),
         Check.PARITY: (Status.SKIPPED, "waits for: routers"),
+        Check.TOKENIZER: (Status.SKIPPED, "waits for: routers"),
         Check.TIERS: (Status.SKIPPED, "waits for: routers"),
     }
 
@@ -639,6 +644,19 @@ def tiered(rank: int = 1, **engine: int) -> ReplicaView:
     """A replica with a second tier ten times as large as its cache."""
     numbers = {"waiting": 0, "running": 0, "prompt_tokens": 12_000} | engine
     return replica_view(rank, kv_capacity_tokens=1000, host_capacity_tokens=10_000, engine=numbers)
+
+
+def test_a_slow_tokenizer_is_warned_of() -> None:
+    """With the reason, wherever it is; unless it is set so."""
+    assert_says(check_tokenizer(facts()), Status.OK, "fastokens")
+    slow = "huggingface: it gave other ids for sample 7"
+    finding = check_tokenizer(facts(routers=answers(router("r1", {"b": replica_view(1, tokenizer=slow)}))))
+    assert_says(finding, Status.WARNING, f"replica b uses {slow}", "set tokenizer to huggingface")
+    finding = check_tokenizer(facts(routers=answers(router("r1", prompts={"tokenizer": slow}))))
+    assert_says(finding, Status.WARNING, f"router r1 uses {slow}")
+    set_so = {"tokenizer": "huggingface: set so"}
+    finding = check_tokenizer(facts(routers=answers(router("r1", prompts=set_so), router("r2", prompts=None))))
+    assert_says(finding, Status.OK, "fastokens and huggingface")
 
 
 def test_a_second_tier_that_never_gave_anything_back_is_warned_of() -> None:

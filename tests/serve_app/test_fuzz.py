@@ -159,7 +159,7 @@ def reader() -> RequestReader:
         "engine_kwargs": {"max_model_len": MAX_MODEL_LEN, "enforce_eager": True},
     }
     reader = RequestReader(session_header="x-session-id", model=ServedModel.from_llm(llm), max_sequences=MAX_SEQUENCES)
-    reader.prompts = PromptReader(llm, max_memo_bytes=2**20)
+    reader.prompts = PromptReader(llm)
     return reader
 
 

@@ -46,7 +46,7 @@ def make_reader(model: Path) -> Any:
         "accelerator_config": {"kind": "cpu"},
         "engine_kwargs": {"max_model_len": 2048, "enforce_eager": True, "allowed_media_domains": []},
     }
-    return PromptReader(llm, max_memo_bytes=2**20)
+    return PromptReader(llm)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ async def vllm_hashes(reader: Any, parts: tuple[str, ...], adapter: str, salt: s
     ]
     request = Request(
         "name",
-        rendered["prompt_token_ids"],
+        list(rendered["prompt_token_ids"]),
         SamplingParams(),
         None,
         mm_features=features,

@@ -61,7 +61,11 @@ class Words:
     """A word is a token."""
 
     max_model_len = 1000
-    memo = None
+    tokenizer = "fastokens"
+
+    def snapshot(self) -> dict[str, Any]:
+        """As a router shows it."""
+        return {"tokenizer": self.tokenizer}
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt's words."""
@@ -87,7 +91,13 @@ class Started:
 
         self.router = IngressRouter.__new__(IngressRouter)
         await self.router.__init__(
-            SimpleNamespace(deployment_id="LLM"), llm=LLM, routers={}, engine="vllm", engine_model={}, max_sequences=256
+            SimpleNamespace(deployment_id="LLM"),
+            llm=LLM,
+            routers={},
+            engine="vllm",
+            tokenizer="auto",
+            engine_model={},
+            max_sequences=256,
         )
         await self.router._loading
 
@@ -129,7 +139,7 @@ async def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """One that can tokenise."""
     from serve_app import ingress_router
 
-    async def load(router: Any, _llm: object) -> None:
+    async def load(router: Any, *_: object) -> None:
         router._reader.prompts = Words()
 
     async def ask_nobody(*_: object, **__: object) -> list[Any]:

@@ -22,7 +22,11 @@ class FakePrompts:
     """Tokenises what it was told to, or refuses."""
 
     max_model_len = 50
-    memo = None
+    tokenizer = "fastokens"
+
+    def snapshot(self) -> dict[str, Any]:
+        """As a router shows it."""
+        return {"tokenizer": self.tokenizer}
 
     def __init__(self, refusal: Unreadable | None = None, *, num_prompt_tokens: int | None = None) -> None:
         self._refusal = refusal

@@ -1,21 +1,13 @@
 """Our order of waiting in vLLM's own scheduler: one request runs at a time, with an answer of one token."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import Require
 from tests.loadtests.vllm_scheduler import VllmScheduler
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-
-
-@pytest.fixture(autouse=True)
-def vllm(require: Require) -> None:
-    """VLLM is installed; no model is needed."""
-    require(find_spec("vllm") is not None, "vLLM: install with `make install`")
+pytestmark = [pytest.mark.usefixtures("vllm"), pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")]
 
 
 def make_scheduler(folder: Path, **options: Any) -> VllmScheduler:

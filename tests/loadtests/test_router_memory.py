@@ -6,12 +6,21 @@ from itertools import pairwise
 import orjson
 import pytest
 
-from loadtests.memo_memory import CORE_MIB, FLAT_MIB, MAX_TURNS, MEMO_FACTOR, Conversations, Sample, faults
+from loadtests.router_memory import (
+    CORE_MIB,
+    FLAT_MIB,
+    MAX_TURNS,
+    MEMO_FACTOR,
+    TOKENIZER_MIB,
+    Conversations,
+    Sample,
+    faults,
+)
 from serve_app.demo_model import WORKLOAD
 
 NUM_CONVERSATIONS = 400
 MIB = 64.0
-START = Sample(200, 200, 600, 1, 1, 0.0, pieces=9, forms=1, stretches=0, held_blocks=9)
+START = Sample(200, 200, 600, 1, 1, forms=1, stretches=0, held_blocks=9)
 FULL = replace(START, conversations=1000, resident_mib=670, memo_mib=63.9, peak_memo_mib=64)
 
 
@@ -29,8 +38,8 @@ def test_the_same_seed_gives_the_same_conversations() -> None:
 
 def test_every_conversation_is_distinct_and_some_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A later turn begins with all messages of the turn before; some bring tools of their own, again with each turn."""
-    monkeypatch.setattr("loadtests.memo_memory.MEAN_AGE", 20)
-    monkeypatch.setattr("loadtests.memo_memory.OWN_TOOLS", 0.2)
+    monkeypatch.setattr("loadtests.router_memory.MEAN_AGE", 20)
+    monkeypatch.setattr("loadtests.router_memory.OWN_TOOLS", 0.2)
     first_to_turns: dict[str, list[dict[str, object]]] = {}
     num_new = 0
     for is_new, body in bodies(1):
@@ -53,7 +62,7 @@ def test_every_conversation_is_distinct_and_some_go_on(monkeypatch: pytest.Monke
     [
         (FULL, None),
         (replace(FULL, peak_memo_mib=64.1), "accounted for"),
-        (replace(FULL, resident_mib=600 + MEMO_FACTOR * MIB + CORE_MIB + 1), "resident memory grew"),
+        (replace(FULL, resident_mib=600 + MEMO_FACTOR * MIB + TOKENIZER_MIB + CORE_MIB + 1), "resident memory grew"),
         (replace(FULL, resident_mib=670 + FLAT_MIB + 1), "full, it grew"),
         (replace(FULL, memo_mib=30), None),
     ],

@@ -1,11 +1,9 @@
-"""What vLLM's renderer is spared for prompts that begin as earlier ones did: tokenising, and most of its own work.
+"""Chats as vLLM renders them, without most of its work where chats of the same kind were rendered before.
 
 Adapter: private names of vLLM and transformers are listed in tests/serve_app/test_private_names.py.
 """
 
-import copy
 import logging
-from array import array
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache, partial
@@ -24,19 +22,15 @@ from vllm.renderers.hf import (
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.renderers.params import TokenizeParams
 
-from serve_app import token_boundaries
 from serve_app.chat_memo import ChatMemo, Form, Message, Render
-from serve_app.token_memo import Encode, TokenMemo
 
 logger = logging.getLogger("ray.serve")
 
 CHECK_EVERY = 500
 """So many chats that vLLM need not render, one is rendered by it all the same, and compared."""
+MEMO_BYTES = 32 * 2**20
+"""For what was learned of chats: about a thousand lists of tools."""
 
-FORMS_SHARE = 1 / 8
-"""Of the memo's memory, for what was learned of chats; the rest is for token ids."""
-
-AsIds = Callable[["array[int]"], Sequence[int]]
 Read = Callable[[dict[str, Any]], Awaitable[Sequence[int]]]
 
 
@@ -52,116 +46,28 @@ _notes: ContextVar[list[Rendered] | None] = ContextVar("warmroute_rendered", def
 """Where vLLM's renderings for this request are noted."""
 
 
-def make_prompt_memo(
+def make_chat_reader(
     online_renderer: OnlineRenderer,
     model_config: Any,  # noqa: ANN401  vLLM's
-    chat_template: str | None,
     *,
-    max_bytes: int,
-) -> "PromptMemo | None":
-    """Made part of vLLM's renderer. None where there shall be none, or texts of this model cannot be cut."""
-    forms_bytes = round(max_bytes * FORMS_SHARE)
-    tokens = make_token_memo(online_renderer, chat_template, max_bytes=max_bytes - forms_bytes, as_ids=_as_array)
-    return None if tokens is None else PromptMemo(online_renderer, model_config, tokens, max_bytes=forms_bytes)
-
-
-def make_token_memo(
-    online_renderer: OnlineRenderer, chat_template: str | None, *, max_bytes: int, as_ids: AsIds = list
-) -> TokenMemo | None:
-    """Made part of vLLM's tokenising. None where there shall be none, or texts of this model cannot be cut: then each
-    is tokenised as a whole.
-
-    Args:
-        online_renderer: vLLM's, a router's or a replica's.
-        chat_template: of the settings, before the tokenizer's own.
-        max_bytes: of memory; 0 for none.
-        as_ids: in which form a prompt gets its ids; an engine takes lists only.
-
-    """
+    max_memo_bytes: int,
+) -> "ChatReader | None":
+    """None where there shall be no memo, or where vLLM renders in a way of its own, as for models that take images."""
     renderer = online_renderer.renderer
-    if max_bytes == 0 or type(renderer) is not HfRenderer or renderer.mm_processor is not None:
-        return None  # images change token ids after all of this
-    tokenizer = renderer.get_tokenizer()
-    if not tokenizer.is_fast:
-        return None  # which several threads can use at a time
-    template = f"{chat_template or ''}{tokenizer.chat_template or ''}"
-    boundary_to_id = token_boundaries.find_boundaries(tokenizer.added_tokens_decoder, template)
-    if not boundary_to_id:
-        logger.info("The chat template writes no token at which texts can be cut: prompts are tokenised as a whole")
+    if max_memo_bytes == 0 or type(renderer) is not HfRenderer or renderer.mm_processor is not None:
         return None
-
-    tokens = TokenMemo(
-        _fast(tokenizer), reference=_plain(copy.deepcopy(tokenizer)), boundary_to_id=boundary_to_id, max_bytes=max_bytes
-    )
-    if not all(tokens.is_right(text) for text in 2 * token_boundaries.samples(boundary_to_id)):
-        logger.info("This tokenizer's ids cannot be composed: prompts are tokenised as a whole")
-        return None
-    tokens.clear()
-    _answer_for_tokenizer(renderer, tokens, as_ids)
-    return tokens
+    return ChatReader(online_renderer, model_config, max_memo_bytes=max_memo_bytes)
 
 
-def _as_array(ids: "array[int]") -> "array[int]":
-    return ids
-
-
-def _plain(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
-    """The tokenizer as vLLM uses it."""
-
-    def encode(text: str) -> Sequence[int]:
-        ids: Sequence[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    return encode
-
-
-def _fast(tokenizer: Any) -> Encode:  # noqa: ANN401  transformers'
-    """The same without what transformers does around it, and without offsets: a third faster, and it frees the GIL."""
-    backend = copy.deepcopy(tokenizer.backend_tokenizer)
-    backend.no_truncation()
-    backend.no_padding()
-
-    def encode(text: str) -> Sequence[int]:
-        ids: Sequence[int] = backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
-        return ids
-
-    return encode
-
-
-def _answer_for_tokenizer(renderer: HfRenderer, tokens: TokenMemo, as_ids: AsIds) -> None:
-    leading_ids, original = _leading_ids(renderer.get_tokenizer()), renderer._tokenize_prompt_async  # noqa: SLF001
-
-    async def tokenize(prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
-        options = params.get_encode_kwargs()
-        leading = leading_ids if options["add_special_tokens"] else array("I")
-        if leading is None or params.return_token_offsets or params.pad_prompt_tokens is not None:
-            return await original(prompt, params)
-        token_ids = leading + await tokens.read(prompt["prompt"])
-        if options["truncation"] and len(token_ids) > options["max_length"]:
-            return await original(prompt, params)
-        return {**prompt, "prompt_token_ids": as_ids(token_ids)}
-
-    renderer._tokenize_prompt_async = tokenize  # noqa: SLF001
-
-
-def _leading_ids(tokenizer: Any) -> "array[int] | None":  # noqa: ANN401  transformers'
-    """What the tokenizer puts before a text where special tokens are wanted; None where it puts more than that."""
-    ids: list[int] = tokenizer("text", add_special_tokens=False)["input_ids"]
-    with_special: list[int] = tokenizer("text", add_special_tokens=True)["input_ids"]
-    num_leading = len(with_special) - len(ids)
-    return array("I", with_special[:num_leading]) if with_special[num_leading:] == ids else None
-
-
-class PromptMemo:
+class ChatReader:
     """Takes vLLM's place where a chat can be told without it, and learns from it where not.
 
     Used on one event loop only.
 
     Args:
-        online_renderer: vLLM's; its tokenising goes through `tokens` already.
+        online_renderer: vLLM's.
         model_config: vLLM's.
-        tokens: of texts.
-        max_bytes: of what is learned of chats.
+        max_memo_bytes: of what is learned of chats.
 
     """
 
@@ -169,12 +75,10 @@ class PromptMemo:
         self,
         online_renderer: OnlineRenderer,
         model_config: Any,  # noqa: ANN401  vLLM's
-        tokens: TokenMemo,
         *,
-        max_bytes: int,
+        max_memo_bytes: int,
     ) -> None:
-        self.tokens = tokens
-        self.chats = ChatMemo(max_bytes=max_bytes)
+        self._chats = ChatMemo(max_bytes=max_memo_bytes)
         self._renderer = online_renderer.renderer
         self._content_format = online_renderer.chat_template_content_format
         self._model_config = model_config
@@ -184,41 +88,51 @@ class PromptMemo:
         """Those that vLLM need not render."""
         self._watch_templates()
 
-    async def read_chat(self, fields: dict[str, Any], read: Read) -> Sequence[int]:
-        """The token ids of a chat; `read` asks vLLM for them."""
-        text = self.chats.text(fields)
+    async def read(self, fields: dict[str, Any], ask_vllm: Read) -> Sequence[int]:
+        """The token ids of a chat."""
+        text = self._chats.text(fields)
         if text is not None and not self._is_check_due():
-            token_ids: Sequence[int] = await self.tokens.read(text)
+            token_ids = await self._tokenize(text)
             if len(token_ids) <= self._model_config.max_model_len - _answer_tokens(fields):
                 self.num_fast_chats += 1
                 return token_ids
         notes: list[Rendered] = []
         token = _notes.set(notes)
         try:
-            read_ids = await read(orjson.loads(orjson.dumps(fields)))  # vLLM writes into what it validates
+            read_ids = await ask_vllm(orjson.loads(orjson.dumps(fields)))  # vLLM writes into what it validates
         finally:
             _notes.reset(token)
         for rendered in notes:
             if text not in {None, rendered.text}:
-                self.chats.forget()
+                self._chats.forget()
                 logger.error("The memo of chats made another text than vLLM: it is not used any more")
-            self.chats.learn(fields, rendered.conversation, partial(self._form, rendered))
+            self._chats.learn(fields, rendered.conversation, partial(self._form, rendered))
         return read_ids
+
+    @property
+    def is_exact(self) -> bool:
+        """False once what was learned proved wrong."""
+        return self._chats.is_exact
+
+    @property
+    def num_bytes(self) -> int:
+        """Of memory, for what was learned."""
+        return self._chats.num_bytes
 
     def snapshot(self) -> dict[str, int | bool]:
         """For operators. Counts only."""
         return {
-            **self.tokens.snapshot(),
-            "is_exact": self.tokens.is_exact and self.chats.is_exact,
-            "bytes": self.num_bytes,
-            "forms": self.chats.num_forms,
+            "is_exact": self._chats.is_exact,
+            "bytes": self._chats.num_bytes,
+            "forms": self._chats.num_forms,
+            "chats": self._num_chats,
             "fast_chats": self.num_fast_chats,
         }
 
-    @property
-    def num_bytes(self) -> int:
-        """Of memory, token ids and what was learned of chats together."""
-        return self.tokens.num_bytes + self.chats.num_bytes
+    async def _tokenize(self, text: str) -> Sequence[int]:
+        prompt = await self._renderer._tokenize_prompt_async({"prompt": text}, _TEXT_ALONE)  # noqa: SLF001
+        token_ids: Sequence[int] = prompt["prompt_token_ids"]
+        return token_ids
 
     def _is_check_due(self) -> bool:
         self._num_chats += 1
@@ -311,3 +225,7 @@ def _answer_tokens(fields: Mapping[str, Any]) -> int:
     """How many the client wants; 0 where it does not say."""
     wanted = fields.get("max_completion_tokens") or fields.get("max_tokens") or 0
     return wanted if isinstance(wanted, int) else 0
+
+
+_TEXT_ALONE = TokenizeParams(max_total_tokens=None, add_special_tokens=False)
+"""Templates write special tokens themselves."""

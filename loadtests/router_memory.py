@@ -1,9 +1,10 @@
 """Is a router's memory bounded by its settings, whoever comes? Runs what a router process keeps, in this process.
 
-python -m loadtests.memo_memory --conversations 1000000 --mib 64
+python -m loadtests.router_memory --conversations 1000000
 
-Each request's body goes through the request reader with vLLM's renderer and the memo, the block hasher, and the core,
-which hears at once that it was computed and is over. HTTP and Ray are left out: they keep nothing of it.
+Each request's body goes through the request reader with vLLM's renderer, the memo of chats and fastokens, the block
+hasher, and the core, which hears at once that it was computed and is over. HTTP and Ray are left out: they keep nothing
+of it.
 """
 
 import asyncio
@@ -44,13 +45,17 @@ MEDIAN_WORDS, SIGMA, MAX_WORDS = 50, 1.2, 6000
 """Of a first message, log-normal: half of them are short, and a few are documents."""
 ANSWER_WORDS = 60
 MAX_TURNS = 8
+MEMO_MIB = 32.0
+"""A router's, `serve_app.chat_reader.MEMO_BYTES`."""
 WARM_UP = 200
 """Conversations before the first look at memory: what is made once is made by then."""
 
 FULL_SHARE = 0.97
-"""Of the setting; from there on memory must not grow."""
+"""Of the memo; from there on memory must not grow."""
 MEMO_FACTOR = 1.1
-"""Resident memory of the memo, at most, in terms of the setting."""
+"""Resident memory of the memo, at most, in terms of what it accounts for."""
+TOKENIZER_MIB = 200
+"""Resident memory of fastokens' caches of words, at most."""
 CORE_MIB = 80
 """Resident memory of block hasher and core, at most, with so many replicas of this size."""
 FLAT_MIB = 12
@@ -154,11 +159,12 @@ class RouterParts:
     @property
     def memo_bytes(self) -> int:
         """As the memo accounts for them."""
-        return 0 if self._prompts.memo is None else self._prompts.memo.num_bytes
+        return 0 if self._prompts.chats is None else self._prompts.chats.num_bytes
 
-    def memo_counts(self) -> dict[str, int]:
-        """Pieces, forms and tokens."""
-        return dict(self._reader.memo_snapshot() or {})
+    @property
+    def num_forms(self) -> int:
+        """In the memo."""
+        return 0 if self._prompts.chats is None else self._prompts.chats.snapshot()["forms"]
 
     def held_blocks(self) -> int:
         """Over all replicas."""
@@ -176,9 +182,6 @@ class Sample:
     memo_mib: float
     peak_memo_mib: float
     """The most since the sample before."""
-    known_share: float
-    """Of the tokens since the sample before, those that the memo had."""
-    pieces: int
     forms: int
     stretches: int
     held_blocks: int
@@ -187,7 +190,7 @@ class Sample:
 @app.command()
 def main(
     conversations: Annotated[int, typer.Option(min=10, help="All of them distinct.")] = 1_000_000,
-    mib: Annotated[float, typer.Option(min=1, help="routers.token_memo_mib")] = 64,
+    mib: Annotated[float, typer.Option(min=1, help="Of the memo of chats.")] = MEMO_MIB,
     core: Annotated[bool, typer.Option(help="Block hasher and core, too.")] = True,  # noqa: FBT002  typer's manner
     model: Annotated[Path, typer.Option(help="The demo model's folder.")] = Path(".warmroute/demo-model"),
     seed: SeedOption = 1,
@@ -215,27 +218,22 @@ def _drive(parts: RouterParts, conversations: Conversations, every: int) -> Iter
     loop = asyncio.new_event_loop()
     process = psutil.Process()
     num_new = peak_bytes = 0
-    before = parts.memo_counts()
     for num_requests, (is_new, body) in enumerate(conversations.bodies(), start=1):
         loop.run_until_complete(parts.take(body))
         num_new += is_new
         peak_bytes = max(peak_bytes, parts.memo_bytes)
         if is_new and (num_new == WARM_UP or num_new % every == 0):
-            counts = parts.memo_counts()
-            known, encoded = (counts[name] - before[name] for name in ("known_tokens", "encoded_tokens"))
             yield Sample(
                 num_new,
                 num_requests,
                 process.memory_info().rss / 2**20,
                 parts.memo_bytes / 2**20,
                 peak_bytes / 2**20,
-                known / (known + encoded),
-                counts["pieces"],
-                counts["forms"],
+                parts.num_forms,
                 parts.hasher.num_stretches,
                 parts.held_blocks(),
             )
-            before, peak_bytes = counts, 0
+            peak_bytes = 0
     loop.close()
 
 
@@ -250,8 +248,6 @@ def result_table(samples: Sequence[Sample]) -> Table:
             "resident MiB",
             "growth",
             "memo MiB",
-            "known tokens",
-            "pieces",
             "forms",
             "stretches",
             "held blocks",
@@ -264,8 +260,7 @@ def result_table(samples: Sequence[Sample]) -> Table:
             f"{each.resident_mib:,.0f}",
             f"{each.resident_mib - samples[0].resident_mib:+,.1f}",
             f"{each.memo_mib:.1f}",
-            f"{each.known_share:.1%}",
-            *(f"{count:,}" for count in (each.pieces, each.forms, each.stretches, each.held_blocks)),
+            *(f"{count:,}" for count in (each.forms, each.stretches, each.held_blocks)),
         )
     return table
 
@@ -276,7 +271,7 @@ def faults(samples: Sequence[Sample], *, mib: float, has_core: bool) -> list[str
     peak_mib = max(each.peak_memo_mib for each in samples)
     if peak_mib > mib:
         found.append(f"the memo accounted for {peak_mib:.1f} MiB of {mib:.1f}")
-    limit_mib = MEMO_FACTOR * mib + (CORE_MIB if has_core else 0)
+    limit_mib = MEMO_FACTOR * mib + TOKENIZER_MIB + (CORE_MIB if has_core else 0)
     growth_mib = samples[-1].resident_mib - samples[0].resident_mib
     if growth_mib > limit_mib:
         found.append(f"resident memory grew by {growth_mib:.0f} MiB, of at most {limit_mib:.0f}")
