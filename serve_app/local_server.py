@@ -17,6 +17,7 @@ from serve_app import llm_options
 from serve_app.local_cluster import Run, StartError, check_machine, start_ray, stop
 from serve_app.ops.login import TOKEN_VARIABLE, Login
 from serve_app.readiness import described, is_routed
+from serve_app.replica_urls import known_replicas
 from serve_app.serve_api import NoAnswerError, ServeApi
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.settings import Settings, SettingsError
@@ -77,7 +78,7 @@ def running(
                     report_as = partial(_report_of, name, report) if name != settings.name else report
                     _wait_until_running(api, name, settings, stopped, report_as)
             with progress.step("Sending a first request"):
-                _wait_until_routed(run, settings, stopped)
+                _wait_until_routed(api, run, settings, stopped)
             if not beside:
                 _print_ready(console, run, settings, time.monotonic() - started_at)
         yield None if stopped.is_set() else run
@@ -163,30 +164,54 @@ def failure_text(application: dict[str, Any]) -> str:
     return "\n".join(line for line in explained.strip().splitlines() if "errors.pydantic.dev" not in line)
 
 
-def _wait_until_routed(run: Run, settings: Settings, stopped: threading.Event) -> None:
+def _wait_until_routed(api: ServeApi, run: Run, settings: Settings, stopped: threading.Event) -> None:
     """HAProxy and the routers learn of new replicas a moment after Serve calls them running.
 
-    HAProxy asks the routers in turn, so as many answers in a row as there are routers are wanted. Where answers do not
-    say that they are routed, any answers are taken.
+    HAProxy asks the routers in turn, so as many answers in a row as there are routers are wanted.
     """
     deadline = time.monotonic() + settings.local.start_timeout_s
-    num_routed, any_answer = 0, settings.replicas.explain_headers == "off"
-    with httpx.Client(timeout=60) as client:
-        while time.monotonic() < deadline:
-            is_routed, answer = _try(client, f"{run.url}/v1/completions", settings.model_id, any_answer=any_answer)
-            num_routed = num_routed + 1 if is_routed else 0
-            if num_routed == settings.routers.replicas_per_node:
-                return
-            if not is_routed and stopped.wait(POLL_S):
-                raise _Stopped
-    msg = f"no routed answer from {run.url}; the last one: {answer}"
+    num_routed, missing = 0, ""
+    while time.monotonic() < deadline:
+        missing = _missing(api, run, settings, stopped)
+        num_routed = 0 if missing else num_routed + 1
+        if num_routed == settings.routers.replicas_per_node:
+            return
+        if missing and stopped.wait(POLL_S):
+            raise _Stopped
+    msg = f"{missing}, after {settings.local.start_timeout_s:.0f} s (local.start_timeout_s)"
     raise StartError(msg)
 
 
-def _try(client: httpx.Client, url: str, model: str, *, any_answer: bool) -> tuple[bool, str]:
-    """Whether a request was routed, and what came back."""
+def _missing(api: ServeApi, run: Run, settings: Settings, stopped: threading.Event) -> str:
+    """Why a request may not be routed yet; empty if one was, by a HAProxy that knows every running replica.
+
+    Where answers do not say that they are routed, any answer is taken.
+    """
+    application = _patiently(lambda: api.application(settings.name), settings, stopped)
+    unknown = _running_replicas(application or {"deployments": {}}) - known_replicas(run.run_dir)
+    if unknown:
+        return f"HAProxy does not know the running replica {', '.join(sorted(unknown))}"
+    any_answer = settings.replicas.explain_headers == "off"
+    was_routed, answer = _try(f"{run.url}/v1/completions", settings.model_id, any_answer=any_answer)
+    return "" if was_routed else f"no routed answer from {run.url}; the last one: {answer}"
+
+
+def _running_replicas(application: dict[str, Any]) -> set[str]:
+    """Their short ids."""
+    deployments = application["deployments"].items()
+    replicas = [
+        each for name, deployment in deployments if name != ROUTER_DEPLOYMENT for each in deployment["replicas"]
+    ]
+    return {each["replica_id"] for each in replicas if each["state"] == "RUNNING"}
+
+
+def _try(url: str, model: str, *, any_answer: bool) -> tuple[bool, str]:
+    """Whether a request was routed, and what came back.
+
+    On a connection of its own: one that is kept stays with the HAProxy that took it, whatever it knows.
+    """
     try:
-        response = client.post(url, json={"model": model, "prompt": "Hello", "max_tokens": 1})
+        response = httpx.post(url, json={"model": model, "prompt": "Hello", "max_tokens": 1}, timeout=60)
     except httpx.TransportError as error:
         return False, type(error).__name__
     return is_routed(response, any_answer=any_answer), described(response)

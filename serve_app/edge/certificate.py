@@ -7,20 +7,19 @@ import ctypes
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from serve_app.edge.admin_socket import tell
+
 logger = logging.getLogger("warmroute-haproxy")
 
 PERIOD_S = 10.0
-ANSWER_TIMEOUT_S = 10.0
 PR_SET_PDEATHSIG = 1
 """Of Linux's prctl: the signal that a process gets when its parent ends."""
-RECEIVED_BYTES = 4096
 
 
 class CertificateError(Exception):
@@ -59,21 +58,12 @@ def replace(admin_socket: Path, certificate: Path, content: str) -> None:
     """
     # An empty line ends what HAProxy reads, so there must be none within.
     lines = "\n".join(line for line in content.splitlines() if line.strip())
-    answer = _tell(admin_socket, f"set ssl cert {certificate} <<\n{lines}\n\n")
+    answer = tell(admin_socket, f"set ssl cert {certificate} <<\n{lines}\n\n")
     if "Transaction created" not in answer and "Transaction updated" not in answer:
         raise CertificateError(answer.strip())
-    answer = _tell(admin_socket, f"commit ssl cert {certificate}\n")
+    answer = tell(admin_socket, f"commit ssl cert {certificate}\n")
     if "Success" not in answer:
         raise CertificateError(answer.strip())
-
-
-def _tell(admin_socket: Path, command: str) -> str:
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(ANSWER_TIMEOUT_S)
-        connection.connect(str(admin_socket))
-        connection.sendall(command.encode())
-        connection.shutdown(socket.SHUT_WR)
-        return b"".join(iter(lambda: connection.recv(RECEIVED_BYTES), b"")).decode()
 
 
 def _end_with_parent() -> None:

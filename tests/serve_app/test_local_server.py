@@ -1,6 +1,8 @@
 """What the user reads when the application does not start, and when it has."""
 
+import asyncio
 import threading
+from collections.abc import Iterator
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +11,14 @@ import pytest
 from rich.console import Console
 
 from serve_app import local_server
+from serve_app.local_cluster import StartError
 from serve_app.local_server import failure_text
 from serve_app.ops.login import TOKEN_VARIABLE
+from serve_app.replica_headers import REQUEST_ID_HEADER
 from serve_app.serve_api import NoAnswerError, ServeApiError
+from serve_app.serve_config import ROUTER_DEPLOYMENT
 from serve_app.settings import ExplainHeaders, LocalSettings, OpsSettings, ReplicaSettings, Settings
+from tests.serve_app.edge.running import Loop, Request, Server, response
 
 
 def application(message: str, *deployment_messages: str) -> dict[str, object]:
@@ -107,3 +113,69 @@ def test_headers_are_pointed_at_where_they_say_something(mode: ExplainHeaders, i
         local_server._print_ready(console, run, settings, 1.0)
     assert ("x-warmroute- headers say where it went" in printed.get()) is is_said
     assert "the second time the answer's usage" in " ".join(printed.get().split())
+
+
+class Node:
+    """Two replicas and a router run, a third replica starts. At each look HAProxy knows what comes next in `known`."""
+
+    def __init__(self, loop: Loop, *known: set[str], headers: str = f"{REQUEST_ID_HEADER}: f00d\r\n") -> None:
+        self.known = list(known)
+        self.known_at_connection: dict[int, set[str]] = {}
+        self._answer = response(b"{}", headers=headers)
+        port = loop.serve(Server(self._handle)).port
+        self.run: Any = SimpleNamespace(url=f"http://127.0.0.1:{port}", run_dir="")
+
+    async def _handle(self, _request: Request, writer: asyncio.StreamWriter) -> None:
+        self.known_at_connection[writer.get_extra_info("peername")[1]] = self.known[0]
+        writer.write(self._answer)
+
+    def application(self, _name: str) -> dict[str, Any]:
+        """Serve's details, as far as they are read."""
+        replicas = [{"replica_id": name, "state": "RUNNING"} for name in "ab"]
+        replicas.append({"replica_id": "c", "state": "STARTING"})
+        routers = [{"replica_id": "r", "state": "RUNNING"}]
+        return {"deployments": {"LLMReplica:demo": {"replicas": replicas}, ROUTER_DEPLOYMENT: {"replicas": routers}}}
+
+    def wait_until_routed(self, monkeypatch: pytest.MonkeyPatch, *, timeout_s: float = 60) -> None:
+        """As `serve` does at its end."""
+        monkeypatch.setattr(local_server, "POLL_S", 0.001)
+        monkeypatch.setattr(local_server, "known_replicas", self._look)
+        settings = Settings(
+            llm={"model_loading_config": {"model_id": "demo"}}, local=LocalSettings(start_timeout_s=timeout_s)
+        )
+        api: Any = self
+        local_server._wait_until_routed(api, self.run, settings, threading.Event())
+
+    def _look(self, _run_dir: str) -> set[str]:
+        if len(self.known) > 1:
+            self.known.pop(0)
+        return self.known[0]
+
+
+@pytest.fixture
+def loop() -> Iterator[Loop]:
+    """For the node's proxy."""
+    loop = Loop()
+    yield loop
+    loop.stop()
+
+
+def test_ready_is_said_when_haproxy_knows_every_running_replica(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By an answer for each router, on connections of their own: a kept one stays with the HAProxy that took it."""
+    node = Node(loop, set(), set(), {"a"}, {"a", "b"})
+    node.wait_until_routed(monkeypatch)
+    assert list(node.known_at_connection.values()) == [{"a", "b"}] * 2
+
+
+def test_a_replica_that_haproxy_never_learns_of_is_named(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though what is asked is routed to another."""
+    node = Node(loop, {"a"})
+    with pytest.raises(StartError, match=r"HAProxy does not know the running replica b, after 0 s \(local\.start_time"):
+        node.wait_until_routed(monkeypatch, timeout_s=0.05)
+
+
+def test_an_answer_that_is_never_routed_is_shown(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last one."""
+    node = Node(loop, {"a", "b"}, headers="")
+    with pytest.raises(StartError, match=rf"no routed answer from {node.run.url}; the last one: 200, .*: none, after"):
+        node.wait_until_routed(monkeypatch, timeout_s=0.05)

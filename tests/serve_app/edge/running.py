@@ -174,7 +174,10 @@ def write_config(
         name="http-demo",
         path_prefix=prefix,
         app_name="demo",
-        servers=[ServerConfig(f"server-{name}", "127.0.0.1", port, name) for name, port in replicas.items()],
+        servers=[
+            ServerConfig(f"SERVE_REPLICA_demo-Replica-{name}", "127.0.0.1", port, name)
+            for name, port in replicas.items()
+        ],
         ingress_request_router_servers=[ServerConfig(f"router-{port}", "127.0.0.1", port) for port in routers],
     )
     others = {

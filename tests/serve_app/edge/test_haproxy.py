@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from serve_app.cluster_secret import SECRET_VARIABLE
 from serve_app.edge.certificate import CertificateError, replace, watch
 from serve_app.edge.options import TOKEN_HEADER, edge_token
+from serve_app.replica_urls import known_replicas, replica_urls
 from serve_app.routing_note import NOTE_HEADER
 from tests.serve_app.edge.running import (
     SECRET,
@@ -35,6 +36,7 @@ from tests.serve_app.edge.running import (
     response,
     running_edge,
     with_options,
+    write_config,
 )
 
 CHAT = "/v1/chat/completions"
@@ -353,6 +355,19 @@ def served_name(port: int) -> str:
     pem = ssl.get_server_certificate(("127.0.0.1", port), timeout=TIMEOUT_S)
     (name,) = x509.load_pem_x509_certificate(pem.encode()).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return str(name.value)
+
+
+def test_it_says_which_replicas_it_knows(setting: Setting, tmp_path: Path) -> None:
+    """Not those that a configuration names which another process is about to read."""
+    assert known_replicas(str(tmp_path)) == set()
+    setting.reset()
+    routers = [router.port for router in setting.routers]
+    name_to_port = {name: replica.port for name, replica in setting.replicas.items()}
+    with running_edge(tmp_path, routers=routers, replicas={"a": name_to_port["a"]}) as edge:
+        ports = (edge.port, edge.metrics_port, edge.statistics_port)
+        write_config(tmp_path, routers=routers, replicas=name_to_port, ports=ports)
+        assert replica_urls(str(tmp_path)).keys() == {"a", "b"}
+        assert known_replicas(str(tmp_path)) == {"a"}
 
 
 def test_it_is_known_by_its_configuration_as_ray_knows_it(edge: Edge) -> None:

@@ -49,7 +49,7 @@ def program(ray_config: str) -> RouterProgram:
 def test_the_program_has_rays_routers_and_replicas(program: RouterProgram) -> None:
     """And nothing left to fill in."""
     assert '{ host = "127.0.0.1", port = 1, host_header = "127.0.0.1:1" }' in program.text
-    assert '["a"] = "server-a"' in program.text
+    assert '["a"] = "SERVE_REPLICA_demo-Replica-a"' in program.text
     assert 'local TOKEN = "shown"' in program.text
     assert not re.findall("@[A-Z_]+@", program.text)
     assert program.session_header == "x-session-id"
