@@ -40,6 +40,7 @@ def _edge_environment(settings: Settings, programs: Path) -> dict[str, str]:
     options = EdgeOptions(
         host=settings.http.host,
         router_timeout_s=settings.routers.answer_timeout_s,
+        router_retry_s=settings.routers.retry_s,
         head_timeout_s=edge.head_timeout_s,
         body_timeout_s=edge.body_timeout_s,
         max_connections_per_source=edge.max_connections_per_source,

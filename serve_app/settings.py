@@ -94,7 +94,7 @@ class RouterSettings(_Frozen):
     """How long silence, or its own word that its engine died or hangs, can keep a replica out; then it is tried
     again."""
     retry_s: float = Field(2.0, gt=0)
-    """A replica to which a connection failed is tried again after this time."""
+    """A replica to which a connection failed is tried again after this time, and so is a router that failed HAProxy."""
 
     @model_validator(mode="after")
     def _answers_in_time(self) -> Self:

@@ -20,6 +20,7 @@ class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None
     """Where clients connect; None for all interfaces."""
     router_timeout_s: float
+    router_retry_s: float
     head_timeout_s: float
     body_timeout_s: float
     max_connections_per_source: int | None

@@ -5,7 +5,7 @@
 -- first. A router that failed is left alone for a while, so that not every request waits for it.
 
 local ROUTER_TIMEOUT_S = @ROUTER_TIMEOUT_S@
-local REST_S = 2
+local ROUTER_RETRY_S = @ROUTER_RETRY_S@
 local REQUEST_ID_HEADER = "x-request-id"
 local SESSION_HEADER = @SESSION_HEADER@
 local TOKEN_HEADER = @TOKEN_HEADER@
@@ -33,7 +33,7 @@ local function rests(txn, router)
 end
 
 local function rest(txn, router)
-    txn:set_var(rest_name(router), tostring(now() + REST_S))
+    txn:set_var(rest_name(router), tostring(now() + ROUTER_RETRY_S))
 end
 
 local function first(headers, name)

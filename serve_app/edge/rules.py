@@ -152,6 +152,7 @@ def router_program(ray_program: str, options: EdgeOptions, *, path: PurePath, to
         "ROUTERS": tables[1],
         "REPLICA_TARGETS": tables[2],
         "ROUTER_TIMEOUT_S": str(options.router_timeout_s),
+        "ROUTER_RETRY_S": str(options.router_retry_s),
         "SESSION_HEADER": json.dumps(session_header[1]),
         "TOKEN_HEADER": json.dumps(TOKEN_HEADER),
         "TOKEN": json.dumps(token),

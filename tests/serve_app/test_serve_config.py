@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions
 from serve_app.environment import data_path_environment
 from serve_app.llm_options import with_absolute_model_path
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
-from serve_app.settings import OPS_APPLICATION, OpsSettings, RoutingSettings, Settings, SettingsError
+from serve_app.settings import OPS_APPLICATION, OpsSettings, RouterSettings, RoutingSettings, Settings, SettingsError
 
 SETTINGS = Settings(
     llm={"model_loading_config": {"model_id": "m"}},
@@ -78,6 +79,13 @@ def test_the_environment_carries_the_settings() -> None:
     environment = data_path_environment(SETTINGS)
     assert environment["RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"] == "2"
     assert environment["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"] == "3600"
+
+
+def test_haproxy_has_the_routers_times() -> None:
+    """How long it waits for one, and leaves alone one that failed."""
+    settings = Settings(llm={}, routers=RouterSettings(answer_timeout_s=3, retry_s=7))
+    options = EdgeOptions.decode(data_path_environment(settings)[EDGE_VARIABLE])
+    assert (options.router_timeout_s, options.router_retry_s) == (3, 7)
 
 
 def with_source(source: str) -> Settings:

@@ -21,6 +21,7 @@ from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions
 OPTIONS = EdgeOptions(
     host="127.0.0.1",
     router_timeout_s=0.5,
+    router_retry_s=2,
     head_timeout_s=10,
     body_timeout_s=10,
     max_connections_per_source=1024,

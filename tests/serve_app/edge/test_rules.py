@@ -51,6 +51,7 @@ def test_the_program_has_rays_routers_and_replicas(program: RouterProgram) -> No
     assert '{ host = "127.0.0.1", port = 1, host_header = "127.0.0.1:1" }' in program.text
     assert '["a"] = "SERVE_REPLICA_demo-Replica-a"' in program.text
     assert 'local TOKEN = "shown"' in program.text
+    assert "local ROUTER_TIMEOUT_S = 0.5\nlocal ROUTER_RETRY_S = 2\n" in program.text
     assert not re.findall("@[A-Z_]+@", program.text)
     assert program.session_header == "x-session-id"
 
