@@ -3,13 +3,16 @@
 import logging
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
+from serve_app.demo_model import DEFAULT_CORPUS, texts_of
 from serve_app.settings import SettingsError, TokenizerName
+from serve_app.tokenizer_samples import samples
 from tests.serve_app.tokenizers_offline import llama3
 
 pytestmark = [pytest.mark.usefixtures("vllm"), pytest.mark.filterwarnings("ignore")]  # vLLM's own
@@ -174,3 +177,23 @@ async def test_a_failure_of_fastokens_costs_no_answer(monkeypatch: pytest.Monkey
     monkeypatch.setattr(FastTokenizer, "encode", fail)
     assert await ids_of(renderer, TEXT) == tokenizer(TEXT, add_special_tokens=True)["input_ids"]
     assert tokenizing.state == "huggingface: fastokens panicked"
+
+
+@pytest.mark.own_process
+def test_a_real_vocabulary_has_the_same_ids() -> None:
+    """Mistral's of 131,072 tokens, which vLLM's own dependencies bring along."""
+    import mistral_common
+    from transformers.integrations.mistral import convert_tekken_tokenizer
+
+    from serve_app.fast_tokenizer import FastTokenizer
+
+    data = Path(mistral_common.__file__).parent / "data"
+    tokenizer = convert_tekken_tokenizer(str(data / "tekken_240911.json"))
+    fast = FastTokenizer(tokenizer.backend_tokenizer.to_str())
+    special_tokens = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    texts = [*samples(special_tokens), *(text for path in DEFAULT_CORPUS for text in texts_of(path))]
+    differing = [
+        text[:80] for text in texts if list(fast.encode(text)) != tokenizer.encode(text, add_special_tokens=False)
+    ]
+    assert len(tokenizer) > 100_000
+    assert differing == []
