@@ -201,8 +201,10 @@ class Router:
             shadow.on_reserved(reservation)
         return True
 
-    def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float) -> None:
-        """The request reached a replica; where that is not the one it was sent to, it is booked anew there."""
+    def on_arrived(self, request_id: RequestId, replica_id: ReplicaId, *, now: float, waited_s: float = 0.0) -> None:
+        """The request reached a replica, which waited so long until it told that; where that is not the one it was sent
+        to, it is booked anew there.
+        """
         reservation = self.cluster.load.reservation(request_id)
         if reservation is None:
             return
@@ -217,7 +219,7 @@ class Router:
                 self._known.pop(request_id, None)
         delay_s = self.cluster.load.arrived(request_id, now=now)
         if delay_s is not None and request_id in self._known:
-            self.cluster.lateness.told(delay_s=delay_s)
+            self.cluster.lateness.told(delay_s=max(0.0, delay_s - waited_s))
 
     def on_outstanding(
         self, replica_id: ReplicaId, request_to_prefilled_tokens: Mapping[RequestId, int], *, now: float

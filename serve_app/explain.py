@@ -75,6 +75,7 @@ class ExplainAndReport:
                 num_sequences=note.num_sequences,
                 uncached_tokens=note.uncached_tokens,
                 tenant=tenant,
+                is_expected=note.replica_id == self._replica_id,
             )
         served = None if self._log is None else self._log.begin(note)
         token = current_request_id.set(note.request_id if note else None)

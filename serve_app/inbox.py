@@ -66,7 +66,7 @@ class Inbox:
         for receipt in batch.items:
             match receipt:
                 case Arrived():
-                    router.on_arrived(receipt.request_id, replica_id, now=now)
+                    router.on_arrived(receipt.request_id, replica_id, now=now, waited_s=receipt.waited_s)
                 case Prefilled():
                     self._on_prefilled(replica_id, receipt, router, now=now)
                 case Warmed():

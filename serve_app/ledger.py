@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from router import RequestId, TokenHash
 from serve_app.autoscaling.stats import WorkStats
-from serve_app.receipts import Arrived, CanaryReport, EngineState, Finished, Prefilled, Report, Status
+from serve_app.receipts import Arrived, CanaryReport, EngineState, Finished, Prefilled, Receipt, Report, Status
 
 current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request_id", default=None)
 """The routed request that this task serves. Set by the replica's middleware, read where the engine is asked."""
@@ -58,8 +58,9 @@ class Ledger:
     """
 
     def __init__(self, report: Report, *, clock: Callable[[], float]) -> None:
-        self._report = report
+        self._send = report
         self._clock = clock
+        self._untold: dict[RequestId, _Request] = {}
         self._outstanding: dict[RequestId, _Request] = {}
         self._waiting: dict[RequestId, _Request] = {}
         self._engine: EngineState | None = None
@@ -124,14 +125,25 @@ class Ledger:
         return request is not None and request.prefilled_tokens > 0
 
     def arrived(
-        self, request_id: RequestId, *, num_sequences: int = 1, uncached_tokens: int = 0, tenant: str = ""
+        self,
+        request_id: RequestId,
+        *,
+        num_sequences: int = 1,
+        uncached_tokens: int = 0,
+        tenant: str = "",
+        is_expected: bool = True,
     ) -> None:
         """A tenant's routed request is here, for so many sequences; so much of its prompts is not cached, as far as its
         router knew.
+
+        Where the routers expect it, they are told with the next receipt, be it a heartbeat: a delivery of its own would
+        take the time in which the request is read.
         """
         request = _Request(tenant, self._clock(), num_sequences, uncached_tokens)
         self._outstanding[request_id] = self._waiting[request_id] = request
-        self._report(Arrived(request_id))
+        self._untold[request_id] = request
+        if not is_expected:
+            self._tell_arrived()
 
     def answering(self, request_id: RequestId | None, engine_id: str, num_tokens: Callable[[], int]) -> None:
         """The engine has a sequence of the request, and will tell the tokens of its answer when asked."""
@@ -260,3 +272,13 @@ class Ledger:
     def _drop(self, request_id: RequestId) -> None:
         del self._outstanding[request_id]
         self._waiting.pop(request_id, None)
+        self._untold.pop(request_id, None)
+
+    def _report(self, receipt: Receipt) -> None:
+        self._tell_arrived()
+        self._send(receipt)
+
+    def _tell_arrived(self) -> None:
+        untold, self._untold = self._untold, {}
+        for request_id, request in untold.items():
+            self._send(Arrived(request_id, self._clock() - request.since_s))

@@ -18,6 +18,8 @@ class Arrived(msgspec.Struct, tag="arrived", frozen=True):
     """The request reached this replica."""
 
     request_id: RequestId
+    waited_s: Seconds = 0.0
+    """That long ago, when this was written: it can wait for what is told next."""
 
 
 class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):

@@ -213,6 +213,18 @@ def test_what_is_decided_at_the_same_moment_differs_as_far_as_news_are_late() ->
     assert delay_to_num_equal[0.5] <= 50
 
 
+def test_what_a_replica_keeps_to_itself_for_a_while_is_not_late_for_that() -> None:
+    """It says how long it waited, by a clock of its own, which may say a little more than has passed."""
+    router = make_router(num_replicas=1)
+    for number in range(400):
+        now = float(number)
+        request_id = router.choose(make_request(str(number), 1, 2), now=now).reservation.request.request_id
+        replica_id = router.cluster.members[0].replica_id
+        router.on_arrived(request_id, replica_id, now=now + 0.5, waited_s=0.3 + 0.3 * (number % 2))
+        router.on_finished(request_id, now=now + 0.6)
+    assert router.cluster.lateness.delay_s == pytest.approx(0.1, abs=0.002)
+
+
 def test_how_late_news_are_is_learned_from_ones_own_requests() -> None:
     """Each arrives 200 ms after it was sent, and a peer sends as many, of 9 tokens each: 2 a second in all."""
     router, peer = make_router(num_replicas=1), make_router(num_replicas=1)

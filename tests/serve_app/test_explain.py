@@ -256,7 +256,7 @@ async def test_a_failing_app_is_reported_as_finished_too() -> None:
     middleware = around(fail, make_ledger(receipts))
     with pytest.raises(RuntimeError, match="engine died"):
         await middleware(scope_with(NOTE), receive, lambda _: receive())  # type: ignore[arg-type,return-value]
-    assert receipts == [Arrived(RequestId("id-1")), Finished(RequestId("id-1"))]
+    assert receipts == [Finished(RequestId("id-1"))]
 
 
 async def test_a_simulated_engine_says_so_in_every_answer() -> None:

@@ -71,6 +71,15 @@ def test_receipts_move_a_request_from_waiting_to_running_to_over(router: Router)
     assert load_of(router) == (0, 0, 0)
 
 
+def test_an_arrival_is_as_late_as_its_replica_says(router: Router) -> None:
+    """What it waited there is not the news' own time; an older replica waits for nothing, and says nothing of it."""
+    inbox = make_inbox()
+    inbox.on_receipts(batch(router, 1, Arrived(RequestId("a"), waited_s=0.25)), router, now=0.5)
+    assert router.cluster.lateness.delay_s == pytest.approx(0.02 * 0.25)
+    older = msgspec.msgpack.encode({"type": "arrived", "request_id": "b"})
+    assert msgspec.msgpack.decode(older, type=Arrived) == Arrived(RequestId("b"), waited_s=0)
+
+
 def test_a_lost_end_is_made_up_for_by_the_next_heartbeat(router: Router) -> None:
     """Its batch was dropped."""
     inbox = make_inbox()

@@ -34,6 +34,28 @@ def test_a_request_is_reported_from_arrival_to_end() -> None:
     assert (ledger.num_outstanding, ledger.num_waiting) == (0, 0)
 
 
+def test_an_arrival_is_told_with_what_comes_next() -> None:
+    """Once, and how long ago that was; at once where the routers think the request to be elsewhere."""
+    ledger, receipts, clock = make_ledger()
+    ledger.arrived(ONE)
+    assert receipts == []
+    clock.now = 0.25
+    ledger.arrived(TWO, is_expected=False)
+    assert receipts == [Arrived(ONE, waited_s=0.25), Arrived(TWO)]
+    ledger.report_status()
+    assert [type(receipt) for receipt in receipts[2:]] == [Status]
+
+
+def test_an_end_needs_no_arrival_before_it() -> None:
+    """Of a request that was refused, say."""
+    ledger, receipts, _ = make_ledger()
+    ledger.arrived(ONE)
+    ledger.finished(ONE)
+    ledger.report_status()
+    assert receipts[0] == Finished(ONE)
+    assert [type(receipt) for receipt in receipts[1:]] == [Status]
+
+
 def test_a_request_is_prefilled_from_its_first_output_to_its_end() -> None:
     """By the engine's word alone."""
     ledger, _, _ = make_ledger()
@@ -197,7 +219,8 @@ def test_a_request_passed_on_is_not_reported_as_over() -> None:
     ledger.passed_on(ONE)
     ledger.passed_on(None)
     ledger.finished(ONE)
-    assert receipts == [Arrived(ONE)]
+    ledger.report_status()
+    assert [type(receipt) for receipt in receipts] == [Status]
     assert (ledger.num_outstanding, ledger.num_waiting) == (0, 0)
 
 
