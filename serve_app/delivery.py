@@ -19,14 +19,15 @@ class DeliveryError(Exception):
 class Delivery(Generic[Item]):
     """A queue and one task that empties it, a batch at a time.
 
-    `post` only appends. An item goes out at once, if the last batch is old enough, or with the next one where it can
-    wait; what piles up until then goes out together. A batch that fails is dropped and counted, because its content is
-    stale by the time it could be repeated: reservations expire by themselves, and the next heartbeat makes up for lost
-    receipts.
+    `post` only appends. An item goes out a moment later, or with the next one where it can wait; what piles up until
+    then goes out together. So nobody who is being answered waits for the telling of it, and an answer that begins and
+    ends within that moment is told of once. A batch that fails is dropped and counted, because its content is stale by
+    the time it could be repeated: reservations expire by themselves, and the next heartbeat makes up for lost receipts.
 
     Args:
         send: delivers one batch, in order; raises `DeliveryError` when it could not.
-        interval_s: between the end of one batch and the next: what a batch costs is hardly more for more items.
+        interval_s: from an item, or the end of the batch before, to the next batch, which hardly costs more for more
+            items.
         max_undelivered: beyond this many waiting items, the oldest are dropped and counted.
 
     """
@@ -60,6 +61,7 @@ class Delivery(Generic[Item]):
 
     async def _deliver(self) -> None:
         while self._is_due:
+            await asyncio.sleep(self._interval_s)
             self._is_due = False
             batch = tuple(self._items)
             self._items.clear()
@@ -74,4 +76,3 @@ class Delivery(Generic[Item]):
                 if self._is_failing:
                     logger.info("Delivering again; %d items dropped so far", self.num_dropped)
                 self._is_failing = False
-            await asyncio.sleep(self._interval_s)

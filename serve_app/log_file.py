@@ -1,7 +1,7 @@
 """Lines for the log file that Serve keeps of this process, many at a time.
 
 For each record, Serve's handler looks whether its file is a file and full, which formats the record once more, and
-flushes, which is most of the work of a line. Here it does so once for all lines of a second.
+flushes, which is most of the work of a line. Here it does so once for all lines of half a second.
 """
 
 import logging
@@ -14,7 +14,7 @@ import orjson
 from serve_app.delivery import Delivery, DeliveryError
 
 SERVE_LOGGER = "ray.serve"
-WRITE_INTERVAL_S = 1.0
+WRITE_INTERVAL_S = 0.5
 MAX_WAITING_LINES = 10_000
 _NO_RECORD = logging.makeLogRecord({})
 """By which a handler is asked whether its file is full."""
@@ -34,7 +34,7 @@ def serve_log() -> RotatingFileHandler:
 
 
 class LogFile:
-    """Writes lines of JSON within a second, and at once while there are few.
+    """Writes lines of JSON within half a second.
 
     Args:
         handler: of the file.

@@ -15,10 +15,12 @@ class Receiver:
     def __init__(self) -> None:
         self.batches: list[Sequence[int]] = []
         self.is_open = asyncio.Event()
+        self.is_asked = asyncio.Event()
         self.num_failures = 0
 
     async def take(self, batch: Sequence[int]) -> None:
         """The `send` of a delivery."""
+        self.is_asked.set()
         await self.is_open.wait()
         if self.num_failures:
             self.num_failures -= 1
@@ -26,17 +28,22 @@ class Receiver:
         self.batches.append(batch)
 
 
+async def under_way(receiver: Receiver, delivery: Delivery[int]) -> None:
+    """Until a batch is with the receiver, which keeps it."""
+    delivery.post(0)
+    await receiver.is_asked.wait()
+
+
 async def test_what_piles_up_goes_out_together_and_in_order() -> None:
-    """The first item goes alone, the rest in one batch behind it."""
+    """While one batch is under way, the next one grows."""
     receiver = Receiver()
     delivery = Delivery(receiver.take, interval_s=0, max_undelivered=100)
-    delivery.post(1)
-    await asyncio.sleep(0)
+    await under_way(receiver, delivery)
     for item in (2, 3, 4):
         delivery.post(item)
     receiver.is_open.set()
     await delivery.flush()
-    assert receiver.batches == [(1,), (2, 3, 4)]
+    assert receiver.batches == [(0,), (2, 3, 4)]
 
 
 async def test_what_can_wait_goes_out_with_the_next_item() -> None:
@@ -57,35 +64,34 @@ async def test_what_can_wait_does_so_while_a_batch_is_under_way() -> None:
     """Nothing is sent for it then, either."""
     receiver = Receiver()
     delivery = Delivery(receiver.take, interval_s=0, max_undelivered=100)
-    delivery.post(1)
-    await asyncio.sleep(0)
+    await under_way(receiver, delivery)
     delivery.post(2, can_wait=True)
     receiver.is_open.set()
     await delivery.flush()
-    assert receiver.batches == [(1,)]
+    assert receiver.batches == [(0,)]
     delivery.post(3)
     await delivery.flush()
-    assert receiver.batches == [(1,), (2, 3)]
+    assert receiver.batches == [(0,), (2, 3)]
 
 
-async def test_batches_keep_their_distance() -> None:
-    """What is posted soon after a batch waits for the next one, however often the loop turns."""
+async def test_an_item_waits_a_moment_for_others() -> None:
+    """So that whoever posts it goes on first, and what follows goes along, however often the loop turns."""
     receiver = Receiver()
     receiver.is_open.set()
     delivery = Delivery(receiver.take, interval_s=0.05, max_undelivered=100)
     for item in range(10):
         delivery.post(item)
         await asyncio.sleep(0)
+    assert receiver.batches == []
     await delivery.flush()
-    assert receiver.batches == [(0,), tuple(range(1, 10))]
+    assert receiver.batches == [tuple(range(10))]
 
 
 async def test_posting_never_waits_and_is_capped() -> None:
     """With a receiver that hangs, the oldest items give way and are counted."""
     receiver = Receiver()
     delivery = Delivery(receiver.take, interval_s=0, max_undelivered=3)
-    delivery.post(0)
-    await asyncio.sleep(0)  # under way
+    await under_way(receiver, delivery)
     for item in range(1, 7):
         delivery.post(item)
     assert delivery.num_dropped == 3

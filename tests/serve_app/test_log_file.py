@@ -34,8 +34,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-async def test_a_line_is_written_at_once(path: Path, handler: RotatingFileHandler) -> None:
-    """While there are few; with whose it is, and when that was."""
+async def test_a_line_is_written_as_it_is(path: Path, handler: RotatingFileHandler) -> None:
+    """With whose it is, and when that was."""
     log = LogFile(handler, COMMON, clock=lambda: 1_700_000_000_250_000_000, interval_s=0)
     log.post({"message": "request", "status": 200})
     await log.flush()
