@@ -59,7 +59,7 @@ class Timings:
         }
         return {
             **parts,
-            "rest: HAProxy reads the whole body first, and hands it over": self.added_ms(50) - sum(parts.values()),
+            "rest: HAProxy asks and copies, routers tell each other": self.added_ms(50) - sum(parts.values()),
         }
 
     def as_json(self) -> dict[str, Any]:
