@@ -1,7 +1,5 @@
-"""Calls to every replica of a deployment, over Ray Serve's handles; and delivery to all ingress routers by them."""
+"""Calls to every replica of a deployment, over Ray Serve's handles."""
 
-from collections.abc import Callable, Sequence
-from itertools import count
 from typing import Any
 
 from ray import serve
@@ -9,8 +7,7 @@ from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from serve_app import messages
-from serve_app.delivery import DeliveryError, Item, Send
+from serve_app.delivery import DeliveryError
 
 
 def handle_of(deployment: str, app_name: str) -> DeploymentHandle:
@@ -46,35 +43,3 @@ async def answers_of(handle: DeploymentHandle, method: str, *args: Any, timeout_
     """As `ask_all`, without the calls that failed."""
     answers = await ask_all(handle, method, *args, timeout_s=timeout_s)
     return [answer for answer in answers if not isinstance(answer, Exception)]
-
-
-def broadcast_to_routers(
-    deployment: str,
-    app_name: str,
-    method: str,
-    *,
-    sender: str,
-    timeout_s: float,
-    on_answers: Callable[[list[Any]], None] | None = None,
-    encode: Callable[[str, int, Sequence[Item]], bytes] = messages.encode,
-) -> Send[Item]:
-    """A `send` that calls `method` on every ingress router of the application, with the batch as one message.
-
-    `on_answers` takes what those return that took it.
-    """
-    handle = None
-    numbers = count(1)
-
-    async def send(batch: Sequence[Item]) -> None:
-        nonlocal handle
-        handle = handle or handle_of(deployment, app_name)
-        payload = encode(sender, next(numbers), batch)
-        answers = await ask_all(handle, method, payload, timeout_s=timeout_s)
-        failures = [answer for answer in answers if isinstance(answer, Exception)]
-        if on_answers is not None:
-            on_answers([answer for answer in answers if not isinstance(answer, Exception)])
-        if failures:
-            msg = f"{len(failures)} of {len(answers)} routers failed {method}: {type(failures[0]).__name__}"
-            raise DeliveryError(msg)
-
-    return send

@@ -82,7 +82,7 @@ class Inbox:
         return WANTS_SNAPSHOT if wants[-1:] == [True] else replica_id in router.cluster.load
 
     def on_reservations(self, payload: bytes, router: Router, *, now: float) -> None:
-        """A router's batch, perhaps our own coming back: what is booked already stays as it is."""
+        """Another router's batch: what is booked already stays as it is."""
         batch = self._read(self._reservations, payload)
         for reservation in batch.items if batch is not None else ():
             router.on_reserved(reservation, now=now)

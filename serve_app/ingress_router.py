@@ -47,7 +47,7 @@ from router import (
 )
 from router.policies import Policy, make_policy
 from serve_app import messages
-from serve_app.broadcast import ask_all, broadcast_to_routers
+from serve_app.broadcast import ask_all
 from serve_app.cluster_secret import derived_key
 from serve_app.counters import EXPORT_S
 from serve_app.delivery import Delivery, DeliveryError
@@ -59,7 +59,8 @@ from serve_app.parity import ParityBook, Verdict
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_body import Prompt, Unreadable
 from serve_app.request_reader import Incoming, RequestReader
-from serve_app.route_endpoint import RouteEndpoint, answer_with
+from serve_app.route_endpoint import RECEIPTS_PATH, RESERVATIONS_PATH, RouteEndpoint, answer_with
+from serve_app.router_channel import RouterChannel, send_to_routers
 from serve_app.router_snapshot import prefixes_snapshot, snapshot
 from serve_app.routing_note import NO_REPLICAS, NOTE_HEADER, ROUTING_ERROR, RoutingNote
 from serve_app.served_model import ServedModel
@@ -111,10 +112,9 @@ class IngressRouter:
         self._router_id = context.replica_id.unique_id
         self._peers = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
         self._reservations: Delivery[Reservation] = Delivery(
-            broadcast_to_routers(
-                context.deployment,
-                context.app_name,
-                "on_reservations",
+            send_to_routers(
+                RouterChannel(context.deployment, context.app_name, own_id=self._router_id),
+                RESERVATIONS_PATH,
                 sender=self._router_id,
                 timeout_s=self._settings.delivery_timeout_s,
             ),
@@ -134,7 +134,12 @@ class IngressRouter:
         self._judging = asyncio.create_task(self._judge_canaries())
         if not await self._is_alone():
             await self._loading
-        answer_with(self.route, token=edge_token() if EDGE_VARIABLE in os.environ else None)
+        answer_with(
+            self.route,
+            {RECEIPTS_PATH: self.on_receipts, RESERVATIONS_PATH: self.on_reservations},
+            token=edge_token(),
+            is_edge=EDGE_VARIABLE in os.environ,
+        )
 
     async def _is_alone(self) -> bool:
         """Whether replicas run and no other router does: clients get 503 until this one answers, so it must at once.
@@ -245,7 +250,7 @@ class IngressRouter:
         return self._inbox.on_receipts(payload, self._router, now=time.monotonic())
 
     async def on_reservations(self, payload: bytes) -> None:
-        """From every router, ourselves included."""
+        """From every other router."""
         if self._router is not None:
             self._inbox.on_reservations(payload, self._router, now=time.monotonic())
 

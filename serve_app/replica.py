@@ -26,7 +26,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from router import BlockHash, ReplicaId
 from serve_app.admission import Admission
 from serve_app.brief_errors import BriefErrors
-from serve_app.broadcast import broadcast_to_routers
 from serve_app.canary import Probe, run_canary
 from serve_app.client_faults import blame_clients
 from serve_app.cluster_secret import derived_key
@@ -52,6 +51,8 @@ from serve_app.recent_prompts import RecentPrompts
 from serve_app.replica_facts import ReplicaFacts
 from serve_app.request_log import RequestLog
 from serve_app.response_ids import new_response_id
+from serve_app.route_endpoint import RECEIPTS_PATH
+from serve_app.router_channel import RouterChannel, send_to_routers
 from serve_app.routing_note import NOTE_HEADER
 from serve_app.settings import EngineName, ReplicaSettings, RouterSettings, TokenizerName
 from serve_app.standstill import end_unless_moving
@@ -210,10 +211,9 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
 
     def _make_delivery(self) -> Delivery[Told]:
         return Delivery(
-            broadcast_to_routers(
-                self._router_deployment,
-                serve.get_replica_context().app_name,
-                "on_receipts",
+            send_to_routers(
+                RouterChannel(self._router_deployment, serve.get_replica_context().app_name),
+                RECEIPTS_PATH,
                 sender=_replica_id(),
                 timeout_s=self._routers.delivery_timeout_s,
                 on_answers=self._on_answers,

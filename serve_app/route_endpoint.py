@@ -1,4 +1,4 @@
-"""HAProxy's question, answered before Serve's own handling of a request, which costs more than a decision does.
+"""What a router is asked and told, answered before Serve's own handling of a request, which costs more than a decision.
 
 Serve lets a process put ASGI middlewares before everything else it does with a request, named by an environment
 variable (`RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`); router processes have it set (`serve_app.environment`). What
@@ -8,10 +8,12 @@ three tasks for each request.
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
+import orjson
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,21 +22,27 @@ from serve_app.edge.options import TOKEN_HEADER
 from serve_app.text_headers import TextHeaders
 
 PATH = "/internal/route"
+RECEIPTS_PATH = "/internal/receipts"
+RESERVATIONS_PATH = "/internal/reservations"
 
 Answer = Callable[[bytes, Headers], Awaitable[bytes]]
 """From a request's body and headers to the response's JSON."""
+Told = Callable[[bytes], Awaitable[Any]]
+"""From a message to its answer."""
 
-FORBIDDEN = b'{"error": "Only HAProxy is answered here; clients use its port."}'
+FORBIDDEN = b'{"error": "Only the cluster itself is answered here; clients use HAProxy\'s port."}'
 
 
 @dataclass(frozen=True, slots=True)
 class _Router:
     answer: Answer
-    token: bytes | None
+    path_to_told: Mapping[str, Told]
+    token: bytes
+    is_edge: bool
 
     def knows(self, scope: Scope) -> bool:
-        """Whether HAProxy asks."""
-        if self.token is None:
+        """Whether HAProxy asks, or one of the cluster tells."""
+        if scope["path"] == PATH and not self.is_edge:
             return True
         offered = next((value for name, value in scope["headers"] if name == TOKEN_HEADER.encode()), b"")
         return hmac.compare_digest(offered, self.token)
@@ -44,15 +52,17 @@ _routers: list[_Router] = []
 """This process's, once it is there."""
 
 
-def answer_with(answer: Answer, *, token: str | None) -> None:
+def answer_with(answer: Answer, path_to_told: Mapping[str, Told], *, token: str, is_edge: bool) -> None:
     """From now on, by this process's only router.
 
     Args:
-        answer: its.
-        token: what HAProxy must show; None to answer everybody, where HAProxy has Ray's configuration alone.
+        answer: to HAProxy's question.
+        path_to_told: what it is told by replicas and other routers.
+        token: what all of them must show.
+        is_edge: whether HAProxy does; where it has Ray's configuration alone, its question is answered to everybody.
 
     """
-    _routers[:] = [_Router(answer, None if token is None else token.encode())]
+    _routers[:] = [_Router(answer, path_to_told, token.encode(), is_edge)]
 
 
 def middlewares() -> Sequence[Middleware]:
@@ -61,22 +71,28 @@ def middlewares() -> Sequence[Middleware]:
 
 
 class RouteEndpoint:
-    """A POST to `/internal/route` is the router's; everything else, such as Serve's health checks, is the app's."""
+    """A POST to a path of the router's is its own; everything else, such as Serve's health checks, is the app's."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST" or not _routers:
+        if scope["type"] != "http" or scope["method"] != "POST" or not _routers:
             await self._app(scope, receive, send)
             return
-        router = _routers[0]
+        router, path = _routers[0], scope["path"]
+        if path != PATH and path not in router.path_to_told:
+            await self._app(scope, receive, send)
+            return
         if not router.knows(scope):
             await _respond(send, HTTPStatus.FORBIDDEN, FORBIDDEN)
             return
         body = await _read(receive)
         if body is None:
+            return
+        if path != PATH:
+            await _respond(send, HTTPStatus.OK, orjson.dumps(await router.path_to_told[path](body)))
             return
         content = await _unless_left(router.answer(body, Headers(scope=scope)), receive)
         if content is not None:

@@ -82,6 +82,7 @@ PRIVATE_ADAPTERS = {
     "one_process_engine",
     "prompt",
     "replica",
+    "router_channel",
     "simulated_transfers",
     "simulated_worker",
     "tokenizing",

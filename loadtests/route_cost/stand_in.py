@@ -30,7 +30,8 @@ class StandIn:
     def __init__(self, *, sends_receipts: bool) -> None:
         from ray import serve
 
-        from serve_app.broadcast import broadcast_to_routers
+        from serve_app.route_endpoint import RECEIPTS_PATH
+        from serve_app.router_channel import RouterChannel, send_to_routers
 
         context = serve.get_replica_context()
         self._replica_id = context.replica_id.to_full_id_str()
@@ -38,10 +39,9 @@ class StandIn:
         self._canary: CanaryReport | None = None
         if sends_receipts:
             settings = RouterSettings()
-            send: Send[Receipt] = broadcast_to_routers(
-                ROUTER_DEPLOYMENT,
-                context.app_name,
-                "on_receipts",
+            send: Send[Receipt] = send_to_routers(
+                RouterChannel(ROUTER_DEPLOYMENT, context.app_name),
+                RECEIPTS_PATH,
                 sender=self._replica_id,
                 timeout_s=settings.delivery_timeout_s,
             )

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from serve_app import route_endpoint
 from serve_app.edge.options import TOKEN_HEADER
-from serve_app.route_endpoint import PATH, RouteEndpoint, answer_with, middlewares
+from serve_app.route_endpoint import PATH, RECEIPTS_PATH, RouteEndpoint, answer_with, middlewares
 
 TOKEN = "haproxys"  # noqa: S105  of these tests
 
@@ -22,6 +22,11 @@ TOKEN = "haproxys"  # noqa: S105  of these tests
 async def answer(body: bytes, headers: Mapping[str, str]) -> bytes:
     """Says what it was asked."""
     return b"%d bytes, session %s" % (len(body), headers.get("X-Session-Id", "-").encode())
+
+
+async def take(message: bytes) -> int:
+    """Says how much it was told."""
+    return len(message)
 
 
 async def serves(request: Request) -> PlainTextResponse:
@@ -33,7 +38,7 @@ async def serves(request: Request) -> PlainTextResponse:
 def client(monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
     """Of a process whose router is there."""
     monkeypatch.setattr(route_endpoint, "_routers", [])
-    answer_with(answer, token=TOKEN)
+    answer_with(answer, {RECEIPTS_PATH: take}, token=TOKEN, is_edge=True)
     return make_client(token=TOKEN)
 
 
@@ -61,7 +66,15 @@ async def test_a_session_whose_name_is_no_text_is_none(client: httpx.AsyncClient
     assert (response.status_code, response.text) == (200, "1 bytes, session -")
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", PATH), ("GET", "/-/healthz"), ("POST", "/internal/other")])
+async def test_what_it_is_told_is_answered_in_json(client: httpx.AsyncClient) -> None:
+    """By the one who takes such messages."""
+    response = await client.post(RECEIPTS_PATH, content=b"x" * 100_000)
+    assert (response.status_code, response.json()) == (200, 100_000)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", PATH), ("GET", RECEIPTS_PATH), ("GET", "/-/healthz"), ("POST", "/internal/other")]
+)
 async def test_everything_else_is_serves(client: httpx.AsyncClient, method: str, path: str) -> None:
     """Health checks above all."""
     assert (await client.request(method, path)).text == f"serve: {method} {path}"
@@ -74,7 +87,8 @@ async def test_without_a_router_serve_answers(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("token", ["", "a guess", "haproxy", "h\xe4proxys"])
-async def test_nobody_but_haproxy_is_answered(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+@pytest.mark.parametrize("path", [PATH, RECEIPTS_PATH])
+async def test_nobody_but_the_cluster_is_answered(monkeypatch: pytest.MonkeyPatch, path: str, token: str) -> None:
     """Neither told where prompts are, nor able to book load."""
     monkeypatch.setattr(route_endpoint, "_routers", [])
     asked: list[bytes] = []
@@ -83,19 +97,23 @@ async def test_nobody_but_haproxy_is_answered(monkeypatch: pytest.MonkeyPatch, t
         asked.append(body)
         return b"{}"
 
-    answer_with(note, token=TOKEN)
+    async def note_message(message: bytes) -> None:
+        asked.append(message)
+
+    answer_with(note, {RECEIPTS_PATH: note_message}, token=TOKEN, is_edge=True)
     client = make_client()
-    response = await client.post(PATH, content=b"{}", headers={TOKEN_HEADER: token.encode("latin-1")})
+    response = await client.post(path, content=b"{}", headers={TOKEN_HEADER: token.encode("latin-1")})
     assert response.status_code == HTTPStatus.FORBIDDEN
     assert "HAProxy" in response.json()["error"]
     assert not asked
 
 
 async def test_where_haproxy_has_rays_configuration_everybody_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it shows no token there."""
+    """As it shows no token there. What tells a router something still must."""
     monkeypatch.setattr(route_endpoint, "_routers", [])
-    answer_with(answer, token=None)
+    answer_with(answer, {RECEIPTS_PATH: take}, token=TOKEN, is_edge=False)
     assert (await make_client().post(PATH)).status_code == HTTPStatus.OK
+    assert (await make_client().post(RECEIPTS_PATH)).status_code == HTTPStatus.FORBIDDEN
 
 
 class Asker:
@@ -134,7 +152,7 @@ async def test_a_body_in_pieces_is_read_whole(monkeypatch: pytest.MonkeyPatch) -
         return b"{}"
 
     monkeypatch.setattr(route_endpoint, "_routers", [])
-    answer_with(note, token=None)
+    answer_with(note, {}, token=TOKEN, is_edge=False)
     whole, left = Asker(BEGUN, ENDED), Asker(BEGUN, {"type": "http.disconnect"})
     await whole.ask()
     await left.ask()
@@ -156,7 +174,7 @@ async def test_what_nobody_waits_for_is_not_worked_at(monkeypatch: pytest.Monkey
         return b"{}"
 
     monkeypatch.setattr(route_endpoint, "_routers", [])
-    answer_with(slow, token=None)
+    answer_with(slow, {}, token=TOKEN, is_edge=False)
     asker = Asker(BEGUN, ENDED)
     asking = asyncio.create_task(asker.ask())
     await begun.wait()
@@ -174,6 +192,6 @@ async def test_a_router_that_fails_is_seen_as_such(monkeypatch: pytest.MonkeyPat
         raise RuntimeError("of ours")
 
     monkeypatch.setattr(route_endpoint, "_routers", [])
-    answer_with(failing, token=None)
+    answer_with(failing, {}, token=TOKEN, is_edge=False)
     with pytest.raises(RuntimeError, match="of ours"):
         await Asker(BEGUN, ENDED).ask()
