@@ -76,11 +76,9 @@ def local_environment(run_dir: Path) -> dict[str, str]:
 def replica_environment() -> dict[str, str]:
     """What a replica's process needs besides: requests of which Serve and vLLM take no more than they should.
 
-    A host that media may be fetched from could send vLLM on to any other one. Receipts go out from the loop that writes
-    them: a thread of their own would only take turns with it.
+    A host that media may be fetched from could send vLLM on to any other one.
     """
     return {
-        "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
         "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "serve_app.text_headers:middlewares",
         "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
     }
