@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 CONFIG ?= configs/cpu-demo.yaml
 BIN := .venv/bin
 
-.PHONY: help install serve stop demo test check bench format docs lock manifest-tools clean
+.PHONY: help install serve stop demo test check coverage bench format docs lock manifest-tools clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,10 @@ test: check  ## everything, including two real vLLM replicas end to end
 	$(BIN)/pytest -m own_process
 	$(BIN)/pytest -m e2e
 
+coverage: install  ## lines of router/ that its tests do not run; there shall be none
+	@$(BIN)/coverage run -m pytest tests/router
+	@$(BIN)/coverage report
+
 bench: install  ## what a routing decision costs, by replicas, blocks and prompts
 	@$(BIN)/pytest benchmarks --benchmark-columns=median,iqr,min,rounds --benchmark-sort=name
 
@@ -55,4 +59,4 @@ manifest-tools:  ## what the tests of k8s/ need besides kubectl: a validator and
 	  .warmroute/manifest-tools/bin/pip install --quiet --disable-pip-version-check --requirement k8s/requirements-lint.txt; }
 
 clean:  ## remove everything that was made here
-	rm -rf .venv .warmroute .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .warmroute .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -226,6 +226,7 @@ class TestSentPrefixes:
             request = make_request(str(start), start, start + 1, start + 2)
             sent.insert(Reservation(request, replica.replica_id, 0, is_computed=True, pending_tokens=0))
             assert sent.num_blocks(replica) <= 6
+            sent.check_integrity()
         matches = [sent.matched_blocks(replica, make_request("", n, n + 1, n + 2)) for n in (10, 20, 30)]
         assert matches == [0, 3, 3]
 

@@ -90,6 +90,35 @@ def test_beliefs_about_another_prompt_explain_nothing(request_of_four_blocks: Ro
     assert (record.reachable, record.selected, record.reused) == (4, 4, 4)
 
 
+def test_funnels_are_merged_and_subtracted() -> None:
+    """Of two prompts, one lost to what was new and one reused but for a token: the sum, and what came after the first."""
+    new = make_record(
+        make_reservation(make_request("a", 1, 2), num_held_blocks=0),
+        Known(0, 0, 0),
+        prompt_tokens=9,
+        cached_tokens=0,
+        block_size=BLOCK_SIZE,
+    )
+    again = make_record(
+        make_reservation(make_request("b", 1, 2), num_held_blocks=2),
+        Known(2, 0, 2, shared_blocks=1),
+        prompt_tokens=9,
+        cached_tokens=8,
+        block_size=BLOCK_SIZE,
+    )
+    total, earlier, later = Funnel(), Funnel(), Funnel()
+    earlier.add(new)
+    later.add(again)
+    total.merge(earlier)
+    total.merge(later)
+    expected = Funnel(2, 18, 8, 8, 8, 4, 4, {Loss.NEW: 8, Loss.PARTIAL_BLOCK: 2})
+    assert total == expected
+    total.check_integrity()
+    total.subtract(earlier)
+    assert total == replace(later, lost={Loss.NEW: 0, Loss.PARTIAL_BLOCK: 1})
+    total.check_integrity()
+
+
 def serve(router: Router, request: RouteRequest, *, cached_tokens: int) -> tuple[ReplicaId, dict[Loss, int]]:
     """One request from its decision to its end; its engine has what the router thinks the prompt is."""
     decision = router.choose(request, now=0).decision

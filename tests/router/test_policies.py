@@ -149,6 +149,20 @@ class TestPrefixAffinity:
         assert one.replica_id == other.replica_id
         assert one.reason is other.reason is Reason.RING
 
+    @pytest.mark.parametrize(("num_holders", "num_replicas"), [(10, 30), (16, 26)])
+    def test_of_many_holders_the_least_loaded_are_looked_at(self, num_holders: int, num_replicas: int) -> None:
+        """More hold the prompt than are looked at, and all but the last one that came to it have much to do.
+
+        Those without the prompt are idle, and cost more all the same. Few of many are sorted, many are looked for.
+        """
+        router = make_router(num_replicas=num_replicas, kv_capacity_tokens=ROOM_TOKENS)
+        prompt = make_request("asked", *range(1, 101))
+        holders = [replica.replica_id for replica in router.cluster.members[:num_holders]]
+        for holder in holders:
+            router.cluster.holders.insert(holder, prompt.block_hashes)
+            book_waiting(router, holder, 30 if holder == holders[-1] else 5000, request_id=f"waiting at {holder}")
+        assert router.choose(prompt, now=0).decision.replica_id == holders[-1]
+
     @pytest.mark.parametrize("num_system_holders", [2, 20, 40, 60])
     @given(
         pending=st.lists(st.integers(0, 60), min_size=60, max_size=60),

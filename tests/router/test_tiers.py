@@ -174,6 +174,18 @@ def test_a_tier_that_is_reported_no_more_is_forgotten() -> None:
     engine.router.check_integrity()
 
 
+def test_a_proven_tier_that_shrinks_keeps_what_was_used_last() -> None:
+    """Of seven blocks in two prompts, the four of the second one fit."""
+    engine = make_engine()
+    engine.serve(1, 2, 3)
+    engine.serve(4, 5, 6, 7)
+    engine.router.set_replicas([Replica(ONE.replica_id, 0, ONE.kv_capacity_tokens, 4 * BLOCK_SIZE)])
+    engine.router.check_integrity()
+    engine.router.on_caches_reset()
+    assert believed(engine, 1, 2, 3) == CachedTokens(0, 0)
+    assert believed(engine, 4, 5, 6, 7) == CachedTokens(0, 16)
+
+
 def test_kv_events_say_nothing_of_the_second_tier() -> None:
     """The engine's events tell that its cache is empty, and the tier is believed in as before."""
     engine = make_engine()
