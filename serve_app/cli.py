@@ -4,6 +4,7 @@ import json
 import signal
 import threading
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -33,6 +34,22 @@ DashboardOption = Annotated[
 ApplicationOption = Annotated[str | None, typer.Option(help="Serve application; default: the local one.")]
 PASSED_ON: Final = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 """For commands with a command line of their own, which is loaded when it is needed."""
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's way
+    if wanted:
+        typer.echo(f"warmroute {version('warmroute')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Prompt caching for self-hosted LLMs: each request goes to the replica that most likely has its prefix cached."""
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """The command line: every failure is a sentence."""
 
 import copy
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from serve_app.cli import app
 from serve_app.serve_config import ROUTER_DEPLOYMENT
 
+ROOT = Path(__file__).parent.parent.parent
 runner = CliRunner()
 
 
@@ -20,6 +22,13 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing was started from here."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_the_version_is_the_projects() -> None:
+    """Which is written in one place."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    result = runner.invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"warmroute {project['version']}\n")
 
 
 def test_stop_without_a_run_says_so() -> None:
