@@ -193,6 +193,17 @@ def test_a_chain_that_waits_in_part_already_waits_as_a_whole(router: Router) -> 
     assert held_blocks(router, 1, 2, 3) == 3
 
 
+def test_a_block_that_waits_and_comes_again_with_its_parents_is_there_twice(router: Router) -> None:
+    """It waits no more, and is gone when both copies are."""
+    store(router, 1, 2, 3, num_new=1)
+    store(router, 1, 2, 3)
+    assert held_blocks(router, 1, 2, 3) == 3
+    remove(router, 1, 2, 3)
+    assert held_blocks(router, 1, 2, 3) == 3
+    remove(router, 1, 2, 3)
+    assert held_blocks(router, 1, 2, 3) == 2
+
+
 def test_capacity_and_receipts_do_not_evict_from_an_exact_replica(router: Router) -> None:
     """The engine does that itself, and says so: 150 blocks on a replica that reported 100, and a bad surprise."""
     for number in range(50):

@@ -91,7 +91,7 @@ def test_beliefs_about_another_prompt_explain_nothing(request_of_four_blocks: Ro
 
 
 def test_funnels_are_merged_and_subtracted() -> None:
-    """Of two prompts, one lost to what was new and one reused but for a token: the sum, and what came after the first."""
+    """Of two prompts, one new and one reused but for a token: their sum, and what came after the first."""
     new = make_record(
         make_reservation(make_request("a", 1, 2), num_held_blocks=0),
         Known(0, 0, 0),
