@@ -39,9 +39,9 @@ from loadtests.snapshots import Snapshot, rank_to_replica, short
 from loadtests.tables import counts_text, make_table, seconds_text
 from serve_app.demo_model import CHAT_TEMPLATE, build_demo_model
 from serve_app.parity import Verdict
-from serve_app.settings import ReplicaSettings
+from serve_app.settings import ReplicaSettings, shipped_settings
 
-DEMO_SETTINGS = Path(__file__).parents[1] / "configs" / "cpu-demo.yaml"
+DEMO_SETTINGS = shipped_settings("cpu-demo.yaml")
 MODEL, DEVIATION = Path(".warmroute/parity-model"), Path(".warmroute/deviation")
 TEMPLATE = "chat_template.jinja"
 DEVIATIONS = (Verdict.TEMPLATE, Verdict.BLOCK_SIZE, Verdict.SALT, Verdict.NO_CACHE)

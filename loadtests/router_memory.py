@@ -29,9 +29,9 @@ from serve_app.demo_model import WORKLOAD, build_demo_model
 from serve_app.request_body import Unreadable
 from serve_app.request_reader import RequestReader
 from serve_app.served_model import ServedModel
-from serve_app.settings import EngineModelSettings, RouterSettings
+from serve_app.settings import EngineModelSettings, RouterSettings, shipped_settings
 
-SETTINGS = Path(__file__).parents[1] / "configs" / "cpu-demo.yaml"
+SETTINGS = shipped_settings("cpu-demo.yaml")
 NUM_REPLICAS = 8
 KV_CAPACITY_TOKENS = 262_144
 RETURNING = 0.2

@@ -261,8 +261,11 @@ def kubernetes(config: ConfigArgument) -> None:
     """Write beside CONFIG what a kustomize overlay takes from it: serve-config.yaml and data-path.env."""
     from serve_app.kubernetes import write_overlay_files
 
-    for path in write_overlay_files(_load(config), config):
-        console.print(f"{path} written.")
+    try:
+        for path in write_overlay_files(_load(config), config):
+            console.print(f"{path} written.")
+    except OSError as error:
+        _fail(f"cannot write beside {config}: {error.strerror}")
 
 
 @app.command()

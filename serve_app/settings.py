@@ -34,6 +34,8 @@ AUTOSCALING_POLICY = "serve_app.autoscaling.serve_policy:UncachedWorkPolicy"
 """For `llm.deployment_config.autoscaling_config.policy.policy_function`."""
 OPS_APPLICATION = "warmroute-ops"
 """The operators' application is the only one of this name in a cluster."""
+CONFIGS = Path("configs")
+"""The folder of the settings files that come with Warmroute."""
 
 
 class SettingsError(ValueError):
@@ -415,15 +417,22 @@ class Settings(_Frozen):
         return str(self.llm.get("model_loading_config", {}).get("model_id", ""))
 
 
+def shipped_settings(name: str) -> Path:
+    """A settings file that came with Warmroute: within this package in a wheel, beside it in a checkout."""
+    package = Path(__file__).parent
+    in_wheel = package / CONFIGS / name
+    return in_wheel if in_wheel.exists() else package.parent / CONFIGS / name
+
+
 def load_settings(path: Path) -> Settings:
-    """Read a YAML file.
+    """Read a YAML file; where the working folder has no `configs/NAME`, the one that came with Warmroute.
 
     Raises:
         SettingsError: the file is absent, is not YAML, or does not fit; one line a fault.
 
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(_found(path).read_text())
     except OSError as error:
         msg = f"cannot read settings {path}: {error.strerror}"
         raise SettingsError(msg) from error
@@ -434,6 +443,10 @@ def load_settings(path: Path) -> Settings:
         return Settings.model_validate(content)
     except ValidationError as error:
         raise SettingsError(f"{path} cannot be used:\n{explain(error, Settings)}") from error
+
+
+def _found(path: Path) -> Path:
+    return shipped_settings(path.name) if path.parent == CONFIGS and not path.exists() else path
 
 
 def _has_own_scheduler(llm: object) -> bool:

@@ -9,8 +9,9 @@ import yaml
 
 from loadtests import vllm_server
 from loadtests.key_parity.models import Model
+from serve_app.settings import shipped_settings
 
-DEMO_SETTINGS = Path(__file__).parents[2] / "configs" / "cpu-demo.yaml"
+DEMO_SETTINGS = shipped_settings("cpu-demo.yaml")
 MAX_MODEL_LEN = 32_768
 MODEL_NAME = "demo"
 KV_CACHE_GIB = 2

@@ -86,6 +86,13 @@ def test_the_serve_config_is_printed_as_yaml(empty_folder: Path) -> None:
     assert yaml.safe_load(result.output)["applications"][0]["import_path"] == "serve_app.app:build"
 
 
+def test_overlays_are_written_beside_files_of_ones_own() -> None:
+    """Not into Warmroute's own folder, where shipped settings are."""
+    result = runner.invoke(app, ["kubernetes", "configs/cpu-demo.yaml"])
+    assert result.exit_code == 1
+    assert "cannot write beside configs/cpu-demo.yaml: No such file or directory" in result.output
+
+
 def test_a_dashboard_that_does_not_answer_is_named() -> None:
     """Port 9 answers nobody."""
     result = runner.invoke(app, ["policy", "round_robin", "--dashboard", "http://127.0.0.1:9"])

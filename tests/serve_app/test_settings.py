@@ -172,6 +172,20 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_settings(tmp_path / "absent.yaml")
 
 
+def test_shipped_settings_are_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the names that the docs use, unless the folder has a file of that name."""
+    monkeypatch.chdir(tmp_path)
+    name = Path("configs/cpu-demo.yaml")
+    assert load_settings(name).model_id == "demo"
+    name.parent.mkdir()
+    name.write_text("llm: {model_loading_config: {model_id: mine}}")
+    assert load_settings(name).model_id == "mine"
+    with pytest.raises(SettingsError, match=r"cannot read settings configs/absent.yaml: No such file"):
+        load_settings(Path("configs/absent.yaml"))
+    with pytest.raises(SettingsError, match=r"cannot read settings other/cpu-demo.yaml: No such file"):
+        load_settings(Path("other/cpu-demo.yaml"))
+
+
 def test_settings_are_frozen() -> None:
     """They describe what was deployed; changing them changes nothing there."""
     settings = Settings(llm={})
