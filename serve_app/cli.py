@@ -12,8 +12,11 @@ import httpx
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperGroup
 
 from router.policies import POLICY_NAMES
+from serve_app import extras
 from serve_app.serve_api import ServeApi, ServeApiError
 from serve_app.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.settings import HttpSettings, PolicyName, Settings, SettingsError, load_settings
@@ -21,7 +24,20 @@ from serve_app.settings import HttpSettings, PolicyName, Settings, SettingsError
 if TYPE_CHECKING:
     from serve_app.local_cluster import Run
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  a class that Typer keeps to itself; whatever a command returns
+        """A command whose packages are not installed fails in a sentence, too."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            sentence = extras.remedy(error)
+            if sentence is None:
+                raise
+            _fail(sentence)
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 110  # tables in a log file need no narrow terminal's width
@@ -396,7 +412,7 @@ def _local_run() -> "Run":
 
 
 def _fail(message: str) -> NoReturn:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {message}", markup=True)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(message)}")
     raise typer.Exit(1)
 
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import httpx
 from rich.console import Console
 
-from serve_app import llm_options
+from serve_app import extras, llm_options
 from serve_app.local_cluster import Run, StartError, check_machine, start_ray, stop
 from serve_app.ops.login import TOKEN_VARIABLE, Login
 from serve_app.readiness import described, is_routed
@@ -58,8 +58,10 @@ def running(
 
     Raises:
         StartError: it cannot start, or did not become ready; nothing is left running.
+        MissingExtraError: Ray or vLLM is not installed.
 
     """
+    extras.require("ray", "vllm")
     started_at = time.monotonic()
     progress = _Progress(console, started_at)
     settings = _checked(settings, num_applications=1 + len(beside))

@@ -36,6 +36,7 @@ RAY_FREE = (
     "engine_watch",
     "environment",
     "explain",
+    "extras",
     "fast_tokenizer",
     "funnel_report",
     "hand_over",

@@ -19,7 +19,7 @@ from loadtests.bench.knowledge import finds_what_it_sent
 from loadtests.bench.ray_application import empty_prefix_tree, ray_application_config
 from loadtests.bench.routings import RAY_ROUTINGS
 from loadtests.request_mix import CHAT
-from serve_app import local_server
+from serve_app import extras, local_server
 from serve_app.local_cluster import Run, StartError, num_replicas
 from serve_app.replica_headers import ENGINE_HEADER
 from serve_app.running_application import CHANGE_TIMEOUT_S, RunningApplication
@@ -50,10 +50,12 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
 
     Raises:
         StartError: the machine has too little memory, a port is taken, or something did not start or knows nothing.
+        MissingExtraError: Ray or vLLM is not installed.
 
     """
     from serve_app import llm_options
 
+    extras.require("ray", "vllm")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request, once Ray has set up logging
     settings = llm_options.with_absolute_model_path(settings)
     replicas = settings.replicas.model_copy(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from router.policies import POLICY_NAMES
+from serve_app import extras
 
 OURS = "prefix_affinity"
 """What the others are compared with."""
@@ -31,7 +32,8 @@ class RayRouting:
         try:
             version(self.package or "ray")
         except PackageNotFoundError:
-            return f"{self.name} needs {self.package}, which is not installed: pip install '{self.package}'"
+            command = extras.BENCH if self.package else extras.ENGINE
+            return f"{self.name} needs {self.package or 'ray'}, which is not installed: {command}"
         return ""
 
 

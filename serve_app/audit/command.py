@@ -21,6 +21,7 @@ from serve_app.audit.kinds import KINDS
 from serve_app.audit.learned import MIN_TOKENS
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.prices import PriceError, Prices
+from serve_app.extras import MissingExtraError, require
 from serve_app.settings import Settings, SettingsError, load_settings
 
 CONFIG = Path("configs/cpu-demo.yaml")
@@ -68,7 +69,7 @@ def main(  # noqa: PLR0913  one for each option
             on_fixed = _writer(stack, fix, diff)
             options = Options(kv_tokens, partial(_saved, known_prices), min_tokens=min_tokens)
             found = _run(files, settings, block_size, options, on_fixed)
-    except (SettingsError, PriceError, OSError) as error:
+    except (SettingsError, PriceError, OSError, MissingExtraError) as error:
         _fail(str(error))
     if not found.as_is.num_requests:
         for line in report_text.flaw_lines(found):
@@ -97,6 +98,7 @@ def _run(
     options: Options,
     on_fixed: Callable[[LoggedRequest, dict[str, Any]], None] | None,
 ) -> Audit:
+    require("ray", "vllm")  # whose own code renders and tokenises
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from serve_app import llm_options
     from serve_app.audit.token_reader import TokenReader

@@ -48,6 +48,19 @@ def test_a_routing_whose_package_is_missing_is_refused_with_the_remedy(monkeypat
         read_routings(["prefix_affinity", "ray_kv_aware"])
 
 
+def test_without_ray_its_routings_name_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With which `bench` itself would work, too."""
+
+    def absent(name: str) -> str:
+        raise routings.PackageNotFoundError(name)
+
+    monkeypatch.setattr(routings, "version", absent)
+    with pytest.raises(
+        OptionError, match=r'ray_prefix needs ray, which is not installed: pip install "warmroute\[cpu\]"'
+    ):
+        read_routings(["ray_prefix"])
+
+
 def test_where_nothing_is_missing_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every one of them, with its package there."""
     monkeypatch.setattr(routings, "version", lambda _: "1.6.1")
