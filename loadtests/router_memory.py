@@ -58,8 +58,9 @@ TOKENIZER_MIB = 200
 """Resident memory of fastokens' caches of words, at most."""
 CORE_MIB = 80
 """Resident memory of block hasher and core, at most, with so many replicas of this size."""
-FLAT_MIB = 12
-"""So much may come and go with long texts."""
+FLAT_MIB = 48
+"""So much may come and go with long texts, or come when a thread tokenises its first one, as fastokens has caches of 20 to
+35 MiB for each."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
