@@ -1,6 +1,6 @@
 """What replicas and routers tell all ingress routers, over HTTP connections that are kept.
 
-A call by Ray Serve's handles takes ten times as much of the cores, and there are some for each request; so those are
+A call by Ray Serve's handles takes many times as much of the cores, and there are some for each request; so those are
 left for what is seldom asked.
 
 Adapter: private names of Ray are listed in tests/serve_app/test_private_names.py.
