@@ -23,9 +23,6 @@ from serve_app import messages
 from serve_app.delivery import DeliveryError, Item, Send
 from serve_app.edge.options import TOKEN_HEADER, edge_token
 
-KEEP_S = 2.0
-"""An idle connection is closed after this time, before the router's side of it is (5 s, uvicorn's default)."""
-
 
 class RouterChannel:
     """Calls every router of an application, on the event loop on which it is made.
@@ -41,7 +38,7 @@ class RouterChannel:
         self._own_id = own_id
         self._id_to_url: Mapping[str, URL] = {}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_S),
+            connector=aiohttp.TCPConnector(limit=0),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={TOKEN_HEADER: edge_token()},
         )

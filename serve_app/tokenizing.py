@@ -97,7 +97,7 @@ class Tokenizing:
         return None if options["truncation"] and len(ids) > options["max_length"] else ids
 
     async def _compared(self, ids: "array[int]", prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  vLLM's
-        """Vllm's own answer, whatever fastokens says."""
+        """The answer is vLLM's own, whatever fastokens says."""
         answer = await self._original(prompt, params)
         if array("I", answer["prompt_token_ids"]) != ids:
             self._give_up("it gave other ids for a client's text")
