@@ -11,8 +11,7 @@ HAPROXY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 """Ray's: the program that it starts as HAProxy."""
 EDGE_VARIABLE = "WARMROUTE_EDGE"
 TOKEN_HEADER = "x-warmroute-edge"  # noqa: S105  its name, not a token
-"""HAProxy's questions to routers carry a token in it, by which they know it; so does what replicas and other routers tell
-them."""
+"""HAProxy's questions to routers carry a token in it, by which they know it; so does what replicas and routers tell."""
 
 
 class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
