@@ -59,8 +59,7 @@ TOKENIZER_MIB = 200
 CORE_MIB = 80
 """Resident memory of block hasher and core, at most, with so many replicas of this size."""
 FLAT_MIB = 48
-"""So much may come and go with long texts, or come when a thread tokenises its first one: fastokens has caches for each
-thread, of 20 to 35 MiB."""
+"""So much may come and go with long texts, or come when a table of fastokens' cache of words doubles."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
