@@ -25,6 +25,7 @@ from loadtests.live import JsonOption, SeedOption, make_console, verdict, write_
 from loadtests.tables import make_table
 from router import BlockHasher, Replica, ReplicaId, RequestId, Router
 from router.policies import make_policy
+from serve_app.chat_memo import MEMO_BYTES
 from serve_app.demo_model import WORKLOAD, build_demo_model
 from serve_app.request_body import Unreadable
 from serve_app.request_reader import RequestReader
@@ -45,8 +46,6 @@ MEDIAN_WORDS, SIGMA, MAX_WORDS = 50, 1.2, 6000
 """Of a first message, log-normal: half of them are short, and a few are documents."""
 ANSWER_WORDS = 60
 MAX_TURNS = 8
-MEMO_MIB = 32.0
-"""A router's, `serve_app.chat_reader.MEMO_BYTES`."""
 WARM_UP = 200
 """Conversations before the first look at memory: what is made once is made by then."""
 
@@ -190,7 +189,7 @@ class Sample:
 @app.command()
 def main(
     conversations: Annotated[int, typer.Option(min=10, help="All of them distinct.")] = 1_000_000,
-    mib: Annotated[float, typer.Option(min=1, help="Of the memo of chats.")] = MEMO_MIB,
+    mib: Annotated[float, typer.Option(min=1, help="Of the memo of chats.")] = MEMO_BYTES / 2**20,
     core: Annotated[bool, typer.Option(help="Block hasher and core, too.")] = True,  # noqa: FBT002  typer's manner
     model: Annotated[Path, typer.Option(help="The demo model's folder.")] = Path(".warmroute/demo-model"),
     seed: SeedOption = 1,

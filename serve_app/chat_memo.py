@@ -18,6 +18,8 @@ Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message]], str]
 """From a conversation as the template reads it to its text."""
 
+MEMO_BYTES = 32 * 2**20
+"""Of a router's memo, which then has some thousands of forms that bring tools of their own."""
 FORM_BYTES = 2048
 """Of a form, beside what clients wrote: objects, key and dictionary entry, as measured by tracemalloc."""
 SHAPE_BYTES = 640

@@ -28,8 +28,6 @@ logger = logging.getLogger("ray.serve")
 
 CHECK_EVERY = 500
 """So many chats that vLLM need not render, one is rendered by it all the same, and compared."""
-MEMO_BYTES = 32 * 2**20
-"""For what was learned of chats: about a thousand lists of tools."""
 
 Read = Callable[[dict[str, Any]], Awaitable[Sequence[int]]]
 

@@ -5,7 +5,9 @@ Whether it does for a model is not taken on trust: see `serve_app.tokenizing`.
 
 import asyncio
 from array import array
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import fastokens
@@ -24,6 +26,17 @@ class UnfitTokenizerError(Exception):
     """A tokenizer for which fastokens cannot stand in; the message says why, and quotes no text."""
 
 
+@contextmanager
+def _panics() -> Iterator[None]:
+    """A panic in Rust, which is no `Exception` to Python, is an error of ours."""
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__module__ != "pyo3_runtime":
+            raise
+        raise UnfitTokenizerError("fastokens panicked") from error
+
+
 class FastTokenizer:
     """Several threads may use it.
 
@@ -39,7 +52,8 @@ class FastTokenizer:
         parts: dict[str, Any] = orjson.loads(document)
         parts.update(dict.fromkeys(_UNREAD))
         try:
-            self._tokenizer = fastokens.Tokenizer.from_json_str(orjson.dumps(parts).decode())
+            with _panics():
+                self._tokenizer = fastokens.Tokenizer.from_json_str(orjson.dumps(parts).decode())
         except ValueError as error:
             raise UnfitTokenizerError(str(error)) from error
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="tokenize")
@@ -53,12 +67,8 @@ class FastTokenizer:
 
         """
         ids = array("I")
-        try:
+        with _panics():
             ids.frombytes(self._tokenizer.encode_batch_flat([text])[0])
-        except BaseException as error:
-            if type(error).__module__ != "pyo3_runtime":  # of a panic in Rust, which is no `Exception`
-                raise
-            raise UnfitTokenizerError("fastokens panicked") from error
         return ids
 
     async def read(self, text: str) -> "array[int]":

@@ -24,7 +24,8 @@ from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
 
 from serve_app import llm_options
-from serve_app.chat_reader import MEMO_BYTES, make_chat_reader
+from serve_app.chat_memo import MEMO_BYTES
+from serve_app.chat_reader import make_chat_reader
 from serve_app.client_faults import of_the_client
 from serve_app.media import NO_DOMAIN, Placeholder, has_unread_media
 from serve_app.request_body import Prompt, Unreadable, UnreadableError, is_anthropic, num_prompts_of

@@ -106,3 +106,17 @@ def test_a_panic_in_rust_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(tokenizer, "_tokenizer", Failing())
         with pytest.raises(expected):
             tokenizer.encode("text")
+
+
+def test_a_panic_at_loading_makes_a_tokenizer_unfit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the process starts with Hugging Face's."""
+    panic = type("PanicException", (BaseException,), {"__module__": "pyo3_runtime"})
+
+    class Failing:
+        @staticmethod
+        def from_json_str(_document: str) -> Any:
+            raise panic
+
+    monkeypatch.setattr("serve_app.fast_tokenizer.fastokens.Tokenizer", Failing)
+    with pytest.raises(UnfitTokenizerError, match="panicked"):
+        FastTokenizer("{}")
