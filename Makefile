@@ -40,7 +40,7 @@ coverage: install  ## lines of router/ that its tests do not run; there shall be
 	@$(BIN)/coverage report
 
 bench: install  ## what a routing decision costs, by replicas, blocks and prompts
-	@$(BIN)/pytest benchmarks --benchmark-columns=median,iqr,min,rounds --benchmark-sort=name
+	@$(BIN)/pytest benchmarks/cost --benchmark-columns=median,iqr,min,rounds --benchmark-sort=name
 
 format: install  ## format and fix what can be fixed
 	$(BIN)/ruff format .

@@ -1,1 +1,1 @@
-"""What a routing decision costs: `make bench`. Not part of the tests, because a busy machine changes the numbers."""
+"""Is each claim of the documentation true? Programs that measure it. Not part of the wheel."""

@@ -1,1 +1,1 @@
-"""What routing is worth, measured without GPUs: real traces and virtual time."""
+"""Load tests that users run to size and to compare: Locust, replay, plan and bench."""

@@ -4,19 +4,19 @@ Rules of this package: standard library and xxhash only. No I/O, no clock, no Ra
 Time and randomness are passed in; one event loop owns a `Router`, so nothing here locks.
 """
 
-from router.block_hasher import BlockHasher
-from router.blocks import cacheable_tokens, hash_blocks, hash_tokens, root_hash
-from router.engine_model import EngineModel
+from router.account.funnel import CacheRecord, Funnel, Loss
+from router.account.shadow import Shadow
+from router.account.shadow_totals import ShadowTotals
+from router.belief.hot_prefixes import HotPrefix
+from router.belief.tiers import HOST_TOKENS_PER_S, CachedTokens
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
-from router.funnel import CacheRecord, Funnel, Loss
-from router.health import Exclusion
-from router.hot_prefixes import HotPrefix
+from router.keys.block_hasher import BlockHasher
+from router.keys.blocks import cacheable_tokens, hash_blocks, hash_tokens, root_hash
+from router.keys.sessions import session_key
+from router.load.engine_model import EngineModel
+from router.load.health import Exclusion
 from router.router import Routed, Router, RouterOptions
-from router.sessions import session_key
-from router.shadow import Shadow
-from router.shadow_totals import ShadowTotals
 from router.state import BookedRequest, HeldRun, ReplicaState
-from router.tiers import HOST_TOKENS_PER_S, CachedTokens
 from router.types import (
     BlockHash,
     EngineLoad,

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 
-from router.answers import Answers
-from router.blocks import cacheable_tokens
-from router.continuations import Continuations
-from router.engine_model import EngineModel
-from router.holders import Held, Holders, PrefixMatch
-from router.lateness import Lateness
-from router.load import LoadBook
-from router.load_table import ReplicaLoad
-from router.reuse import Reuse
+from router.account.reuse import Reuse
+from router.belief.continuations import Continuations
+from router.belief.holders import Held, Holders, PrefixMatch
+from router.belief.tiers import HOST_TOKENS_PER_S, CachedTokens, Tiers
+from router.keys.blocks import cacheable_tokens
+from router.load.answers import Answers
+from router.load.engine_model import EngineModel
+from router.load.lateness import Lateness
+from router.load.reservations import LoadBook
+from router.load.table import ReplicaLoad
 from router.ring import Ring
-from router.tiers import HOST_TOKENS_PER_S, CachedTokens, Tiers
 from router.types import BlockHash, Replica, ReplicaId, RouteRequest
 
 MAX_DEEPEST = 16

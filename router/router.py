@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
-from router.blocks import cacheable_tokens, unknown_hashes
+from router.account.funnel import CacheRecord, Known, make_record
+from router.account.shadow import Shadow
+from router.belief.holders import Holders, LastUses, Placed, PrefixMatch
+from router.belief.hot_prefixes import HotPrefix
+from router.belief.missing import MissingBook
+from router.belief.seen import Seen
 from router.cluster import Cluster
-from router.engine_model import EngineModel
 from router.errors import NoReplicasError
-from router.funnel import CacheRecord, Known, make_record
-from router.health import Exclusion, HealthBook
-from router.holders import Holders, LastUses, Placed, PrefixMatch
-from router.hot_prefixes import HotPrefix
-from router.load import LoadBook
-from router.missing import MissingBook
+from router.keys.blocks import cacheable_tokens, unknown_hashes
+from router.load.engine_model import EngineModel
+from router.load.health import Exclusion, HealthBook
+from router.load.reservations import LoadBook
 from router.policies.policy import Choice, Policy
 from router.ring import Ring, bound
-from router.seen import Seen
-from router.shadow import Shadow
 from router.state import LearnedState, ReplicaState
 from router.types import (
     BlockHash,

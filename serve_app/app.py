@@ -4,13 +4,13 @@ from ray import serve
 from ray.llm._internal.serve.core.ingress.builder import _build_direct_streaming_llm_deployment
 from ray.serve import Application
 
-from serve_app import llm_options
-from serve_app.environment import replica_environment, router_environment
-from serve_app.ingress_router import IngressRouter
-from serve_app.replica import LLMReplica
-from serve_app.serve_config import ROUTER_DEPLOYMENT, own_logging
-from serve_app.settings import Settings
-from serve_app.simulated_engine import replica_options
+from serve_app.control.environment import replica_environment, router_environment
+from serve_app.control.serve_config import ROUTER_DEPLOYMENT, own_logging
+from serve_app.engines.options import replica_options
+from serve_app.ingress.deployment import IngressRouter
+from serve_app.replica.deployment import LLMReplica
+from serve_app.settings import vllm_options
+from serve_app.settings.schema import Settings
 
 MAX_ROUTER_ONGOING_REQUESTS = 1000
 """Decisions and deliveries at once in one router; as Ray's own LLMRouter."""
@@ -29,7 +29,7 @@ def replicas(args: Settings, replica_class: type[LLMReplica]) -> Application:
     runtime = options.get("runtime_env") or {}
     runtime = {**runtime, "env_vars": {**replica_environment(), **runtime.get("env_vars", {})}}
     return _build_direct_streaming_llm_deployment(
-        llm_options.parse(
+        vllm_options.parse(
             {**options, "server_cls": replica_class, "deployment_config": deployment, "runtime_env": runtime}
         ),
         bind_kwargs={

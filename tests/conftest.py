@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from serve_app.cluster_secret import MIN_SECRET_CHARS, SECRET_VARIABLE
+from serve_app.settings.cluster_secret import MIN_SECRET_CHARS, SECRET_VARIABLE
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -55,3 +56,11 @@ def browser(require: Require) -> "Iterator[Browser]":
 def vllm(require: Require) -> None:
     """VLLM is installed; no model is needed."""
     require(find_spec("vllm") is not None, "vLLM: install with `make install`")
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """Pytest's own, for our logger whatever was imported before: Ray and vLLM change propagation and levels."""
+    caplog.set_level(logging.INFO, logger="ray.serve")
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
+    return caplog

@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import yaml
 
-from serve_app.demo_model import build_demo_model
-from serve_app.local_cluster import HAPROXY_PORTS, RUN_VARIABLE, Run
+from serve_app.demo.model import build_demo_model
+from serve_app.local.cluster import HAPROXY_PORTS, RUN_VARIABLE, Run
 
 ROOT = Path(__file__).parent.parent
 DEMO_MODEL = ROOT / ".warmroute" / "demo-model"
-COMMAND = [sys.executable, "-m", "serve_app.cli"]
+COMMAND = [sys.executable, "-m", "warmroute.cli"]
 START_TIMEOUT_S = 900
 STOP_TIMEOUT_S = 90
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("router", "serve_app", "loadtests")
+PACKAGES = ("router", "serve_app", "loadtests", "warmroute")
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from serve_app.kubernetes import overlay_files
-from serve_app.monitoring.alerts import rules
-from serve_app.monitoring.dashboard import dashboard
-from serve_app.settings import load_settings
+from serve_app.control.kubernetes import overlay_files
+from serve_app.settings.schema import load_settings
+from serve_app.telemetry.alerts import rules
+from serve_app.telemetry.dashboard import dashboard
 
 FOLDER = Path(__file__).resolve().parent.parent / "k8s"
 BASE = FOLDER / "base"

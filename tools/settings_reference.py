@@ -7,15 +7,15 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from serve_app.settings import AutoscalingOptions, Settings
+from serve_app.settings.schema import AutoscalingOptions, Settings
 
 FURTHER = [("llm.deployment_config.autoscaling_config.policy.policy_kwargs.", AutoscalingOptions)]
 """Below `llm`, which is Ray's."""
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """# Settings
 
-Generated from `serve_app/settings.py` by `make docs`. A settings file is YAML; what it leaves out has the default.
-`warmroute check FILE` validates one, the `llm` part included.
+Generated from `serve_app/settings/schema.py` by `make docs`. A settings file is YAML; what it leaves out has the
+default. `warmroute check FILE` validates one, the `llm` part included.
 """
 
 

@@ -18,13 +18,14 @@ from rich.console import Console
 from loadtests.bench.knowledge import finds_what_it_sent
 from loadtests.bench.ray_application import empty_prefix_tree, ray_application_config
 from loadtests.bench.routings import RAY_ROUTINGS
-from loadtests.request_mix import CHAT
-from serve_app import extras, local_server
-from serve_app.local_cluster import Run, StartError, num_replicas
-from serve_app.replica_headers import ENGINE_HEADER
-from serve_app.running_application import CHANGE_TIMEOUT_S, RunningApplication
-from serve_app.serve_api import ServeApi
-from serve_app.settings import Settings
+from loadtests.client.request_mix import CHAT
+from serve_app import extras
+from serve_app.control.running_application import CHANGE_TIMEOUT_S, RunningApplication
+from serve_app.control.serve_api import ServeApi
+from serve_app.local import server as local_server
+from serve_app.local.cluster import Run, StartError, num_replicas
+from serve_app.messages.response_headers import ENGINE_HEADER
+from serve_app.settings.schema import Settings
 
 CANARY_PERIOD_S = 86_400.0
 """Never again: its probes would evict what a cell has cached."""
@@ -53,11 +54,11 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
         MissingExtraError: Ray or vLLM is not installed.
 
     """
-    from serve_app import llm_options
+    from serve_app.settings import vllm_options
 
     extras.require("ray", "vllm")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request, once Ray has set up logging
-    settings = llm_options.with_absolute_model_path(settings)
+    settings = vllm_options.with_absolute_model_path(settings)
     replicas = settings.replicas.model_copy(
         update={
             "canary_period_s": CANARY_PERIOD_S,

@@ -32,10 +32,10 @@ from loadtests.bench.traffic import read_traffic
 from loadtests.replay.console import at_least, check_output, command_line, fail, make_console, rich_table
 from loadtests.replay.options import read_numbers
 from loadtests.workloads import TextsError
-from serve_app.local_cluster import StartError
-from serve_app.running_application import ApplicationError
-from serve_app.serve_api import ServeApiError
-from serve_app.settings import Settings, SettingsError, load_settings
+from serve_app.control.running_application import ApplicationError
+from serve_app.control.serve_api import ServeApiError
+from serve_app.local.cluster import StartError
+from serve_app.settings.schema import Settings, SettingsError, load_settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 FAILURES = (StartError, SettingsError, ServeApiError, ApplicationError, CapacityError, TextsError, ValueError)

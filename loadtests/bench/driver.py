@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 import httpx
 
 from loadtests.bench.records import Record
-from loadtests.exchange import JSON_HEADERS, Exchange, exchange
-from loadtests.turn_request import turn_request
+from loadtests.client.exchange import JSON_HEADERS, Exchange, exchange
+from loadtests.client.turn_request import turn_request
 from loadtests.workloads import Session
 
 SESSION_HEADER = "x-session-id"

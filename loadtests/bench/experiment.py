@@ -13,7 +13,7 @@ from loadtests.bench.driver import Driver, OnDone
 from loadtests.bench.plan import Cell, Plan
 from loadtests.bench.records import Capacity, CellResult, Record
 from loadtests.bench.routings import BASELINE
-from loadtests.exchange import TIMEOUT_S
+from loadtests.client.exchange import TIMEOUT_S
 
 USERS_PER_REPLICA = 8
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from loadtests.bench.records import CellResult, Record
-from loadtests.replay.intervals import Estimate, mean, ratio
-from loadtests.statistics import percentile
+from loadtests.report.intervals import Estimate, mean, ratio
+from loadtests.report.statistics import percentile
 
 COMPARED = ("ttft_mean_s", "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "end_to_end_s", "goodput_rps")
 """Those whose ratios are reported; the first decides."""

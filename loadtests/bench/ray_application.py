@@ -8,12 +8,12 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from loadtests.bench.routings import RayRouting
-from serve_app.serve_config import application_config
-from serve_app.settings import Settings
+from serve_app.control.serve_config import application_config
+from serve_app.settings.schema import Settings
 
 if TYPE_CHECKING:
-    from serve_app.delivery import Delivery
-    from serve_app.kv_merge import Told
+    from serve_app.messages.delivery import Delivery
+    from serve_app.replica.kv_events.merge import Told
 
 TREE_ACTOR = "LlmPrefixTreeActor"
 LEARNING_ROUTER = "LearningRouter"
@@ -46,11 +46,11 @@ def build(args: Settings) -> Any:  # noqa: ANN401  Ray's Application
     """Serve's `import_path`: as Ray's `build_openai_app` does it, but for the replicas' class."""
     from ray.llm._internal.serve.core.ingress.builder import _build_openai_ingress_request_router
 
-    from serve_app import llm_options
     from serve_app.app import replicas
+    from serve_app.settings import vllm_options
 
     server = replicas(args, _silent_replica())
-    router = _build_openai_ingress_request_router(server=server, llm_config=llm_options.parse(args.llm))
+    router = _build_openai_ingress_request_router(server=server, llm_config=vllm_options.parse(args.llm))
     return server._with_ingress_request_router(router)  # noqa: SLF001
 
 
@@ -63,8 +63,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401
 
 def _silent_replica() -> Any:  # noqa: ANN401
     """Warmroute's, whose receipts go nowhere: Ray's routers take none, and shall not pay for them."""
-    from serve_app.delivery import Delivery
-    from serve_app.replica import LLMReplica
+    from serve_app.messages.delivery import Delivery
+    from serve_app.replica.deployment import LLMReplica
 
     class SilentReplica(LLMReplica):
         def _make_delivery(self) -> "Delivery[Told]":

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtests.answers import Outcome
 from loadtests.bench.plan import Cell
+from loadtests.client.answers import Outcome
 
 TOO_MANY_REQUESTS = 429
 

@@ -16,11 +16,11 @@ from loadtests.bench.numbers import COMPARED, METRICS, Comparison, Row, comparis
 from loadtests.bench.plan import Plan
 from loadtests.bench.records import Results
 from loadtests.bench.routings import OURS, RAY_ROUTINGS, knowledge
-from loadtests.replay.intervals import estimate_text
 from loadtests.replay.report_cells import Cells
 from loadtests.replay.report_json import plain, versions
-from loadtests.statistics import percentile
-from serve_app.settings import Settings
+from loadtests.report.intervals import estimate_text
+from loadtests.report.statistics import percentile
+from serve_app.settings.schema import Settings
 
 SIMULATED = "simulated"
 SETTINGS = {"llm", "engine", "engine_model", "routing", "routers", "replicas"}

@@ -13,8 +13,8 @@ from loadtests.bench.report import (
     reason_cells,
     workload_cells,
 )
-from loadtests.replay.charts import Dot, Series, dot_chart, line_chart
 from loadtests.replay.page import PageChart, Section, render
+from loadtests.report.charts import Dot, Series, dot_chart, line_chart
 
 WORDS = (
     ("load", "The rate at which sessions start, over the rate at which round robin served them in the capacity run."),

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from loadtests.locust_kit.options import RunOptions
 from loadtests.locust_kit.totals import REAL, Totals
-from loadtests.statistics import percentile
+from loadtests.report.statistics import percentile
 
 PERCENTILES = (50, 90, 95, 99)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from loadtests.answers import Outcome
+from loadtests.client.answers import Outcome
 
 TOO_MANY_REQUESTS = 429
 WARM_SHARE = 0.5

@@ -13,10 +13,10 @@ import orjson
 from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketPoolResponse
 
-from loadtests.answers import EventStream, Outcome
+from loadtests.client.answers import EventStream, Outcome
 from loadtests.locust_kit.sample import Sample
 from loadtests.workloads import Turn
-from serve_app.replica_headers import ENGINE_HEADER
+from serve_app.messages.response_headers import ENGINE_HEADER
 
 PATH = "/v1/chat/completions"
 HEADERS = {"content-type": "application/json"}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from loadtests.locust_kit.totals import Totals
-from loadtests.statistics import percentile
+from loadtests.report.statistics import percentile
 
 
 @dataclass(frozen=True, slots=True)

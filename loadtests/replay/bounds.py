@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from loadtests.replay.prefix_cache import PrefixCache
 from loadtests.replay.trace import TraceRequest
-from router.blocks import cacheable_tokens
+from router.keys.blocks import cacheable_tokens
 
 
 def infinite_hit_rate(requests: Sequence[TraceRequest], *, block_size: int) -> float:

@@ -15,7 +15,7 @@ from loadtests.replay.options import read_change, read_policies, read_scale, rea
 from loadtests.replay.report_cells import bounds_text, comparison_cells, headline
 from loadtests.replay.results import TTFT_LIMIT_S
 from loadtests.replay.workload import Workload
-from serve_app.settings import ReplicaSettings, WaitingOrderName
+from serve_app.settings.schema import ReplicaSettings, WaitingOrderName
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 NUM_CORES = os.cpu_count() or 1

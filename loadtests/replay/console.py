@@ -15,7 +15,7 @@ from rich.table import Table
 
 from loadtests.replay.options import OptionError
 from loadtests.replay.report_cells import Cells
-from loadtests.tables import make_table
+from loadtests.report.tables import make_table
 
 Number = TypeVar("Number", int, float, float | None)
 FILE_WIDTH = 240

@@ -1,9 +1,9 @@
 """A vLLM-like engine as a state machine: requests in, steps out. It knows durations, and no clock.
 
-Chunked prefill and continuous batching, in vLLM's order of waiting or in ours (`serve_app.waiting_order`). As in vLLM
-with its defaults, a prompt starts once there is room for all of it (`scheduler_reserve_full_isl`), with none kept for
-answers (`watermark`); where they outgrow the memory, what was admitted last is preempted, to be computed anew together
-with its answer so far. One rule is ours: a request that is larger than the cache runs alone, and vLLM would refuse it.
+Chunked prefill and continuous batching, in vLLM's order of waiting or in ours (`serve_app.engines.waiting_order`). As
+in vLLM with its defaults, a prompt starts once there is room for all of it (`scheduler_reserve_full_isl`), with none
+kept for answers (`watermark`); where they outgrow the memory, what was admitted last is preempted, to be computed again
+together with its answer so far. One rule is ours: a request that is larger than the cache runs alone, and vLLM would refuse it.
 
 A second tier in host memory holds a copy of every block that was used, last used last evicted. Copying out is free, as
 if it overlapped; copying back costs the step in which it happens its time, as if nothing did.
@@ -21,9 +21,9 @@ from loadtests.replay.prompt import Prompt
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import HOST_TOKENS_PER_S, BlockHash, EngineLoad, RequestId
-from serve_app.settings import EngineModelSettings, ReplicaSettings, WaitingOrderName
-from serve_app.step_clock import num_attended
-from serve_app.waiting_order import OVERTAKING, CachedPrefix, WaitingOrder
+from serve_app.engines.step_clock import num_attended
+from serve_app.engines.waiting_order import OVERTAKING, CachedPrefix, WaitingOrder
+from serve_app.settings.schema import EngineModelSettings, ReplicaSettings, WaitingOrderName
 
 
 class EngineOptions(EngineModelSettings):

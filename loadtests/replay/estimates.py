@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from loadtests.replay import intervals
 from loadtests.replay.experiment import Comparison, Outcome
-from loadtests.replay.intervals import Estimate
+from loadtests.report import intervals
+from loadtests.report.intervals import Estimate
 from router import Loss
 
 

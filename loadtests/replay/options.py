@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.peers.table import ABLATION_NAMES, POLICY_NAMES, installed_names
 from loadtests.replay.fleet import Change, MembershipChange
+from loadtests.replay.rivals.table import ABLATION_NAMES, POLICY_NAMES, installed_names
 from loadtests.replay.tenants import servegen_weights
 from loadtests.replay.workload import Workload
 

@@ -1,6 +1,6 @@
 """The KV cache of an engine, block by block, as vLLM's `BlockPool` and `KVCacheManager` keep it.
 
-Written apart from `router.holders`, though alike: it is the truth with which the routers' beliefs are compared.
+Written apart from `router.belief.holders`, though alike: it is the truth with which the routers' beliefs are compared.
 A contract test runs it beside vLLM's own.
 """
 

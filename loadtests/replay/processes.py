@@ -13,7 +13,7 @@ from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled, Recei
 from loadtests.replay.trace import TraceRequest
 from router import CacheRecord, Replica, ReplicaId, RequestId, Router
 from router.policies import Policy
-from serve_app.settings import EngineModelSettings, RouterSettings
+from serve_app.settings.schema import EngineModelSettings, RouterSettings
 
 
 @dataclass(frozen=True, slots=True)

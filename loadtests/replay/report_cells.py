@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
 from loadtests.replay.experiment import Comparison, Experiment
-from loadtests.replay.intervals import estimate_text
-from serve_app.settings import ReplicaSettings
+from loadtests.report.intervals import estimate_text
+from serve_app.settings.schema import ReplicaSettings
 
 
 @dataclass(frozen=True, slots=True)

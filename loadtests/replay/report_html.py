@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from loadtests.replay.charts import Dot, Series, dot_chart, line_chart
 from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
 from loadtests.replay.experiment import Comparison
 from loadtests.replay.page import PageChart, Section, render
 from loadtests.replay.report_cells import bounds_text, comparison_cells, headline
+from loadtests.report.charts import Dot, Series, dot_chart, line_chart
 
 WORDS = (
     ("load", "All prompt tokens a second, before any reuse, over what all replicas together can prefill."),

@@ -8,9 +8,9 @@ from statistics import fmean, quantiles
 
 from loadtests.replay.books import BookSample
 from loadtests.replay.lives import ReplicaLife
-from loadtests.statistics import percentile
+from loadtests.report.statistics import percentile
 from router import Funnel, ReplicaId, RequestId, ShadowTotals
-from serve_app.funnel_report import add_up
+from serve_app.telemetry.funnel_report import add_up
 
 TTFT_LIMIT_S = 2.0
 """A first token that comes later is no good answer, unless another limit is given."""

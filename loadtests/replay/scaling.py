@@ -13,8 +13,8 @@ from loadtests.replay.processes import ReplicaProcess
 from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled
 from loadtests.replay.serve_autoscaler import Report, ServeAutoscaler
 from router import ReplicaId, RequestId
-from serve_app.ledger import Ledger
-from serve_app.receipts import EngineState
+from serve_app.messages.receipts import EngineState
+from serve_app.replica.running_requests import Ledger
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from functools import partial
 from itertools import count, cycle
 from random import Random
 
-from loadtests.peers.table import make_policy
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.books import Books
 from loadtests.replay.engine import EngineOptions
@@ -15,13 +14,14 @@ from loadtests.replay.fleet import Change, Fleet, MembershipChange, Told
 from loadtests.replay.processes import RouterProcess, make_router
 from loadtests.replay.receipts import Batch, Finished, Prefilled
 from loadtests.replay.results import Run
+from loadtests.replay.rivals.table import make_policy
 from loadtests.replay.scaling import Autoscaling, Scaler
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from loadtests.replay.transport import Channel, Fault, Transport
 from router import BlockHash, Replica, ReplicaId, RequestId, Reservation, RouteRequest, Shadow
 from router.policies import Policy
-from serve_app.settings import EngineModelSettings, ReplicaSettings, RouterSettings, RoutingSettings
+from serve_app.settings.schema import EngineModelSettings, ReplicaSettings, RouterSettings, RoutingSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Scenario:
     watched_prefix: tuple[BlockHash, ...] = ()
     """For how many replicas the routers mean it to be is noted with each request that begins with it."""
     policy: str = ""
-    """Of `loadtests.peers`; empty for the one that the routing settings name."""
+    """Of `loadtests.replay.rivals`; empty for the one that the routing settings name."""
 
 
 Clock = Callable[[], float]

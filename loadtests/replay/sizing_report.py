@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from loadtests.replay.charts import Series, line_chart
 from loadtests.replay.page import PageChart, Section, render
 from loadtests.replay.report_cells import Cells
 from loadtests.replay.sizing import Answer, Question, kv_in_all, num_replicas, smallest
+from loadtests.report.charts import Series, line_chart
 
 NUM_COLOURS = 8
 """Of the page; styles beyond are the same, dashed."""

@@ -10,11 +10,11 @@ from typing import Any
 
 import zstandard
 
-from loadtests.recorded_texts import TEXTS, TextsError, read_json_lines, read_text
 from loadtests.workloads.dialogues import Dialogue, spoken
 from loadtests.workloads.documents import Document
+from loadtests.workloads.recorded_texts import TEXTS, TextsError, read_json_lines, read_text
 from serve_app.demo.conversations import OWN_WORKLOAD, Conversation, WorkloadError, load_conversations, load_tools
-from serve_app.demo_model import WORKLOAD
+from serve_app.demo.model import WORKLOAD
 
 __all__ = ["Texts", "TextsError", "default_texts", "read_texts"]
 

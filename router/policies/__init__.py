@@ -4,17 +4,17 @@ from collections.abc import Callable
 from random import Random
 
 from router.errors import UnknownPolicyError
-from router.policies.chwbl import Chwbl
-from router.policies.least_loaded import LeastLoaded
-from router.policies.least_requests import LeastRequests
-from router.policies.llmd_approximate import LlmdApproximate
+from router.policies.baselines.chwbl import Chwbl
+from router.policies.baselines.least_loaded import LeastLoaded
+from router.policies.baselines.least_requests import LeastRequests
+from router.policies.baselines.llmd_approximate import LlmdApproximate
+from router.policies.baselines.power_of_two import PowerOfTwo
+from router.policies.baselines.random_replica import RandomReplica
+from router.policies.baselines.round_robin import RoundRobin
+from router.policies.baselines.session_hash import SessionHash
+from router.policies.baselines.sglang_cache_aware import SglangCacheAware
 from router.policies.policy import Choice, Policy, Unlearning
-from router.policies.power_of_two import PowerOfTwo
 from router.policies.prefix_affinity import PrefixAffinity
-from router.policies.random_replica import RandomReplica
-from router.policies.round_robin import RoundRobin
-from router.policies.session_hash import SessionHash
-from router.policies.sglang_cache_aware import SglangCacheAware
 
 __all__ = [
     "POLICY_NAMES",

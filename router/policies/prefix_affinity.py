@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
 
+from router.belief.holders import PrefixMatch
 from router.cluster import PRIOR_WORK_SHARE, Cluster
-from router.holders import PrefixMatch
-from router.load_table import ReplicaLoad
+from router.load.table import ReplicaLoad
 from router.policies.policy import Choice, Unlearning
 from router.types import BlockHash, Reason, Replica, ReplicaId, RouteRequest
 

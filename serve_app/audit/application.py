@@ -13,7 +13,7 @@ from serve_app.audit.log_file import Place
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.text_groups import Style, TextGroup, Use
 from serve_app.audit.tool_sets import ToolSet
-from serve_app.request_body import is_anthropic
+from serve_app.prompt.body import is_anthropic
 
 MAX_APPLICATIONS = 5_000
 MAX_EXAMPLES = 3

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from router import BlockHash, ReplicaId
-from router.prefix_tree import PrefixTree, Run
-from router.uses import Uses
+from router.belief.prefix_tree import PrefixTree, Run
+from router.belief.uses import Uses
 
 THE_CACHE = ReplicaId("cache")
 

@@ -22,7 +22,7 @@ from serve_app.audit.learned import MIN_TOKENS
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.prices import PriceError, Prices
 from serve_app.extras import MissingExtraError, require
-from serve_app.settings import Settings, SettingsError, load_settings
+from serve_app.settings.schema import Settings, SettingsError, load_settings
 
 CONFIG = Path("configs/cpu-demo.yaml")
 BELOW_TARGET, UNUSABLE = 1, 2
@@ -100,10 +100,10 @@ def _run(
 ) -> Audit:
     require("ray", "vllm")  # whose own code renders and tokenises
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    from serve_app import llm_options
     from serve_app.audit.token_reader import TokenReader
+    from serve_app.settings import vllm_options
 
-    llm = llm_options.with_absolute_model_path(settings).llm
+    llm = vllm_options.with_absolute_model_path(settings).llm
     size = block_size or llm.get("engine_kwargs", {}).get("block_size") or DEFAULT_BLOCK_SIZE
     tokens = TokenReader(llm, block_size=size)
 

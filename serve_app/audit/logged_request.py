@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from serve_app.audit.log_file import Flaw, Line, Place
-from serve_app.request_body import session_id_of
+from serve_app.prompt.body import session_id_of
 
 PROMPT_FIELDS = ("messages", "input", "prompt")
 WRAPPERS = ("body", "request", "request_body", "json", "data", "params", "kwargs")

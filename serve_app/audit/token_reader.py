@@ -5,8 +5,8 @@ from typing import Any
 
 from router import BlockHasher, root_hash
 from serve_app.audit.cache_replay import Keys
-from serve_app.prompt import PromptReader
-from serve_app.request_body import UnreadableError
+from serve_app.prompt.body import UnreadableError
+from serve_app.prompt.vllm_reader import PromptReader
 
 MAX_PROMPT_TOKENS = 10_000_000
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from serve_app.autoscaling.policy import ReplicaLoad, Targets, wanted_replicas
 from serve_app.autoscaling.stats import ARRIVED_TOKENS, KV_USE, WAITING_TOKENS
-from serve_app.settings import AutoscalingOptions
+from serve_app.settings.schema import AutoscalingOptions
 
 if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext

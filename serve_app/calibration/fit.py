@@ -14,7 +14,7 @@ from math import sqrt
 from statistics import fmean, linear_regression
 
 from serve_app.calibration.errors import FitError
-from serve_app.step_clock import num_attended
+from serve_app.engines.step_clock import num_attended
 
 MIN_POINTS = 3
 MAX_ERROR = 0.2

@@ -18,9 +18,9 @@ from serve_app.calibration.errors import CalibrationError
 from serve_app.calibration.fit import Contexts, DecodeContexts, Fit, Line, Point, fit_constants
 from serve_app.calibration.place import Place, find_place
 from serve_app.calibration.probe import ANSWER_TOKENS, SHORT_CONTEXT_TOKENS, Probe
-from serve_app.local_cluster import Run
-from serve_app.running_application import ApplicationError
-from serve_app.serve_api import ServeApiError
+from serve_app.control.running_application import ApplicationError
+from serve_app.control.serve_api import ServeApiError
+from serve_app.local.cluster import Run
 
 FAILURES = (CalibrationError, ApplicationError, ServeApiError)
 LENGTHS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)

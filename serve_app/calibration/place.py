@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from serve_app.calibration.bystanders import Bystanders
 from serve_app.calibration.errors import CalibrationError
-from serve_app.local_cluster import Run
-from serve_app.replica_urls import replica_urls
-from serve_app.running_application import RunningApplication
+from serve_app.control.running_application import RunningApplication
+from serve_app.local.cluster import Run
+from serve_app.local.haproxy import replica_urls
 
 
 @dataclass(frozen=True, slots=True)

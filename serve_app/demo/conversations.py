@@ -8,7 +8,7 @@ from typing import Any
 
 import zstandard
 
-OWN_WORKLOAD = Path(__file__).parent.parent / "workload" / "support_desk.jsonl"
+OWN_WORKLOAD = Path(__file__).parent / "texts" / "support_desk.jsonl"
 
 
 class WorkloadError(ValueError):

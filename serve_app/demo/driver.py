@@ -9,7 +9,7 @@ import httpx
 import orjson
 
 from serve_app.demo.conversations import Conversation, Turn
-from serve_app.replica_headers import REPLICA_HEADER
+from serve_app.messages.response_headers import REPLICA_HEADER
 
 REQUEST_TIMEOUT_S = 300
 

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from serve_app.control.running_application import RunningApplication
 from serve_app.demo.conversations import Conversation
 from serve_app.demo.driver import Measurement, drive, tokenize
 from serve_app.demo.reuse import ReuseBound
-from serve_app.running_application import RunningApplication
 
 
 class ExperimentError(Exception):

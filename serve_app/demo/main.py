@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from serve_app.control.running_application import ApplicationError, RunningApplication
+from serve_app.control.serve_api import ServeApiError
 from serve_app.demo import report
 from serve_app.demo.conversations import OWN_WORKLOAD, WorkloadError, load_conversations, load_tools
 from serve_app.demo.driver import DriveError
 from serve_app.demo.experiment import Experiment, ExperimentError
-from serve_app.local_cluster import Run
-from serve_app.running_application import ApplicationError, RunningApplication
-from serve_app.serve_api import ServeApiError
+from serve_app.local.cluster import Run
 
 FAILURES = (WorkloadError, DriveError, ExperimentError, ApplicationError, ServeApiError)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from router import BlockHash, hash_blocks, root_hash
-from router.blocks import cacheable_tokens
+from router.keys.blocks import cacheable_tokens
 from serve_app.demo.driver import Measurement
 
 RequestKey = tuple[str, int]

@@ -19,7 +19,7 @@ from serve_app.doctor.facts import (
     default_environment,
 )
 from serve_app.doctor.finding import Check, Finding, Problem, counted, failed, ok, skipped, warning
-from serve_app.local_server import failure_text
+from serve_app.local.server import failure_text
 
 RAY_SERIES = "2.60."
 """Of pyproject.toml: direct streaming is experimental, so its releases are not interchangeable."""

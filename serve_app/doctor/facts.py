@@ -9,12 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from serve_app.control.environment import data_path_environment
+from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.doctor.target import Target
 from serve_app.edge.options import EDGE_VARIABLE, HAPROXY_VARIABLE
-from serve_app.environment import data_path_environment
-from serve_app.parity import Verdict
-from serve_app.serve_config import ROUTER_DEPLOYMENT
-from serve_app.settings import Settings
+from serve_app.parity.verdicts import Verdict
+from serve_app.settings.schema import Settings
 
 ROUTERS_PER_NODE = "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"
 HARD_STOP = "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"

@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from serve_app.control.running_application import ApplicationError, connect
+from serve_app.control.serve_api import ServeApi, ServeApiError
 from serve_app.doctor.facts import Answer, Facts, Missing, ServeDetails
 from serve_app.doctor.node_view import look_at_nodes
 from serve_app.doctor.router_answers import router_reader, settle
 from serve_app.doctor.target import Target
-from serve_app.replica_headers import ENGINE_HEADER, REASON_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER
-from serve_app.running_application import ApplicationError, connect
-from serve_app.serve_api import ServeApi, ServeApiError
+from serve_app.messages.response_headers import ENGINE_HEADER, REASON_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER
 
 CONNECT_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_S = 60.0

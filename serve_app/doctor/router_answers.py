@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from pydantic import ValidationError
 
+from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.doctor.facts import ApplicationDetails, Missing, ReplicaView, RouterAnswers, RouterView, Unsettled
-from serve_app.serve_config import ROUTER_DEPLOYMENT
 
 ANSWER_TIMEOUT_S = 20.0
 SETTLE_TIMEOUT_S = 10.0

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from serve_app.doctor.cluster_checks import LOGS
 from serve_app.doctor.facts import ROUTERS_PER_NODE, Facts, Missing, RouterAnswers, RouterView, Unsettled, short_id
 from serve_app.doctor.finding import Check, Finding, Problem, counted, failed, ok, skipped, warning
-from serve_app.parity import REMEDY, Verdict
-from serve_app.replica_headers import REQUEST_ID_HEADER
+from serve_app.messages.response_headers import REQUEST_ID_HEADER
+from serve_app.parity.verdicts import REMEDY, Verdict
 
 UNPROVEN = (
     "It is not counted on. Perhaps no prompt came again after it had left the GPU; otherwise look into vLLM's log, and "

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from serve_app.local_cluster import Run
+from serve_app.local.cluster import Run
 
 
 class TargetError(ValueError):

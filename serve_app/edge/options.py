@@ -5,7 +5,7 @@ from typing import Self
 
 import msgspec
 
-from serve_app.cluster_secret import derived_key
+from serve_app.settings.cluster_secret import derived_key
 
 HAPROXY_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 """Ray's: the program that it starts as HAProxy."""
@@ -15,7 +15,7 @@ TOKEN_HEADER = "x-warmroute-edge"  # noqa: S105  its name, not a token
 
 
 class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """See `serve_app.settings.EdgeSettings`, where each has its default."""
+    """See `serve_app.settings.schema.EdgeSettings`, where each has its default."""
 
     host: str | None
     """Where clients connect; None for all interfaces."""

@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import msgspec
 
-from serve_app.cluster_secret import SecretError
 from serve_app.edge.certificate import start_watching
 from serve_app.edge.options import EDGE_VARIABLE, HAPROXY_VARIABLE, EdgeOptions, edge_token
 from serve_app.edge.rules import EdgeError, admin_socket_of, edge_config, lua_path_of, router_program
+from serve_app.settings.cluster_secret import SecretError
 
 LUA_NAME = "warmroute_edge.lua"
 MEMORY_ARGUMENT = "-dMno-global"

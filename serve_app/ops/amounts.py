@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from router import Funnel, Loss
-from serve_app.funnel_report import SUMS
-from serve_app.ttft import BOUNDS_S, KINDS, Histogram, Ttft
+from serve_app.telemetry.funnel_report import SUMS
+from serve_app.telemetry.ttft import BOUNDS_S, KINDS, Histogram, Ttft
 
 Amounts = Mapping[str, float]
 """By name: the funnel's sums, `lost.<cause>`, `ttft.<kind>.<class>` and `ttft.<kind>.sum_s`."""

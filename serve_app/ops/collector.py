@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from serve_app.ops import amounts
-from serve_app.ops.book import Book, BookError, Reading, Series
+from serve_app.ops.history import Book, BookError, Reading, Series
 from serve_app.ops.prefix_names import KEY_BYTES, PrefixNames
 
 logger = logging.getLogger("ray.serve")

@@ -11,7 +11,7 @@ from ray.serve import Application
 
 from serve_app.ops.collector import Collector
 from serve_app.ops.login import TOKEN_VARIABLE, Login
-from serve_app.ops.serve_cluster import ServeCluster
+from serve_app.ops.ray_cluster import ServeCluster
 from serve_app.ops.web import build as build_web
 
 

@@ -6,15 +6,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector as PrometheusCollector
 
 from router import Loss
-from serve_app import metric_definitions as definitions
-from serve_app.funnel_report import TOKEN_SUMS
-from serve_app.metric_definitions import APPLICATION, RANK, TENANT, Metric
 from serve_app.ops import amounts
 from serve_app.ops.amounts import Amounts
-from serve_app.ops.book import Series
 from serve_app.ops.collector import Snapshot
-from serve_app.top import replicas as lines
-from serve_app.ttft import BOUNDS_S, Histogram
+from serve_app.ops.history import Series
+from serve_app.telemetry import definitions
+from serve_app.telemetry.definitions import APPLICATION, RANK, TENANT, Metric
+from serve_app.telemetry.funnel_report import TOKEN_SUMS
+from serve_app.telemetry.replica_view import replicas as lines
+from serve_app.telemetry.ttft import BOUNDS_S, Histogram
 
 COUNTERS = {
     RANK: (definitions.PROMPTS, definitions.PROMPT_TOKENS, definitions.LOST_TOKENS),

@@ -6,15 +6,15 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from router import Funnel
-from serve_app.funnel_report import as_snapshot
-from serve_app.metric_definitions import RANK, TENANT
 from serve_app.ops import amounts
 from serve_app.ops.amounts import Amounts
-from serve_app.ops.book import Series
 from serve_app.ops.collector import Snapshot
-from serve_app.top import Replica as Line
-from serve_app.top import replicas as lines
-from serve_app.ttft import Histogram
+from serve_app.ops.history import Series
+from serve_app.telemetry.definitions import RANK, TENANT
+from serve_app.telemetry.funnel_report import as_snapshot
+from serve_app.telemetry.replica_view import Replica as Line
+from serve_app.telemetry.replica_view import replicas as lines
+from serve_app.telemetry.ttft import Histogram
 
 
 class HitRates(BaseModel):

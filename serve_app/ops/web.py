@@ -13,12 +13,12 @@ from pydantic import BaseModel
 from starlette.middleware.base import RequestResponseEndpoint
 
 from serve_app.ops import report
-from serve_app.ops.book import BookError
 from serve_app.ops.collector import Collector
+from serve_app.ops.history import BookError
 from serve_app.ops.login import COOKIE, SESSION_S, Login, TooManyGuessesError
 from serve_app.ops.metrics import OpsMetrics
 from serve_app.ops.windows import WINDOWS, Window
-from serve_app.validation import briefly
+from serve_app.prompt.validation import briefly
 
 PAGE_FOLDER = Path(__file__).parent / "page"
 HEADERS = {

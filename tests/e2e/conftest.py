@@ -8,10 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.local_cluster import Run
-from serve_app.replica_urls import replica_urls
-from serve_app.running_application import RunningApplication
-from serve_app.serve_api import ServeApi
+from serve_app.control.running_application import RunningApplication
+from serve_app.control.serve_api import ServeApi
+from serve_app.local.cluster import Run
+from serve_app.local.haproxy import replica_urls
 from tests.conftest import Require
 from tests.servers import serving, shipped_settings
 

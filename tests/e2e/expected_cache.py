@@ -5,10 +5,10 @@ from typing import Any
 import orjson
 
 from router import BlockHasher, RequestId
-from router.blocks import cacheable_tokens
-from serve_app.request_body import Unreadable
-from serve_app.request_reader import RequestReader
-from serve_app.served_model import ServedModel
+from router.keys.blocks import cacheable_tokens
+from serve_app.prompt.body import Unreadable
+from serve_app.prompt.incoming import RequestReader
+from serve_app.prompt.served_model import ServedModel
 
 
 class ExpectedCache:
@@ -20,7 +20,7 @@ class ExpectedCache:
     """
 
     def __init__(self, llm: dict[str, Any]) -> None:
-        from serve_app.prompt import PromptReader
+        from serve_app.prompt.vllm_reader import PromptReader
 
         self._reader = RequestReader(session_header="", model=ServedModel.from_llm(llm), max_sequences=1)
         self._reader.prompts = PromptReader(llm)

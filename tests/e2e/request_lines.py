@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 
-from serve_app.local_cluster import Run
-from serve_app.replica_headers import REQUEST_ID_HEADER
+from serve_app.local.cluster import Run
+from serve_app.messages.response_headers import REQUEST_ID_HEADER
 
 TIMEOUT_S = 30.0
 POLL_S = 0.2

@@ -7,7 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.replica_headers import (
+from serve_app.control.running_application import RunningApplication
+from serve_app.messages.response_headers import (
     BELIEVED_CACHED_TOKENS_HEADER,
     EXPLAIN_PREFIX,
     POLICY_HEADER,
@@ -17,7 +18,6 @@ from serve_app.replica_headers import (
     REQUEST_ID_HEADER,
     UNROUTED,
 )
-from serve_app.running_application import RunningApplication
 
 TOOL = {
     "type": "function",

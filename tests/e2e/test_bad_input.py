@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.local_cluster import Run
+from serve_app.local.cluster import Run
 from tests.e2e.request_lines import reason_of
 
 MIB = 2**20

@@ -9,8 +9,8 @@ from loadtests.bench.experiment import Experiment
 from loadtests.bench.numbers import numbers
 from loadtests.bench.plan import Cell
 from loadtests.bench.records import Capacity
-from serve_app.local_cluster import Run
-from serve_app.running_application import RunningApplication
+from serve_app.control.running_application import RunningApplication
+from serve_app.local.cluster import Run
 from tests.loadtests.bench.builders import plan
 
 RATE = Capacity("chat", 1, requests_per_s=4.0, uncached_tokens_per_s=0.0, turns_per_session=4.0)

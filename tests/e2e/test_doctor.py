@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.doctor.finding import Check
-from serve_app.local_cluster import Run
+from serve_app.local.cluster import Run
 from tests.servers import COMMAND
 
 

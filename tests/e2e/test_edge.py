@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from router import ReplicaId, RequestId
-from serve_app.cluster_secret import derived_key
-from serve_app.local_cluster import Run
-from serve_app.replica_headers import EXPLAIN_PREFIX, REASON_HEADER, UNROUTED
-from serve_app.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.local.cluster import Run
+from serve_app.messages.response_headers import EXPLAIN_PREFIX, REASON_HEADER, UNROUTED
+from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.settings.cluster_secret import derived_key
 
 NOTE = RoutingNote(RequestId("forged"), ReplicaId("elsewhere"), "prefix_affinity", "prefix", 10**9, 0)
 
@@ -28,7 +28,7 @@ def test_only_clients_paths_are_open(client: httpx.Client, replica_client: httpx
 
 @pytest.mark.parametrize("header", ["x-request-id", "x-session-id"])
 def test_a_name_that_is_no_text_is_refused(client: httpx.Client, run_model: str, header: str) -> None:
-    """Here in words; where nobody stands before a replica, it is passed over (`serve_app.text_headers`)."""
+    """Here in words; where nobody stands before a replica, it is passed over (`serve_app.ingress.text_headers`)."""
     body = {"model": run_model, "prompt": "Hello", "max_tokens": 1}
     for value in (b"a\x01b", b"\xff\xfe"):
         refused = client.post("/v1/completions", json=body, headers={header.encode(): value})

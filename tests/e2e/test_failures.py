@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local_cluster import Run
+from serve_app.local.cluster import Run
 from tests.servers import ROOT
 
 TIMEOUT_S = 840
@@ -15,7 +15,7 @@ TIMEOUT_S = 840
 
 def run_experiment(folder: Path, *arguments: str) -> str:
     """What it prints; it fails when anything went as it should not."""
-    command = [sys.executable, "-m", "loadtests.failures", *arguments]
+    command = [sys.executable, "-m", "benchmarks.live.failures", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.demo_model import build_demo_model
+from serve_app.demo.model import build_demo_model
 from tests.e2e.expected_cache import ExpectedCache
 from tests.e2e.local_engine import running_llm
 from tests.servers import DEMO_MODEL

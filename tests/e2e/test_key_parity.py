@@ -7,16 +7,16 @@ from random import Random
 import httpx
 import pytest
 
-from loadtests.key_parity.bodies import questions
-from loadtests.key_parity.models import Family
-from loadtests.key_parity.replica import Replica
-from loadtests.key_parity.result import Comparison, FamilyResult
-from loadtests.key_parity.router import Pass, Reader, Reading
-from loadtests.key_parity.texts import SHIPPED, sample
-from loadtests.snapshots import short
-from serve_app.local_cluster import Run
-from serve_app.replica_urls import replica_urls
-from serve_app.running_application import RunningApplication
+from benchmarks.harness.snapshots import short
+from benchmarks.keys.bodies import questions
+from benchmarks.keys.models import Family
+from benchmarks.keys.replica import Replica
+from benchmarks.keys.result import Comparison, FamilyResult
+from benchmarks.keys.router import Pass, Reader, Reading
+from benchmarks.keys.texts import SHIPPED, sample
+from serve_app.control.running_application import RunningApplication
+from serve_app.local.cluster import Run
+from serve_app.local.haproxy import replica_urls
 from tests.e2e.conftest import demo_settings
 
 NUM_PROMPTS = 60

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from serve_app.local_cluster import Run
-from serve_app.running_application import RunningApplication
+from serve_app.control.running_application import RunningApplication
+from serve_app.local.cluster import Run
 from tests.loadtests.locust_kit.builders import (
     Ended,
     end,

@@ -7,12 +7,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtests.route_cost.applications import wait_for_router_ports
+from benchmarks.cost.route_cost.applications import wait_for_router_ports
+from serve_app.control.running_application import RunningApplication
+from serve_app.control.serve_api import ServeApi
 from serve_app.edge.options import TOKEN_HEADER, edge_token
-from serve_app.local_cluster import Run
-from serve_app.replica_headers import POLICY_HEADER
-from serve_app.running_application import RunningApplication
-from serve_app.serve_api import ServeApi
+from serve_app.local.cluster import Run
+from serve_app.messages.response_headers import POLICY_HEADER
 from tests.e2e.conftest import demo_settings
 from tests.servers import COMMAND
 

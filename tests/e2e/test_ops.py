@@ -10,14 +10,14 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Page
 
-from serve_app import funnel_report
-from serve_app.local_cluster import Run
+from serve_app.control.running_application import RunningApplication
+from serve_app.control.serve_api import ray_token
+from serve_app.control.serve_config import ROUTER_DEPLOYMENT
+from serve_app.local.cluster import Run
 from serve_app.ops.report import ApplicationReport, Overview
-from serve_app.running_application import RunningApplication
-from serve_app.serve_api import ray_token
-from serve_app.serve_config import ROUTER_DEPLOYMENT
-from serve_app.settings import OPS_APPLICATION
-from serve_app.tenants import NONE, OTHER
+from serve_app.settings.schema import OPS_APPLICATION
+from serve_app.settings.tenants import NONE, OTHER
+from serve_app.telemetry import funnel_report
 from tests.e2e.conftest import TENANT
 
 TIMEOUT_S = 60.0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local_cluster import Run
-from serve_app.running_application import RunningApplication
+from serve_app.control.running_application import RunningApplication
+from serve_app.local.cluster import Run
 from tests.servers import DEMO_MODEL, ROOT
 
 
@@ -22,9 +22,9 @@ def test_every_replica_is_ok(application: RunningApplication) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_replica_with_another_chat_template_is_noticed(folder: Path, run: Run) -> None:
-    """The experiment of loadtests.parity_alarms: verdict, alarm in time, no request lost, and then well again."""
+    """The experiment of benchmarks.live.parity_alarms: verdict, alarm in time, no request lost, and then well again."""
     assert run.url
-    command = [sys.executable, "-m", "loadtests.parity_alarms", "run", "template", "--model", str(DEMO_MODEL)]
+    command = [sys.executable, "-m", "benchmarks.live.parity_alarms", "run", "template", "--model", str(DEMO_MODEL)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=560, check=False

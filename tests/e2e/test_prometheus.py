@@ -11,12 +11,12 @@ import httpx
 import pytest
 import yaml
 
-from serve_app.local_cluster import Run
-from serve_app.monitoring.alerts import alerts, rules
-from serve_app.monitoring.dashboard import panels
-from serve_app.running_application import RunningApplication
-from serve_app.serve_api import ServeApi
-from serve_app.serve_config import ROUTER_DEPLOYMENT
+from serve_app.control.running_application import RunningApplication
+from serve_app.control.serve_api import ServeApi
+from serve_app.control.serve_config import ROUTER_DEPLOYMENT
+from serve_app.local.cluster import Run
+from serve_app.telemetry.alerts import alerts, rules
+from serve_app.telemetry.dashboard import panels
 from tests.conftest import Require
 from tests.servers import free_port
 

@@ -16,9 +16,9 @@ import httpx
 import pytest
 
 from router import Loss
-from serve_app.funnel_report import add_up, by_rank
-from serve_app.local_cluster import Run
-from serve_app.running_application import RunningApplication
+from serve_app.control.running_application import RunningApplication
+from serve_app.local.cluster import Run
+from serve_app.telemetry.funnel_report import add_up, by_rank
 from tests.e2e.request_lines import wait_for_line
 from tests.servers import ROOT
 
@@ -118,7 +118,7 @@ def test_replicas_report_their_engines_numbers(client: httpx.Client, run: Run, a
 def test_mixed_requests_leave_nothing_behind_and_add_up_to_vllms_own_counters(folder: Path, run: Run) -> None:
     """Streaming and not, aborted, refused, n=2, lists: 0 outstanding in every router, totals equal to 0.1 %."""
     assert run.url
-    command = [sys.executable, "-m", "loadtests.mixed_requests", "--requests", "200", "--seed", "7"]
+    command = [sys.executable, "-m", "benchmarks.live.mixed_requests", "--requests", "200", "--seed", "7"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
@@ -152,7 +152,7 @@ def test_the_funnel_accounts_for_every_prompt_token(
 
 def test_the_replicas_are_shown(folder: Path, application: RunningApplication) -> None:
     """Once, by a command beside the running server: as many prompts as the routers count."""
-    command = [sys.executable, "-m", "serve_app.cli", "top", "--once"]
+    command = [sys.executable, "-m", "warmroute.cli", "top", "--once"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     application.wait_until_idle()
     result = subprocess.run(
@@ -166,7 +166,7 @@ def test_the_replicas_are_shown(folder: Path, application: RunningApplication) -
 
 def test_the_funnel_is_printed(folder: Path) -> None:
     """By a command beside the running server."""
-    command = [sys.executable, "-m", "serve_app.cli", "funnel"]
+    command = [sys.executable, "-m", "warmroute.cli", "funnel"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False

@@ -4,9 +4,9 @@ import json
 
 import httpx
 
-from serve_app.local_cluster import Run
-from serve_app.replica_headers import UNROUTED
-from serve_app.serve_config import ROUTER_DEPLOYMENT
+from serve_app.control.serve_config import ROUTER_DEPLOYMENT
+from serve_app.local.cluster import Run
+from serve_app.messages.response_headers import UNROUTED
 from tests.e2e.request_lines import logs, wait_for_line
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -4,7 +4,7 @@ import anthropic
 import openai
 import pytest
 
-from serve_app.local_cluster import Run
+from serve_app.local.cluster import Run
 
 SYSTEM = "You answer questions about a railway that exists only in this test. " * 20
 

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from loadtests.live import Server
-from loadtests.stale_beliefs import late, measure, wrong
-from serve_app.local_cluster import Run
-from serve_app.running_application import RunningApplication
+from benchmarks.harness.running_server import Server
+from benchmarks.live.stale_beliefs import late, measure, wrong
+from serve_app.control.running_application import RunningApplication
+from serve_app.local.cluster import Run
 
 
 @pytest.mark.timeout(600)

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from serve_app.local_cluster import Run
-from serve_app.replica_headers import REASON_HEADER, REPLICA_HEADER
-from serve_app.running_application import RunningApplication
+from serve_app.control.running_application import RunningApplication
+from serve_app.local.cluster import Run
+from serve_app.messages.response_headers import REASON_HEADER, REPLICA_HEADER
 from tests.e2e.request_lines import reason_of
 
 NUM_CONVERSATIONS = 10

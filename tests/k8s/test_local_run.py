@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from serve_app.demo_model import build_demo_model
+from serve_app.demo.model import build_demo_model
 from tests.conftest import Require
 from tests.k8s.conftest import K8S, ROOT, Build
 
@@ -40,7 +40,7 @@ def model_of_the_image(require: Require) -> Iterator[None]:
 def test_the_cpu_overlay_serves(build: Build, tmp_path: Path) -> None:
     """Ready as the probe sees it, routed, cached the second time, and counted."""
     ended = subprocess.run(
-        [sys.executable, "-m", "loadtests.ray_service"],
+        [sys.executable, "-m", "benchmarks.harness.ray_service"],
         input=yaml.safe_dump_all(build("overlays/cpu-demo")),
         cwd=tmp_path,
         check=False,

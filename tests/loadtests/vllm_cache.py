@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from loadtests.cache_parity.questions import Question, Served
+from benchmarks.live.cache_parity.questions import Question, Served
 
 
 class VllmCache:

@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from serve_app.settings import WaitingOrderName
+from serve_app.settings.schema import WaitingOrderName
 
 
 class VllmScheduler:
@@ -39,7 +39,7 @@ class VllmScheduler:
         from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
         from vllm.v1.structured_output import StructuredOutputManager
 
-        from serve_app.vllm_scheduler import WarmrouteScheduler
+        from serve_app.engines.vllm_scheduler import WarmrouteScheduler
 
         sizes = ("hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "num_hidden_layers")
         names = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": num_blocks}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from serve_app.settings import Settings
-from serve_app.simulated_engine import replica_options
+from serve_app.engines.options import replica_options
+from serve_app.settings.schema import Settings
 from tests.servers import DEMO_MODEL
 
 BLOCK_SIZE = 16

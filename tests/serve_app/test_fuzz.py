@@ -19,21 +19,21 @@ import pytest_asyncio
 from starlette.datastructures import Headers
 
 from router import ReplicaId, RequestId
-from serve_app.admission import Admission
-from serve_app.brief_errors import BriefErrors
-from serve_app.demo_model import build_demo_model
-from serve_app.departure import Departure
-from serve_app.engine_watch import EngineWatch
-from serve_app.explain import ExplainAndReport
-from serve_app.ledger import Ledger
-from serve_app.log_file import SERVE_LOGGER
-from serve_app.request_body import Prompt, Unreadable, is_anthropic
-from serve_app.request_log import RequestLog
-from serve_app.request_reader import RequestReader
-from serve_app.routing_note import NOTE_HEADER, RoutingNote
-from serve_app.served_model import ServedModel
-from serve_app.tenants import Tenants
-from serve_app.text_headers import TextHeaders
+from serve_app.demo.model import build_demo_model
+from serve_app.ingress.text_headers import TextHeaders
+from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.prompt.body import Prompt, Unreadable, is_anthropic
+from serve_app.prompt.incoming import RequestReader
+from serve_app.prompt.served_model import ServedModel
+from serve_app.replica.admission import Admission
+from serve_app.replica.brief_errors import BriefErrors
+from serve_app.replica.departure import Departure
+from serve_app.replica.explain import ExplainAndReport
+from serve_app.replica.log_file import SERVE_LOGGER
+from serve_app.replica.request_log import RequestLog
+from serve_app.replica.running_requests import Ledger
+from serve_app.replica.vllm_outputs import EngineWatch
+from serve_app.settings.tenants import Tenants
 from tests.serve_app.bad_bodies import MARK, MODEL, Body, bodies
 from tests.serve_app.simulated_engines import make_app, running_engine
 from tests.servers import DEMO_MODEL
@@ -135,8 +135,8 @@ def engine_output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def replica(engine_output: Path) -> AsyncIterator[Replica]:
     """Started once."""
-    from serve_app.client_faults import blame_clients
-    from serve_app.validation import bound_validation
+    from serve_app.prompt.validation import bound_validation
+    from serve_app.prompt.vllm_client_faults import blame_clients
 
     build_demo_model(DEMO_MODEL)
     assert os.path.exists(engine_output)  # noqa: ASYNC240, PTH110  the engine's processes inherit it
@@ -151,7 +151,7 @@ async def replica(engine_output: Path) -> AsyncIterator[Replica]:
 @pytest.fixture(scope="module")
 def reader() -> RequestReader:
     """A router's, of the same model."""
-    from serve_app.prompt import PromptReader
+    from serve_app.prompt.vllm_reader import PromptReader
 
     llm = {
         "model_loading_config": {"model_id": MODEL, "model_source": str(DEMO_MODEL)},

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from loadtests.answers import Outcome
 from loadtests.bench.plan import Cell, Plan
 from loadtests.bench.records import Capacity, CellResult, Record, Results
 from loadtests.bench.traffic import Traffic, read_traffic
+from loadtests.client.answers import Outcome
 from loadtests.workloads import Session, Turn
 from loadtests.workloads.session import Kind
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from loadtests.bench import cluster, command
 from loadtests.bench.command import app
 from loadtests.bench.experiment import Experiment
-from serve_app.local_cluster import StartError
+from serve_app.local.cluster import StartError
 from tests.loadtests.bench.test_experiment import FakeCluster
 
 FAST = ("--loads", "0.5", "--repetitions", "2", "--requests", "8", "--think-scale", "0", "--capacity-s", "1.5")

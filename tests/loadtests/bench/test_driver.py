@@ -7,10 +7,10 @@ from itertools import count
 import httpx
 import pytest
 
-from loadtests.answers import Outcome
 from loadtests.bench.driver import SESSION_HEADER, Driver
+from loadtests.client.answers import Outcome
+from tests.benchmarks.fake_server import FakeServer
 from tests.loadtests.bench.builders import session
-from tests.loadtests.fake_server import FakeServer
 
 
 def driver(server: FakeServer, *, think_scale: float = 1.0) -> Driver:

@@ -3,14 +3,14 @@
 import httpx
 import pytest
 
-from loadtests.answers import Outcome
 from loadtests.bench.cluster import Target
 from loadtests.bench.experiment import CapacityError, Experiment, capacity
 from loadtests.bench.plan import Cell, Plan
 from loadtests.bench.records import Capacity, Record
 from loadtests.bench.routings import BASELINE
+from loadtests.client.answers import Outcome
+from tests.benchmarks.fake_server import FakeServer
 from tests.loadtests.bench.builders import plan, record
-from tests.loadtests.fake_server import FakeServer
 
 
 class FakeCluster:

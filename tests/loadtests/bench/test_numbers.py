@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from loadtests.answers import Outcome
 from loadtests.bench.numbers import comparisons, numbers, rows, verdict_lines
+from loadtests.client.answers import Outcome
 from tests.loadtests.bench.builders import record, result
 
 SLO_S = 1.0

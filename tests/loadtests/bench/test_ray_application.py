@@ -9,8 +9,8 @@ import pytest
 from loadtests.bench import ray_application
 from loadtests.bench.ray_application import empty_prefix_tree, ray_application_config
 from loadtests.bench.routings import RAY_ROUTINGS
-from serve_app.settings import Settings
-from serve_app.simulated_engine import replica_options
+from serve_app.engines.options import replica_options
+from serve_app.settings.schema import Settings
 
 SETTINGS = Settings(
     llm={"model_loading_config": {"model_id": "demo"}, "deployment_config": {"num_replicas": 3}}, engine="vllm"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from loadtests.answers import Outcome
 from loadtests.bench.report import Report, as_json, banner, circumstances
 from loadtests.bench.report_html import as_html
-from serve_app.settings import Settings
+from loadtests.client.answers import Outcome
+from serve_app.settings.schema import Settings
 from tests.loadtests.bench.builders import chat, plan, record, result, results
 
 COMMAND = "warmroute bench configs/x.yaml --workload chat"

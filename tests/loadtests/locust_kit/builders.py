@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.answers import Outcome
+from loadtests.client.answers import Outcome
 from loadtests.locust_kit.options import RunOptions, add_arguments
 from loadtests.locust_kit.sample import Sample
 from loadtests.locust_kit.totals import Totals

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from loadtests.answers import Outcome
+from loadtests.client.answers import Outcome
 from loadtests.locust_kit.result import as_json, lines
 from loadtests.locust_kit.slo import Slo, faults
 from loadtests.locust_kit.totals import Totals

@@ -8,7 +8,7 @@ from loadtests.replay.simulation import Scenario
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, Replica, ReplicaId, RequestId, Router, RouteRequest
 from router.policies import make_policy
-from serve_app.settings import RouterSettings
+from serve_app.settings.schema import RouterSettings
 
 BLOCK_SIZE = 16
 OPTIONS = EngineOptions(

@@ -10,7 +10,7 @@ from loadtests.replay.fleet import Change, MembershipChange
 from loadtests.replay.results import Run
 from loadtests.replay.simulation import Scenario, Simulation
 from router import ReplicaId
-from serve_app.settings import RoutingSettings
+from serve_app.settings.schema import RoutingSettings
 from tests.loadtests.replay.builders import make_scenario
 
 LAG_S = 1.0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.cli import app
 from tests.loadtests.replay.traces import write_conversations, write_sessions
+from warmroute.cli import app
 
 
 def invoke(*arguments: str, status: int = 0) -> str:

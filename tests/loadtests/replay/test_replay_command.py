@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from serve_app.cli import app
 from tests.loadtests.replay.traces import write_conversations, write_sessions
+from warmroute.cli import app
 
 SMALL = ("--replicas", "2", "--load", "0.3", "--kv-tokens", "20000", "--jobs", "1")
 

@@ -9,7 +9,7 @@ from loadtests.replay.results import Run
 from loadtests.replay.scaling import Autoscaling
 from loadtests.replay.simulation import Scenario, Simulation
 from loadtests.replay.trace import TraceRequest
-from serve_app.settings import AUTOSCALING_POLICY
+from serve_app.settings.schema import AUTOSCALING_POLICY
 from tests.loadtests.replay.builders import OPTIONS, make_scenario, make_trace_request
 
 COMMON: dict[str, Any] = {"min_replicas": 1, "max_replicas": 4, "upscale_delay_s": 10, "downscale_delay_s": 60}

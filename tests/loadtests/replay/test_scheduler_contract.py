@@ -12,7 +12,7 @@ from loadtests.replay.engine import Engine, EngineOptions
 from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, RequestId, hash_blocks
-from serve_app.settings import WaitingOrderName
+from serve_app.settings.schema import WaitingOrderName
 from tests.loadtests.vllm_scheduler import VllmScheduler
 
 NUM_BLOCKS = 60
@@ -43,7 +43,7 @@ def test_requests_wait_and_are_preempted_as_in_vllm(
     seed: int, waiting_order: WaitingOrderName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Step by step, as many tokens are computed, as many requests wait and as much memory is in use."""
-    monkeypatch.setattr("serve_app.waiting_order.ANSWER_TOKENS", 1)  # prompts are so short here
+    monkeypatch.setattr("serve_app.engines.waiting_order.ANSWER_TOKENS", 1)  # prompts are so short here
     rng = Random(seed)
     vllm = VllmScheduler(
         tmp_path,

@@ -9,7 +9,7 @@ import pytest
 from loadtests.replay.serve_autoscaler import ServeAutoscaler
 from router import ReplicaId
 from serve_app.autoscaling.stats import ARRIVED_TOKENS, WAITING_TOKENS
-from serve_app.settings import AUTOSCALING_POLICY
+from serve_app.settings.schema import AUTOSCALING_POLICY
 
 COMMON: dict[str, Any] = {"min_replicas": 1, "max_replicas": 9, "upscale_delay_s": 20, "downscale_delay_s": 40}
 OURS = {"policy_function": AUTOSCALING_POLICY, "policy_kwargs": {"prefill_tokens_per_s": 20}}

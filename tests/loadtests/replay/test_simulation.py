@@ -15,7 +15,7 @@ from loadtests.replay.simulation import Restart, Scenario, Simulation
 from loadtests.replay.tenants import assign_tenants
 from loadtests.replay.transport import Channel, Fault, delayed, dropped, duplicated, reordered
 from router import Loss, ReplicaId, ShadowTotals
-from serve_app.settings import PolicyName, RouterSettings, RoutingSettings
+from serve_app.settings.schema import PolicyName, RouterSettings, RoutingSettings
 from tests.loadtests.replay.builders import BLOCK_SIZE, make_scenario, make_trace_request
 
 ALL = frozenset(Channel)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from serve_app.settings import AUTOSCALING_POLICY, Settings
+from serve_app.settings.schema import AUTOSCALING_POLICY, Settings
 
 PAGE = Path(__file__).parents[3] / "docs" / "autoscaling.md"
 

@@ -11,9 +11,9 @@ from router import RequestId
 from serve_app.autoscaling.policy import ReplicaLoad
 from serve_app.autoscaling.serve_policy import UncachedWorkPolicy, replica_loads
 from serve_app.autoscaling.stats import ARRIVED_TOKENS, KV_USE, WAITING_TOKENS
-from serve_app.ledger import Ledger
-from serve_app.receipts import EngineState
-from serve_app.settings import AUTOSCALING_POLICY
+from serve_app.messages.receipts import EngineState
+from serve_app.replica.running_requests import Ledger
+from serve_app.settings.schema import AUTOSCALING_POLICY
 
 OPTIONS = {"prefill_tokens_per_s": 1000, "prefill_use": 0.5}
 EXAMPLE = f"""
@@ -121,7 +121,7 @@ def test_hits_are_no_work() -> None:
 
 async def test_the_replica_answers_serves_hook_from_its_ledger() -> None:
     """Numbers by name, as Serve demands of it."""
-    from serve_app.replica import LLMReplica
+    from serve_app.replica.deployment import LLMReplica
 
     ledger = Ledger(lambda _: None, clock=lambda: 0.0)
     ledger.arrived(RequestId("one"), uncached_tokens=300)

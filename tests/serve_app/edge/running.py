@@ -15,8 +15,8 @@ from unittest import mock
 
 import msgspec
 
-from serve_app.cluster_secret import SECRET_VARIABLE
 from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions
+from serve_app.settings.cluster_secret import SECRET_VARIABLE
 
 OPTIONS = EdgeOptions(
     host="127.0.0.1",

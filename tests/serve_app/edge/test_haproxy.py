@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from serve_app.cluster_secret import SECRET_VARIABLE
 from serve_app.edge.certificate import CertificateError, replace, watch
 from serve_app.edge.options import TOKEN_HEADER, edge_token
-from serve_app.replica_urls import known_replicas, replica_urls
-from serve_app.routing_note import NOTE_HEADER
+from serve_app.local.haproxy import known_replicas, replica_urls
+from serve_app.messages.routing_note import NOTE_HEADER
+from serve_app.settings.cluster_secret import SECRET_VARIABLE
 from tests.serve_app.edge.running import (
     SECRET,
     Edge,
@@ -252,7 +252,7 @@ def test_who_sends_slowly_is_told_so_and_gone(setting: Setting, tmp_path: Path, 
 def test_an_answer_may_take_longer_than_a_client(setting: Setting, edge: Edge) -> None:
     """Limits on clients are none on engines."""
     config = (edge.folder / "haproxy.cfg").read_text()
-    assert "timeout client 3600s" in config, "Ray's variable sets it (serve_app/environment.py)"
+    assert "timeout client 3600s" in config, "Ray's variable sets it (serve_app/control/environment.py)"
     assert chat(edge, **{"x-wait-s": "1.5"}).status_code == HTTPStatus.OK
     assert setting.num_asked == 1
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from router import CacheRecord, Loss, ReplicaId, RequestId
-from serve_app.account import Account
+from serve_app.telemetry.prompt_totals import Account
 
 
 def counted(prompts: int, *, ttft_s: float = 0.3) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from serve_app.ops.book import Book
 from serve_app.ops.collector import FORGET_S, PREFIXES_S, Collector
+from serve_app.ops.history import Book
 from serve_app.ops.windows import DAY_S, MOMENTS, WINDOWS
 from tests.serve_app.ops.builders import PREFIX, Clock, FakeCluster, router
 

@@ -9,13 +9,13 @@ import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
 from router import Loss
-from serve_app.metric_definitions import METRICS, OPS_METRICS
 from serve_app.ops.collector import Collector
 from serve_app.ops.guess_limit import MAX_WRONG, WINDOW_S, GuessLimit
 from serve_app.ops.login import SESSION_S, Login
 from serve_app.ops.report import Figures, History, Overview
 from serve_app.ops.web import build
 from serve_app.ops.windows import WINDOWS
+from serve_app.telemetry.definitions import METRICS, OPS_METRICS
 from tests.serve_app.ops.builders import PREFIX, FakeCluster, router
 
 NOW_S = 1_800_000_000.0

@@ -1,0 +1,1 @@
+"""What Warmroute itself costs: time of a decision, added latency, memory, the price of observing."""

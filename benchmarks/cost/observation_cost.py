@@ -1,0 +1,262 @@
+"""What does watching cost? CPU time of routers and replicas with everything that observes on, against all of it off.
+
+python -m benchmarks.cost.observation_cost configs/simulated.yaml --pairs 12
+
+Applications of one replica each on one cluster get the same requests at the same time, so that whatever else the
+machine does is the same for all. One follows KV events, logs each request, has a shadow policy, and is read by the
+operators' application; another does nothing of it that can be switched off. `--each` measures every one of the four by
+itself, too: six applications at once, which need a lower `--rate`. `--control` adds one that again does nothing of it:
+by how much the comparison itself is off.
+Engines should be simulated ones: a real one on CPU takes so much more time that any cost would vanish in it. Where the
+settings have several replicas, the one has the cache of all, as it gets the prompts of all.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+from typing import Annotated, NamedTuple
+
+import httpx
+import psutil
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.harness.load import Load, open_loop, outcome_counts
+from benchmarks.harness.running_server import JsonOption, SeedOption, fail, make_console, write_json
+from loadtests.client.exchange import TIMEOUT_S, ClientRequest
+from loadtests.client.turn_request import interleaved_turns
+from loadtests.report.intervals import estimate_text, ratio
+from loadtests.report.tables import counts_text, make_table
+from serve_app.control.serve_api import ServeApi
+from serve_app.control.serve_config import ROUTER_DEPLOYMENT, application_config, replica_deployment
+from serve_app.local import server as local_server
+from serve_app.local.cluster import StartError, num_replicas
+from serve_app.settings import vllm_options
+from serve_app.settings.schema import Settings, SettingsError, load_settings
+
+OPEN_SESSIONS = 64
+"""Whose turns are sent in random order."""
+SETTLE_S = 2.0
+"""After the last answer, for what is told and counted once a second."""
+SHADOW = "round_robin"
+PREFILL_TOKENS_PER_S = 200_000.0
+"""Of a simulated engine."""
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One of the applications."""
+
+    url: str
+    role_to_processes: Mapping[str, Sequence[psutil.Process]]
+
+    def cpu_s(self) -> "Cpu":
+        """Used so far."""
+        return Cpu(*(sum(map(_cpu_s, self.role_to_processes[role])) for role in Cpu._fields))
+
+
+class Cpu(NamedTuple):
+    """Seconds, by who used them."""
+
+    routers: float
+    replica: float
+    engine: float
+
+
+class Watching(NamedTuple):
+    """What of it is on."""
+
+    name: str
+    is_telling: bool = False
+    """KV events."""
+    is_logging: bool = False
+    """A line for each request."""
+    is_shadowed: bool = False
+    """A second policy decides too, for comparison."""
+    is_read: bool = False
+    """By the operators' application."""
+
+
+ALL = Watching("everything", is_telling=True, is_logging=True, is_shadowed=True, is_read=True)
+NOTHING = Watching("nothing")
+CONTROL = Watching("control")
+EACH = (
+    Watching("kv-events", is_telling=True),
+    Watching("request-log", is_logging=True),
+    Watching("shadow-policy", is_shadowed=True),
+    Watching("operators", is_read=True),
+)
+
+
+@app.command()
+def main(
+    config: Annotated[Path, typer.Argument(help="Of the application.")],
+    *,
+    pairs: Annotated[int, typer.Option(min=2, help="Of stretches with and without, at once.")] = 12,
+    number: Annotated[int, typer.Option("--requests", min=1, help="Of a stretch.")] = 100,
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second, of each application.")] = 8,
+    each: Annotated[bool, typer.Option("--each", help="Also one by one: KV events, log, shadow, operators.")] = False,
+    control: Annotated[bool, typer.Option("--control", help="Also nothing once more.")] = False,
+    seed: SeedOption = 1,
+    json_file: JsonOption = None,
+) -> None:
+    """Compare the CPU seconds of a request."""
+    console = make_console()
+    ways = (ALL, NOTHING, *((CONTROL,) if control else ()), *(EACH if each else ()))
+    try:
+        settings = vllm_options.with_absolute_model_path(load_settings(config))
+        coming = interleaved_turns(settings.model_id, num_open=OPEN_SESSIONS, seed=seed)
+        stretches = [list(islice(coming, number)) for _ in range(1 + pairs)]
+        with _running(settings, ways, console) as comparison:
+            costs = asyncio.run(comparison.costs(stretches, rate, console))
+    except (SettingsError, StartError) as error:
+        fail(str(error))
+    _print(costs, number, settings, console)
+    cpu_s = {way.name: [each._asdict() for each in measured] for way, measured in costs.items()}
+    write_json(json_file, {"engine": settings.engine, "requests": number, "rate": rate, "cpu_s": cpu_s})
+
+
+@contextlib.contextmanager
+def _running(settings: Settings, ways: Sequence[Watching], console: Console) -> Iterator["_Comparison"]:
+    """An application for each of the ways, and the operators' one."""
+    read = [_name(settings, way) for way in ways if way.is_read]
+    alone = _alone(settings)
+    alone = alone.model_copy(update={"ops": alone.ops.model_copy(update={"applications": read})})
+    first, *others = (_application(alone, way) for way in ways)
+    beside = [application_config(each) for each in others]
+    with local_server.running(first, console, threading.Event(), beside=beside) as run:
+        assert run is not None, "nobody stops it"
+        api = ServeApi(run.dashboard_url)
+        yield _Comparison(
+            {
+                way: Target(
+                    run.url if each is first else f"http://127.0.0.1:{settings.http.port}{each.route_prefix}",
+                    _roles(api, each.name),
+                )
+                for way, each in zip(ways, (first, *others), strict=True)
+            }
+        )
+
+
+def _alone(settings: Settings) -> Settings:
+    """One replica in place of all, which gets their cache."""
+    deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": 1}
+    engine = dict(settings.llm.get("engine_kwargs", {}))
+    if "num_gpu_blocks_override" in engine:
+        engine["num_gpu_blocks_override"] *= num_replicas(settings)
+    # A simulated prefill costs no CPU however long it takes, and the rate shall not pile up at one replica.
+    engine_model = settings.engine_model.model_copy(update={"prefill_tokens_per_s": PREFILL_TOKENS_PER_S})
+    llm = {**settings.llm, "deployment_config": deployment, "engine_kwargs": engine}
+    ops = settings.ops.model_copy(update={"enabled": True, "history": None})
+    return settings.model_copy(update={"engine_model": engine_model, "llm": llm, "ops": ops})
+
+
+def _application(settings: Settings, way: Watching) -> Settings:
+    shadows = [SHADOW] if way.is_shadowed else []
+    told = {"kv_events": way.is_telling, "log_requests": way.is_logging}
+    place = {} if way == ALL else {"name": _name(settings, way), "route_prefix": f"/{way.name}"}
+    return settings.model_copy(
+        update={
+            **place,
+            "routing": settings.routing.model_copy(update={"shadow_policies": shadows}),
+            "replicas": settings.replicas.model_copy(update=told),
+        }
+    )
+
+
+def _name(settings: Settings, way: Watching) -> str:
+    return settings.name if way == ALL else way.name
+
+
+def _processes(api: ServeApi, application: str, *, deployment: str = "") -> list[psutil.Process]:
+    details = api.application(application)
+    assert details is not None, "it was waited for"
+    return [
+        psutil.Process(replica["pid"])
+        for name, each in details["deployments"].items()
+        for replica in each["replicas"]
+        if name.startswith(deployment)
+    ]
+
+
+def _roles(api: ServeApi, application: str) -> dict[str, list[psutil.Process]]:
+    replicas = _processes(api, application, deployment=replica_deployment(""))
+    return {
+        "routers": _processes(api, application, deployment=ROUTER_DEPLOYMENT),
+        "replica": replicas,
+        "engine": [child for replica in replicas for child in replica.children(recursive=True)],
+    }
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+Costs = dict[Watching, list[Cpu]]
+"""CPU seconds of each stretch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    way_to_target: Mapping[Watching, Target]
+
+    async def costs(self, stretches: Sequence[Sequence[ClientRequest]], rate: float, console: Console) -> Costs:
+        """The first stretch warms up and is not among them."""
+        costs: Costs = {way: [] for way in self.way_to_target}
+        with Progress(console=console) as progress:
+            for stretch in progress.track(stretches, description="Stretches"):
+                measured = await asyncio.gather(
+                    *(_cost_of(target, stretch, rate) for target in self.way_to_target.values())
+                )
+                for way, each in zip(self.way_to_target, measured, strict=True):
+                    costs[way].append(each)
+        return {way: measured[1:] for way, measured in costs.items()}
+
+
+async def _cost_of(target: Target, stretch: Sequence[ClientRequest], rate: float) -> Cpu:
+    """Of one stretch, sent at a steady rate."""
+    load, stopped, before_s = Load(), asyncio.Event(), target.cpu_s()
+
+    def coming() -> Iterator[ClientRequest]:
+        yield from stretch[:-1]
+        stopped.set()
+        yield stretch[-1]
+
+    async with httpx.AsyncClient(base_url=target.url, timeout=TIMEOUT_S, trust_env=False) as client:
+        await open_loop(client, coming(), load, rate=rate, stopped=stopped)
+        await asyncio.sleep(SETTLE_S)
+    if len(load.exchanges) < len(stretch) or not all(each.is_complete for each in load.exchanges):
+        raise StartError(
+            f"not every request was answered by {target.url}: {counts_text(outcome_counts(load.exchanges))}"
+        )
+    return Cpu(*(after - before for after, before in zip(target.cpu_s(), before_s, strict=True)))
+
+
+def _print(costs: Costs, number: int, settings: Settings, console: Console) -> None:
+    note = "" if settings.engine == "vllm" else f", {settings.engine} engines"
+    table = make_table(
+        f"CPU, ms a request{note}",
+        left=("on",),
+        right=(*Cpu._fields, "all", "on / off", "at most (95 %, paired)"),
+    )
+    off = list(map(sum, costs[NOTHING]))
+    for way, measured in costs.items():
+        estimate = ratio(list(map(sum, measured)), off)
+        assert estimate.margin is not None, "of two pairs and more"
+        ms = [f"{1000 * fmean(each) / number:.2f}" for each in (*zip(*measured, strict=True), list(map(sum, measured)))]
+        quotient = estimate_text(estimate, ".3f"), f"{estimate.value + estimate.margin:.3f}"
+        table.add_row(way.name, *ms, *(("", "") if way == NOTHING else quotient))
+    console.print(table)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,74 @@
+"""What the replicas would report of the decisions, if they had engines: so the routers pay for receipts as well."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+
+import httpx
+import orjson
+
+from benchmarks.cost.route_cost.applications import OURS, STAND_IN
+from benchmarks.cost.route_cost.stand_in import SERVED_PATH
+from serve_app.local.haproxy import short_id
+from serve_app.messages.receipts import CanaryReport
+from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.settings.cluster_secret import derived_key
+
+INTERVAL_S = 0.0125
+"""At which one replica after the other reports."""
+REPORT_TIMEOUT_S = 5.0
+
+
+class Reporter:
+    """Tells the stand-in replicas of each decision, as if it had been served at once."""
+
+    def __init__(self, replica_to_url: Mapping[str, str]) -> None:
+        from ray import serve
+
+        self._replicas = serve.get_deployment_handle(STAND_IN, app_name=OURS)
+        self._replica_to_url = replica_to_url
+        self._served: defaultdict[str, list[tuple[str, int, int]]] = defaultdict(list)
+        self._last: RoutingNote | None = None
+        self._note_key = derived_key(NOTE_HEADER)
+
+    async def set_canary(self, report: CanaryReport) -> None:
+        """Let all replicas report it."""
+        await self._replicas.broadcast("set_canary", report).results_async(timeout_s=REPORT_TIMEOUT_S)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of the last decision."""
+        return 0 if self._last is None else self._last.prompt_tokens or 0
+
+    def on_answer(self, content: bytes) -> None:
+        """A router's answer."""
+        note = RoutingNote.decode(orjson.loads(content)["request_headers"][NOTE_HEADER], self._note_key)
+        self._last = note
+        self._served[note.replica_id].append(
+            (note.request_id, note.prompt_tokens or 0, note.believed_cached_tokens or 0)
+        )
+
+    @contextlib.asynccontextmanager
+    async def reporting(self) -> AsyncIterator[None]:
+        """While the block lasts, and what is left at its end."""
+        async with httpx.AsyncClient(trust_env=False) as client:
+            task = asyncio.create_task(self._report_for_ever(client))
+            try:
+                yield
+            finally:
+                task.cancel()
+                while self._served:
+                    await self._report(client)
+
+    async def _report_for_ever(self, client: httpx.AsyncClient) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            if self._served:
+                await self._report(client)
+
+    async def _report(self, client: httpx.AsyncClient) -> None:
+        """To the replica that has waited longest."""
+        replica_id = next(iter(self._served))
+        served, url = self._served.pop(replica_id), self._replica_to_url[short_id(replica_id)]
+        (await client.post(f"{url}/{OURS}{SERVED_PATH}", content=orjson.dumps(served))).raise_for_status()

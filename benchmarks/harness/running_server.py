@@ -1,0 +1,260 @@
+"""The running server that `warmroute serve` started from this folder, seen over Ray, Serve's API and HTTP."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import httpx
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from benchmarks.harness.engine_counters import CountersError, EngineCounters
+from benchmarks.harness.processes import ProcessError
+from benchmarks.harness.snapshots import Snapshot, is_idle
+from loadtests.client.exchange import TIMEOUT_S
+from serve_app.control.running_application import ApplicationError, RunningApplication
+from serve_app.control.serve_api import ServeApi, ServeApiError
+from serve_app.control.serve_config import ROUTER_DEPLOYMENT
+from serve_app.local.cluster import Run, RunFileError
+from serve_app.local.haproxy import replica_urls
+from serve_app.settings.schema import ReplicaSettings, RouterSettings
+
+SNAPSHOT_TIMEOUT_S = 5.0
+POLL_S = 0.25
+IDLE_TIMEOUT_S = 180.0
+QUIET_S = 25.0
+"""Ray's processes export their metrics every 10 s."""
+SETTLE_TIMEOUT_S = 180.0
+
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write every record here.")]
+SeedOption = Annotated[int, typer.Option(help="The same seed gives the same requests.")]
+
+Value = TypeVar("Value")
+
+
+class LiveError(Exception):
+    """The server is not as the measurement needs it."""
+
+
+FAILURES = (LiveError, CountersError, ProcessError, ApplicationError, ServeApiError)
+
+
+@dataclass(frozen=True, slots=True)
+class ServeReplica:
+    """A replica of one of the application's deployments, as Serve lists it."""
+
+    deployment: str
+    replica_id: str
+    """The short one."""
+    state: str
+    pid: int | None
+
+    @property
+    def is_router(self) -> bool:
+        """Whether it is an ingress router, not a vLLM replica."""
+        return self.deployment == ROUTER_DEPLOYMENT
+
+    @property
+    def is_running(self) -> bool:
+        """By Serve's word."""
+        return self.state == "RUNNING" and self.pid is not None
+
+
+class Server:
+    """The running application. Ray's calls block, so they are made in threads."""
+
+    def __init__(self, run: Run, application: RunningApplication) -> None:
+        from ray import serve
+
+        self.run = run
+        self.application = application
+        self._api = ServeApi(run.dashboard_url)
+        # Of our own: a router that has just been killed must not cost us the others' answers.
+        self._routers = serve.get_deployment_handle(ROUTER_DEPLOYMENT, app_name=run.application)
+        self._ask_routers()
+
+    def client(self, *, keep_alive: bool = True) -> httpx.AsyncClient:
+        """For any number of requests at a time.
+
+        Args:
+            keep_alive: without, every request has its own connection, so none is lost with a connection that
+                the server closed while it was idle.
+
+        """
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0)
+        return httpx.AsyncClient(base_url=self.run.url, timeout=TIMEOUT_S, limits=limits, trust_env=False)
+
+    async def routers(self) -> list[Snapshot]:
+        """The snapshot of each router that answers."""
+        return await asyncio.to_thread(self._ask_routers)
+
+    async def replicas(self) -> list[ServeReplica]:
+        """Routers and vLLM replicas, as Serve lists them."""
+        deployments = (await self._details())["deployments"]
+        return [
+            ServeReplica(deployment, replica["replica_id"], replica["state"], replica.get("pid"))
+            for deployment, details in deployments.items()
+            for replica in details["replicas"]
+        ]
+
+    async def router_settings(self) -> RouterSettings:
+        """As deployed."""
+        arguments = (await self._details())["deployed_app_config"]["args"]
+        return RouterSettings.model_validate(arguments["routers"])
+
+    async def wait_until_idle(self, *, timeout_s: float = IDLE_TIMEOUT_S) -> list[Snapshot]:
+        """Until no router holds anything to be outstanding, or the time is up; the last snapshots, either way."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            routers = await self.routers()
+            if is_idle(routers) or time.monotonic() > deadline:
+                return routers
+            await asyncio.sleep(POLL_S)
+
+    def engine_counters(self, client: httpx.AsyncClient) -> EngineCounters:
+        """What vLLM itself counts of its prefix caches."""
+        import ray
+
+        return EngineCounters(
+            client,
+            node_urls=[
+                f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+                for node in ray.nodes()
+                if node["Alive"]
+            ],
+            replica_urls=[f"{url}/metrics" for url in replica_urls(self.run.run_dir).values()],
+        )
+
+    async def _details(self) -> dict[str, Any]:
+        details = await asyncio.to_thread(self._api.application, self.run.application)
+        if details is None:
+            raise LiveError(f"no application {self.run.application!r} at {self.run.dashboard_url}")
+        return details
+
+    def _ask_routers(self) -> list[Snapshot]:
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
+        try:
+            answers = self._routers.broadcast("snapshot").results(timeout_s=SNAPSHOT_TIMEOUT_S, return_exceptions=True)
+        except (RayServeException, RayError, TimeoutError):
+            return []
+        return [answer for answer in answers if isinstance(answer, dict)]
+
+
+async def settled(
+    read: Callable[[], Awaitable[Value]],
+    *,
+    quiet_s: float = QUIET_S,
+    timeout_s: float = SETTLE_TIMEOUT_S,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Value:
+    """What `read` gives once it has given the same for `quiet_s`; counters are exported late.
+
+    Raises:
+        LiveError: it still changes after `timeout_s`.
+
+    """
+    started_s = same_since_s = clock()
+    value = await read()
+    while clock() - same_since_s < quiet_s:
+        if clock() - started_s > timeout_s:
+            raise LiveError(f"the counters still change after {timeout_s:.0f} s: let nobody else use the server")
+        await sleep(1.0)
+        newer = await read()
+        if newer != value:
+            value, same_since_s = newer, clock()
+    return value
+
+
+async def until(is_so: Callable[[], bool], *, timeout_s: float, poll_s: float = POLL_S) -> bool:
+    """Wait for it; False when the time was up first."""
+    deadline = time.monotonic() + timeout_s
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(poll_s)
+    return True
+
+
+def require_full_headers(api: ServeApi, application: str) -> None:
+    """For figures that are made from what answers say of their replica and of the decision.
+
+    Raises:
+        LiveError: this application's answers do not say it.
+
+    """
+    details = api.application(application) or {"deployed_app_config": {"args": {}}}
+    replicas = ReplicaSettings.model_validate(details["deployed_app_config"]["args"].get("replicas", {}))
+    if replicas.explain_headers != "full":
+        raise LiveError(
+            f"not available: with replicas.explain_headers: {replicas.explain_headers}, answers do not say which "
+            "replica gave them and why; set it to full, and serve again"
+        )
+
+
+def make_console() -> Console:
+    """As wide as tables need it where there is no terminal."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 140
+    return console
+
+
+@contextlib.contextmanager
+def running_server(*, full_headers: bool = False) -> Iterator[Server]:
+    """The server of this folder; every failure becomes one sentence and exit code 1.
+
+    Args:
+        full_headers: whether answers have to say which replica gave them and why.
+
+    """
+    try:
+        run = Run.load()
+    except RunFileError as error:
+        fail(str(error))
+    if run is None:
+        fail("no cluster was started from this folder: run `warmroute serve CONFIG` or `make serve` first")
+    try:
+        with RunningApplication(
+            run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
+        ) as application:
+            run.take_secret()
+            if full_headers:
+                require_full_headers(ServeApi(run.dashboard_url), run.application)
+            yield Server(run, application)
+    except FAILURES as error:
+        fail(str(error))
+    except ExceptionGroup as group:  # of tasks that ran together
+        ours, others = group.split(FAILURES)
+        if ours is None or others is not None:
+            raise
+        fail("; ".join(map(str, ours.exceptions)))
+
+
+def fail(message: str) -> NoReturn:
+    """Say why, and end with exit code 1."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(message)}")
+    raise typer.Exit(1)
+
+
+def write_json(path: Path | None, document: dict[str, Any]) -> None:
+    """Where a path was given."""
+    if path is not None:
+        path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+
+
+def verdict(console: Console, faults: Sequence[str]) -> None:
+    """Print what is wrong, or that nothing is; end with exit code 1 if something is."""
+    for fault in faults:
+        console.print(f"[red]FAILED:[/red] {fault}")
+    if faults:
+        raise typer.Exit(1)
+    console.print("[green]As it must be.[/green]")

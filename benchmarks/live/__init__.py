@@ -1,0 +1,1 @@
+"""Claims about real replicas, measured on a running server."""

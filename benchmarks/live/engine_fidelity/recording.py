@@ -1,0 +1,92 @@
+"""A run of real engines, as far as it is needed to be sent again. Of texts nothing: sessions are made anew."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from benchmarks.harness.snapshots import short
+from loadtests.bench.records import Record
+
+
+class RecordingError(Exception):
+    """A recording that cannot be used; the message says why."""
+
+
+class Served(msgspec.Struct, frozen=True):
+    """One request and its answer; tokens are the engine's own counts."""
+
+    session: str
+    turn: int
+    sent_s: float
+    """From the start of the run."""
+    rank: int
+    """Of the replica that served it."""
+    prompt_tokens: int
+    cached_tokens: int
+    ttft_s: float
+
+    @property
+    def new_tokens(self) -> int:
+        """Of the prompt, what the engine computed."""
+        return self.prompt_tokens - self.cached_tokens
+
+
+class Recording(msgspec.Struct, frozen=True):
+    """A run."""
+
+    workload: str
+    """By the name that `loadtests.bench.traffic` knows."""
+    num_sessions: int
+    seed: int
+    engine_model: dict[str, float]
+    """What `warmroute calibrate` found for one of the engines, just before."""
+    served: tuple[Served, ...]
+    """In order of sending."""
+
+    def save(self, path: Path) -> None:
+        """As JSON."""
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(self)))
+
+
+def load_recording(path: Path) -> Recording:
+    """Read what `save` wrote.
+
+    Raises:
+        RecordingError: it is not that.
+
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Recording)
+    except (OSError, msgspec.DecodeError) as error:
+        raise RecordingError(f"{path} is no recording: {error}") from error
+
+
+def served(records: Sequence[Record], rank_to_replica: dict[int, str]) -> tuple[Served, ...]:
+    """What became of a run's requests.
+
+    Raises:
+        RecordingError: one of them failed, or was served by nobody that is known.
+
+    """
+    replica_to_rank = {short(replica): rank for rank, replica in rank_to_replica.items()}
+    found = []
+    for each in records:
+        rank = replica_to_rank.get(short(each.replica or ""))
+        if each.ttft_s is None or rank is None:
+            raise RecordingError(
+                f"{each.session}, turn {each.turn}: {each.outcome} (status {each.status}), replica {each.replica}"
+            )
+        sent_s = each.due_s + each.late_s
+        found.append(
+            Served(
+                each.session,
+                each.turn,
+                sent_s,
+                rank,
+                each.prompt_tokens,
+                each.cached_tokens,
+                each.ttft_s - each.late_s,
+            )
+        )
+    return tuple(sorted(found, key=lambda each: each.sent_s))

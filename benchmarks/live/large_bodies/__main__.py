@@ -1,0 +1,107 @@
+"""The command line, and the phases one after another."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+
+from benchmarks.harness.load import Load, open_loop, short_requests
+from benchmarks.harness.running_server import (
+    JsonOption,
+    SeedOption,
+    Server,
+    make_console,
+    running_server,
+    verdict,
+    write_json,
+)
+from benchmarks.harness.snapshots import unreadable
+from benchmarks.live.large_bodies.result import MIB, ROUND, Beside, Phase, Result, as_json, large_table, ordinary_table
+from benchmarks.live.large_bodies.sender import Burst, Sender, Sent
+
+WARM_UP_S = 5.0
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    rounds: Annotated[int, typer.Option(min=1, help="Each: without, just under, without, just over.")] = 2,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each of the four.")] = 30,
+    rate: Annotated[float, typer.Option(min=0.1, help="Ordinary requests a second.")] = 8,
+    large_rate: Annotated[float, typer.Option(min=0.1, help="Large bodies a second.")] = 10,
+    limit_mib: Annotated[float, typer.Option(min=0.25, help="The sizes are 1/16 MiB below and above this.")] = 8,
+    seed: SeedOption = 1,
+    json_file: JsonOption = None,
+) -> None:
+    """Measure ordinary requests with and without large bodies beside them, in turn."""
+    console = make_console()
+    plan = Plan(rounds, seconds, rate, large_rate, round(limit_mib * MIB), seed)
+    with running_server() as server, Sender(server.run.url, server.run.model) as sender:
+        result = asyncio.run(_Experiment(server, sender, plan, console).run())
+    console.print(ordinary_table(result))
+    console.print(large_table(result))
+    late_s = max(phase.max_late_s for phase in result.phases)
+    console.print(f"Ordinary requests were sent {late_s * 1000:.0f} ms late at worst.")
+    write_json(json_file, as_json(result))
+    verdict(console, result.faults())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the command line asks for."""
+
+    rounds: int
+    seconds: float
+    rate: float
+    large_rate: float
+    limit_bytes: int
+    seed: int
+
+
+class _Experiment:
+    """The phases of a run, one after another."""
+
+    def __init__(self, server: Server, sender: Sender, plan: Plan, console: Console) -> None:
+        self._server = server
+        self._sender = sender
+        self._plan = plan
+        self._console = console
+        self._requests = short_requests(server.run.model, seed=plan.seed, kind="ordinary")
+
+    async def run(self) -> Result:
+        phases = []
+        async with self._server.client() as client:
+            await self._server.wait_until_idle()
+            await self._send_ordinary(client, WARM_UP_S)
+            for number in range(self._plan.rounds):
+                for beside in ROUND:
+                    self._console.print(f"Round {number + 1} of {self._plan.rounds}, beside: {beside}")
+                    phases.append(await self._measure(client, beside, number))
+        return Result(phases)
+
+    async def _measure(self, client: httpx.AsyncClient, beside: Beside, round_number: int) -> Phase:
+        sending: asyncio.Task[Sent] | None = None
+        before = unreadable(await self._server.routers())
+        async with asyncio.TaskGroup() as tasks:
+            num_bytes = beside.num_bytes(self._plan.limit_bytes)
+            if num_bytes is not None:
+                burst = Burst(num_bytes, self._plan.large_rate, self._plan.seconds)
+                sending = tasks.create_task(self._sender.send(burst))
+            load = await self._send_ordinary(client, self._plan.seconds)
+        sent = None if sending is None else sending.result()
+        after = unreadable(await self._server.wait_until_idle())
+        return Phase(beside, round_number, load.exchanges, load.max_late_s, sent, after - before)
+
+    async def _send_ordinary(self, client: httpx.AsyncClient, seconds: float) -> Load:
+        load, stopped = Load(), asyncio.Event()
+        asyncio.get_running_loop().call_later(seconds, stopped.set)
+        await open_loop(client, self._requests, load, rate=self._plan.rate, stopped=stopped)
+        return load
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,66 @@
+"""What is told of a run: how long first tokens took, of all prompts, of the shortest and of the longest. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from statistics import fmean
+from typing import NamedTuple
+
+from loadtests.report.statistics import percentile
+
+
+class Answer(NamedTuple):
+    """To one prompt."""
+
+    prompt_tokens: int
+    ttft_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Seconds until the first token."""
+
+    mean_s: float
+    median_s: float
+    p99_s: float
+    longest_s: float
+    shortest_fifth_s: float
+    """Mean of the fifth of the answers whose prompts are shortest."""
+    longest_fifth_s: float
+
+
+COLUMNS = ("mean", "p50", "p99", "longest wait", "shortest fifth", "longest fifth")
+
+
+def figures(answers: Sequence[Answer]) -> Figures:
+    """Of one run.
+
+    Raises:
+        ValueError: there are fewer than five answers.
+
+    """
+    num_fifth = len(answers) // 5
+    if not num_fifth:
+        raise ValueError(f"{len(answers)} answers have no fifths: measure more")
+    ttfts_s = [answer.ttft_s for answer in answers]
+    by_length = [answer.ttft_s for answer in sorted(answers, key=lambda answer: answer.prompt_tokens)]
+    return Figures(
+        mean_s=fmean(ttfts_s),
+        median_s=percentile(ttfts_s, 50),
+        p99_s=percentile(ttfts_s, 99),
+        longest_s=max(ttfts_s),
+        shortest_fifth_s=fmean(by_length[:num_fifth]),
+        longest_fifth_s=fmean(by_length[-num_fifth:]),
+    )
+
+
+def mean_of(runs: Sequence[Figures]) -> Figures:
+    """Each figure's mean over runs alike."""
+    return Figures(*(fmean(values) for values in zip(*map(astuple, runs), strict=True)))
+
+
+def table(rows: Sequence[tuple[str, str, Figures]]) -> str:
+    """Markdown: load, order, and the figures in seconds."""
+    lines = [f"| load | order | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
+    for load, order, each in rows:
+        lines.append(f"| {load} | {order} | {' | '.join(f'{value:.2f}' for value in astuple(each))} |")
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""The same prompts at the same times to two vLLM servers that differ only in their order of waiting."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks.harness import vllm_server
+from benchmarks.harness.running_server import LiveError
+from benchmarks.live.waiting_order.figures import Answer
+from benchmarks.live.waiting_order.traffic import Ask, make_traffic
+from serve_app.engines.options import replica_options
+from serve_app.settings.schema import Settings, WaitingOrderName
+
+ORDERS: tuple[WaitingOrderName, ...] = ("arrival", "shortest")
+TIMEOUT_S = 600.0
+UNBOUND = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+"""Otherwise both servers compute on the same core."""
+NUM_PROBES = 60
+"""Prompts that come at once, by which the capacity is measured."""
+
+
+@contextlib.contextmanager
+def running(settings: Settings, folder: Path) -> Iterator[dict[str, str]]:
+    """The URL of a server for each order, of the settings' model; they log into the folder."""
+    with contextlib.ExitStack() as stack:
+        urls: dict[str, str] = {
+            order: stack.enter_context(
+                vllm_server.running(
+                    server_options(settings, order),
+                    variables=settings.llm.get("runtime_env", {}).get("env_vars", {}) | UNBOUND,
+                    log=folder / f"{order}.log",
+                )
+            )
+            for order in ORDERS
+        }
+        yield urls
+
+
+def server_options(settings: Settings, order: WaitingOrderName) -> dict[str, Any]:
+    """What `vllm serve` is told for a replica with these settings and this order."""
+    replicas = settings.replicas.model_copy(update={"waiting_order": order})
+    llm = replica_options(settings.model_copy(update={"replicas": replicas}))
+    model = llm["model_loading_config"]
+    options = {"model": model["model_source"], "served_model_name": model["model_id"], **llm["engine_kwargs"]}
+    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in options.items()}
+
+
+async def capacity_tokens_per_s(urls: Mapping[str, str], model: str) -> float:
+    """New prompt tokens that a server computes a second while all are busy: what is sent by the slowest's time."""
+    asks = [Ask(0, each.token_ids, each.new_tokens, each.answer_tokens) for each in _probes()]
+    started_s = time.monotonic()
+    await ask_all(urls, model, asks)
+    return sum(each.new_tokens for each in asks) / (time.monotonic() - started_s)
+
+
+def _probes() -> list[Ask]:
+    return make_traffic(num_prompts=NUM_PROBES, tokens_per_s=1.0, seed=0)
+
+
+async def ask_all(urls: Mapping[str, str], model: str, asks: Sequence[Ask]) -> dict[str, list[Answer]]:
+    """Every server's answers, in order of the prompts.
+
+    Raises:
+        LiveError: a server did not answer one of them.
+
+    """
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)  # servers close idle connections
+    async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, limits=limits) as client:
+        started_s = time.monotonic()
+
+        async def ask_at(url: str, ask: Ask) -> Answer:
+            await asyncio.sleep(max(0.0, started_s + ask.at_s - time.monotonic()))
+            return await _ask(client, url, model, ask)
+
+        tasks = {order: [ask_at(url, ask) for ask in asks] for order, url in urls.items()}
+        answers = await asyncio.gather(*(asyncio.gather(*each) for each in tasks.values()))
+    return {order: list(each) for order, each in zip(tasks, answers, strict=True)}
+
+
+async def _ask(client: httpx.AsyncClient, url: str, model: str, ask: Ask) -> Answer:
+    """Read to its end; the first piece has the first token."""
+    body = {
+        "model": model,
+        "prompt": list(ask.token_ids),
+        "max_tokens": ask.answer_tokens,
+        "ignore_eos": True,
+        "temperature": 0,
+        "stream": True,
+    }
+    started_s = time.monotonic()
+    ttft_s = None
+    async with client.stream("POST", f"{url}/v1/completions", json=body) as response:
+        if not response.is_success:
+            raise LiveError(f"{url} answered {response.status_code}: {(await response.aread())[:200]!r}")
+        async for line in response.aiter_lines():
+            if ttft_s is None and line.startswith("data: {"):
+                ttft_s = time.monotonic() - started_s
+    if ttft_s is None:
+        raise LiveError(f"{url} sent no token for a prompt of {len(ask.token_ids)} tokens")
+    return Answer(len(ask.token_ids), ttft_s)

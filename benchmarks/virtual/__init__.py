@@ -1,0 +1,1 @@
+"""Claims about the decision, measured in virtual time by the simulator."""

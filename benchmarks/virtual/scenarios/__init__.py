@@ -1,0 +1,11 @@
+"""Situations that a router has to stand: a hot prefix, replicas that come and go, several routers, other workloads.
+
+`python -m benchmarks.virtual.scenarios` plays them in virtual time, with the production router and its rivals.
+
+hot_traffic   a trace with one prefix that becomes hot
+hot_prefix    what a peak of it costs, and when it is over
+ring_moves    which keys move when a replica comes or goes, by the ring alone
+membership    what a change of the replicas costs under load
+routers       several routers against one
+workloads     loads from low to too much, agents, and requests that share nothing
+"""

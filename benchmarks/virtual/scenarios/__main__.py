@@ -1,0 +1,71 @@
+"""`python -m benchmarks.virtual.scenarios`. Thin: parse, run, print."""
+
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks.harness import rows as report
+from benchmarks.virtual.scenarios import giants, hot_prefix, membership, ring_moves, routers, workloads
+from benchmarks.virtual.several_routers.__main__ import DEFAULT_TRACE
+from benchmarks.virtual.several_routers.setup import Setup
+from serve_app.settings.schema import RouterSettings
+
+
+class Experiment(StrEnum):
+    """What can be run."""
+
+    HOT_PREFIX = "hot_prefix"
+    GIANTS = "giants"
+    RING_MOVES = "ring_moves"
+    MEMBERSHIP = "membership"
+    ROUTERS = "routers"
+    LOADS = "loads"
+    AGENTS = "agents"
+    UNSHARED = "unshared"
+
+
+def _ring_moves(setup: Setup) -> Iterator[ring_moves.RingMovesRow]:
+    return ring_moves.run(setup.num_replicas, virtual_nodes=RouterSettings().virtual_nodes)
+
+
+EXPERIMENT_TO_RUN: dict[Experiment, Callable[[Setup], Iterator[Any]]] = {
+    Experiment.HOT_PREFIX: hot_prefix.run,
+    Experiment.GIANTS: giants.run,
+    Experiment.RING_MOVES: _ring_moves,
+    Experiment.MEMBERSHIP: membership.run,
+    Experiment.ROUTERS: routers.run,
+    Experiment.LOADS: workloads.run_loads,
+    Experiment.AGENTS: workloads.run_agents,
+    Experiment.UNSHARED: workloads.run_unshared,
+}
+MEMBERSHIP_REPLICAS, OTHER_REPLICAS = 16, 8
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    experiments: Annotated[list[Experiment] | None, typer.Argument(help="Default: all of them.")] = None,
+    *,
+    trace: Annotated[Path, typer.Option(help="JSON lines in Mooncake's format, plain or .zst.")] = DEFAULT_TRACE,
+    load: Annotated[float, typer.Option(min=0.01, help="Where the experiment does not try several.")] = 0.8,
+    replicas: Annotated[int | None, typer.Option(min=2, help="Default: 8, or 16 where they come and go.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each case, with seeds from 1 on.")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the tables there too.")] = None,
+) -> None:
+    """Put the production router and its rivals into situations, in virtual time, in front of simulated engines."""
+    titled_runs = []
+    for experiment in experiments or list(Experiment):
+        is_membership = experiment in (Experiment.RING_MOVES, Experiment.MEMBERSHIP)
+        num_replicas = replicas or (MEMBERSHIP_REPLICAS if is_membership else OTHER_REPLICAS)
+        setup = Setup(trace, load, num_replicas, range(1, seeds + 1), is_spread_evenly=False)
+        titled_runs.append((f"{experiment}: {setup}", partial(EXPERIMENT_TO_RUN[experiment], setup)))
+    report.print_tables(titled_runs, width=240, json_file=json_file)
+
+
+if __name__ == "__main__":
+    app()

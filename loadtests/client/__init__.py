@@ -1,0 +1,1 @@
+"""One request to a server and the record of what became of it."""

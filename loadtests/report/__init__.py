@@ -1,0 +1,1 @@
+"""Tables, plots and numbers over samples, shared by every report."""

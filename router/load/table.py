@@ -1,0 +1,213 @@
+"""How much is outstanding at each replica, in all, and who has the least.
+
+Recent work is remembered because paced clients leave nothing outstanding between two turns: by pending work alone, a
+replica that gets every conversation would look as idle as the rest.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isclose
+from operator import sub
+from typing import NamedTuple
+
+from router.load.fading import Fading
+from router.load.order import LoadKey, LoadOrder
+from router.types import EngineLoad, ReplicaId
+
+
+class LoadChange(NamedTuple):
+    """What is added to a load, or taken away; see its fields.
+
+    Prompts are computed once for all their answers. All else counts for each sequence, so that one request for ten
+    answers is as much as ten for one.
+    """
+
+    pending_tokens: int = 0
+    pending_s: float = 0.0
+    num_waiting: int = 0
+    num_running: int = 0
+    waiting_answer_tokens: float = 0.0
+    running_answer_tokens: float = 0.0
+    running_prompt_tokens: int = 0
+    num_requests: int = 0
+
+    def since(self, before: "LoadChange") -> "LoadChange":
+        """By how much it is more."""
+        return LoadChange._make(map(sub, self, before))
+
+
+@dataclass(slots=True)
+class ReplicaLoad:
+    """What is outstanding at one replica, or at all of them together."""
+
+    fading: Fading
+    pending_tokens: int = 0
+    """Prefill tokens not yet computed, over all requests sent there."""
+    num_waiting: int = 0
+    """Sequences without a first token."""
+    num_running: int = 0
+    """Sequences that are being decoded."""
+    pending_s: float = 0.0
+    """How long an engine of the model's speed computes what is pending."""
+    waiting_answer_tokens: float = 0.0
+    """Expected answers of the sequences that wait."""
+    running_answer_tokens: float = 0.0
+    """Expected answers, in whole, of the sequences that are being decoded."""
+    running_prompt_tokens: int = 0
+    """Prompts of the sequences that are being decoded; one that several share counts for each, as each reads it."""
+    num_requests: int = 0
+    """Requests outstanding, waiting or running, of however many sequences."""
+    stored_recent_tokens: float = 0.0
+    stored_recent_requests: float = 0.0
+    engine: EngineLoad | None = None
+    """One replica's own numbers, as it told them last; None if it never did."""
+    computed_since_tokens: int = 0
+    """Prompt tokens computed since then."""
+
+    def add(self, change: LoadChange) -> None:
+        """Change what is outstanding. What rounding leaves of fractions, when nothing is, goes."""
+        (
+            tokens,
+            seconds,
+            num_waiting,
+            num_running,
+            waiting_answer_tokens,
+            running_answer_tokens,
+            prompt_tokens,
+            num_requests,
+        ) = change
+        self.pending_tokens += tokens
+        self.num_waiting += num_waiting
+        self.num_running += num_running
+        self.running_prompt_tokens += prompt_tokens
+        self.num_requests += num_requests
+        if self.num_waiting:
+            self.pending_s += seconds
+            self.waiting_answer_tokens += waiting_answer_tokens
+        else:
+            self.pending_s = self.waiting_answer_tokens = 0.0
+        if self.num_running:
+            self.running_answer_tokens += running_answer_tokens
+        else:
+            self.running_answer_tokens = 0.0
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences outstanding, waiting or running."""
+        return self.num_waiting + self.num_running
+
+    @property
+    def context_tokens(self) -> float:
+        """Of what is being decoded; on average half of an answer is there."""
+        return self.running_prompt_tokens + self.running_answer_tokens / 2
+
+    @property
+    def kv_tokens(self) -> float:
+        """KV cache that what is outstanding takes, or will; as far as the engine told, what is shared counts once."""
+        growth_tokens = self.pending_tokens + self.waiting_answer_tokens + self.running_answer_tokens / 2
+        if self.engine is None:
+            return self.context_tokens + growth_tokens
+        return self.engine.kv_used_tokens + self.computed_since_tokens + growth_tokens
+
+    @property
+    def recent_tokens(self) -> float:
+        """Work sent there lately, in prefill tokens, what is pending included; fades."""
+        return self.fading.faded(self.stored_recent_tokens)
+
+    @property
+    def recent_requests(self) -> float:
+        """How many requests that work was."""
+        return self.fading.faded(self.stored_recent_requests)
+
+
+class LoadTable:
+    """Loads, their total and their order, which change together.
+
+    Args:
+        half_life_s: how fast recent work fades.
+
+    """
+
+    def __init__(self, *, half_life_s: float) -> None:
+        self._fading = Fading(half_life_s=half_life_s)
+        self._loads: dict[ReplicaId, ReplicaLoad] = {}
+        self._order = LoadOrder()
+        self.total = ReplicaLoad(self._fading)
+
+    @property
+    def least_loaded_first(self) -> Iterable[ReplicaId]:
+        """Every replica, by pending tokens, then sequences being decoded, then recent work."""
+        return self._order
+
+    def __contains__(self, replica_id: object) -> bool:
+        return replica_id in self._loads
+
+    def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
+        return self._loads[replica_id]
+
+    def add(self, replica_id: ReplicaId) -> ReplicaLoad:
+        """Start counting for a replica. Returns its load, which stays the same object."""
+        load = self._loads[replica_id] = ReplicaLoad(self._fading)
+        self._order.put(self._key(replica_id))
+        return load
+
+    def remove(self, replica_id: ReplicaId) -> None:
+        """Drop a replica, at which nothing is outstanding."""
+        self._order.discard(replica_id)
+        del self._loads[replica_id]
+        self._sum_recent()
+
+    def fade(self, *, now: float) -> float | None:
+        """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""
+        factor = self._fading.advance(now=now)
+        if factor is not None:
+            for replica_id, load in self._loads.items():
+                load.stored_recent_tokens *= factor
+                load.stored_recent_requests *= factor
+                self._order.put(self._key(replica_id))
+            self._sum_recent()
+        return factor
+
+    def change(self, replica_id: ReplicaId, change: LoadChange) -> None:
+        """Add to what is outstanding at a replica, or take away."""
+        self._change(replica_id, change)
+        self._order.put(self._key(replica_id))
+
+    def book(self, replica_id: ReplicaId, change: LoadChange, *, tokens: float) -> None:
+        """Add a request to what is outstanding at a replica and, as so much work, to what is recent."""
+        self._change(replica_id, change)
+        self.add_recent(replica_id, tokens=tokens, requests=1)
+
+    def add_recent(self, replica_id: ReplicaId, *, tokens: float, requests: float) -> None:
+        """Add to the recent work of a replica, as of the last `fade`."""
+        stored_tokens, stored_requests = self._fading.stored(tokens), self._fading.stored(requests)
+        for load in (self._loads[replica_id], self.total):
+            load.stored_recent_tokens += stored_tokens
+            load.stored_recent_requests += stored_requests
+        self._order.put(self._key(replica_id))
+
+    def stored(self, amount: float) -> float:
+        """An amount of now, in the units of what is stored and fades."""
+        return self._fading.stored(amount)
+
+    def _change(self, replica_id: ReplicaId, change: LoadChange) -> None:
+        self._loads[replica_id].add(change)
+        self.total.add(change)
+
+    def _sum_recent(self) -> None:
+        """Anew, and not by subtraction: what rounding leaves of a large amount would look like work."""
+        self.total.stored_recent_tokens = sum(load.stored_recent_tokens for load in self._loads.values())
+        self.total.stored_recent_requests = sum(load.stored_recent_requests for load in self._loads.values())
+
+    def _key(self, replica_id: ReplicaId) -> LoadKey:
+        load = self._loads[replica_id]
+        return LoadKey(load.pending_tokens, load.num_running, load.stored_recent_tokens, replica_id)
+
+    def check_integrity(self) -> None:
+        """Assert that total and order are those of the loads."""
+        self._order.check_integrity()
+        assert list(self._order) == sorted(self._loads, key=self._key)
+        summed_names = (*LoadChange._fields, "recent_tokens", "recent_requests")
+        for name in summed_names:
+            summed = sum(getattr(load, name) for load in self._loads.values())
+            assert isclose(getattr(self.total, name), summed, rel_tol=1e-6, abs_tol=1e-6), name

@@ -1,0 +1,1 @@
+"""Ray Serve from the outside: its REST API, its config, its environment variables, and calls to the routers."""

@@ -1,0 +1,1 @@
+"""The router process: it answers HAProxy, and receives what replicas and other routers report."""

@@ -1,0 +1,153 @@
+"""What a router counts, exported through Ray's metrics (Prometheus, the Ray dashboard)."""
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from router import CacheRecord, ReplicaId, Router, RoutingDecision, ShadowFault, ShadowTotals
+from serve_app.ingress.snapshot import knowledge
+from serve_app.messages.receipts import Status
+from serve_app.messages.routing_note import RoutingNote
+from serve_app.parity.verdicts import Verdict
+from serve_app.prompt.body import Unreadable
+from serve_app.telemetry import definitions
+from serve_app.telemetry.definitions import RANK, TENANT
+from serve_app.telemetry.funnel_report import TOKEN_SUMS
+from serve_app.telemetry.prompt_totals import Account
+from serve_app.telemetry.ray_counters import Counters, Levels, Tally
+
+logger = logging.getLogger("ray.serve")
+
+
+class RouterMetrics:
+    """All that a router of an application exports; what that is is defined in `metric_definitions`."""
+
+    def __init__(self, application: str) -> None:
+        self._counters = Counters(application)
+        self.shadows = ShadowMetrics(self._counters)
+        self.funnel = FunnelMetrics(self._counters)
+        self.parity = ParityMetrics(self._counters, application)
+        self._knowledge = Tally(definitions.CACHE_KNOWLEDGE, application)
+        self._tokenizers = Tally(definitions.TOKENIZER, application)
+        self._pending_tokens = Levels(definitions.PENDING_TOKENS, application)
+        self._kv_use = Levels(definitions.KV_USE, application)
+        self._excluded = Levels(definitions.EXCLUDED, application)
+        self._num_undelivered = 0
+        self.reason_to_decisions: Counter[str] = Counter()
+        self.reason_to_unreadable: Counter[str] = Counter()
+
+    def on_decision(self, note: RoutingNote) -> None:
+        """A request was placed."""
+        self.reason_to_decisions[note.reason] += 1
+        self._counters.add(definitions.DECISIONS, 1, {"policy": note.policy, "reason": note.reason})
+
+    def on_unreadable(self, reason: Unreadable) -> None:
+        """A prompt has no key."""
+        self.reason_to_unreadable[reason.value] += 1
+        self._counters.add(definitions.UNREADABLE, 1, {"reason": reason.value})
+
+    def show_replicas(self, router: Router, replica_to_status: Mapping[ReplicaId, Status], *, now: float) -> None:
+        """Of all there are, once in a while."""
+        self._knowledge.show((str(each.rank), knowledge(router, each)) for each in router.cluster.members)
+        for replica in router.cluster.members:
+            rank = str(replica.rank)
+            self._pending_tokens.show(router.cluster.load_of(replica).pending_tokens, rank)
+            is_excluded = router.health.exclusion(replica.replica_id, now=now) is not None
+            self._excluded.show(float(is_excluded), rank)
+            status = replica_to_status.get(replica.replica_id)
+            if status is not None and status.engine is not None:
+                self._kv_use.show(status.engine.kv_use, rank)
+
+    def show_tokenizers(self, tokenizers: Iterable[tuple[str, str]]) -> None:
+        """By rank, or `router`; why it is not fastokens is for the log."""
+        self._tokenizers.show((place, tokenizer.partition(":")[0]) for place, tokenizer in tokenizers)
+
+    def show_undelivered(self, total: int) -> None:
+        """Of all reservations since the start."""
+        self._counters.add(definitions.UNDELIVERED, total - self._num_undelivered, {})
+        self._num_undelivered = total
+
+    def export(self) -> None:
+        """To be called once in a while."""
+        self._counters.export()
+
+
+class ParityMetrics:
+    """Whether replicas find prompts by this router's keys, by the replica's rank."""
+
+    def __init__(self, counters: Counters, application: str) -> None:
+        self._counters = counters
+        self._tally = Tally(definitions.KEY_PARITY, application)
+
+    def on_sample(self, rank: int, *, agrees: bool) -> None:
+        """A sampled request got its first token."""
+        verdict = Verdict.OK if agrees else Verdict.TEMPLATE
+        self._counters.add(definitions.SAMPLED_KEYS, 1, {"rank": str(rank), "verdict": verdict})
+
+    def show(self, by_rank: Iterable[tuple[int, Verdict]]) -> None:
+        """All replicas there are, once in a while."""
+        self._tally.show((str(rank), verdict.value) for rank, verdict in by_rank)
+
+
+class ShadowMetrics:
+    """Sums up the shadows' answers, by their policy and the live one."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._shadow_to_totals: defaultdict[str, ShadowTotals] = defaultdict(ShadowTotals)
+
+    def start(self, shadows: Iterable[str]) -> None:
+        """Others from now on, or the same anew. The snapshot begins again; what was exported stays."""
+        self._shadow_to_totals.clear()
+        for shadow in shadows:
+            self._shadow_to_totals[shadow] = ShadowTotals()
+
+    def on_decision(self, decision: RoutingDecision) -> None:
+        """What the shadows say to it."""
+        for answer in decision.shadows:
+            totals = self._shadow_to_totals[answer.policy]
+            if isinstance(answer, ShadowFault) and not totals.failures:
+                logger.error("The shadow policy %s failed and is out", answer.policy, exc_info=answer.error)
+            totals.add(answer, decision)
+            added = ShadowTotals()
+            added.add(answer, decision)
+            for name, amount in asdict(added).items():
+                labels = {"policy": decision.policy, "shadow": answer.policy}
+                self._counters.add(definitions.SHADOWS[name], amount, labels)
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """The sums since the routing settings were last applied, by shadow."""
+        return {shadow: asdict(totals) for shadow, totals in self._shadow_to_totals.items()}
+
+
+class FunnelMetrics:
+    """Sums up where prompt tokens went, of the prompts that were decided here, by who got them, and by whose they were.
+
+    Tenants' sums are in the snapshot alone, from where the operators' application exports them.
+    """
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+        self._rank_to_account: defaultdict[int, Account] = defaultdict(Account)
+        self._tenant_to_account: defaultdict[str, Account] = defaultdict(Account)
+
+    def on_record(self, record: CacheRecord, ttft_s: float | None, *, rank: int) -> None:
+        """A prompt got its first token."""
+        self._rank_to_account[rank].add(record, ttft_s)
+        if record.tenant:
+            self._tenant_to_account[record.tenant].add(record, ttft_s)
+        self._counters.add(definitions.PROMPTS, 1, {"rank": str(rank)})
+        for stage in TOKEN_SUMS:
+            labels = {"rank": str(rank), "stage": stage}
+            self._counters.add(definitions.PROMPT_TOKENS, getattr(record, stage), labels)
+        for cause, tokens in record.lost.items():
+            self._counters.add(definitions.LOST_TOKENS, tokens, {"rank": str(rank), "cause": cause.value})
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        """The accounts since the router started, by rank and by tenant."""
+        return {
+            RANK: {str(rank): account.as_snapshot() for rank, account in sorted(self._rank_to_account.items())},
+            TENANT: {tenant: account.as_snapshot() for tenant, account in sorted(self._tenant_to_account.items())},
+        }

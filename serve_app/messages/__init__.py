@@ -1,0 +1,1 @@
+"""Everything that crosses a process: one file for each kind of message."""

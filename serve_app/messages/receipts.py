@@ -1,0 +1,137 @@
+"""What replicas tell the routers: how each request goes, and how they are themselves."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from router import RequestId, TokenHash
+from serve_app.messages.kv_updates import KnownHash
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
+"""Neither is what is no number: that would spoil every sum to which it is added."""
+
+
+class Arrived(msgspec.Struct, tag="arrived", frozen=True):
+    """The request reached this replica."""
+
+    request_id: RequestId
+    waited_s: Seconds = 0.0
+    """That long ago, when this was written: it can wait for what is told next."""
+
+
+class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
+    """The engine's first output for a sequence. A request with several prompts or choices sends one for each."""
+
+    request_id: RequestId
+    prompt_tokens: int
+    cached_tokens: int
+    token_hash: TokenHash | None = None
+    """Of a sampled request (`serve_app.parity.samples`)."""
+    ttft_s: Seconds | None = None
+    """Since the request reached the replica; None for a further sequence of the same request."""
+    is_looked_up: bool = True
+    """Whether the engine looked for it in its cache. Some requests want it not to."""
+    tenant: str = ""
+    """Whose it is (`serve_app.settings.tenants`)."""
+    external_cached_tokens: int = 0
+    """Of the cached tokens, those that came from a second tier, such as the host's memory."""
+
+
+class Warmed(msgspec.Struct, tag="warmed", frozen=True):
+    """The replica has computed a prefix by itself (`serve_app.replica.warmth.join`)."""
+
+    block_hashes: tuple[KnownHash, ...]
+
+
+class Finished(msgspec.Struct, tag="finished", frozen=True):
+    """The replica is done with a request, whatever became of it."""
+
+    request_id: RequestId
+    answer_tokens: int | None = None
+    """That the engine generated for it, all choices together, also those that nobody read; None if it never had the
+    request."""
+
+
+class EngineState(msgspec.Struct, frozen=True):
+    """The engine's own numbers after its last step."""
+
+    waiting: int
+    """Sequences, each of which is a request to vLLM."""
+    running: int
+    kv_use: Share
+    """Share of the KV cache's blocks in use by running sequences, 0 to 1."""
+    preempted: int = 0
+    """How often a running sequence had to give its memory back, since the start. vLLM tells it with the request's next
+    token, so that it comes late, and never for a request that is aborted before."""
+
+
+class ProbeResult(msgspec.Struct, frozen=True, array_like=True):
+    """What the engine made of one of the canary's prompts."""
+
+    prompt_tokens: int
+    token_hash: TokenHash
+    cached_tokens: int
+
+
+class CanaryReport(msgspec.Struct, frozen=True):
+    """The canary's last run, and what its probes follow from (`serve_app.parity.self_test`)."""
+
+    nonce: str
+    model: str
+    adapter: str
+    """Of one that the model has; empty without any."""
+    block_size: int
+    period_s: float
+    """Until the next run."""
+    probes_hash: int
+    """Of the probes themselves: another version may have others, and then a router can say nothing."""
+    results: tuple[ProbeResult | None, ...]
+    """In the order of the probes; None where the API refused one."""
+    was_crowded: bool = False
+    """Whether what was cached may have been evicted within the run."""
+
+
+class Status(msgspec.Struct, tag="status", frozen=True):
+    """The heartbeat: all that a router needs to repair its own account of this replica."""
+
+    outstanding: dict[RequestId, int]
+    """Every routed request that arrived and is not finished, with the prompt tokens of its sequences that had a first
+    output."""
+    is_serving: bool
+    """False once the engine has died, or hangs."""
+    prompt_tokens: int
+    """Of every prompt that had a first output, since the replica started."""
+    cached_tokens: int
+    """Of these, taken from the prefix cache, or from a second tier."""
+    uncounted_tokens: dict[str, int]
+    """Prompt tokens in neither, by cause."""
+    looked_up_tokens: int
+    """What the engine says it looked up in its prefix cache: as `prompt_tokens`, and prompts aborted after that."""
+    hit_tokens: int
+    """Of these, found there."""
+    engine: EngineState | None
+    """None before the first step, and where vLLM's statistics are off (`log_engine_metrics: false`)."""
+    own_tokens: int = 0
+    """Of `prompt_tokens`, those of prompts that the replica made itself: the canary's probes, and what it was warmed
+    with."""
+    left_tokens: int = 0
+    """Of `prompt_tokens`, those of requests that were over before their first output, as their clients had left."""
+    canary: CanaryReport | None = None
+    """None before its first run."""
+    answer_tokens: int = 0
+    """Of all routed requests that are over, since the replica started."""
+    external_cached_tokens: int = 0
+    """Of `cached_tokens`, those that came from a second tier."""
+    tokenizer: str = ""
+    """The tokenizer in use, and why it is not fastokens (`serve_app.prompt.vllm_tokenizing`); empty until known."""
+
+
+WANTS_SNAPSHOT: Final = "snapshot"
+Answer = bool | None | Literal["snapshot"]
+"""A router's answer to a replica's batch: whether the replica is known, `snapshot` if it is and its KV cache is to be
+told anew, and None if the batch could not be read."""
+Receipt = Arrived | Prefilled | Warmed | Finished | Status
+Report = Callable[[Receipt], None]

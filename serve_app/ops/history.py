@@ -1,0 +1,255 @@
+"""The amounts of all time, in buckets, in one SQLite file.
+
+What was last seen of each router's counters is stored with them, in the same transaction: after a restart, counting
+goes on where it was, and what routers counted meanwhile is not lost. Only one process can have the file open.
+
+Two clocks are used, each for what it is good for. In which bucket something is counted goes by the wall clock, as
+people look for it there. How old something is goes by the time that the application has been running, which the file
+keeps: a wall clock that is set ahead once, and back, must not make everything old. What was counted meanwhile is in the
+sums of all time, and in buckets that are not shown before their time comes.
+"""
+
+import contextlib
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from serve_app.ops.amounts import Amounts
+from serve_app.ops.windows import EVER, SPANS, Window
+from serve_app.telemetry.definitions import RANK
+
+SCHEMA_VERSION = 3
+SCHEMA = """
+CREATE TABLE amounts (
+    span_s INTEGER, start_s INTEGER, application TEXT, label TEXT, value TEXT, name TEXT, amount REAL NOT NULL,
+    run_s REAL NOT NULL,
+    PRIMARY KEY (span_s, start_s, application, label, value, name)
+) WITHOUT ROWID;
+CREATE TABLE counted (
+    router TEXT, application TEXT, label TEXT, value TEXT, name TEXT, amount REAL NOT NULL, run_s REAL NOT NULL,
+    PRIMARY KEY (router, application, label, value, name)
+) WITHOUT ROWID;
+CREATE TABLE running (run_s REAL NOT NULL);
+INSERT INTO running VALUES (0);
+"""
+"""`run_s` is how long the application had been running when a row was written last, over all its processes."""
+VERSION_TO_LABELS = {1: "'rank', rank", 2: "label, value"}
+"""By the version that a file is of, whose amounts those in it are: the first one had no tenants. Neither knew how long
+it had been running, so all that is in such a file counts as written when this version finds it."""
+UPGRADE = f"""
+ALTER TABLE amounts RENAME TO old_amounts;
+ALTER TABLE counted RENAME TO old_counted;
+{SCHEMA}
+INSERT INTO amounts SELECT span_s, start_s, application, {{labels}}, name, amount, 0 FROM old_amounts;
+INSERT INTO counted SELECT router, application, {{labels}}, name, amount, 0 FROM old_counted;
+DROP TABLE old_amounts;
+DROP TABLE old_counted;
+"""  # noqa: S608  of constants
+ADD = """
+INSERT INTO amounts VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, run_s = excluded.run_s
+"""
+REMEMBER = "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?, ?, ?, ?)"
+ROUTERS_KEPT_S = 7 * 86400
+"""Counters of a router that was not seen for so long while the application was running are forgotten: it will not come
+back."""
+
+
+class BookError(Exception):
+    """The file cannot be used; the message says why."""
+
+
+class Series(NamedTuple):
+    """Whose amounts."""
+
+    application: str
+    label: str
+    """`RANK` or `TENANT`: each prompt is counted for its replica, and for its tenant if there are any."""
+    value: str
+
+
+class Reading(NamedTuple):
+    """All that one router has counted of some prompts since it started."""
+
+    router: str
+    series: Series
+    amounts: Amounts
+
+
+class Book:
+    """May be used from several threads.
+
+    Args:
+        path: of the file, made where it is missing; None keeps it in memory, and a restart begins anew.
+        clock: seconds, from any start; it must not go back.
+
+    Raises:
+        BookError: another process has it, or it is of another version or no such file.
+
+    """
+
+    def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        name = ":memory:" if path is None else str(path)
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False)
+        except (sqlite3.Error, OSError) as error:
+            raise BookError(f"{name} cannot be used for the history of ops: {error}") from error
+        try:
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            with self._transaction():
+                self._prepare()
+            self._counted = self._load_counted()
+            (self._ran_before_s,) = self._db.execute("SELECT run_s FROM running").fetchone()
+            self._opened_at_s = clock()
+        except (sqlite3.Error, BookError) as error:
+            self._db.close()
+            raise BookError(f"{name} cannot be used for the history of ops: {error}") from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._db.close()
+
+    def add(self, readings: Iterable[Reading], *, now_s: float) -> None:
+        """Add what is new since the last time. In case of an error nothing is, and the next time adds it.
+
+        Args:
+            readings: each router's counters, which only grow; one that is smaller than before has started anew.
+            now_s: Unix time.
+
+        Raises:
+            BookError: it cannot be written.
+
+        """
+        added: defaultdict[tuple[Series, str], float] = defaultdict(float)
+        counted: dict[tuple[str, Series, str], float] = {}
+        for router, series, amounts in readings:
+            for name, amount in amounts.items():
+                before = self._counted.get((router, series, name), 0.0)
+                if amount != before:
+                    added[series, name] += amount - before if amount > before else amount
+                    counted[router, series, name] = amount
+        if not added:
+            return
+        run_s = self._run_s
+        try:
+            with self._transaction():
+                self._db.execute("UPDATE running SET run_s = ?", (run_s,))
+                self._db.executemany(
+                    ADD,
+                    (
+                        (span.length_s, span.start(now_s), *series, name, amount, run_s)
+                        for span in SPANS
+                        for (series, name), amount in added.items()
+                    ),
+                )
+                self._db.executemany(
+                    REMEMBER,
+                    ((router, *series, name, amount, run_s) for (router, series, name), amount in counted.items()),
+                )
+        except sqlite3.Error as error:
+            raise BookError(f"the history of ops cannot be written: {error}") from error
+        self._counted |= counted
+
+    def forget_old(self, routers: Iterable[str]) -> None:
+        """Drop buckets that were kept long enough, and counters of routers that are long gone.
+
+        Args:
+            routers: those that are there now.
+
+        Raises:
+            BookError: it cannot be written.
+
+        """
+        run_s = self._run_s
+        try:
+            with self._transaction():
+                self._db.execute("UPDATE running SET run_s = ?", (run_s,))
+                for span in SPANS:
+                    if span.kept_s is not None:
+                        oldest = (span.length_s, run_s - span.kept_s)
+                        self._db.execute("DELETE FROM amounts WHERE span_s = ? AND run_s < ?", oldest)
+                seen = ((run_s, router) for router in routers)
+                self._db.executemany("UPDATE counted SET run_s = ? WHERE router = ?", seen)
+                self._db.execute("DELETE FROM counted WHERE run_s < ?", (run_s - ROUTERS_KEPT_S,))
+            self._counted = self._load_counted()
+        except sqlite3.Error as error:
+            raise BookError(f"the history of ops cannot be written: {error}") from error
+
+    def totals(self, window: Window | None, *, now_s: float) -> dict[Series, dict[str, float]]:
+        """The sums of a window; of all time where it is None."""
+        span, start_s = (EVER, 0) if window is None else (window.span, window.start(now_s))
+        return _by_series(
+            self._rows(
+                "SELECT application, label, value, name, SUM(amount) FROM amounts WHERE span_s = ? "
+                "AND start_s BETWEEN ? AND ? GROUP BY application, label, value, name",
+                (span.length_s, start_s, now_s),
+            )
+        )
+
+    def history(self, application: str, window: Window, *, now_s: float) -> dict[int, dict[str, float]]:
+        """The buckets of a window, of all of an application's replicas together, by their start; empty ones lack."""
+        start_to_amounts: dict[int, dict[str, float]] = {}
+        for start_s, name, amount in self._rows(
+            "SELECT start_s, name, SUM(amount) FROM amounts WHERE span_s = ? AND start_s BETWEEN ? AND ? "
+            "AND application = ? AND label = ? GROUP BY start_s, name ORDER BY start_s",
+            (window.span.length_s, window.start(now_s), now_s, application, RANK),
+        ):
+            start_to_amounts.setdefault(start_s, {})[name] = amount
+        return start_to_amounts
+
+    @property
+    def _run_s(self) -> float:
+        """How long the application has been running, over all its processes that had this file."""
+        run_s: float = self._ran_before_s + self._clock() - self._opened_at_s
+        return run_s
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _rows(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._db.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise BookError(f"the history of ops cannot be read: {error}") from error
+
+    def _prepare(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version == SCHEMA_VERSION:
+            return
+        if version and version not in VERSION_TO_LABELS:
+            raise BookError(f"it is of version {version}, this one reads {SCHEMA_VERSION}; move it away")
+        script = UPGRADE.format(labels=VERSION_TO_LABELS[version]) if version else SCHEMA
+        for statement in filter(str.strip, script.split(";")):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _load_counted(self) -> dict[tuple[str, Series, str], float]:
+        rows = self._db.execute("SELECT router, application, label, value, name, amount FROM counted")
+        return {(router, Series(*series), name): amount for router, *series, name, amount in rows}
+
+
+def _by_series(rows: Iterable[tuple[Any, ...]]) -> dict[Series, dict[str, float]]:
+    series_to_amounts: dict[Series, dict[str, float]] = {}
+    for *series, name, amount in rows:
+        series_to_amounts.setdefault(Series(*series), {})[name] = amount
+    return series_to_amounts

@@ -1,0 +1,277 @@
+"""Whether replicas find prompts by the keys that this router makes: judged from canaries and from sampled requests.
+
+A replica with another template, block size or salt answers every request, and never hits where the router sends it. So
+each is unknown until its canary was judged, and what is believed of it counts only while it is ok.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import orjson
+
+from router import BlockHash, BlockHasher, ReplicaId, RequestId, RouteRequest, TokenHash, cacheable_tokens, hash_tokens
+from serve_app.messages.facts import ReplicaFacts
+from serve_app.messages.receipts import CanaryReport, ProbeResult, Status
+from serve_app.parity.self_test import Probe, hash_probes, probes_of
+from serve_app.prompt.body import Unreadable
+from serve_app.prompt.incoming import Incoming
+
+logger = logging.getLogger("ray.serve")
+
+OVERDUE_PERIODS = 4
+"""So long a replica may be without a new report before it is unknown: a busy one has its canary wait."""
+MAX_DIFFERING = 3
+"""So many sampled requests in a row whose token ids differ, and a replica is not trusted, whatever its canary says."""
+
+
+class Verdict(StrEnum):
+    """On one replica."""
+
+    OK = "ok"
+    UNKNOWN = "unknown"
+    """It has reported nothing that could be judged, or not for long."""
+    TEMPLATE = "template"
+    """It makes other token ids of the same request."""
+    BLOCK_SIZE = "block_size"
+    """It caches blocks of another size than the other replicas."""
+    SALT = "salt"
+    """It finds one salt's prompts under another, or none under their own."""
+    ADAPTER = "adapter"
+    """It finds the model's prompts under its adapter's name."""
+    NO_CACHE = "no_cache"
+    """It never finds anything."""
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether something must be done."""
+        return self not in {Verdict.OK, Verdict.UNKNOWN}
+
+
+REMEDY: Mapping[Verdict, str] = {
+    Verdict.UNKNOWN: "Wait for replicas.canary_period_s. If it stays, the replica's log says why its canary fails, or "
+    "routers and replicas run different versions: finish the upgrade.",
+    Verdict.TEMPLATE: "Give it the routers' model folder (tokenizer, chat_template) and llm settings, and restart it; "
+    "if these were changed for all, deploy again.",
+    Verdict.BLOCK_SIZE: "Give all replicas the same llm.engine_kwargs.block_size, and restart it.",
+    Verdict.SALT: "Something before its engine drops or changes cache_salt: remove that, and restart it.",
+    Verdict.ADAPTER: "Its adapter's name leads to the base model: load the adapter as on the other replicas.",
+    Verdict.NO_CACHE: "Set llm.engine_kwargs.enable_prefix_caching: true, and restart it.",
+}
+"""What an operator does."""
+
+
+class Expected(NamedTuple):
+    """What a router expects of a probe."""
+
+    prompt_tokens: int
+    token_hash: TokenHash
+    cached_tokens: int
+
+
+Read = Callable[[bytes, Mapping[str, str]], Awaitable[Incoming]]
+"""As `RequestReader.read`."""
+
+
+async def expect(report: CanaryReport, read: Read, hasher: BlockHasher) -> list[Expected | None]:
+    """What must come of the report's probes; None for one that the API refuses. Nothing of another version's."""
+    if hash_probes(probes_of(report)) != report.probes_hash:
+        return []
+    held: set[BlockHash] = set()
+    expected: list[Expected | None] = []
+    for probe in probes_of(report):
+        incoming = await read(orjson.dumps(probe.body), {})
+        if isinstance(incoming.prompt, Unreadable):
+            expected.append(None)
+            continue
+        request = incoming.describe(RequestId(probe.path), hasher, ())
+        cached_tokens = _cached_tokens(request, held, block_size=report.block_size)
+        held.update(request.block_hashes)
+        expected.append(Expected(request.num_prompt_tokens, hash_tokens(incoming.prompt.token_ids), cached_tokens))
+    return expected
+
+
+def _cached_tokens(request: RouteRequest, held: set[BlockHash], *, block_size: int) -> int:
+    num_blocks = sum(each in held for each in request.block_hashes)  # chained: none is held without those before it
+    return cacheable_tokens(request.num_prompt_tokens, num_blocks=num_blocks, block_size=block_size)
+
+
+class _Pair(NamedTuple):
+    probe: Probe
+    result: ProbeResult
+    expected: Expected
+    is_repeat: bool
+    """Whether the one before was the same, so that all of it but the end is cached."""
+
+
+def judge(report: CanaryReport, expected: Sequence[Expected | None]) -> Verdict | None:
+    """What a report proves; None where others may have evicted what was not found."""
+    pairs = list(_pairs(report, expected))
+    if not pairs:
+        return Verdict.UNKNOWN
+    return Verdict.TEMPLATE if _differs(report, expected) else _judge_cache(report, pairs)
+
+
+def _judge_cache(report: CanaryReport, pairs: Sequence[_Pair]) -> Verdict | None:
+    repeats = [each for each in pairs if each.is_repeat]
+    if any(_is_odd(each, report.block_size) for each in repeats):
+        return None if report.was_crowded else Verdict.BLOCK_SIZE
+    found = [each.probe for each in pairs if each.result.cached_tokens > each.expected.cached_tokens]
+    if found:
+        is_adapters_only = all(probe.body["model"] != report.model for probe in found)
+        return Verdict.ADAPTER if is_adapters_only else Verdict.SALT
+    missed = [each for each in repeats if not each.result.cached_tokens]
+    if not missed:
+        return Verdict.OK
+    if report.was_crowded:
+        return None
+    return Verdict.NO_CACHE if missed == repeats else Verdict.SALT
+
+
+def _pairs(report: CanaryReport, expected: Sequence[Expected | None]) -> Iterator[_Pair]:
+    before = None
+    for probe, result, each in zip(probes_of(report), report.results, expected, strict=False):
+        if result is not None and each is not None:
+            yield _Pair(probe, result, each, is_repeat=probe == before)
+        before = probe
+
+
+def _differs(report: CanaryReport, expected: Sequence[Expected | None]) -> bool:
+    """In token ids, or in what is refused. An adapter may be refused for other reasons than its prompt."""
+    for probe, result, each in zip(probes_of(report), report.results, expected, strict=False):
+        if result is None or each is None:
+            if (result is None) != (each is None) and probe.body["model"] == report.model:
+                return True
+        elif (result.prompt_tokens, result.token_hash) != (each.prompt_tokens, each.token_hash):
+            return True
+    return False
+
+
+def _is_odd(pair: _Pair, block_size: int) -> bool:
+    """Whether something was found, and not all full blocks; with speculative decoding vLLM leaves out the last."""
+    missing_tokens = pair.expected.cached_tokens - pair.result.cached_tokens
+    return pair.result.cached_tokens > 0 and missing_tokens not in {0, block_size}
+
+
+@dataclass(slots=True)
+class Standing:
+    """What is known of one replica."""
+
+    rank: int = 0
+    is_odd_sized: bool = False
+    """Whether its block size is not the router's."""
+    by_canary: Verdict = Verdict.UNKNOWN
+    nonce: str = ""
+    """Of the last canary that was judged."""
+    due_at: float = 0.0
+    """When the next one is overdue."""
+    num_differing: int = 0
+    """Sampled requests in a row whose token ids differ."""
+    is_distrusted: bool = False
+    """Because of these; it ends when a canary passed and a request after it agreed."""
+    has_passed: bool = False
+    told: Verdict = Verdict.UNKNOWN
+
+    @property
+    def verdict(self) -> Verdict:
+        """All together."""
+        if self.is_odd_sized:
+            return Verdict.BLOCK_SIZE
+        if self.is_distrusted and not self.by_canary.is_broken:
+            return Verdict.TEMPLATE
+        return self.by_canary
+
+
+class ParityBook:
+    """The standing of every replica.
+
+    Args:
+        on_change: takes each replica whose verdict changes; the first one is unknown.
+
+    """
+
+    def __init__(self, on_change: Callable[[ReplicaId, Verdict], None]) -> None:
+        self._on_change = on_change
+        self._standings: dict[ReplicaId, Standing] = {}
+
+    def __getitem__(self, replica_id: ReplicaId) -> Verdict:
+        standing = self._standings.get(replica_id)
+        return Verdict.UNKNOWN if standing is None else standing.verdict
+
+    def by_rank(self) -> list[tuple[int, Verdict]]:
+        """Of every replica."""
+        return [(standing.rank, standing.verdict) for standing in self._standings.values()]
+
+    def set_replicas(self, replica_to_facts: Mapping[ReplicaId, ReplicaFacts], *, block_size: int) -> None:
+        """Those that run now, and the block size by which prompts are keyed."""
+        self._standings = {each: self._standings.get(each, Standing()) for each in replica_to_facts}
+        for replica_id, facts in replica_to_facts.items():
+            standing = self._standings[replica_id]
+            standing.rank, standing.is_odd_sized = facts.rank, facts.block_size != block_size
+            self._tell(replica_id, standing)
+
+    async def judge_new(
+        self, replica_to_status: Mapping[ReplicaId, Status], read: Read, hasher: BlockHasher, *, now: float
+    ) -> None:
+        """Judge the canaries that were not yet; a replica that had none for long is unknown."""
+        for replica_id, standing in list(self._standings.items()):
+            status = replica_to_status.get(replica_id)
+            report = None if status is None else status.canary
+            if standing.is_odd_sized:
+                continue
+            if report is not None and report.nonce != standing.nonce:
+                await self._judge(replica_id, standing, report, read, hasher, now=now)
+            elif now >= standing.due_at:
+                standing.by_canary = Verdict.UNKNOWN
+            self._tell(replica_id, standing)
+
+    async def _judge(
+        self,
+        replica_id: ReplicaId,
+        standing: Standing,
+        report: CanaryReport,
+        read: Read,
+        hasher: BlockHasher,
+        *,
+        now: float,
+    ) -> None:
+        try:
+            verdict = judge(report, await expect(report, read, hasher))
+        except Exception:
+            logger.exception("Cannot judge the canary of replica %s", replica_id)
+            verdict = Verdict.UNKNOWN
+        if verdict is not None:
+            standing.by_canary = verdict
+        elif standing.by_canary is Verdict.UNKNOWN:
+            standing.by_canary = Verdict.OK  # nothing speaks against it
+        standing.nonce, standing.due_at = report.nonce, now + OVERDUE_PERIODS * report.period_s
+        standing.has_passed |= standing.by_canary is Verdict.OK
+
+    def on_sample(self, replica_id: ReplicaId, *, agrees: bool) -> int | None:
+        """A sampled request's token ids, there and here; returns the replica's rank, None if it does not run."""
+        standing = self._standings.get(replica_id)
+        if standing is None:
+            return None
+        if agrees:
+            standing.num_differing = 0
+            standing.is_distrusted &= not standing.has_passed
+        else:
+            standing.num_differing += 1
+            if standing.num_differing >= MAX_DIFFERING and not standing.is_distrusted:
+                standing.is_distrusted, standing.has_passed = True, False
+        self._tell(replica_id, standing)
+        return standing.rank
+
+    def _tell(self, replica_id: ReplicaId, standing: Standing) -> None:
+        verdict = standing.verdict
+        if verdict is standing.told:
+            return
+        standing.told = verdict
+        self._on_change(replica_id, verdict)
+        if verdict is Verdict.OK:
+            logger.info("Key parity of replica %s (rank %d) is ok", replica_id, standing.rank)
+        else:
+            text = "Key parity of replica %s (rank %d) is %s, so what it has cached is not counted on. %s"
+            logger.warning(text, replica_id, standing.rank, verdict, REMEDY[verdict])

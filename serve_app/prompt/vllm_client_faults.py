@@ -1,0 +1,160 @@
+"""Errors that are a client's fault, where vLLM takes them for one of its own and answers 500.
+
+Between a body and the engine, vLLM renders the prompt, makes it a request to the engine, with sampling parameters, and
+sends that. These steps are computed of the body alone, by code that has served the replica's own prompts before any
+client's, so what they stumble over is in the body: there, an error of a kind that comes of data is the client's. The
+rest stays an error of the server: a kind that comes of the machine, such as `OSError`, anywhere; and every kind once
+the engine has the request, but for one. That it cannot keep to a structure shows only while it answers.
+
+Adapter: private names of vLLM are listed in tests/serve_app/test_private_names.py.
+"""
+
+import functools
+import inspect
+import logging
+import traceback
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from vllm.exceptions import VLLMClientError, VLLMValidationError
+
+from serve_app.prompt.validation import KINDS_OF_DATA
+
+logger = logging.getLogger("ray.serve")
+
+FILE_LOADER = "_load_file_url"
+"""Of vLLM's MediaConnector, which raises a RuntimeError where no files may be read."""
+MAX_REASON_CHARS = 300
+"""Of an error's own words, which may repeat what the client sent."""
+READERS = {
+    "online_renderer": ("render_chat", "render_completion", "preprocess_chat", "preprocess_completion"),
+    "openai_serving_responses": ("_make_request", "_make_request_with_harmony"),
+    "anthropic_serving_messages": ("to_chat_completion_request",),
+}
+"""Of vLLM's app's state, what reads bodies."""
+LOGGING_ANSWERERS = {"anthropic_serving_messages": ("create_messages", "count_tokens")}
+"""Of it, what lets its caller log every error in its own words."""
+
+
+def blame_clients(app: FastAPI, engine_client: Any) -> None:  # noqa: ANN401  vLLM's AsyncLLM
+    """From now on, vLLM's app around this engine answers 400 to what is the client's fault."""
+    for owner, name in _methods(app, READERS):
+        setattr(owner, name, _reading(getattr(owner, name)))
+    for owner, name in _methods(app, LOGGING_ANSWERERS):
+        setattr(owner, name, _answering(owner, getattr(owner, name)))
+    processor = engine_client.input_processor
+    processor.process_inputs = _reading(processor.process_inputs)
+    engine_client._add_request = _sending(engine_client)  # noqa: SLF001
+    if engine_client.vllm_config.kv_transfer_config is None:  # or else it may have been that
+        engine_client.generate = _generating(engine_client.generate)
+
+
+@contextmanager
+def of_the_client() -> Iterator[None]:
+    """What is done here is done with a client's data alone.
+
+    Raises:
+        VLLMValidationError: in place of an error of such a kind.
+
+    """
+    try:
+        yield
+    except Exception as error:
+        kind, place = type(error).__name__, _raised_in(error)
+        if not isinstance(error, KINDS_OF_DATA) and place != FILE_LOADER:
+            raise
+        if not isinstance(error, ValueError):  # by which programs refuse on purpose
+            # Not in its own words, in which the client's may be.
+            logger.info("Refused what cannot be read: %s in %s", kind, place)
+        raise VLLMValidationError(f"The request cannot be read: {kind}: {_briefly(error)}") from error
+
+
+def _methods(app: FastAPI, owner_to_names: Mapping[str, Sequence[str]]) -> Iterator[tuple[Any, str]]:
+    """None where the model does not have that API."""
+    for owner_name, names in owner_to_names.items():
+        owner = getattr(app.state, owner_name, None)
+        if owner is not None:
+            yield from ((owner, name) for name in names)
+
+
+def _reading(read: Callable[..., Any]) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(read):
+
+        @functools.wraps(read)
+        async def read_later(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            with of_the_client():
+                return await read(*args, **kwargs)
+
+        return read_later
+
+    @functools.wraps(read)
+    def read_now(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        with of_the_client():
+            return read(*args, **kwargs)
+
+    return read_now
+
+
+def _answering(serving: Any, answer: Callable[..., Any]) -> Callable[..., Any]:  # noqa: ANN401  vLLM's
+    """An error as an answer, before it is logged."""
+
+    @functools.wraps(answer)
+    async def answer_quietly(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        try:
+            return await answer(*args, **kwargs)
+        except VLLMClientError as error:
+            return serving.create_error_response(error)
+
+    return answer_quietly
+
+
+def _sending(engine_client: Any) -> Callable[..., Any]:  # noqa: ANN401  vLLM's AsyncLLM
+    """What cannot be sent to the engine must not be kept as if the engine had it, as vLLM does."""
+    send = engine_client._add_request  # noqa: SLF001
+
+    @functools.wraps(send)
+    async def send_or_forget(request: Any, prompt: Any, parent: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        try:
+            with of_the_client():
+                await send(request, prompt, parent, *args, **kwargs)
+        except Exception:
+            await engine_client.abort((request if parent is None else parent).request_id, internal=True)
+            raise
+
+    return send_or_forget
+
+
+def _generating(generate: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., AsyncGenerator[Any, None]]:
+    @functools.wraps(generate)
+    def generate_in_structure(
+        prompt: Any,  # noqa: ANN401
+        sampling_params: Any,  # noqa: ANN401
+        *args: Any,  # noqa: ANN401
+        **kwargs: Any,  # noqa: ANN401
+    ) -> AsyncGenerator[Any, None]:
+        outputs = generate(prompt, sampling_params, *args, **kwargs)
+        return outputs if sampling_params.structured_outputs is None else _structured(outputs)
+
+    return generate_in_structure
+
+
+async def _structured(outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+    """The engine ends an answer with an error where its structure cannot be compiled, or leads nowhere."""
+    async with aclosing(outputs):
+        async for output in outputs:
+            if any(each.finish_reason == "error" for each in output.outputs):
+                raise VLLMValidationError("The engine cannot keep to the structure that is asked for: simplify it")
+            yield output
+
+
+def _raised_in(error: Exception) -> str:
+    """The function."""
+    *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
+    return frame.f_code.co_name
+
+
+def _briefly(error: Exception) -> str:
+    words = str(error)
+    return words if len(words) <= MAX_REASON_CHARS else f"{words[:MAX_REASON_CHARS]} ..."

@@ -1,0 +1,1 @@
+"""From the KV events of vLLM to updates for the routers."""

@@ -1,0 +1,1 @@
+"""Prompts that replicas give each other: on joining, and on leaving."""

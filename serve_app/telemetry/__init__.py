@@ -1,0 +1,1 @@
+"""Metrics, their dashboard and alerts, and totals that people read."""
