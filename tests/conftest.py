@@ -54,7 +54,7 @@ def browser(require: Require) -> "Iterator[Browser]":
 
 @pytest.fixture(scope="session")
 def vllm(require: Require) -> None:
-    """VLLM is installed; no model is needed."""
+    """vLLM is installed; no model is needed."""
     require(find_spec("vllm") is not None, "vLLM: install with `make install`")
 
 

@@ -1,6 +1,6 @@
 """What a second tier in the host's memory is worth to one engine: how fast it gives back, and what traffic gains.
 
-VLLM resets its GPU's cache without the tier, so a prompt sent cold, after a reset, and once more is computed, reloaded
+vLLM resets its GPU's cache without the tier, so a prompt sent cold, after a reset, and once more is computed, reloaded
 and reused, in this order.
 """
 

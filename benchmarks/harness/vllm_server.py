@@ -1,4 +1,4 @@
-"""VLLM's own server, without Ray and without a router, in a process of its own on the loopback interface.
+"""vLLM's own server, without Ray and without a router, in a process of its own on the loopback interface.
 
 Works with any vLLM that has this server, also one that is not made for our Ray.
 """

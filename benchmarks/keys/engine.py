@@ -1,4 +1,4 @@
-"""VLLM's own server, without Ray and without a router, as the settings describe it."""
+"""vLLM's own server, without Ray and without a router, as the settings describe it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

@@ -31,7 +31,7 @@ HIT_RATE_TARGET = 0.7
 """Of the checklist, where none is given."""
 MAX_DIFFS = 200
 DEFAULT_BLOCK_SIZE = 16
-"""VLLM's."""
+"""vLLM's."""
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -88,7 +88,7 @@ class Form:
         return FORM_BYTES + SHAPE_BYTES * len(self._shape_to_turn) + self._content_bytes
 
     def learn(self, message: Message, turned: Message) -> None:
-        """VLLM made this of the message."""
+        """vLLM made this of the message."""
         shape = _shape(message)
         if shape is None or shape in self._shape_to_turn:
             return
@@ -140,7 +140,7 @@ class ChatMemo:
     def learn(
         self, fields: Mapping[str, Any], conversation: Sequence[Message], make_form: Callable[[], Form | None]
     ) -> None:
-        """VLLM gave the template this conversation. The form is made for the first request with such other fields."""
+        """vLLM gave the template this conversation. The form is made for the first request with such other fields."""
         key, messages = _key(fields), fields.get("messages")
         if key is None or not self.is_exact or messages is None or len(messages) != len(conversation):
             return

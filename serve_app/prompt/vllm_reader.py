@@ -77,7 +77,7 @@ class PromptReader:
         self._model_config = vllm_config.model_config
         if max_prompt_tokens is not None:
             self._model_config.max_model_len = max_prompt_tokens
-        # VLLM opens what else is in these two, whoever asks for it.
+        # vLLM opens what else is in these two, whoever asks for it.
         self._model_config.allowed_media_domains = [NO_DOMAIN]
         self._model_config.allowed_local_media_path = ""
         self._chat_template = load_chat_template(frontend.chat_template)

@@ -132,9 +132,9 @@ class _Body:
 
 
 class _Answer:
-    """VLLM's answer to one request. If the engine dies before anything of it was sent, another replica answers.
+    """vLLM's answer to one request. If the engine dies before anything of it was sent, another replica answers.
 
-    VLLM sends a stream's headers before the engine has begun; here they wait for its first part.
+    vLLM sends a stream's headers before the engine has begun; here they wait for its first part.
     """
 
     def __init__(self, scope: Scope, send: Send, ledger: Ledger) -> None:

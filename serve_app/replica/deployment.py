@@ -130,7 +130,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._heartbeat = asyncio.create_task(self._beat())
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        """VLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
+        """vLLM's app, warm, with our middleware outermost. Serve reports the replica ready after this."""
         app: FastAPI = await super().__serve_build_asgi_app__()
         engine_client = self.engine._engine_client  # noqa: SLF001
         bound_validation(

@@ -1,6 +1,6 @@
-"""VLLM's warnings without what clients say in them.
+"""vLLM's warnings without what clients say in them.
 
-VLLM writes no prompts into its log, but it warns of the odd part of one, or of a grammar that leads nowhere, by writing
+vLLM writes no prompts into its log, but it warns of the odd part of one, or of a grammar that leads nowhere, by writing
 it out; and an exception's words may be anything. Of what is said about requests, only what vLLM says itself is kept,
 and numbers; of an exception, its kind and where it came from. Whatever is logged for information stays as it is: what
 vLLM logs of requests there, an operator has asked for (`enable_log_requests`).

@@ -108,7 +108,7 @@ class FakeServer:
         return RouterSettings()
 
     def engine_counters(self, _: httpx.AsyncClient) -> Any:
-        """VLLM's counters, which agree."""
+        """vLLM's counters, which agree."""
 
         async def read() -> dict[str, CacheCounters]:
             return {short(name): CacheCounters(tokens, 0) for name, tokens in self.prompt_tokens.items()}

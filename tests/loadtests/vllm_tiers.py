@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 HOST_BLOCK_BYTES = 4096
-"""VLLM aligns the host's blocks to this."""
+"""vLLM aligns the host's blocks to this."""
 MAX_STEPS = 100
 """No request here needs more; one that is not over then hangs."""
 

@@ -1,4 +1,4 @@
-"""VLLM with the simulated worker, in a test's own process, without Serve around it."""
+"""vLLM with the simulated worker, in a test's own process, without Serve around it."""
 
 import contextlib
 import os
@@ -46,7 +46,7 @@ def running_engine(*, step_s: float = 0.001, **engine_kwargs: Any) -> Iterator[A
 
 
 async def make_app(engine: Any, *, served_model_name: str | None = None) -> Any:
-    """VLLM's own HTTP app around it, as Ray builds it; the model's name is its path where none is given."""
+    """vLLM's own HTTP app around it, as Ray builds it; the model's name is its path where none is given."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.entrypoints.openai.api_server import build_app, init_app_state
     from vllm.utils.argparse_utils import FlexibleArgumentParser

@@ -25,7 +25,7 @@ class _Block:
 class KvAccount:
     """Follows the events from an empty cache on.
 
-    VLLM names a block by a hash of its own, and tells the tokens, adapter and salt only when it stores one. So what it
+    vLLM names a block by a hash of its own, and tells the tokens, adapter and salt only when it stores one. So what it
     removes is known by that name. Blocks of prompts that routers have no keys for, as those of embeddings, are left out
     with all that builds on them.
 
@@ -136,6 +136,6 @@ def _num_readable(event: BlockStored) -> int:
 
 
 def _without_adapter(extra_keys: Sequence[Any] | None, lora_name: str | None) -> Sequence[Any]:
-    """VLLM's order: adapter, images, salt, embeddings (`generate_block_hash_extra_keys`)."""
+    """vLLM's order: adapter, images, salt, embeddings (`generate_block_hash_extra_keys`)."""
     keys = extra_keys or ()
     return keys[1:] if lora_name is not None and keys and keys[0] == lora_name else keys

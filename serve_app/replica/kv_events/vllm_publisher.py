@@ -87,7 +87,7 @@ class BatchingPublisher(EventPublisher):  # type: ignore[misc]  # vLLM is not fo
 
 
 class DirectPublisher(ZmqEventPublisher):  # type: ignore[misc]  # vLLM is not followed
-    """VLLM's, without the queue and the thread that empties it: ZMQ has both."""
+    """vLLM's, without the queue and the thread that empties it: ZMQ has both."""
 
     _encoder = msgspec.msgpack.Encoder()
 
@@ -111,7 +111,7 @@ class DirectPublisher(ZmqEventPublisher):  # type: ignore[misc]  # vLLM is not f
             self._replay.close(linger=0)
 
     def _publisher_thread(self) -> None:
-        """VLLM starts it with the publisher: there is nothing for it to do."""
+        """vLLM starts it with the publisher: there is nothing for it to do."""
 
 
 def _is_urgent(event: object) -> bool:
@@ -122,7 +122,7 @@ def _is_urgent(event: object) -> bool:
 
 
 def _with_removals_joined(events: Iterable[Any]) -> list[Any]:
-    """VLLM tells of each evicted block by itself, and a long prompt evicts hundreds in a row."""
+    """vLLM tells of each evicted block by itself, and a long prompt evicts hundreds in a row."""
     joined: list[Any] = []
     for kind, group in groupby(events, lambda each: (each.medium, each.group_idx) if _is_removal(each) else None):
         if kind is None:
@@ -145,6 +145,6 @@ def make_publisher(data_parallel_rank: int, **options: Any) -> EventPublisher:  
 
 
 def register() -> None:
-    """VLLM's hook for plugins, in each of its processes."""
+    """vLLM's hook for plugins, in each of its processes."""
     EventPublisherFactory._registry["zmq"] = make_publisher  # noqa: SLF001
     keep_out_clients_words()

@@ -5,10 +5,10 @@ from typing import Any
 import msgspec
 
 TOPIC = "warmroute"
-"""Under which our engines publish. VLLM takes no publisher's name but its own two, so this says whose one it shall be
+"""Under which our engines publish. vLLM takes no publisher's name but its own two, so this says whose one it shall be
 (`vllm_publisher.py`)."""
 EngineHash = bytes | int
-"""VLLM's own name of a block; an integer where `VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES` is set."""
+"""vLLM's own name of a block; an integer where `VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES` is set."""
 
 
 class BlockStored(msgspec.Struct, tag="BlockStored", frozen=True):
@@ -33,7 +33,7 @@ class BlockRemoved(msgspec.Struct, tag="BlockRemoved", frozen=True):
 
 
 class AllBlocksCleared(msgspec.Struct, tag="AllBlocksCleared", frozen=True):
-    """VLLM's."""
+    """vLLM's."""
 
 
 EngineEvent = BlockStored | BlockRemoved | AllBlocksCleared

@@ -133,7 +133,7 @@ def test_tiers_start_an_engine_without_and_one_with(started: list[tuple[int, Eng
 
 
 def test_tiers_need_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VLLM refuses to offload from a CPU, which is said before an engine starts."""
+    """vLLM refuses to offload from a CPU, which is said before an engine starts."""
     monkeypatch.setattr(program, "find_machine", lambda: Machine("CPU: one, 2 cores", None))
     result = invoke("tiers")
     assert result.exit_code == 1

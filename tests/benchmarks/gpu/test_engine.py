@@ -70,7 +70,7 @@ async def test_a_broken_connection_is_an_error() -> None:
 
 
 async def test_a_cache_in_use_is_reset_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """VLLM says that it could not; then it is asked again."""
+    """vLLM says that it could not; then it is asked again."""
     monkeypatch.setattr(engine_module, "POLL_S", 0)
     fake = FakeEngine(refused_resets=2)
     await engine_of(fake.respond).reset_cache()

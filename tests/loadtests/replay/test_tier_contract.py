@@ -115,7 +115,7 @@ def test_a_router_comes_to_expect_what_the_tier_gives_back(
 
 @pytest.mark.parametrize("is_describing", [False, True])
 def test_events_of_the_second_tier_leave_the_first_one_exact(is_describing: bool, tmp_path: Path) -> None:
-    """VLLM tells of both in one stream, of the second with or without tokens. What is known of the GPU's cache is what
+    """vLLM tells of both in one stream, of the second with or without tokens. What is known of the GPU's cache is what
     vLLM then finds there.
     """
     vllm = VllmTiers(

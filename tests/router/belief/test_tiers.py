@@ -155,7 +155,7 @@ def test_of_a_doubted_replica_nothing_external_is_believed() -> None:
 
 
 def test_after_a_reset_the_tier_keeps_what_it_has() -> None:
-    """VLLM's resets are of the GPU's cache."""
+    """vLLM's resets are of the GPU's cache."""
     engine = make_engine()
     engine.serve(1, 2, 3)
     engine.serve(4, 5, 6, 7)

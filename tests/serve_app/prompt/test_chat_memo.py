@@ -37,7 +37,7 @@ def render(conversation: Sequence[Message]) -> str:
 
 
 def slow(fields: Mapping[str, Any]) -> str:
-    """VLLM's way."""
+    """vLLM's way."""
     return render([parse(message) for message in fields["messages"]])
 
 

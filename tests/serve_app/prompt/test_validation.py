@@ -164,7 +164,7 @@ async def test_a_router_reads_no_list_longer_than_any_prompt(tmp_path: Path) -> 
 
 @pytest.fixture(scope="module")
 def app() -> FastAPI:
-    """VLLM's, of a model that generates text, with no engine behind it."""
+    """vLLM's, of a model that generates text, with no engine behind it."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
     from vllm.entrypoints.openai.api_server import build_app
     from vllm.utils.argparse_utils import FlexibleArgumentParser

@@ -20,7 +20,7 @@ KEY = b"the cluster's"
 
 
 async def serve(_scope: Scope, _receive: Receive, send: Send) -> None:
-    """VLLM's part: an answer."""
+    """vLLM's part: an answer."""
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"served"})
 

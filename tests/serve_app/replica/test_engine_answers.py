@@ -263,7 +263,7 @@ NOT_OF_A_PROMPT = [
 async def test_an_answer_says_what_was_believed_of_its_prompt(
     replica: Replica, path: str, fields: dict[str, object]
 ) -> None:
-    """VLLM has computed it before the headers go out, in a stream too."""
+    """vLLM has computed it before the headers go out, in a stream too."""
     status, headers = await replica.head(path, fields)
     assert status == 200
     assert {"x-warmroute-reason", "x-warmroute-believed-cached-tokens", "x-warmroute-replica"} <= headers.keys()
@@ -300,7 +300,7 @@ async def test_nothing_is_computed_for_a_client_that_has_left(replica: Replica, 
 
 
 async def test_a_request_that_the_engine_never_had_has_no_answer(replica: Replica) -> None:
-    """VLLM refuses it before; its end says that nothing is known."""
+    """vLLM refuses it before; its end says that nothing is known."""
     assert await replica.post("refused", {"max_tokens": -1}, status=400) == Finished(RequestId("refused"), None)
 
 

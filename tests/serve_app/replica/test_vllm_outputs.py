@@ -83,7 +83,7 @@ def ledger(receipts: list[Receipt]) -> Ledger:
 
 @pytest.fixture
 def processor() -> Processor:
-    """VLLM's part."""
+    """vLLM's part."""
     return Processor()
 
 
@@ -241,7 +241,7 @@ def test_a_prompt_aborted_before_its_first_output_is_listed_by_that_cause(
 def test_a_prompt_that_the_engine_does_not_look_up_is_listed_by_that_cause(
     processor: Processor, ledger: Ledger, receipts: list[Receipt]
 ) -> None:
-    """VLLM leaves it out of its own counters; the router hears of its first token all the same."""
+    """vLLM leaves it out of its own counters; the router hears of its first token all the same."""
     processor.add_request(prompt("a", skip=True), None)
     processor.process_outputs([output("a", num_prompt_tokens=10)], 0.0, None)
     assert receipts == [Prefilled(RequestId("ours"), 10, 0, is_looked_up=False)]
@@ -270,7 +270,7 @@ def test_the_engines_state_goes_into_the_heartbeat(
 def test_preemptions_are_counted_once_however_a_step_is_cut(
     processor: Processor, ledger: Ledger, receipts: list[Receipt]
 ) -> None:
-    """VLLM processes a step's outputs in parts, with one object for the numbers of all; it has none for no outputs.
+    """vLLM processes a step's outputs in parts, with one object for the numbers of all; it has none for no outputs.
 
     What was counted stays when nothing is left to do.
     """

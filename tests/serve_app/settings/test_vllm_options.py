@@ -71,7 +71,7 @@ def test_where_media_may_come_from_must_be_said(model: Callable[[str], Path], ar
 
 
 def test_no_domain_is_none_and_some_are_those(model: Callable[[str], Path]) -> None:
-    """VLLM takes an empty list for all domains, so it gets one that nobody has."""
+    """vLLM takes an empty list for all domains, so it gets one that nobody has."""
     source = model("Idefics3ForConditionalGeneration")
     for domains, expected in ([], [NO_DOMAIN]), (["a.example"], ["a.example"]):
         arguments = parse(llm_of(source, allowed_media_domains=domains)).engine_kwargs

@@ -78,7 +78,7 @@ def test_chains_get_the_routers_hashes(account: KvAccount) -> None:
 
 
 def test_adapters_and_salts_have_caches_of_their_own(account: KvAccount) -> None:
-    """VLLM tells the adapter of every block, the salt of the first."""
+    """vLLM tells the adapter of every block, the salt of the first."""
     salted = stored(1, 2, space="s", extra_keys=[["secret"], None])
     adapted = stored(1, 2, space="a", lora_name="sql", extra_keys=[["sql"], ["sql"]])
     both = stored(1, 2, space="b", lora_name="sql", extra_keys=[["sql", "secret"], ["sql"]])
