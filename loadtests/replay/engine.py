@@ -3,7 +3,8 @@
 Chunked prefill and continuous batching, in vLLM's order of waiting or in ours (`serve_app.engines.waiting_order`). As
 in vLLM with its defaults, a prompt starts once there is room for all of it (`scheduler_reserve_full_isl`), with none
 kept for answers (`watermark`); where they outgrow the memory, what was admitted last is preempted, to be computed again
-together with its answer so far. One rule is ours: a request that is larger than the cache runs alone, and vLLM would refuse it.
+together with its answer so far. One rule is ours: a request that is larger than the cache runs alone, which vLLM would
+refuse.
 
 A second tier in host memory holds a copy of every block that was used, last used last evicted. Copying out is free, as
 if it overlapped; copying back costs the step in which it happens its time, as if nothing did.

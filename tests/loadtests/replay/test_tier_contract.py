@@ -1,6 +1,6 @@
 """The simulator's second tier, and the router's belief in one, beside vLLM's own offloading.
 
-VLLM's tier is an LRU too, with other ties. What a prompt adds is stored after what it continues was touched, so it
+vLLM's tier is an LRU too, with other ties. What a prompt adds is stored after what it continues was touched, so it
 counts as used later, and blocks that are copied together get their places in the order of a set. Where the tier has to
 evict, it therefore loses the beginnings of some prompts, with which the rest is lost, and gives less back than a true
 LRU of its size. The router does not know that: it learns the share that comes.
