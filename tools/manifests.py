@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from serve_app.control.kubernetes import overlay_files
-from serve_app.settings.schema import load_settings
+from serve_app.settings.load import load_settings
 from serve_app.telemetry.alerts import rules
 from serve_app.telemetry.dashboard import dashboard
 

@@ -19,7 +19,8 @@ from router.policies import POLICY_NAMES
 from serve_app import extras
 from serve_app.control.serve_api import ServeApi, ServeApiError
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT, serve_config
-from serve_app.settings.schema import HttpSettings, PolicyName, Settings, SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.schema import HttpSettings, PolicyName, Settings
 
 if TYPE_CHECKING:
     from serve_app.local.cluster import Run

@@ -38,7 +38,8 @@ from serve_app.control.serve_config import ROUTER_DEPLOYMENT, application_config
 from serve_app.local import server as local_server
 from serve_app.local.cluster import StartError, num_replicas
 from serve_app.settings import vllm_options
-from serve_app.settings.schema import Settings, SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.schema import Settings
 
 OPEN_SESSIONS = 64
 """Whose turns are sent in random order."""

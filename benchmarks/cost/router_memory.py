@@ -30,7 +30,8 @@ from serve_app.prompt.body import Unreadable
 from serve_app.prompt.chat_memo import MEMO_BYTES
 from serve_app.prompt.incoming import RequestReader
 from serve_app.prompt.served_model import ServedModel
-from serve_app.settings.schema import EngineModelSettings, RouterSettings, shipped_settings
+from serve_app.settings.load import shipped_settings
+from serve_app.settings.schema import EngineModelSettings, RouterSettings
 
 SETTINGS = shipped_settings("cpu-demo.yaml")
 NUM_REPLICAS = 8

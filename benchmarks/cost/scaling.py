@@ -40,7 +40,8 @@ from serve_app.control.serve_api import ServeApi, ServeApiError
 from serve_app.control.serve_config import replica_deployment
 from serve_app.local import server as local_server
 from serve_app.local.cluster import StartError
-from serve_app.settings.schema import Settings, SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.schema import Settings
 from serve_app.settings.vllm_options import with_absolute_model_path
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

@@ -9,7 +9,7 @@ import yaml
 
 from benchmarks.harness import vllm_server
 from benchmarks.keys.models import Model
-from serve_app.settings.schema import shipped_settings
+from serve_app.settings.load import shipped_settings
 
 DEMO_SETTINGS = shipped_settings("cpu-demo.yaml")
 MAX_MODEL_LEN = 32_768

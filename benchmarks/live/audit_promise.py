@@ -33,7 +33,8 @@ from serve_app.control.running_application import RunningApplication
 from serve_app.local import server as local_server
 from serve_app.local.cluster import StartError
 from serve_app.settings import vllm_options
-from serve_app.settings.schema import Settings, SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.schema import Settings
 
 KV_TOKENS = 3_200_000
 PREFILL_TOKENS_PER_S = 2_000_000.0

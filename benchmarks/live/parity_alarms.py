@@ -39,7 +39,8 @@ from loadtests.client.exchange import Exchange
 from loadtests.report.tables import counts_text, make_table, seconds_text
 from serve_app.demo.model import CHAT_TEMPLATE, build_demo_model
 from serve_app.parity.verdicts import Verdict
-from serve_app.settings.schema import ReplicaSettings, shipped_settings
+from serve_app.settings.load import shipped_settings
+from serve_app.settings.schema import ReplicaSettings
 
 DEMO_SETTINGS = shipped_settings("cpu-demo.yaml")
 MODEL, DEVIATION = Path(".warmroute/parity-model"), Path(".warmroute/deviation")

@@ -35,7 +35,8 @@ from loadtests.workloads import TextsError
 from serve_app.control.running_application import ApplicationError
 from serve_app.control.serve_api import ServeApiError
 from serve_app.local.cluster import StartError
-from serve_app.settings.schema import Settings, SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.schema import Settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 FAILURES = (StartError, SettingsError, ServeApiError, ApplicationError, CapacityError, TextsError, ValueError)

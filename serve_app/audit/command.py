@@ -22,7 +22,8 @@ from serve_app.audit.learned import MIN_TOKENS
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.prices import PriceError, Prices
 from serve_app.extras import MissingExtraError, require
-from serve_app.settings.schema import Settings, SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.schema import Settings
 
 CONFIG = Path("configs/cpu-demo.yaml")
 BELOW_TARGET, UNUSABLE = 1, 2

@@ -21,7 +21,8 @@ from serve_app.local.cluster import Run, StartError, check_machine, start_ray, s
 from serve_app.local.haproxy import known_replicas
 from serve_app.ops.login import TOKEN_VARIABLE, Login
 from serve_app.settings import vllm_options
-from serve_app.settings.schema import Settings, SettingsError
+from serve_app.settings.load import SettingsError
+from serve_app.settings.schema import Settings
 
 POLL_S = 0.5
 EXAMPLE_QUESTION = (

@@ -13,7 +13,8 @@ from vllm.renderers.params import TokenizeParams
 
 from serve_app.prompt.fast_tokenizer import FastTokenizer, UnfitTokenizerError
 from serve_app.prompt.tokenizer_samples import samples
-from serve_app.settings.schema import SettingsError, TokenizerName
+from serve_app.settings.load import SettingsError
+from serve_app.settings.schema import TokenizerName
 
 logger = logging.getLogger("ray.serve")
 

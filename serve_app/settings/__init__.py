@@ -1,1 +1,1 @@
-"""Every setting, its default and its check."""
+"""Every setting, its default, its check, and how a file is read."""

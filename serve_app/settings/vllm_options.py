@@ -10,7 +10,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
-from serve_app.settings.schema import Settings, SettingsError
+from serve_app.settings.load import SettingsError
+from serve_app.settings.schema import Settings
 
 MEDIA_DOMAINS = "allowed_media_domains"
 

@@ -13,7 +13,7 @@ import yaml
 from serve_app.control.environment import data_path_environment
 from serve_app.control.readiness import HEALTH_PATH
 from serve_app.control.serve_config import serve_config
-from serve_app.settings.schema import load_settings
+from serve_app.settings.load import load_settings
 from tests.conftest import Require
 from tests.k8s.conftest import K8S, ROOT, Build, Object
 

@@ -27,7 +27,8 @@ from benchmarks.harness.running_server import JsonOption, SeedOption, fail, make
 from loadtests.report.statistics import percentile
 from serve_app.local.cluster import StartError
 from serve_app.settings import vllm_options
-from serve_app.settings.schema import Settings, SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.schema import Settings
 
 SIZES = (1_000, 4_000, 16_000, 64_000)
 MAX_MODEL_LEN = 131_072

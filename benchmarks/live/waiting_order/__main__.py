@@ -16,7 +16,7 @@ from benchmarks.live.waiting_order.traffic import make_traffic
 from loadtests.replay.console import at_least, fail
 from loadtests.replay.options import read_numbers
 from loadtests.replay.workload import Workload
-from serve_app.settings.schema import SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 LOADS = "0.6,0.8,1.0,1.2,1.3"

@@ -26,7 +26,7 @@ from benchmarks.virtual.audit_corpus.texts import Texts
 from loadtests.report.tables import make_table
 from serve_app.audit.audit import Audit, Options, Tokens, audit
 from serve_app.audit.kind import KindName
-from serve_app.settings.schema import load_settings
+from serve_app.settings.load import load_settings
 
 BLOCK_SIZE = 16
 KV_TOKENS = 10_000_000

@@ -8,14 +8,8 @@ import pytest
 from serve_app.control.environment import data_path_environment
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.edge.options import EDGE_VARIABLE, EdgeOptions
-from serve_app.settings.schema import (
-    OPS_APPLICATION,
-    OpsSettings,
-    RouterSettings,
-    RoutingSettings,
-    Settings,
-    SettingsError,
-)
+from serve_app.settings.load import SettingsError
+from serve_app.settings.schema import OPS_APPLICATION, OpsSettings, RouterSettings, RoutingSettings, Settings
 from serve_app.settings.vllm_options import with_absolute_model_path
 
 SETTINGS = Settings(

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from serve_app.engines.options import ENGINE_MODEL, SCHEDULER, WORKER, replica_options
-from serve_app.settings.schema import Settings, SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.schema import Settings
 
 LLM: dict[str, Any] = {"engine_kwargs": {"num_gpu_blocks_override": 100, "block_size": 16}}
 

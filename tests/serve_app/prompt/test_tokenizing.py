@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 
 from serve_app.demo.model import DEFAULT_CORPUS, texts_of
 from serve_app.prompt.tokenizer_samples import samples
-from serve_app.settings.schema import SettingsError, TokenizerName
+from serve_app.settings.load import SettingsError
+from serve_app.settings.schema import TokenizerName
 from tests.serve_app.prompt.tokenizers_offline import llama3
 
 pytestmark = [pytest.mark.usefixtures("vllm"), pytest.mark.filterwarnings("ignore")]  # vLLM's own

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from router.policies import POLICY_NAMES
 from serve_app.settings.faults import REMOVED_KEYS
+from serve_app.settings.load import SettingsError, load_settings
 from serve_app.settings.schema import (
     AUTOSCALING_POLICY,
     EngineModelSettings,
@@ -16,8 +17,6 @@ from serve_app.settings.schema import (
     ReplicaSettings,
     RouterSettings,
     Settings,
-    SettingsError,
-    load_settings,
 )
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))

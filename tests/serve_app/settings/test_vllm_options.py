@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serve_app.settings.schema import SettingsError, load_settings
+from serve_app.settings.load import SettingsError, load_settings
 from serve_app.settings.vllm_options import NO_DOMAIN, parse
 
 CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.yaml"))
