@@ -46,7 +46,7 @@ format: install  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: install  ## renew what is generated: docs/settings.md, and parts of k8s/
+docs: install  ## renew what is generated: docs/reference/settings.md, and parts of k8s/
 	@$(BIN)/python tools/settings_reference.py
 	@$(BIN)/python tools/manifests.py
 

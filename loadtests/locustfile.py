@@ -1,4 +1,4 @@
-"""Load for a running Warmroute, or any server with vLLM's API, by Locust. See docs/load.md.
+"""Load for a running Warmroute, or any server with vLLM's API, by Locust. See docs/start/locust.md.
 
 locust -f loadtests/locustfile.py --host http://127.0.0.1:8000 --headless -u 4 --sessions 40 --think-scale 0.01
 """

@@ -1,4 +1,4 @@
-"""Write docs/settings.md from the settings themselves; with `--check`, say whether it is current."""
+"""Write docs/reference/settings.md from the settings themselves; with `--check`, say whether it is current."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from serve_app.settings.schema import AutoscalingOptions, Settings
 
 FURTHER = [("llm.deployment_config.autoscaling_config.policy.policy_kwargs.", AutoscalingOptions)]
 """Below `llm`, which is Ray's."""
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "reference" / "settings.md"
 HEAD = """# Settings
 
 Generated from `serve_app/settings/schema.py` by `make docs`. A settings file is YAML; what it leaves out has the

@@ -10,11 +10,11 @@ from serve_app.parity.verdicts import REMEDY, Verdict
 
 UNPROVEN = (
     "It is not counted on. Perhaps no prompt came again after it had left the GPU; otherwise look into vLLM's log, and "
-    "at what does not go together with offloading (docs/tiers.md)."
+    "at what does not go together with offloading (docs/operate/second-tier.md)."
 )
 SLOW_TOKENIZER = (
-    "Its token ids are right, and take tens of times as long (docs/keys.md). If that is meant, set tokenizer to "
-    "huggingface."
+    "Its token ids are right, and take tens of times as long (docs/concepts/keys.md). If that is meant, set "
+    "tokenizer to huggingface."
 )
 MEANT_TOKENIZERS = ("fastokens", "huggingface: set so")
 SKEW = "Routers and replicas run different versions of Warmroute: finish the upgrade, or deploy again."

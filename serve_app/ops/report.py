@@ -54,7 +54,7 @@ class Tokens(BaseModel):
     reused: int
     shared: int
     shared_reused: int
-    lost: dict[str, int] = Field(description="By cause, see docs/funnel.md")
+    lost: dict[str, int] = Field(description="By cause, see docs/concepts/funnel.md")
 
 
 class Figures(BaseModel):

@@ -44,7 +44,7 @@ class RoutingSettings(_Frozen):
     policy: PolicyName = "prefix_affinity"
     """The policy that steers. The others are baselines to compare with."""
     shadow_policies: list[PolicyName] = []
-    """Policies that decide beside it without steering, so that their regret is counted (docs/shadow.md)."""
+    """Policies that decide beside it without steering, so that their regret is counted (docs/size/shadow.md)."""
 
     @field_validator("shadow_policies")
     @classmethod
@@ -112,19 +112,19 @@ class ReplicaSettings(_Frozen):
     """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
     hang_s: float = Field(60.0, gt=0)
     """How long an engine may answer nothing, which it does between any two steps, idle or not; then it hangs, and its
-    replica ends as when it dies (docs/failures.md). So does a replica that itself stands still as long. Set it well
-    above the longest step and the loading of an adapter: 8,192 prompt tokens take a GPU a second or two, and a CPU
-    more than ten. The default is vLLM's own for a step, `VLLM_ENGINE_ITERATION_TIMEOUT_S`."""
+    replica ends as when it dies (docs/operate/failures.md). So does a replica that itself stands still as long. Set it
+    well above the longest step and the loading of an adapter: 8,192 prompt tokens take a GPU a second or two, and a
+    CPU more than ten. The default is vLLM's own for a step, `VLLM_ENGINE_ITERATION_TIMEOUT_S`."""
     canary_period_s: float = Field(60.0, gt=0)
     """How often a replica serves a few small prompts to itself, by which routers see whether their keys are its own
-    (docs/parity.md)."""
+    (docs/concepts/parity.md)."""
     kv_events: bool = False
     """Follow vLLM's KV events: routers then know what a replica holds, and guess only what is under way
-    (docs/kv_events.md)."""
+    (docs/concepts/beliefs.md)."""
     waiting_order: WaitingOrderName = "shortest"
     """Which prompt that waits in an engine goes next. `arrival`: vLLM's own order. `shortest`: the one with the fewest
     tokens to compute, yet nobody waits for more than one and a half times the work of first come, first served
-    (docs/waiting_order.md). A `scheduler_cls` in `llm.engine_kwargs` wins where this is not set, which then is
+    (docs/concepts/waiting-order.md). A `scheduler_cls` in `llm.engine_kwargs` wins where this is not set, which then is
     `arrival`."""
     drain_s: float = Field(3600.0, gt=0)
     """How long a replica that leaves may take to end its streams; set it above your longest stream, as
@@ -137,21 +137,21 @@ class ReplicaSettings(_Frozen):
     in the time to a first token that you promise: `prefill_tokens_per_s` times those seconds."""
     warm_joining: bool = True
     """Warm a replica that joins with the hottest prefixes that it will be asked for, before its first client. Replicas
-    keep the token ids of recent prompts for that, in memory (docs/life_cycle.md)."""
+    keep the token ids of recent prompts for that, in memory (docs/operate/scaling.md)."""
     hand_over: bool = True
     """Let a replica that leaves give the prompts that it served last to those that stay, as far as they have room for
-    them, in memory (docs/life_cycle.md)."""
+    them, in memory (docs/operate/scaling.md)."""
     explain_headers: ExplainHeaders = "brief"
     """What answers say of themselves in `x-warmroute-` headers. `off`: nothing. `brief`: the request's id, and that an
     engine is simulated. `full`: also which replica served, why, and how much of the prompt was believed to be cached
     there, by which clients can find out what others ask; not for an installation that clients share
-    (docs/headers.md)."""
+    (docs/reference/headers.md)."""
     log_requests: bool = False
     """Write a line for each request when it is over, in place of Serve's: its id, decision, tokens and times, and its
     trace's id. The application's logs are then JSON."""
     tenants: list[TenantName] = Field([], max_length=100)
-    """Names of those whose prompts have figures of their own, beside all together (docs/ops.md). All other names are
-    counted as `other`, requests without one as `none`."""
+    """Names of those whose prompts have figures of their own, beside all together (docs/operate/page.md). All other
+    names are counted as `other`, requests without one as `none`."""
     tenant_header: str = Field("x-tenant", pattern=r"^[a-z0-9-]+$")
     """Header in which the gateway before us says whose a request is; in lower case."""
     max_body_mib: float = Field(32.0, gt=0)
@@ -204,7 +204,7 @@ class EngineModelSettings(_Frozen):
 
 
 class AutoscalingOptions(_Frozen):
-    """How many replicas are wanted, by uncached work; the arguments of our autoscaling policy (docs/autoscaling.md)."""
+    """How many replicas are wanted, by uncached work: our autoscaling policy's options: docs/operate/autoscaling.md."""
 
     prefill_tokens_per_s: float = Field(gt=0)
     """Prompt tokens that a replica computes a second, as `warmroute calibrate` measures it."""
@@ -230,7 +230,7 @@ class HttpSettings(_Frozen):
 
 
 class EdgeSettings(_Frozen):
-    """What HAProxy is told beyond Ray's own configuration, against clients that starve others (docs/edge.md)."""
+    """What HAProxy is told beyond Ray's configuration, against clients that starve others: docs/operate/security.md."""
 
     enabled: bool = True
     """Whether HAProxy is started by `warmroute-haproxy`. Without it, HAProxy has Ray's configuration alone."""
@@ -260,7 +260,7 @@ class EdgeSettings(_Frozen):
 
 
 class OpsSettings(_Frozen):
-    """The operators' application: a page, JSON and metrics of what all routers of the cluster count (docs/ops.md)."""
+    """The operators' application: page, JSON and metrics of what the cluster's routers count (docs/operate/page.md)."""
 
     enabled: bool = True
     """Deploy it beside the application."""
@@ -301,11 +301,11 @@ class Settings(_Frozen):
     """Passed to `ray.serve.llm.LLMConfig` untouched: model, replicas or autoscaling, vLLM's engine arguments."""
     engine: EngineName = "vllm"
     """`simulated` is vLLM without the model: all is real but the time a step takes, which is `engine_model`'s, and the
-    answers, which are noise (docs/simulated.md)."""
+    answers, which are noise (docs/size/simulated.md)."""
     tokenizer: TokenizerName = "auto"
     """Who makes token ids of texts, in routers and replicas. `auto`: fastokens, which is tens of times faster, wherever
     it gives the model's own ids, and Hugging Face's tokenizer elsewhere. `fastokens`: nothing starts where it does not.
-    `huggingface`: never fastokens (docs/keys.md)."""
+    `huggingface`: never fastokens (docs/concepts/keys.md)."""
     routing: RoutingSettings = RoutingSettings()
     routers: RouterSettings = RouterSettings()
     replicas: ReplicaSettings = ReplicaSettings()

@@ -82,7 +82,7 @@ def alerts() -> tuple[Alert, ...]:
             "warning",
             "The hit rate is below half of what it was over the last day: {{ $value | humanizePercentage }}",
             "`warmroute funnel` says what tokens are lost to. New prompts, a changed system prompt or too little "
-            "memory are not the router's; docs/funnel.md.",
+            "memory are not the router's; docs/concepts/funnel.md.",
         ),
         Alert(
             "WarmrouteKeysBroken",
@@ -91,7 +91,7 @@ def alerts() -> tuple[Alert, ...]:
             "critical",
             "Replica {{ $labels.rank }} finds prompts by other keys than the routers: {{ $labels.verdict }}",
             "Requests are served, and reuse there is not predicted. Compare its template, block size and salt; "
-            "docs/parity.md.",
+            "docs/concepts/parity.md.",
         ),
         Alert(
             "WarmrouteReplicaHot",
@@ -107,7 +107,7 @@ def alerts() -> tuple[Alert, ...]:
             "2m",
             "critical",
             "Replica {{ $labels.rank }} is out of the choice",
-            "`warmroute doctor` says why: silent, unreachable, or its engine died or hangs; docs/failures.md.",
+            "`warmroute doctor` says why: silent, unreachable, or its engine died or hangs; docs/operate/failures.md.",
         ),
         Alert(
             "WarmrouteReceiptsLost",
@@ -141,7 +141,7 @@ def alerts() -> tuple[Alert, ...]:
             "5m",
             "critical",
             "{{ $value | humanizePercentage }} of the requests are placed by HAProxy, without a router",
-            "Routers are gone, or do not answer within `routers.answer_timeout_s`; docs/failures.md.",
+            "Routers are gone, or do not answer within `routers.answer_timeout_s`; docs/operate/failures.md.",
         ),
         Alert(
             "WarmrouteKvEventsLost",
@@ -149,7 +149,7 @@ def alerts() -> tuple[Alert, ...]:
             "10m",
             "warning",
             "Some replicas' KV events cannot be followed",
-            "They are believed by receipts meanwhile; the replica's log says why; docs/kv_events.md.",
+            "They are believed by receipts meanwhile; the replica's log says why; docs/concepts/beliefs.md.",
         ),
     )
 

@@ -572,7 +572,9 @@ def test_haproxy_still_retries_and_stops_as_configured() -> None:
     """The values reach HAProxy's configuration by this template."""
     template = find("ray.serve._private.haproxy_templates", "HAPROXY_CONFIG_TEMPLATE", "control/environment.py")
     for directive in ("retry-on {{ config.retry_on }}", "hard-stop-after {{ config.hard_stop_after_s }}s"):
-        assert directive in template, f"Ray's HAProxy template has no {directive!r} any more: see docs/failures.md"
+        assert directive in template, (
+            f"Ray's HAProxy template has no {directive!r} any more: see docs/operate/failures.md"
+        )
 
 
 def test_serve_still_counts_where_no_router_decides() -> None:

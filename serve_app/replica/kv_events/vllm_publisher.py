@@ -2,7 +2,8 @@
 
 vLLM publishes with each step, some fifty times a second, and each time wakes four threads in two processes, besides ten
 times a second to look for who missed something. Here, what a prompt stores still goes out at once, as its request may
-be over a moment later, and without a detour; what answers store and what is evicted is in no hurry (docs/routing.md).
+be over a moment later, and without a detour; what answers store and what is evicted is in no hurry
+(docs/concepts/beliefs.md).
 
 The package's metadata name `register` as a plugin, which vLLM calls in each of its processes. Where the package is not
 installed, or `VLLM_PLUGINS` leaves it out, vLLM's own publisher says the same in more messages.

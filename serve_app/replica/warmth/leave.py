@@ -3,7 +3,7 @@
 Token ids travel between replicas only, in memory. Prompts with a salt, an adapter or media stay where they are.
 
 Whoever takes over computes prompts anew, and what that evicts may be worth more: giving everything made hit rates worse
-(docs/life_cycle.md). So only those are computed that one LRU of what both had would still hold.
+(docs/operate/scaling.md). So only those are computed that one LRU of what both had would still hold.
 """
 
 import asyncio

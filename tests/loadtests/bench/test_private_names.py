@@ -58,8 +58,8 @@ def test_ray_still_sets_the_hash_seed_too_late() -> None:
 
 
 def test_direct_streaming_still_leaves_the_prefix_router_untold() -> None:
-    """What docs/bench.md says of `ray_prefix`, and why there is `ray_prefix_learning`: when this fails, Ray has changed
-    that, and both are to be looked at again.
+    """What docs/size/bench.md says of `ray_prefix`, and why there is `ray_prefix_learning`: when this fails, Ray has
+    changed that, and both are to be looked at again.
     """
     source = inspect.getsource(find("ray.serve._private.router", "AsyncioRouter.choose_replica", FILE))
     assert "on_request_routed" not in source

@@ -1,4 +1,4 @@
-"""What docs/autoscaling.md shows can be used."""
+"""What docs/operate/autoscaling.md shows can be used."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import yaml
 
 from serve_app.settings.schema import AUTOSCALING_POLICY, Settings
 
-PAGE = Path(__file__).parents[3] / "docs" / "autoscaling.md"
+PAGE = Path(__file__).parents[3] / "docs" / "operate" / "autoscaling.md"
 
 
 def test_the_example_is_valid() -> None:

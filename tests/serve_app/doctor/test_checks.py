@@ -662,7 +662,12 @@ def test_a_slow_tokenizer_is_warned_of() -> None:
 def test_a_second_tier_that_never_gave_anything_back_is_warned_of() -> None:
     """After ten times what the cache holds was computed, and not before."""
     finding = check_tiers(facts(routers=answers(router("r1", {"b": tiered()}))))
-    assert_says(finding, Status.WARNING, "nothing ever came back from the second tier of replica b", "docs/tiers.md")
+    assert_says(
+        finding,
+        Status.WARNING,
+        "nothing ever came back from the second tier of replica b",
+        "docs/operate/second-tier.md",
+    )
     for engine in ({"prompt_tokens": 10_000}, {"cached_tokens": 2000}):
         finding = check_tiers(facts(routers=answers(router("r1", {"b": tiered(**engine)}))))
         assert (finding.status, finding.text) == (Status.OK, "1 replica with a second one; something came back from 0")
