@@ -1,6 +1,6 @@
 """What the way through HAProxy and router adds to a bare replica's answer, and where each part of it goes.
 
-python -m benchmarks.cost.added_latency --rounds 300
+python -m benchmarks added_latency --rounds 300
 """
 
 import asyncio
@@ -174,7 +174,3 @@ def _note(replica: str, prompt_tokens: int) -> str:
     request_id = RequestId(uuid.uuid4().hex)
     note = RoutingNote(request_id, ReplicaId(replica), "none", "none", prompt_tokens, prompt_tokens)
     return note.encode(derived_key(NOTE_HEADER))
-
-
-if __name__ == "__main__":
-    app()

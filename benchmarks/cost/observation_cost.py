@@ -1,6 +1,6 @@
 """What does watching cost? CPU time of routers and replicas with everything that observes on, against all of it off.
 
-python -m benchmarks.cost.observation_cost configs/simulated.yaml --pairs 12
+python -m benchmarks observation_cost configs/simulated.yaml --pairs 12
 
 Applications of one replica each on one cluster get the same requests at the same time, so that whatever else the
 machine does is the same for all. One follows KV events, logs each request, has a shadow policy, and is read by the
@@ -257,7 +257,3 @@ def _print(costs: Costs, number: int, settings: Settings, console: Console) -> N
         quotient = estimate_text(estimate, ".3f"), f"{estimate.value + estimate.margin:.3f}"
         table.add_row(way.name, *ms, *(("", "") if way == NOTHING else quotient))
     console.print(table)
-
-
-if __name__ == "__main__":
-    app()

@@ -1,6 +1,6 @@
 """Is a router's memory bounded by its settings, whoever comes? Runs what a router process keeps, in this process.
 
-python -m benchmarks.cost.router_memory --conversations 1000000
+python -m benchmarks router_memory --conversations 1000000
 
 Each request's body goes through the request reader with vLLM's renderer, the memo of chats and fastokens, the block
 hasher, and the core, which hears at once that it was computed and is over. HTTP and Ray are left out: they keep nothing
@@ -283,7 +283,3 @@ def faults(samples: Sequence[Sample], *, mib: float, has_core: bool) -> list[str
     elif full[-1].resident_mib - full[0].resident_mib > FLAT_MIB:
         found.append(f"full, it grew by {full[-1].resident_mib - full[0].resident_mib:.0f} MiB more")
     return found
-
-
-if __name__ == "__main__":
-    app()

@@ -1,6 +1,6 @@
 """What another number of replicas costs: hit rate and TTFT around it, with warm-up and hand-over, and without.
 
-python -m benchmarks.cost.scaling configs/simulated.yaml --replicas 4,8,4 --json scaling.json
+python -m benchmarks scaling configs/simulated.yaml --replicas 4,8,4 --json scaling.json
 
 Starts a cluster for each variant, one after the other. Under steady load of conversations, the number of replicas is
 changed; before each change, streams are started that outlive it and HAProxy's reload.
@@ -327,7 +327,3 @@ def _as_json(result: Result) -> dict[str, Any]:
         "streams": [each.as_json() for each in result.streams],
         "faults": result.faults(),
     }
-
-
-if __name__ == "__main__":
-    app()

@@ -1,4 +1,4 @@
-"""What routing and caching are worth on one real GPU, engine by engine, without Ray: `python -m benchmarks.gpu`.
+"""What routing and caching are worth on one real GPU, engine by engine, without Ray: `python -m benchmarks gpu`.
 
 machine     where it runs
 model       a model's shape, with random weights and a tokenizer made on the spot

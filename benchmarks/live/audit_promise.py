@@ -1,6 +1,6 @@
 """Does an engine reuse what `warmroute audit` promises? Prompts that drift, as they are and as `--fix` writes them.
 
-python -m benchmarks.live.audit_promise configs/simulated.yaml --data ../shared/data/texts --requests 300
+python -m benchmarks audit_promise configs/simulated.yaml --data ../shared/data/texts --requests 300
 
 Three logs with tools in several orders, keys in several orders, and other line ends: a recorded agent, function
 calling, an MCP server's tools. The audit says what one cache would reuse of each; then the same requests go, one after
@@ -172,7 +172,3 @@ def _print(rows: Sequence[Row], console: Console) -> None:
             "kept" if row.is_kept else "BROKEN",
         )
     console.print(table)
-
-
-if __name__ == "__main__":
-    app()

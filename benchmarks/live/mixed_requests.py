@@ -1,6 +1,6 @@
 """Every kind of request, mixed: is nothing left outstanding, and do our token counts agree with vLLM's own?
 
-python -m benchmarks.live.mixed_requests --requests 2000 --concurrency 12 --json mixed.json
+python -m benchmarks mixed_requests --requests 2000 --concurrency 12 --json mixed.json
 """
 
 import asyncio
@@ -220,7 +220,3 @@ def _cells(difference: Difference) -> list[str]:
         f"{difference.relative:+.4%}",
         f"{difference.unexplained:+.4%}",
     ]
-
-
-if __name__ == "__main__":
-    app()

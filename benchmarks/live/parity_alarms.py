@@ -1,8 +1,8 @@
 """One replica deviates: is it noticed, and are requests answered all the while? In a checkout of the repository:
 
-python -m benchmarks.live.parity_alarms settings > parity.yaml
+python -m benchmarks parity_alarms settings > parity.yaml
 warmroute serve parity.yaml
-python -m benchmarks.live.parity_alarms run
+python -m benchmarks parity_alarms run
 
 Each deviation takes effect when a replica is replaced, so its engine is killed, twice: the second time, its successor
 is as it should be. A deviating chat template is a change of the model's folder; the others are made in the replica's
@@ -270,7 +270,3 @@ def _successor(routers: Sequence[Snapshot], dead: str) -> tuple[str, tuple[str, 
         if replica["rank"] == RANK and replica_id != dead
     ]
     return (found[0][0] if found else ""), tuple(verdict for _, verdict in found)
-
-
-if __name__ == "__main__":
-    app()

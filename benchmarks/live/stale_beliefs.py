@@ -1,6 +1,6 @@
 """How soon are predictions right again when engines empty their caches and no router is told? On the running server.
 
-python -m benchmarks.live.stale_beliefs --prompts 100
+python -m benchmarks stale_beliefs --prompts 100
 
 Without KV events, by what engines reuse; with `replicas.kv_events`, engines tell it themselves.
 """
@@ -127,7 +127,3 @@ def _faults(answers: Sequence[Answer], knowledge: set[str], *, num_replicas: int
     numbers = late(answers)
     too_many = len(numbers) > num_replicas
     return [f"the predictions of {numbers} were wrong, later than request {MAX_REQUESTS}"] if too_many else []
-
-
-if __name__ == "__main__":
-    app()

@@ -15,7 +15,7 @@ from tests.servers import ROOT
 def test_the_simulator_reuses_what_a_real_engine_does(folder: Path, run: Run) -> None:
     """320 requests, one after the other, from an empty cache on, most of it evicted on the way: equal for each."""
     assert run.url
-    command = [sys.executable, "-m", "benchmarks.live.cache_parity", "--requests", "320", "--seed", "7"]
+    command = [sys.executable, "-m", "benchmarks", "cache_parity", "--requests", "320", "--seed", "7"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False

@@ -15,7 +15,7 @@ TIMEOUT_S = 840
 
 def run_experiment(folder: Path, *arguments: str) -> str:
     """What it prints; it fails when anything went as it should not."""
-    command = [sys.executable, "-m", "benchmarks.live.failures", *arguments]
+    command = [sys.executable, "-m", "benchmarks", "failures", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False

@@ -24,7 +24,7 @@ def test_every_replica_is_ok(application: RunningApplication) -> None:
 def test_a_replica_with_another_chat_template_is_noticed(folder: Path, run: Run) -> None:
     """The experiment of benchmarks.live.parity_alarms: verdict, alarm in time, no request lost, and then well again."""
     assert run.url
-    command = [sys.executable, "-m", "benchmarks.live.parity_alarms", "run", "template", "--model", str(DEMO_MODEL)]
+    command = [sys.executable, "-m", "benchmarks", "parity_alarms", "run", "template", "--model", str(DEMO_MODEL)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=560, check=False

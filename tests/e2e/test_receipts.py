@@ -118,7 +118,7 @@ def test_replicas_report_their_engines_numbers(client: httpx.Client, run: Run, a
 def test_mixed_requests_leave_nothing_behind_and_add_up_to_vllms_own_counters(folder: Path, run: Run) -> None:
     """Streaming and not, aborted, refused, n=2, lists: 0 outstanding in every router, totals equal to 0.1 %."""
     assert run.url
-    command = [sys.executable, "-m", "benchmarks.live.mixed_requests", "--requests", "200", "--seed", "7"]
+    command = [sys.executable, "-m", "benchmarks", "mixed_requests", "--requests", "200", "--seed", "7"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False

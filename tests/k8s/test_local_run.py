@@ -40,7 +40,7 @@ def model_of_the_image(require: Require) -> Iterator[None]:
 def test_the_cpu_overlay_serves(build: Build, tmp_path: Path) -> None:
     """Ready as the probe sees it, routed, cached the second time, and counted."""
     ended = subprocess.run(
-        [sys.executable, "-m", "benchmarks.harness.ray_service"],
+        [sys.executable, "-m", "benchmarks", "ray_service"],
         input=yaml.safe_dump_all(build("overlays/cpu-demo")),
         cwd=tmp_path,
         check=False,

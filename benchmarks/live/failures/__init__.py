@@ -1,7 +1,7 @@
 """What clients see when processes die or too many requests come.
 
-python -m benchmarks.live.failures engine
-python -m benchmarks.live.failures engine --kill actor
-python -m benchmarks.live.failures router --both
-python -m benchmarks.live.failures overload
+python -m benchmarks failures engine
+python -m benchmarks failures engine --kill actor
+python -m benchmarks failures router --both
+python -m benchmarks failures overload
 """

@@ -1,43 +1,15 @@
-"""Logs whose requests were written in several ways that mean the same: what `warmroute audit --fix` puts in order.
-
-python -m benchmarks.virtual.audit_corpus.drift drift.jsonl --data ../shared/data/texts --requests 300
-"""
+"""Logs whose requests were written in several ways that mean the same: what `warmroute audit --fix` puts in order."""
 
 import json
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from random import Random
-from typing import Annotated
 
-import orjson
-import typer
-
-from benchmarks.harness.running_server import SeedOption, fail
 from benchmarks.virtual.audit_corpus.defects import Draft, with_reversed_keys
 from benchmarks.virtual.audit_corpus.texts import Base, Body, Texts, decompressed
 
 SHARE = 0.4
 """Of requests with each kind of drift."""
-
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-
-
-@app.command()
-def main(
-    path: Annotated[Path, typer.Argument(help="To write.")],
-    *,
-    data: Annotated[Path, typer.Option(help="Folder of texts.")] = Path("../shared/data/texts"),
-    requests: Annotated[int, typer.Option(min=1, help="Of each log.")] = 300,
-    seed: SeedOption = 1,
-) -> None:
-    """Write the logs, one after the other, into one file."""
-    try:
-        logs = drifting_logs(Texts(data), num_requests=requests, seed=seed)
-    except OSError as error:
-        fail(f"the texts are not there: {error}")
-    bodies = (body for log in logs.values() for body in log)
-    path.write_bytes(b"".join(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE) for body in bodies))
 
 
 def drifting_logs(texts: Texts, *, num_requests: int, seed: int) -> dict[str, list[Body]]:
@@ -83,7 +55,3 @@ def _drifted(body: Body, rng: Random) -> Body:
         )
         messages = [{**messages[0], "content": other}, *messages[1:]]
     return {**body, "tools": tools, "messages": messages}
-
-
-if __name__ == "__main__":
-    app()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.gpu import __main__ as program
+from benchmarks.gpu import command as program
 from benchmarks.gpu.engine import Engine, KvCache
 from benchmarks.gpu.engines import EngineOptions
 from benchmarks.gpu.machine import Machine
@@ -176,7 +176,7 @@ def test_neither_ray_nor_vllm_is_needed_in_this_process() -> None:
 import sys
 for name in ("ray", "vllm", "torch", "transformers", "zstandard", "uvloop", "locust", "pyarrow"):
     sys.modules[name] = None
-import benchmarks.gpu.__main__
+import benchmarks.gpu.command
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

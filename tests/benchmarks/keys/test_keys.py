@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.harness.running_server import LiveError, make_console
-from benchmarks.keys.__main__ import app
 from benchmarks.keys.bodies import ENDPOINT_TO_VARIATIONS, Endpoint, Question, questions
+from benchmarks.keys.command import app
 from benchmarks.keys.engine import command, llm_settings
 from benchmarks.keys.models import Family, Model, build
 from benchmarks.keys.replica import Replica, Report

@@ -15,10 +15,10 @@ from benchmarks.harness.running_server import LiveError
 from benchmarks.harness.snapshots import short
 from benchmarks.live import mixed_requests
 from benchmarks.live.failures import engine, engine_result, overload, router, router_result
-from benchmarks.live.large_bodies import __main__ as large_bodies
+from benchmarks.live.large_bodies import command as large_bodies
 from benchmarks.live.large_bodies.result import ROUND
 from benchmarks.live.large_bodies.sender import Burst, Sent
-from benchmarks.live.soak import __main__ as soak
+from benchmarks.live.soak import command as soak
 from benchmarks.live.soak.samples import Recorder
 from loadtests.client.request_mix import KINDS, request_mix
 from serve_app.messages.response_headers import UNROUTED

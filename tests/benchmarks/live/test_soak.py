@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks.harness.snapshots import EngineTotals, Snapshot
-from benchmarks.live.soak.__main__ import Result, Tally, as_json, course_table, lines
+from benchmarks.live.soak.command import Result, Tally, as_json, course_table, lines
 from benchmarks.live.soak.samples import Course, Exclusions, Point, Recorder, ranks_by_short_id, router_series
 from benchmarks.live.soak.traffic import MAX_TURNS, Traffic, is_as_expected
 from loadtests.client.answers import Outcome

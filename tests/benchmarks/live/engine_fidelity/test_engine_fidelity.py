@@ -8,7 +8,7 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.live.engine_fidelity.__main__ import app
+from benchmarks.live.engine_fidelity.command import app
 from benchmarks.live.engine_fidelity.comparison import Comparison
 from benchmarks.live.engine_fidelity.recording import Recording, RecordingError, Served, load_recording, served
 from loadtests.bench.records import Record

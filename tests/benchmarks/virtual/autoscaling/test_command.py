@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.virtual.autoscaling import trials
-from benchmarks.virtual.autoscaling.__main__ import app
+from benchmarks.virtual.autoscaling.command import app
 from benchmarks.virtual.autoscaling.contenders import Contender, Rule, read_contenders
 from benchmarks.virtual.autoscaling.traffic import Phase, Traffic
 from loadtests.replay.engine import EngineOptions

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.virtual.decision`: runs what is missing, keeps it, and judges."""
+"""`python -m benchmarks decision`: runs what is missing, keeps it, and judges."""
 
 from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from benchmarks.virtual.decision.__main__ import app
+from benchmarks.virtual.decision.command import app
 
 
 def decide(out: Path, *arguments: str) -> Result:

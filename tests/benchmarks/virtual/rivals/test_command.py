@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.virtual.rivals.__main__ import app
+from benchmarks.virtual.rivals.command import app
 from loadtests.replay.rivals.table import installed_names
 
 

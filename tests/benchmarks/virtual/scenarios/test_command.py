@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.virtual.scenarios.__main__ import app
+from benchmarks.virtual.scenarios.command import app
 from benchmarks.virtual.scenarios.giants import POLICIES
 from tests.loadtests.replay.traces import write_conversations
 

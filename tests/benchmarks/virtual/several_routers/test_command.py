@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.virtual.several_routers.__main__ import app
+from benchmarks.virtual.several_routers.command import app
 
 
 @pytest.fixture

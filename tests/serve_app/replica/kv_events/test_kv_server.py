@@ -26,7 +26,7 @@ def test_routers_know_of_it_within_a_second(tmp_path: Path) -> None:
     options = ["--prompts", "40", "--requests", "60", "--wait-s", str(WAIT_S), "--json", str(found)]
     with serving(settings, tmp_path):
         ended = subprocess.run(
-            [sys.executable, "-m", "benchmarks.live.stale_beliefs", *options],
+            [sys.executable, "-m", "benchmarks", "stale_beliefs", *options],
             cwd=tmp_path,
             check=False,
             capture_output=True,

@@ -1,10 +1,10 @@
 """Does a simulated engine do as vLLM does? Against servers that `warmroute serve` started from this folder, in turn:
 
 warmroute serve configs/cpu-demo.yaml            # in another terminal
-python -m benchmarks.live.engine_fidelity record run.json
-python -m benchmarks.live.engine_fidelity settings run.json configs/cpu-demo.yaml > simulated.yaml
+python -m benchmarks engine_fidelity record run.json
+python -m benchmarks engine_fidelity settings run.json configs/cpu-demo.yaml > simulated.yaml
 warmroute serve simulated.yaml                   # in place of the first
-python -m benchmarks.live.engine_fidelity replay run.json
+python -m benchmarks engine_fidelity replay run.json
 """
 
 import asyncio
@@ -162,7 +162,3 @@ async def _replay(
     finally:
         for client in clients.values():
             await client.aclose()
-
-
-if __name__ == "__main__":
-    app()

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.virtual.decision`. Thin: parse, run, print."""
+"""`python -m benchmarks decision`. Thin: parse, run, print."""
 
 import re
 from collections.abc import Sequence
@@ -104,7 +104,3 @@ def _read_seeds(text: str) -> list[int]:
         return sorted({int(number) for number in text.split(",")})
     except ValueError as error:
         raise OptionError(f"--seeds {text} is not a list of whole numbers: separate them by commas") from error
-
-
-if __name__ == "__main__":
-    app()

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.virtual.several_routers`. Thin: parse, run, print."""
+"""`python -m benchmarks several_routers`. Thin: parse, run, print."""
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
@@ -50,7 +50,3 @@ def main(
             setup = Setup(trace, each_load, replicas, range(1, seeds + 1), is_spread_evenly=spread_evenly)
             titled_runs.append((f"{experiment}: {setup}", partial(EXPERIMENT_TO_RUN[experiment], setup)))
     report.print_tables(titled_runs, width=200, json_file=json_file)
-
-
-if __name__ == "__main__":
-    app()

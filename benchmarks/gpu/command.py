@@ -1,8 +1,8 @@
 """The command line.
 
-python -m benchmarks.gpu ttft --json ttft.json
-python -m benchmarks.gpu policies --engines 3 --rate 6 --json policies.json
-python -m benchmarks.gpu tiers --host-gib 100 --kv-tokens 60000 --json tiers.json
+python -m benchmarks gpu ttft --json ttft.json
+python -m benchmarks gpu policies --engines 3 --rate 6 --json policies.json
+python -m benchmarks gpu tiers --host-gib 100 --kv-tokens 60000 --json tiers.json
 """
 
 import asyncio
@@ -294,7 +294,3 @@ def _read_policies(text: str) -> tuple[str, ...]:
         if name not in POLICY_NAMES:
             raise UnknownPolicyError(name, list(POLICY_NAMES))
     return names
-
-
-if __name__ == "__main__":
-    app()

@@ -1,6 +1,6 @@
 """The command line, and the routers asked in turn.
 
-python -m benchmarks.cost.route_cost configs/cpu-demo.yaml --rounds 3
+python -m benchmarks route_cost configs/cpu-demo.yaml --rounds 3
 """
 
 import asyncio
@@ -182,7 +182,3 @@ def _listener(port: int) -> psutil.Process:
 def _cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
-
-
-if __name__ == "__main__":
-    app()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.harness.ray_service import ManifestError, read
+from benchmarks.live.ray_service import ManifestError, read
 from serve_app.control.environment import data_path_environment
 from serve_app.control.serve_config import serve_config
 from serve_app.settings.schema import RoutingSettings, Settings

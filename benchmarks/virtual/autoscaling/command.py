@@ -1,4 +1,4 @@
-"""`python -m benchmarks.virtual.autoscaling`. Thin: parse, run, print."""
+"""`python -m benchmarks autoscaling`. Thin: parse, run, print."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from benchmarks.virtual.autoscaling.contenders import read_contenders
 from benchmarks.virtual.autoscaling.day import make_day
 from benchmarks.virtual.autoscaling.step import make_step
 from benchmarks.virtual.autoscaling.traffic import Traffic
-from benchmarks.virtual.several_routers.__main__ import DEFAULT_TRACE
+from benchmarks.virtual.several_routers.command import DEFAULT_TRACE
 from loadtests.replay.console import at_least, fail
 from loadtests.replay.engine import EngineOptions
 
@@ -89,7 +89,3 @@ def main(  # noqa: PLR0913  one for each option
         width=200,
         json_file=json_file,
     )
-
-
-if __name__ == "__main__":
-    app()

@@ -1,8 +1,8 @@
 """Are the router's token ids the replica's, on every endpoint, for models of three families? Starts its own engines.
 
-python -m benchmarks.keys --prompts 1000
-python -m benchmarks.keys --prompts 100 --family llama3
-python -m benchmarks.keys --prompts 100 --tokenizer qwen3.json --tokenizer deepseek.json
+python -m benchmarks key_parity --prompts 1000
+python -m benchmarks key_parity --prompts 100 --family llama3
+python -m benchmarks key_parity --prompts 100 --tokenizer qwen3.json --tokenizer deepseek.json
 """
 
 import asyncio
@@ -91,7 +91,3 @@ async def _report(url: str, llm: dict[str, Any], asked: Sequence[Question], prog
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
         replica = Replica(client, block_size=llm["engine_kwargs"]["block_size"])
         return await replica.report_all(asked, concurrency=CONCURRENCY, on_report=lambda: progress.advance(task))
-
-
-if __name__ == "__main__":
-    app()

@@ -1,6 +1,6 @@
 """How well does `warmroute audit` find what is wrong with prompts, and what does it find where nothing is?
 
-python -m benchmarks.virtual.audit_corpus --data ../shared/data/texts --each 20
+python -m benchmarks audit_corpus --data ../shared/data/texts --each 20
 
 A log of 18 requests for each defect: six real conversations of one application with a real system prompt and real
 tools, into which one defect of one kind was put; and as many logs without any. Recall: of the logs with a kind's
@@ -101,7 +101,3 @@ def _result(kind: KindName, found: Sequence[tuple[Case, set[KindName]]]) -> tupl
     num_found = sum(kind in kinds for kinds in seeded)
     num_alarms = sum(kind in kinds for _, kinds in found)
     return len(seeded), num_found, num_found / len(seeded), num_alarms, num_found / num_alarms if num_alarms else 1.0
-
-
-if __name__ == "__main__":
-    app()

@@ -1,6 +1,6 @@
 """Runs a RayService's applications on this machine, exactly as its manifest carries them: does it serve?
 
-kubectl kustomize k8s/overlays/cpu-demo | python -m benchmarks.harness.ray_service
+kubectl kustomize k8s/overlays/cpu-demo | python -m benchmarks ray_service
 """
 
 import os
@@ -139,7 +139,3 @@ def num_prompts(client: httpx.Client) -> float:
     text = client.get("/ops/metrics", headers=headers).raise_for_status().text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     return sum(sample.value for sample in families["warmroute_prompts"].samples if sample.name.endswith("_total"))
-
-
-if __name__ == "__main__":
-    app()

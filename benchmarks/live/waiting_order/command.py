@@ -1,4 +1,4 @@
-"""`python -m benchmarks.live.waiting_order`. Thin: parse, run, print."""
+"""`python -m benchmarks waiting_order`. Thin: parse, run, print."""
 
 import asyncio
 import os
@@ -81,7 +81,3 @@ def of_a_choice() -> None:
     """How long vLLM's scheduler takes to choose among so many."""
     for num_waiting in (1, 64, 256, 1024):
         typer.echo(cost.cost_line(num_waiting))
-
-
-if __name__ == "__main__":
-    app()

@@ -101,7 +101,3 @@ class _Experiment:
         asyncio.get_running_loop().call_later(seconds, stopped.set)
         await open_loop(client, self._requests, load, rate=self._plan.rate, stopped=stopped)
         return load
-
-
-if __name__ == "__main__":
-    app()

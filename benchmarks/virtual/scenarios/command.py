@@ -1,4 +1,4 @@
-"""`python -m benchmarks.virtual.scenarios`. Thin: parse, run, print."""
+"""`python -m benchmarks scenarios`. Thin: parse, run, print."""
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -10,7 +10,7 @@ import typer
 
 from benchmarks.harness import rows as report
 from benchmarks.virtual.scenarios import giants, hot_prefix, membership, ring_moves, routers, workloads
-from benchmarks.virtual.several_routers.__main__ import DEFAULT_TRACE
+from benchmarks.virtual.several_routers.command import DEFAULT_TRACE
 from benchmarks.virtual.several_routers.setup import Setup
 from serve_app.settings.schema import RouterSettings
 
@@ -65,7 +65,3 @@ def main(
         setup = Setup(trace, load, num_replicas, range(1, seeds + 1), is_spread_evenly=False)
         titled_runs.append((f"{experiment}: {setup}", partial(EXPERIMENT_TO_RUN[experiment], setup)))
     report.print_tables(titled_runs, width=240, json_file=json_file)
-
-
-if __name__ == "__main__":
-    app()

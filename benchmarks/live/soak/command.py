@@ -211,7 +211,3 @@ def as_json(result: Result) -> dict[str, Any]:
         "routers_after": result.routers_after,
         "faults": result.faults(),
     }
-
-
-if __name__ == "__main__":
-    app()

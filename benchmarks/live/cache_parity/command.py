@@ -1,7 +1,7 @@
 """Is what the simulator reuses what vLLM reuses? Against the server that `warmroute serve` started from this folder.
 
-python -m benchmarks.live.cache_parity --requests 400
-python -m benchmarks.live.cache_parity --trace mooncake_conversation_first60.jsonl.zst
+python -m benchmarks cache_parity --requests 400
+python -m benchmarks cache_parity --trace mooncake_conversation_first60.jsonl.zst
 """
 
 from collections.abc import Iterator
@@ -83,7 +83,3 @@ def _compare(served: list[Served], place: Place) -> Result:
     )
     pairs = [Pair(each, tokens) for each, tokens in zip(served, simulated, strict=True)]
     return Result(pairs, place.block_size, place.kv_capacity_tokens)
-
-
-if __name__ == "__main__":
-    app()

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.virtual.rivals`. Thin: parse, run, print."""
+"""`python -m benchmarks rivals`. Thin: parse, run, print."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.console import Console
 
 from benchmarks.harness import rows as report
 from benchmarks.virtual.rivals import comparison
-from benchmarks.virtual.several_routers.__main__ import DEFAULT_TRACE
+from benchmarks.virtual.several_routers.command import DEFAULT_TRACE
 from benchmarks.virtual.several_routers.setup import Setup
 from loadtests.replay.rivals.table import POLICY_NAMES, installed_names
 from loadtests.replay.trace import TraceError
@@ -54,7 +54,3 @@ def main(
     console.print(report.as_table(title, rows))
     if json_file is not None:
         json_file.write_text(json.dumps(report.as_json(title, rows), indent=1))
-
-
-if __name__ == "__main__":
-    app()

@@ -106,7 +106,3 @@ def sustained_command(
         console.print(line)
     write_json(json_file, sustained.as_json(result))
     verdict(console, result.faults())
-
-
-if __name__ == "__main__":
-    app()
