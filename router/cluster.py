@@ -43,50 +43,55 @@ class Cluster:
     """How fast KV comes back from a second tier."""
     now: float = 0.0
     """When the decision is made."""
-    members: tuple[Replica, ...] = ()
+    replicas: tuple[Replica, ...] = ()
     """Every replica there is."""
     kv_capacity_tokens: int = 0
-    """Of all of them together."""
-    replicas: tuple[Replica, ...] = ()
-    """Those in the choice."""
-    id_to_replica: dict[ReplicaId, Replica] = field(default_factory=dict)
-    """The same, by id."""
-    rank_to_replicas: dict[int, list[Replica]] = field(default_factory=dict)
-    """The same, by rank; two share a rank while one replaces the other."""
-    outsiders: tuple[Replica, ...] = ()
-    """Members out of the choice."""
-    doubted: frozenset[ReplicaId] = frozenset()
-    """Members that may not find prompts by the keys that are used here, so that beliefs in them count nothing."""
-    credible: Mapping[ReplicaId, Replica] = field(default_factory=dict)
-    """Those in the choice whose beliefs count, by id."""
+    """KV capacity of all replicas together."""
+    eligible: tuple[Replica, ...] = ()
+    """Replicas that a policy may take."""
+    excluded: tuple[Replica, ...] = ()
+    """The other replicas, which are unhealthy."""
+    untrusted: frozenset[ReplicaId] = frozenset()
+    """Replicas that may not find prompts by the keys that are used here, so that estimates of their caches count
+    nothing."""
+    trusted: Mapping[ReplicaId, Replica] = field(default_factory=dict)
+    """Eligible replicas of whose caches the estimates count, by id."""
+    _id_to_eligible: dict[ReplicaId, Replica] = field(default_factory=dict)
+    _rank_to_eligible: dict[int, list[Replica]] = field(default_factory=dict)  # two while one replaces the other
 
-    def set_members(self, members: Iterable[Replica]) -> None:
-        """Replace them; all are in the choice."""
-        self.members = tuple(members)
-        self.kv_capacity_tokens = sum(each.kv_capacity_tokens for each in self.members)
-        self.set_choice(())
+    def set_replicas(self, replicas: Iterable[Replica]) -> None:
+        """Replace the set of replicas; all of them are eligible."""
+        self.replicas = tuple(replicas)
+        self.kv_capacity_tokens = sum(replica.kv_capacity_tokens for replica in self.replicas)
+        self.exclude(())
 
-    def set_choice(self, excluded: Collection[ReplicaId]) -> None:
-        """Leave these out, unless nobody would be left: then the evidence is more likely wrong."""
-        healthy = tuple(each for each in self.members if each.replica_id not in excluded)
-        self.replicas = healthy or self.members
-        self.outsiders = tuple(each for each in self.members if each.replica_id in excluded) if healthy else ()
-        self.id_to_replica = {each.replica_id: each for each in self.replicas}
-        self.set_doubted(self.doubted)
-        self.rank_to_replicas = {}
-        for replica in self.replicas:
-            self.rank_to_replicas.setdefault(replica.rank, []).append(replica)
+    def exclude(self, replica_ids: Collection[ReplicaId]) -> None:
+        """Make all replicas eligible but these, unless none would be left: then the evidence is more likely wrong."""
+        healthy = tuple(replica for replica in self.replicas if replica.replica_id not in replica_ids)
+        self.eligible = healthy or self.replicas
+        self.excluded = (
+            tuple(replica for replica in self.replicas if replica.replica_id in replica_ids) if healthy else ()
+        )
+        self._id_to_eligible = {replica.replica_id: replica for replica in self.eligible}
+        self.distrust(self.untrusted)
+        self._rank_to_eligible = {}
+        for replica in self.eligible:
+            self._rank_to_eligible.setdefault(replica.rank, []).append(replica)
 
-    def set_doubted(self, doubted: frozenset[ReplicaId]) -> None:
-        """Count what all members are believed to hold, but not these."""
-        self.doubted = doubted
-        self.credible = self.id_to_replica
-        if doubted:
-            self.credible = {each: replica for each, replica in self.id_to_replica.items() if each not in doubted}
+    def distrust(self, replica_ids: frozenset[ReplicaId]) -> None:
+        """Trust the estimates of all caches but those of these replicas."""
+        self.untrusted = replica_ids
+        self.trusted = self._id_to_eligible
+        if replica_ids:
+            self.trusted = {
+                replica_id: replica
+                for replica_id, replica in self._id_to_eligible.items()
+                if replica_id not in replica_ids
+            }
 
-    def in_choice(self, replica_ids: Iterable[ReplicaId]) -> Iterator[Replica]:
-        """Those of them that are in the choice."""
-        return (self.id_to_replica[each] for each in replica_ids if each in self.id_to_replica)
+    def eligible_of(self, replica_ids: Iterable[ReplicaId]) -> Iterator[Replica]:
+        """Those of these replicas that are eligible."""
+        return (self._id_to_eligible[replica_id] for replica_id in replica_ids if replica_id in self._id_to_eligible)
 
     def load_of(self, replica: Replica) -> ReplicaLoad:
         """Outstanding work at a replica."""
@@ -106,9 +111,9 @@ class Cluster:
 
     @property
     def mean_waiting(self) -> float:
-        """Sequences without a first token, for each replica in the choice."""
-        num_outside = sum(self.load_of(replica).num_waiting for replica in self.outsiders)
-        return (self.load.total.num_waiting - num_outside) / len(self.replicas)
+        """Sequences without a first token, on average over the eligible replicas."""
+        num_outside = sum(self.load_of(replica).num_waiting for replica in self.excluded)
+        return (self.load.total.num_waiting - num_outside) / len(self.eligible)
 
     @property
     def unseen_s(self) -> float:
@@ -135,8 +140,8 @@ class Cluster:
 
     def cached_of(self, replica: Replica, request: RouteRequest, held: Held) -> CachedTokens:
         """The same, where so much of the prompt is held."""
-        if replica.replica_id in self.doubted:
-            return CachedTokens(self._doubted_tokens(replica, request), 0)
+        if replica.replica_id in self.untrusted:
+            return CachedTokens(self._untrusted_tokens(replica, request), 0)
         local_tokens = self.reusable_tokens(request, held.num_blocks)
         if held.num_answer_blocks:
             local_tokens += int(self.continuations.share * self.answer_tokens(replica, request, held))
@@ -146,7 +151,7 @@ class Cluster:
 
     def answer_tokens(self, replica: Replica, request: RouteRequest, held: Held) -> int:
         """Prompt tokens beyond the blocks held that are an earlier answer's, if the prompt goes on with it."""
-        if replica.replica_id in self.doubted:
+        if replica.replica_id in self.untrusted:
             return 0
         num_blocks = held.num_blocks + held.num_answer_blocks
         return self.reusable_tokens(request, num_blocks) - self.reusable_tokens(request, held.num_blocks)
@@ -159,7 +164,7 @@ class Cluster:
         """How long it takes until what is in the second tier is back."""
         return cached.external / self.host_tokens_per_s
 
-    def _doubted_tokens(self, replica: Replica, request: RouteRequest) -> int:
+    def _untrusted_tokens(self, replica: Replica, request: RouteRequest) -> int:
         """Of a doubted one, the share that its engine reused lately: it is neither empty nor what it seems."""
         most_tokens = self.reusable_tokens(request, len(request.block_hashes))
         return min(most_tokens, int(self.reuse.share(replica.replica_id) * request.num_prompt_tokens))
@@ -184,10 +189,10 @@ class Cluster:
 
     def best_cached_tokens(self, request: RouteRequest) -> int:
         """The most of a prompt that any replica whose beliefs count is believed to reuse."""
-        local_blocks = self.holders.match(request.block_hashes).best_blocks(self.credible)
+        local_blocks = self.holders.match(request.block_hashes).best_blocks(self.trusted)
         best_tokens = self.reusable_tokens(request, local_blocks)
         for step in reversed(self.tiers.match(request.block_hashes).steps):
-            holders = [self.credible[each] for each in step.run.holder_to_use if each in self.credible]
+            holders = [self.trusted[each] for each in step.run.holder_to_use if each in self.trusted]
             if holders:
                 deepest = islice(holders, MAX_DEEPEST)
                 return max(best_tokens, *(self.cached(each, request).total for each in deepest))
@@ -201,10 +206,10 @@ class Cluster:
         """Where on the ring a prompt belongs that is held nowhere: the block after what other prompts begin with or all
         replicas hold, as that says nothing.
         """
-        num_common_blocks = max(match.shared_blocks, match.blocks_at_all(len(self.members)))
+        num_common_blocks = max(match.shared_blocks, match.blocks_at_all(len(self.replicas)))
         return block_hashes[min(num_common_blocks, len(block_hashes) - 1)]
 
     def in_ring_order(self, key: BlockHash) -> Iterator[Replica]:
         """Those in the choice, clockwise from the key; found one by one."""
         for rank in self.ring.successors(key):  # of every member: those out of the choice are passed over
-            yield from self.rank_to_replicas.get(rank, ())
+            yield from self._rank_to_eligible.get(rank, ())

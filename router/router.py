@@ -113,7 +113,7 @@ class Router:
         cluster = self.cluster
         new = tuple(sorted(replicas, key=lambda replica: (replica.rank, replica.replica_id)))
         kept_ids = {replica.replica_id for replica in new}
-        for replica in cluster.members:
+        for replica in cluster.replicas:
             if replica.replica_id not in kept_ids:
                 self._remove(replica.replica_id)
         for replica in new:
@@ -124,7 +124,7 @@ class Router:
             host_blocks = replica.host_capacity_tokens // cluster.block_size
             cluster.tiers.set_capacity(replica.replica_id, capacity_blocks=host_blocks)
         cluster.ring = Ring({replica.rank for replica in new}, virtual_nodes=self._virtual_nodes)
-        cluster.set_members(new)
+        cluster.set_replicas(new)
         self._excluded = None
         largest_tiers_tokens = (max(replica.kv_capacity_tokens, replica.host_capacity_tokens) for replica in new)
         self._seen.grow_to(sum(each // cluster.block_size for each in largest_tiers_tokens))
@@ -137,7 +137,7 @@ class Router:
 
         """
         cluster = self.cluster
-        if not cluster.members:
+        if not cluster.replicas:
             raise NoReplicasError
         self.prepare(now=now)
         stored = None if request.stored_at is None else self._stored(request)
@@ -155,7 +155,7 @@ class Router:
             best_cached_tokens=cluster.best_cached_tokens(request),
             shadows=shadows,
         )
-        known = self._know(request, match, match.best_blocks(cluster.credible))
+        known = self._know(request, match, match.best_blocks(cluster.trusted))
         cluster.lateness.decided(by_another=False)
         if self._reserve(reservation, now=now, late_s=cluster.lateness.delay_s):
             self._known[request.request_id] = known
@@ -169,7 +169,7 @@ class Router:
         excluded = self.health.excluded(now=now)
         if excluded is not self._excluded:
             self._excluded = excluded
-            self.cluster.set_choice(excluded)
+            self.cluster.exclude(excluded)
 
     def on_reserved(self, reservation: Reservation, *, now: float) -> bool:
         """Book a peer's decision. Repeated, late and unknown ones, and our own, change nothing, and return False."""
@@ -243,7 +243,7 @@ class Router:
         """
         cluster = self.cluster
         if replica_id in cluster.load:
-            cluster.set_doubted(cluster.doubted - {replica_id} if is_known else cluster.doubted | {replica_id})
+            cluster.distrust(cluster.untrusted - {replica_id} if is_known else cluster.untrusted | {replica_id})
 
     def on_heard(self, replica_id: ReplicaId, *, is_serving: bool, now: float) -> None:
         """A replica spoke, and said whether it can serve."""
@@ -317,7 +317,7 @@ class Router:
         """Every engine dropped its cached prefixes. One whose replica is exact tells so itself, if it could. Second
         tiers keep theirs: vLLM resets its cache without them.
         """
-        for replica in self.cluster.members:
+        for replica in self.cluster.replicas:
             self._seen.on_gone(self.cluster.holders.export(replica.replica_id))
         self.cluster.holders.clear()
 
@@ -365,8 +365,8 @@ class Router:
         """Of the hottest prefixes, at most `limit`, those that a replica of this rank will be sent prompts for, if it
         joins: of the ones that are for some replicas, those on whose stretch of the ring it will be.
         """
-        num_members = len(self.cluster.members)
-        ring = Ring({rank, *(each.rank for each in self.cluster.members)}, virtual_nodes=self._virtual_nodes)
+        num_members = len(self.cluster.replicas)
+        ring = Ring({rank, *(each.rank for each in self.cluster.replicas)}, virtual_nodes=self._virtual_nodes)
         return [
             prefix
             for prefix in self.hot_prefixes(limit)
@@ -382,9 +382,9 @@ class Router:
 
         """
         cluster = self.cluster
-        if not cluster.replicas:
+        if not cluster.eligible:
             raise NoReplicasError
-        mean_blocks = sum(map(len, prompts)) / len(cluster.replicas)
+        mean_blocks = sum(map(len, prompts)) / len(cluster.eligible)
         limit_blocks = bound(mean_blocks, load_factor=PLACES_LOAD_FACTOR, margin_tokens=0)
         replica_to_blocks: Counter[ReplicaId] = Counter()
         places = []
@@ -433,10 +433,10 @@ class Router:
     def _export_learned(self, replica_id: ReplicaId) -> LearnedState:
         """With its part of the classes of answers, so that each is sent once."""
         cluster = self.cluster
-        part = next(index for index, each in enumerate(cluster.members) if each.replica_id == replica_id)
+        part = next(index for index, each in enumerate(cluster.replicas) if each.replica_id == replica_id)
         return LearnedState(
             cluster.answers.of_all,
-            cluster.answers.export_classes(part, num_parts=len(cluster.members)),
+            cluster.answers.export_classes(part, num_parts=len(cluster.replicas)),
             continued_tokens=cluster.continuations.expected_tokens,
             found_tokens=cluster.continuations.found_tokens,
             others_share=cluster.lateness.others_share,
@@ -486,7 +486,7 @@ class Router:
         return None if holder is None else Choice(holder, Reason.STORED)
 
     def _member(self, replica_id: ReplicaId | None) -> Replica | None:
-        return next((each for each in self.cluster.members if each.replica_id == replica_id), None)
+        return next((each for each in self.cluster.replicas if each.replica_id == replica_id), None)
 
     def _fade(self, *, now: float) -> None:
         factor = self.cluster.load.fade(now=now)
@@ -502,7 +502,7 @@ class Router:
         cluster.reuse.forget(replica_id)
         cluster.tiers.remove(replica_id)
         self._missing.forget(replica_id)
-        cluster.set_doubted(cluster.doubted - {replica_id})
+        cluster.distrust(cluster.untrusted - {replica_id})
         self._known = self._outstanding(self._known)
         self._last_uses = self._outstanding(self._last_uses)
 
@@ -559,7 +559,7 @@ class Router:
         """From a completed prefill, of which so much came from the replica's own cache. What a doubted engine reused
         says nothing of what it holds.
         """
-        is_doubted = reservation.replica_id in self.cluster.doubted
+        is_doubted = reservation.replica_id in self.cluster.untrusted
         if reservation.answer_tokens and not is_doubted:
             held_tokens = self.cluster.reusable_tokens(reservation.request, reservation.num_held_blocks)
             self.cluster.continuations.learn(
@@ -637,6 +637,6 @@ class Router:
         self.cluster.tiers.check_integrity()
         for request_to in (self._known, self._last_uses, self.cluster.tiers.expecting):
             assert all(load.reservation(each) is not None for each in request_to), "known of requests that are over"
-        for replica in self.cluster.members:
+        for replica in self.cluster.replicas:
             if self.cluster.holders.is_exact(replica.replica_id):
                 self.cluster.holders.check_exact(replica.replica_id, load.prompts(replica.replica_id))

@@ -171,7 +171,7 @@ class RouterParts:
     def held_blocks(self) -> int:
         """Over all replicas."""
         holders = self.router.cluster.holders
-        return sum(holders.num_blocks(replica.replica_id) for replica in self.router.cluster.members)
+        return sum(holders.num_blocks(replica.replica_id) for replica in self.router.cluster.replicas)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Engines:
         self._rng = rng
         size = Size(num_replicas=8, block_size=16)
         self.router: Router = LoadedRouter(size, prompt_blocks=1000, rng=rng).router
-        self.replica_ids = [each.replica_id for each in self.router.cluster.members]
+        self.replica_ids = [each.replica_id for each in self.router.cluster.replicas]
         self._tenants = [self._fresh(TENANT_BLOCKS) for _ in range(64)]
         self._stored = {replica_id: deque[BlockHash]() for replica_id in self.replica_ids}
         for replica_id in self.replica_ids:

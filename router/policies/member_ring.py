@@ -15,8 +15,8 @@ class MemberRing:
 
     def in_order(self, key: int, cluster: Cluster) -> list[Replica]:
         """The replicas in the choice, clockwise from the key; those out of the choice are passed over."""
-        ranks = frozenset(replica.rank for replica in cluster.members)
+        ranks = frozenset(replica.rank for replica in cluster.replicas)
         if ranks != self._ranks:
             self._ranks, self._ring = ranks, Ring(ranks, virtual_nodes=self._virtual_nodes)
         place = {rank: position for position, rank in enumerate(self._ring.successors(BlockHash(key)))}
-        return sorted(cluster.replicas, key=lambda replica: place[replica.rank])
+        return sorted(cluster.eligible, key=lambda replica: place[replica.rank])

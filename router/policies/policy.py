@@ -14,11 +14,11 @@ class Choice(NamedTuple):
 
 
 class Policy(Protocol):
-    """Chooses among `cluster.replicas`, of which there is at least one, without changing the cluster.
+    """Chooses among `cluster.eligible`, of which there is at least one, without changing the cluster.
 
     A policy may keep a cursor, a random generator, and beliefs of its own about replicas. It learns from
     `on_reserved` alone: routers are also asked what they would choose, and answering must teach them nothing.
-    Beliefs are bounded, and replicas that are no `cluster.members` any more are forgotten. It counts and logs nothing.
+    Beliefs are bounded, and replicas that are no `cluster.replicas` any more are forgotten. It counts and logs nothing.
     """
 
     name: str

@@ -76,7 +76,7 @@ class PrefixAffinity(Unlearning):
         costs = _Costs(request, cluster, match, weights=self._weights, owner=owner, near_s=near_s)
         costs.look_at_holders(match)
         costs.look_at(successors, NUM_SUCCESSORS)
-        costs.look_at(cluster.in_choice(cluster.load.least_loaded_first), NUM_LEAST_LOADED)
+        costs.look_at(cluster.eligible_of(cluster.load.least_loaded_first), NUM_LEAST_LOADED)
         chosen = _cheapest(costs.near, near_s, key, cluster)
         if not request.block_hashes:
             return Choice(chosen, Reason.NO_KEY)
@@ -152,7 +152,7 @@ class _Costs:
 
     def _others_hold_at_most(self, num_blocks: int) -> None:
         """Those not looked at yet have at most so many leading blocks in their caches."""
-        if self._cluster.doubted or self._cluster.tiers.any_proven:
+        if self._cluster.untrusted or self._cluster.tiers.any_proven:
             return
         num_held_tokens = self._cluster.reusable_tokens(self._request, num_blocks)
         prefill_s, missing_s = self._prefill_s(self._request.num_prompt_tokens - num_held_tokens)
@@ -245,14 +245,14 @@ def _cheapest(near: list[tuple[Replica, float]], near_s: float, key: BlockHash |
 
 def _credible(holders: Iterable[ReplicaId], cluster: Cluster) -> Iterable[Replica]:
     """Those in the choice whose beliefs count."""
-    return (cluster.credible[each] for each in holders if each in cluster.credible)
+    return (cluster.trusted[each] for each in holders if each in cluster.trusted)
 
 
 def _least_loaded(holders: Collection[ReplicaId], cluster: Cluster) -> Iterable[ReplicaId]:
     """Holders of a run, the least loaded first where that matters."""
     if len(holders) <= NUM_HOLDERS:
         return holders
-    if len(holders) ** 2 <= NUM_HOLDERS * len(cluster.members):  # few: to look for them costs more than to sort them
+    if len(holders) ** 2 <= NUM_HOLDERS * len(cluster.replicas):  # few: to look for them costs more than to sort them
         return sorted(holders, key=lambda each: cluster.load[each].pending_tokens)
     return (each for each in cluster.load.least_loaded_first if each in holders)
 
@@ -265,9 +265,9 @@ def _key(request: RouteRequest, match: PrefixMatch, cluster: Cluster) -> BlockHa
 
 
 def _reason(chosen: Replica, owner: Replica, match: PrefixMatch, cluster: Cluster) -> Reason:
-    best_blocks = match.best_blocks(cluster.credible)
-    if best_blocks and (chosen.replica_id in cluster.doubted or match.blocks_at(chosen.replica_id) < best_blocks):
+    best_blocks = match.best_blocks(cluster.trusted)
+    if best_blocks and (chosen.replica_id in cluster.untrusted or match.blocks_at(chosen.replica_id) < best_blocks):
         return Reason.SPILL
-    if match.blocks_at_all(len(cluster.members)) < best_blocks:
+    if match.blocks_at_all(len(cluster.replicas)) < best_blocks:
         return Reason.PREFIX
     return Reason.RING if chosen == owner else Reason.SPILL

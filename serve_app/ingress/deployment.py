@@ -154,7 +154,7 @@ class IngressRouter:
     async def _join(self) -> bool:
         """Take over what the other routers believe and have booked; returns whether one answered."""
         states: list[bytes] = []
-        for replica in () if self._router is None else self._router.cluster.members:
+        for replica in () if self._router is None else self._router.cluster.replicas:
             try:
                 answers = await ask_all(self._peers, "share_state", replica.replica_id, timeout_s=JOIN_TIMEOUT_S)
             except DeliveryError as error:
@@ -191,7 +191,7 @@ class IngressRouter:
         """Who tokenises in this router and in each replica, by its rank."""
         if self._reader.prompts is not None:
             yield "router", self._reader.prompts.tokenizer
-        for replica in () if self._router is None else self._router.cluster.members:
+        for replica in () if self._router is None else self._router.cluster.replicas:
             status = self._inbox.replica_to_status.get(replica.replica_id)
             if status is not None and status.tokenizer:
                 yield str(replica.rank), status.tokenizer
@@ -272,7 +272,7 @@ class IngressRouter:
 
     async def places_of(self, prompts: list[tuple[BlockHash, ...]]) -> list[ReplicaId]:
         """For a replica that leaves: who shall have its prompts; nobody if we know of none."""
-        if self._router is None or not self._router.cluster.replicas:
+        if self._router is None or not self._router.cluster.eligible:
             return []
         return self._router.places_of(prompts)
 
@@ -299,7 +299,7 @@ class IngressRouter:
     def _decide(self, incoming: Incoming) -> RoutingNote:
         if self._router is None:
             return self._unplaced(NO_REPLICAS, incoming)
-        replica_ids = (replica.replica_id for replica in self._router.cluster.members)
+        replica_ids = (replica.replica_id for replica in self._router.cluster.replicas)
         request = incoming.describe(_new_id(), self._hasher, replica_ids)
         try:
             routed = self._router.choose(request, now=time.monotonic())
@@ -346,7 +346,7 @@ class IngressRouter:
             self._router.set_parity(replica_id, is_known=verdict is Verdict.OK)
 
     def _on_record(self, record: CacheRecord, ttft_s: float | None) -> None:
-        members = () if self._router is None else self._router.cluster.members
+        members = () if self._router is None else self._router.cluster.replicas
         for replica in members:
             if replica.replica_id == record.replica_id:
                 self._metrics.funnel.on_record(record, ttft_s, rank=replica.rank)

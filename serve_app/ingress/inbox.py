@@ -128,7 +128,7 @@ class Inbox:
 
 
 def _on_engine_state(replica_id: ReplicaId, state: EngineState | None, router: Router) -> None:
-    replica = next((each for each in router.cluster.members if each.replica_id == replica_id), None)
+    replica = next((each for each in router.cluster.replicas if each.replica_id == replica_id), None)
     if state is None or replica is None:
         return
     load = EngineLoad(

@@ -50,8 +50,8 @@ class RouterMetrics:
 
     def show_replicas(self, router: Router, replica_to_status: Mapping[ReplicaId, Status], *, now: float) -> None:
         """Of all there are, once in a while."""
-        self._knowledge.show((str(each.rank), knowledge(router, each)) for each in router.cluster.members)
-        for replica in router.cluster.members:
+        self._knowledge.show((str(each.rank), knowledge(router, each)) for each in router.cluster.replicas)
+        for replica in router.cluster.replicas:
             rank = str(replica.rank)
             self._pending_tokens.show(router.cluster.load_of(replica).pending_tokens, rank)
             is_excluded = router.health.exclusion(replica.replica_id, now=now) is not None

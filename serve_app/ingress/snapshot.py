@@ -25,7 +25,7 @@ def snapshot(router: Router | None, inbox: Inbox, parity: ParityBook, *, now: fl
                 **_replica_snapshot(router, replica, inbox, now=now),
                 "parity": parity[replica.replica_id].value,
             }
-            for replica in router.cluster.members
+            for replica in router.cluster.replicas
         },
     }
 
@@ -34,7 +34,7 @@ def prefixes_snapshot(router: Router, limit: int) -> list[dict[str, Any]]:
     """The hottest beginnings of prompts. Their hashes are for the operators' application, which shows other names: a
     text can be tried against a hash.
     """
-    replica_to_rank = {each.replica_id: each.rank for each in router.cluster.members}
+    replica_to_rank = {each.replica_id: each.rank for each in router.cluster.replicas}
     return [
         {
             "hash": f"{each.block_hash:016x}",

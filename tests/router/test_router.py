@@ -45,7 +45,7 @@ def test_news_that_take_long_are_allowed_for() -> None:
         router.on_prefilled(decision.request_id, prompt_tokens=5, cached_tokens=0, now=10 * number + 1.001)
         router.on_finished(decision.request_id, now=10 * number + 2)
     _, reservation = router.choose(make_request("next", *range(1000, 1002)), now=9000)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     router.prepare(now=9000)
     assert router.cluster.remaining_tokens(replica) == pytest.approx(reservation.pending_tokens, rel=0.01)
     router.prepare(now=9001)
@@ -57,7 +57,7 @@ def test_our_own_broadcast_coming_back_changes_nothing() -> None:
     router = make_router()
     decision, reservation = router.choose(make_request("a", 1, 2), now=0)
     router.on_reserved(reservation, now=0)
-    replica = next(each for each in router.cluster.replicas if each.replica_id == decision.replica_id)
+    replica = next(each for each in router.cluster.eligible if each.replica_id == decision.replica_id)
     assert router.cluster.load_of(replica).pending_tokens == 9
 
 
@@ -75,7 +75,7 @@ def test_a_request_that_never_arrives_is_not_counted_for_long() -> None:
     decision, _ = router.choose(make_request("lost", 1, 2), now=0)
     for now, num_requests in ((9, 1), (10, 0)):
         router.on_outstanding(decision.replica_id, {}, now=now)
-        assert sum(router.cluster.load_of(replica).num_requests for replica in router.cluster.members) == num_requests
+        assert sum(router.cluster.load_of(replica).num_requests for replica in router.cluster.replicas) == num_requests
     assert router.choose(make_request("next", 1, 2, 3), now=10).decision.best_cached_tokens == 0
 
 
@@ -99,7 +99,7 @@ def test_a_lost_receipt_is_not_counted_for_ever() -> None:
 def test_belief_follows_an_engine_that_evicts_earlier() -> None:
     """It had lost two of three blocks that we believed held: the two that were used longest ago go with them."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.replicas
+    (replica,) = router.cluster.eligible
     for number, prompt in enumerate([(7, 8), (1, 2, 3)]):
         answer(router, make_request(str(number), *prompt), cached_tokens=0)
     answer(router, make_request("again", 1, 2, 3, 4), cached_tokens=4)
@@ -110,7 +110,7 @@ def test_belief_follows_an_engine_that_evicts_earlier() -> None:
 def test_what_ended_is_evicted_before_what_is_in_use() -> None:
     """Ten blocks fit. Two requests are under way for long, a third one ends, and then others come."""
     router = make_router(num_replicas=1, kv_capacity_tokens=10 * 4)
-    (replica,) = router.cluster.replicas
+    (replica,) = router.cluster.eligible
     for name, blocks, cached_tokens in (("first", (1, 2), 0), ("second", (1, 3), 4), ("third", (4, 5), 0)):
         router.choose(make_request(name, *blocks), now=0)
         router.on_prefilled(RequestId(name), prompt_tokens=9, cached_tokens=cached_tokens, now=0)
@@ -128,7 +128,7 @@ def test_what_ended_is_evicted_before_what_is_in_use() -> None:
 def test_a_promise_outlives_another_ones_abort() -> None:
     """Two are sent with the same prompt, and one is given up: the other will still be computed."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.replicas
+    (replica,) = router.cluster.eligible
     for name in ("stays", "goes"):
         router.choose(make_request(name, 1, 2), now=0)
     router.on_finished(RequestId("goes"), now=1)
@@ -140,7 +140,7 @@ def test_a_promise_outlives_another_ones_abort() -> None:
 def test_belief_is_not_corrected_by_a_request_that_overtook_its_prefix() -> None:
     """Two turns sent together: the second found nothing, because the first was not computed yet, not evicted."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.replicas
+    (replica,) = router.cluster.eligible
     answer(router, make_request("old", 7, 8), cached_tokens=0)
     for request_id in ("first", "second"):
         router.choose(make_request(request_id, 1, 2, 3), now=0)
@@ -151,7 +151,7 @@ def test_belief_is_not_corrected_by_a_request_that_overtook_its_prefix() -> None
 
 def take_over(peer: Router, joining: Router, *, now: float) -> None:
     """All that the peer knows."""
-    for replica in peer.cluster.members:
+    for replica in peer.cluster.replicas:
         state = peer.export(replica.replica_id, now=now)
         assert state is not None
         joining.adopt(state, now=now)
@@ -172,7 +172,7 @@ def test_a_cache_reset_forgets_every_prefix() -> None:
     router.on_prefilled(decision.request_id, prompt_tokens=9, cached_tokens=0, now=0)
     router.on_caches_reset()
     assert router.choose(make_request("b", 1, 2, 3), now=1).decision.best_cached_tokens == 0
-    assert sum(router.cluster.load_of(replica).num_requests for replica in router.cluster.replicas) == 2
+    assert sum(router.cluster.load_of(replica).num_requests for replica in router.cluster.eligible) == 2
 
 
 def test_a_new_policy_keeps_load_and_beliefs() -> None:
@@ -191,7 +191,7 @@ def test_a_request_that_arrived_elsewhere_is_booked_there() -> None:
     """A connection failed: load and belief move with the request, and the other replica is left alone for 2 s."""
     router = make_router(num_replicas=2)
     decision, _ = router.choose(make_request("moved", 1, 2), now=0)
-    chosen, other = sorted(router.cluster.members, key=lambda each: each.replica_id != decision.replica_id)
+    chosen, other = sorted(router.cluster.replicas, key=lambda each: each.replica_id != decision.replica_id)
     router.on_arrived(decision.request_id, other.replica_id, now=0)
     assert router.cluster.load_of(chosen).num_requests == 0
     assert router.cluster.load_of(other).pending_tokens == 9
@@ -207,7 +207,7 @@ def test_a_request_that_arrived_elsewhere_is_booked_there() -> None:
 def test_a_replicas_own_list_ends_what_it_does_not_name() -> None:
     """A lost receipt is made up for by the next heartbeat; what has not arrived yet is not touched."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     for request_id in ("lost", "there", "on its way"):
         router.choose(make_request(request_id, 1), now=0)
     for request_id in ("lost", "there"):
@@ -220,7 +220,7 @@ def test_a_replicas_own_list_ends_what_it_does_not_name() -> None:
 def test_a_first_token_of_which_nothing_was_heard_is_made_up_for() -> None:
     """The replica's list says how much of each prompt had a first output: half of a list of prompts, then all of it."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     router.choose(make_request("a", 1, 2, num_prompts=2), now=0)
     load = router.cluster.load_of(replica)
     for prefilled_tokens, expected in ((0, (9, 2, 0)), (5, (4, 1, 1)), (5, (4, 1, 1)), (9, (0, 0, 2)), (18, (0, 0, 2))):
@@ -243,7 +243,7 @@ def test_several_answers_are_learned_as_their_mean() -> None:
 def test_being_listed_is_a_sign_of_life() -> None:
     """A long answer outlives the reservation's TTL for as long as its replica names it."""
     router = make_router(num_replicas=1, ttl_s=60)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     router.choose(make_request("long", 1), now=0)
     for now in range(10, 300, 10):
         router.on_outstanding(replica.replica_id, {RequestId("long"): 0}, now=now)
@@ -262,7 +262,7 @@ def test_a_replica_out_of_the_choice_gets_nothing_and_keeps_its_arcs() -> None:
         return [next(cluster.in_ring_order(each.block_hashes[0])).replica_id for each in requests]
 
     before = owners(0)
-    dead = router.cluster.members[1]
+    dead = router.cluster.replicas[1]
     router.on_heard(dead.replica_id, is_serving=False, now=0)
     during = owners(1)
     assert dead.replica_id in before
@@ -272,20 +272,20 @@ def test_a_replica_out_of_the_choice_gets_nothing_and_keeps_its_arcs() -> None:
     router.on_heard(dead.replica_id, is_serving=True, now=2)
     assert owners(2) == before
     replacement = make_replica(dead.rank, generation=1)
-    router.set_replicas([*(each for each in router.cluster.members if each != dead), replacement])
+    router.set_replicas([*(each for each in router.cluster.replicas if each != dead), replacement])
     assert owners(3) == [replacement.replica_id if old == dead.replica_id else old for old in before]
 
 
 def test_with_every_replica_out_of_the_choice_all_are_in_it() -> None:
     """When all fall silent at once, it is more likely we who hear nothing."""
     router = make_router(num_replicas=2)
-    for replica in router.cluster.members:
+    for replica in router.cluster.replicas:
         router.on_heard(replica.replica_id, is_serving=True, now=0)
     router.prepare(now=5)
-    assert router.cluster.replicas == router.cluster.members
-    router.on_heard(router.cluster.members[0].replica_id, is_serving=True, now=5)
+    assert router.cluster.eligible == router.cluster.replicas
+    router.on_heard(router.cluster.replicas[0].replica_id, is_serving=True, now=5)
     router.prepare(now=5)
-    assert router.cluster.replicas == router.cluster.members[:1]
+    assert router.cluster.eligible == router.cluster.replicas[:1]
 
 
 def test_a_joining_router_chooses_as_its_peer_does() -> None:
@@ -303,7 +303,7 @@ def test_a_joining_router_chooses_as_its_peer_does() -> None:
 def test_a_joining_router_knows_what_its_peer_has_learned() -> None:
     """How long answers become, what of them is found again, how fast and how full replicas are, how late news are."""
     peer, joining = (make_router(num_replicas=3, kv_capacity_tokens=4000) for _ in range(2))
-    first, second, _ = (replica.replica_id for replica in peer.cluster.members)
+    first, second, _ = (replica.replica_id for replica in peer.cluster.replicas)
     set_speed(peer, first, 0.5)
     peer.on_engine_load(second, EngineLoad(num_waiting=0, num_running=1, kv_used_tokens=3000, num_preempted=0))
     for number in range(12):
@@ -329,7 +329,7 @@ def test_a_joining_router_knows_what_its_peer_has_learned() -> None:
     assert theirs.continuations.share == ours.continuations.share < 0.5
     assert theirs.lateness.others_share == ours.lateness.others_share > 0
     assert theirs.lateness.delay_s == ours.lateness.delay_s > 0
-    for replica in theirs.members:
+    for replica in theirs.replicas:
         load, known = ours.load[replica.replica_id], theirs.load[replica.replica_id]
         assert ours.load.speed(replica.replica_id) == theirs.load.speed(replica.replica_id)
         assert (load.kv_tokens, load.engine) == (pytest.approx(known.kv_tokens), known.engine)
@@ -343,8 +343,8 @@ def test_a_joining_router_knows_what_its_peer_has_learned() -> None:
         for router in (peer, joining):
             router.prepare(now=2)
         assert joining.policy.choose(request, ours) == peer.policy.choose(request, theirs)
-        assert [ours.cached(each, request) for each in ours.members] == [
-            theirs.cached(each, request) for each in theirs.members
+        assert [ours.cached(each, request) for each in ours.replicas] == [
+            theirs.cached(each, request) for each in theirs.replicas
         ]
 
 
@@ -352,7 +352,7 @@ def test_a_peer_of_an_older_version_says_less() -> None:
     """Nothing of answers or engines, so these are expected as for any other request."""
     peer, joining = make_router(num_replicas=1), make_router(num_replicas=1)
     peer.choose(make_request("a", 1, 2, max_answer_tokens=50), now=0)
-    state = peer.export(peer.cluster.members[0].replica_id, now=0)
+    state = peer.export(peer.cluster.replicas[0].replica_id, now=0)
     assert state is not None
     booked = tuple(replace(each, answer_tokens=None) for each in state.booked)
     joining.adopt(replace(state, booked=booked, learned=None, engine=None), now=0)
@@ -363,7 +363,7 @@ def test_a_peer_of_an_older_version_says_less() -> None:
 def test_how_much_of_an_answer_is_found_again_is_learned_from_receipts() -> None:
     """Two blocks of answer, of which the next turn finds both; then a client that sends none of it back."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     of_two = 0.95 * (0.95 + 8)
     for now, found_tokens, share in ((0, 8, 1.0), (10, 0, of_two / (of_two + 8))):
         router.on_caches_reset()
@@ -385,7 +385,7 @@ def test_how_much_of_an_answer_is_found_again_is_learned_from_receipts() -> None
 def test_an_answer_is_held_but_for_its_last_token(answer_tokens: int | None, num_blocks: int) -> None:
     """Which is never computed: after a prompt of 9 tokens, 8 are four blocks of 4, and 7 are three."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     router.choose(make_request("a", 1, 2), now=0)
     router.on_prefilled(RequestId("a"), prompt_tokens=9, cached_tokens=0, now=0)
     router.on_finished(RequestId("a"), now=1, answer_tokens=answer_tokens)
@@ -395,7 +395,7 @@ def test_an_answer_is_held_but_for_its_last_token(answer_tokens: int | None, num
 def test_an_answer_whose_first_token_never_came_is_not_held() -> None:
     """Nor is its prompt, whatever the replica says that it generated."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     router.choose(make_request("a", 1, 2), now=0)
     router.on_finished(RequestId("a"), now=1, answer_tokens=40)
     assert router.cluster.holders.num_blocks(replica.replica_id) == 0
@@ -404,7 +404,7 @@ def test_an_answer_whose_first_token_never_came_is_not_held() -> None:
 def test_what_was_sent_before_one_joined_corrects_nothing() -> None:
     """When what it finds was used last is not known here, so what it does not find may be gone since any time."""
     peer, joining = make_router(num_replicas=1), make_router(num_replicas=1)
-    (replica,) = peer.cluster.members
+    (replica,) = peer.cluster.replicas
     for name, blocks in (("old", (7, 8)), ("turn-1", (1, 2, 3))):
         answer(peer, make_request(name, *blocks), cached_tokens=0)
     peer.choose(make_request("turn-2", 1, 2, 3, 4), now=0)
@@ -419,13 +419,13 @@ def test_an_engine_that_is_unknown_says_nothing() -> None:
     """It is gone, or not heard of yet."""
     router = make_router(num_replicas=1)
     router.on_engine_load(ReplicaId("gone"), EngineLoad(1, 1, 100, 0))
-    assert all(router.cluster.load_of(each).engine is None for each in router.cluster.members)
+    assert all(router.cluster.load_of(each).engine is None for each in router.cluster.replicas)
 
 
 def test_what_a_joining_router_saw_itself_stays_and_counts_as_newer() -> None:
     """The peer's belief fills what room is left."""
     peer, joining = (make_router(num_replicas=1, kv_capacity_tokens=16) for _ in range(2))
-    (replica,) = joining.cluster.members
+    (replica,) = joining.cluster.replicas
     answer(peer, make_request("theirs", 1, 2, 3), cached_tokens=0)
     answer(joining, make_request("ours", 5, 6), cached_tokens=0)
     take_over(peer, joining, now=0)
@@ -441,10 +441,10 @@ def test_a_state_of_replicas_unknown_here_is_ignored() -> None:
         peer.choose(make_request(str(number), number), now=0)
     take_over(peer, joining, now=0)
     joining.check_integrity()
-    known = peer.export(joining.cluster.members[0].replica_id, now=0)
+    known = peer.export(joining.cluster.replicas[0].replica_id, now=0)
     assert known is not None
     assert joining.cluster.load.num_reservations == len(known.booked) < 6
-    assert joining.export(peer.cluster.members[1].replica_id, now=0) is None
+    assert joining.export(peer.cluster.replicas[1].replica_id, now=0) is None
 
 
 def test_a_crowd_of_long_ago_is_forgotten() -> None:
@@ -480,7 +480,7 @@ def test_an_end_costs_no_more_where_more_is_outstanding(*, is_exact: bool, is_pr
     def cost(num_others: int) -> int:
         router = make_router(num_replicas=1, kv_capacity_tokens=10**6)
         if is_exact:
-            router.on_blocks_cleared(router.cluster.members[0].replica_id)
+            router.on_blocks_cleared(router.cluster.replicas[0].replica_id)
         for number in range(num_others):
             router.choose(make_request(f"other {number}", 1, 2, 10 + number), now=0)
         router.choose(make_request("one", 1, 2, 3), now=0)
@@ -509,7 +509,7 @@ class RouterMachine(RuleBasedStateMachine):
         """A request whose prefix is shared with others'."""
         self.num_requests += 1
         decision, _ = self.router.choose(make_request(str(self.num_requests), *prompt), now=self.now)
-        assert decision.replica_id in {replica.replica_id for replica in self.router.cluster.replicas}
+        assert decision.replica_id in {replica.replica_id for replica in self.router.cluster.eligible}
 
     @rule(data=st.data(), prompt_tokens=st.integers(0, 40), cached_tokens=st.integers(0, 40))
     def prefill(self, data: st.DataObject, prompt_tokens: int, cached_tokens: int) -> None:
@@ -540,9 +540,9 @@ class RouterMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         """A router joins with this one's state, and takes its place."""
         joining = make_router(num_replicas=0, ttl_s=10)
-        joining.set_replicas(self.router.cluster.members)
+        joining.set_replicas(self.router.cluster.replicas)
         take_over(self.router, joining, now=self.now)
-        for replica in self.router.cluster.members:
+        for replica in self.router.cluster.replicas:
             ours, theirs = self.router.cluster.load_of(replica), joining.cluster.load_of(replica)
             assert (ours.pending_tokens, ours.num_waiting, ours.num_running, ours.engine) == (
                 theirs.pending_tokens,
@@ -591,7 +591,7 @@ class RouterMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """With everything expired, nothing is outstanding anywhere."""
         self.router.expire(now=self.now + 100)
-        for replica in self.router.cluster.members:
+        for replica in self.router.cluster.replicas:
             assert self.router.cluster.load_of(replica).num_requests == 0
             assert self.router.cluster.load_of(replica).pending_tokens == 0
 
@@ -642,7 +642,7 @@ def test_orphaned_prompts_belong_where_they_would_begin() -> None:
 def test_an_exact_replica_is_believed_its_engine_not_its_word() -> None:
     """Its KV events say the same, in time."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     router.on_blocks_cleared(replica.replica_id)
     prompt = make_request("a", 1, 2)
     router.on_warmed(replica.replica_id, prompt.block_hashes)

@@ -34,4 +34,4 @@ class DynamoRule(Unlearning):
             prefill_tokens = cluster.load_of(replica).pending_tokens + request.num_prompt_tokens - cached_tokens
             return prefill_tokens + engine.active_tokens, self._rng.random()
 
-        return Choice(min(cluster.replicas, key=cost), Reason.BASELINE)
+        return Choice(min(cluster.eligible, key=cost), Reason.BASELINE)

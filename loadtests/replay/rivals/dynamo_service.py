@@ -58,7 +58,7 @@ class DynamoService:
         """The service's selection; nothing is booked."""
         self._follow(cluster)
         self._pass_on_progress(cluster)
-        worker_to_replica = {self._replica_to_worker[each.replica_id]: each for each in cluster.replicas}
+        worker_to_replica = {self._replica_to_worker[each.replica_id]: each for each in cluster.eligible}
         selection = self._call(
             self._service.select,
             self._prompt(request) | {"selection_id": request.request_id, "allowed_worker_ids": list(worker_to_replica)},
@@ -86,7 +86,7 @@ class DynamoService:
         self._booked[request.request_id] = reservation.replica_id
 
     def _follow(self, cluster: Cluster) -> None:
-        members = {replica.replica_id: replica for replica in cluster.members}
+        members = {replica.replica_id: replica for replica in cluster.replicas}
         for replica_id in self.replica_ids - members.keys():
             self._call(self._service.delete_worker, self._replica_to_worker.pop(replica_id))
             del self._replica_to_waiting[replica_id]

@@ -29,4 +29,4 @@ class GreedyOracle(Unlearning):
             cached_tokens = engine.reusable_tokens(request.num_prompt_tokens, request.block_hashes)
             return engine.pending_tokens() + request.num_prompt_tokens - cached_tokens, self._rng.random()
 
-        return Choice(min(cluster.replicas, key=cost), Reason.BASELINE)
+        return Choice(min(cluster.eligible, key=cost), Reason.BASELINE)

@@ -37,4 +37,4 @@ class LMetric(Unlearning):
             prefill_tokens = load.pending_tokens + request.num_prompt_tokens - cached_tokens
             return prefill_tokens * (load.num_requests + 1), self._rng.random()
 
-        return Choice(min(cluster.replicas, key=score), Reason.BASELINE)
+        return Choice(min(cluster.eligible, key=score), Reason.BASELINE)

@@ -71,7 +71,7 @@ class RayKvAware:
         """The cheapest; ties at random. As Ray does, anybody for a prompt without tokens."""
         self._follow(cluster)
         if not request.num_prompt_tokens:
-            return Choice(self._rng.choice(cluster.replicas), Reason.NO_KEY)
+            return Choice(self._rng.choice(cluster.eligible), Reason.NO_KEY)
 
         def cost_blocks(replica: Replica) -> tuple[float, float]:
             desk = self._desks[replica.replica_id]
@@ -79,7 +79,7 @@ class RayKvAware:
             decode_blocks = desk.num_blocks_with(request.block_hashes)
             return prefill_tokens / self._block_size + decode_blocks, self._rng.random()
 
-        return Choice(min(cluster.replicas, key=cost_blocks), Reason.BASELINE)
+        return Choice(min(cluster.eligible, key=cost_blocks), Reason.BASELINE)
 
     def on_reserved(self, reservation: Reservation) -> None:
         """Book it where it went, with the prefill that is left there at this moment."""
@@ -105,7 +105,7 @@ class RayKvAware:
 
     def _follow(self, cluster: Cluster) -> None:
         """First tokens, ends, and replicas that came and went."""
-        members = {replica.replica_id for replica in cluster.members}
+        members = {replica.replica_id for replica in cluster.replicas}
         self._desks = {each: desk for each, desk in self._desks.items() if each in members}
         for replica_id in members:
             desk = self._desks.setdefault(replica_id, _Desk())

@@ -48,11 +48,11 @@ class RayPrefix:
         text = self._text(request)
         if not text:
             return Choice(self._power_of_two.choose(request, cluster).replica, Reason.NO_KEY)
-        replica_ids = [replica.replica_id for replica in cluster.replicas]
+        replica_ids = [replica.replica_id for replica in cluster.eligible]
         matched, holders = self._tree.prefix_match(text, replica_ids)
         is_match = len(matched) / len(text) >= MATCH_RATE_THRESHOLD
         wanted = set(holders or ()) if is_match else set(self._tree.get_smallest_tenants() or ())
-        candidates = [replica for replica in cluster.replicas if replica.replica_id in wanted]
+        candidates = [replica for replica in cluster.eligible if replica.replica_id in wanted]
         if not candidates:
             return self._power_of_two.choose(request, cluster)
         replica = self._least_requests.among(candidates, cluster)
@@ -68,7 +68,7 @@ class RayPrefix:
         return frozenset(self._tree.tenant_to_char_count)
 
     def _follow(self, cluster: Cluster) -> None:
-        members = {replica.replica_id for replica in cluster.members}
+        members = {replica.replica_id for replica in cluster.replicas}
         self._tree.remove_tenants(list(self.replica_ids - members))
         self._tree.add_tenants(sorted(members - self.replica_ids), next(self._times))
 

@@ -26,4 +26,4 @@ class LeastLoaded(Unlearning):
             load = cluster.load_of(replica)
             return load.pending_tokens, load.num_requests, self._rng.random()
 
-        return min(cluster.replicas, key=cost)
+        return min(cluster.eligible, key=cost)

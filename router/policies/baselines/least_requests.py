@@ -18,7 +18,7 @@ class LeastRequests(Unlearning):
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
         """The least busy of all."""
-        return Choice(self.among(cluster.replicas, cluster), Reason.BASELINE)
+        return Choice(self.among(cluster.eligible, cluster), Reason.BASELINE)
 
     def among(self, replicas: Sequence[Replica], cluster: Cluster) -> Replica:
         """The least busy of these, for policies that take the shortest queue of some."""

@@ -61,14 +61,14 @@ class LlmdApproximate:
         """The replica with the highest score."""
         self.sent.follow(cluster)
         matches = self._matches(request, cluster)
-        all_metrics = [self._metrics(replica, cluster) for replica in cluster.replicas]
+        all_metrics = [self._metrics(replica, cluster) for replica in cluster.eligible]
         queues = _queue_scores([metrics.num_waiting for metrics in all_metrics])
         scores = [
             PREFIX_WEIGHT * match + QUEUE_WEIGHT * queue + KV_USAGE_WEIGHT * (1 - metrics.kv_usage)
             for match, queue, metrics in zip(matches, queues, all_metrics, strict=True)
         ]
         best = max(range(len(scores)), key=lambda index: (scores[index], self._rng.random()))
-        return Choice(cluster.replicas[best], _reason(matches, best))
+        return Choice(cluster.eligible[best], _reason(matches, best))
 
     @property
     def replica_ids(self) -> frozenset[ReplicaId]:
@@ -82,7 +82,7 @@ class LlmdApproximate:
     def _matches(self, request: RouteRequest, cluster: Cluster) -> list[float]:
         """Of each replica, the share of the prompt's blocks that it was sent before."""
         num_blocks = max(1, len(request.block_hashes))
-        return [self.sent.matched_blocks(replica, request) / num_blocks for replica in cluster.replicas]
+        return [self.sent.matched_blocks(replica, request) / num_blocks for replica in cluster.eligible]
 
 
 def _queue_scores(queues: list[int]) -> list[float]:

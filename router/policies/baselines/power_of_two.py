@@ -17,6 +17,6 @@ class PowerOfTwo(Unlearning):
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
         """The less busy of two; the draw's order is random, so `min` breaks ties at random."""
-        drawn = self._rng.sample(cluster.replicas, k=min(2, len(cluster.replicas)))
+        drawn = self._rng.sample(cluster.eligible, k=min(2, len(cluster.eligible)))
         replica = min(drawn, key=lambda candidate: cluster.load_of(candidate).num_requests)
         return Choice(replica, Reason.BASELINE)

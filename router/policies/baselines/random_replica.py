@@ -17,4 +17,4 @@ class RandomReplica(Unlearning):
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
         """Any."""
-        return Choice(self._rng.choice(cluster.replicas), Reason.BASELINE)
+        return Choice(self._rng.choice(cluster.eligible), Reason.BASELINE)

@@ -19,7 +19,7 @@ class RoundRobin(Unlearning):
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
         """The next replica."""
         if self._next is None:
-            self._next = self._rng.randrange(len(cluster.replicas))
-        replica = cluster.replicas[self._next % len(cluster.replicas)]
+            self._next = self._rng.randrange(len(cluster.eligible))
+        replica = cluster.eligible[self._next % len(cluster.eligible)]
         self._next += 1
         return Choice(replica, Reason.BASELINE)

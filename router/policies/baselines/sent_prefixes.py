@@ -27,7 +27,7 @@ class SentPrefixes:
 
     def follow(self, cluster: Cluster) -> None:
         """Forget the replicas that left, start with those that came."""
-        members = frozenset(cluster.members)
+        members = frozenset(cluster.replicas)
         if members == self._members:
             return
         for replica in self._members - members:

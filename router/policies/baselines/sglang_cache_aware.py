@@ -47,9 +47,9 @@ class SglangCacheAware:
         holders, matched_blocks = self._longest_match(request, cluster)
         matched_tokens = matched_blocks * cluster.block_size
         if matched_tokens <= self._options.cache_threshold * request.num_prompt_tokens:
-            return Choice(self._least_requests.among(cluster.replicas, cluster), Reason.BASELINE)
+            return Choice(self._least_requests.among(cluster.eligible, cluster), Reason.BASELINE)
         if self._is_imbalanced(cluster):
-            return Choice(self._least_requests.among(cluster.replicas, cluster), Reason.SPILL)
+            return Choice(self._least_requests.among(cluster.eligible, cluster), Reason.SPILL)
         return Choice(self._least_requests.among(holders, cluster), Reason.PREFIX)
 
     @property
@@ -62,13 +62,13 @@ class SglangCacheAware:
         self.sent.insert(reservation)
 
     def _longest_match(self, request: RouteRequest, cluster: Cluster) -> tuple[Sequence[Replica], int]:
-        matches = [self.sent.matched_blocks(replica, request) for replica in cluster.replicas]
+        matches = [self.sent.matched_blocks(replica, request) for replica in cluster.eligible]
         longest = max(matches)
-        holders = [replica for replica, match in zip(cluster.replicas, matches, strict=True) if match == longest]
+        holders = [replica for replica, match in zip(cluster.eligible, matches, strict=True) if match == longest]
         return holders, longest
 
     def _is_imbalanced(self, cluster: Cluster) -> bool:
-        queues = [cluster.load_of(replica).num_requests for replica in cluster.replicas]
+        queues = [cluster.load_of(replica).num_requests for replica in cluster.eligible]
         shortest, longest = min(queues), max(queues)
         return (
             longest - shortest > self._options.balance_abs_threshold

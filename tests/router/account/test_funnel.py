@@ -190,7 +190,7 @@ def test_a_request_that_moved_is_charged_where_it_went() -> None:
     holder, _ = serve(router, make_request("first", 1, 2), cached_tokens=0)
     request = make_request("moved", 1, 2)
     assert router.choose(request, now=0).decision.replica_id == holder
-    other = next(each.replica_id for each in router.cluster.members if each.replica_id != holder)
+    other = next(each.replica_id for each in router.cluster.replicas if each.replica_id != holder)
     router.on_arrived(request.request_id, other, now=0)
     record = prefill(router, request, cached_tokens=0)
     assert record is not None

@@ -42,7 +42,7 @@ def test_beliefs_of_a_doubted_replica_are_kept_whatever_its_engine_reuses() -> N
     """A known one that reuses less than believed is believed less in; a doubted one is not."""
     for is_known in (True, False):
         router = make_router(num_replicas=1)
-        (replica,) = router.cluster.members
+        (replica,) = router.cluster.replicas
         serve(router, "other", 7, 8, cached_tokens=0)
         serve(router, "turn-1", 1, 2, 3, cached_tokens=0)
         router.set_parity(replica.replica_id, is_known=is_known)
@@ -53,7 +53,7 @@ def test_beliefs_of_a_doubted_replica_are_kept_whatever_its_engine_reuses() -> N
 def test_a_doubted_replica_is_expected_to_reuse_what_it_reused_lately() -> None:
     """Half of its prompts' tokens, so half of the next one's, whichever it is; never more than could be."""
     router = make_router(num_replicas=1)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     router.set_parity(replica.replica_id, is_known=False)
     assert router.choose(make_request("a", 1, 2, 3), now=0).decision.believed_cached_tokens == 0
     router.on_prefilled(make_request("a").request_id, prompt_tokens=13, cached_tokens=6, now=0)
@@ -66,7 +66,7 @@ def test_a_doubted_replica_is_expected_to_reuse_what_it_reused_lately() -> None:
 def test_a_doubted_replica_gets_its_part_of_new_conversations() -> None:
     """Neither starved nor favoured: one of four, which reuses as little of new prompts as the others do."""
     router = make_router(num_replicas=4)
-    doubted = router.cluster.members[0].replica_id
+    doubted = router.cluster.replicas[0].replica_id
     router.set_parity(doubted, is_known=False)
     placed = [serve(router, str(number), 100 + number, 500 + number, cached_tokens=0) for number in range(400)]
     assert 60 < placed.count(doubted) < 140
@@ -75,7 +75,7 @@ def test_a_doubted_replica_gets_its_part_of_new_conversations() -> None:
 def test_a_doubted_replica_gets_less_of_what_others_hold() -> None:
     """Their copies count."""
     router = make_router(num_replicas=2, kv_capacity_tokens=10_000)
-    doubted, other = (replica.replica_id for replica in router.cluster.members)
+    doubted, other = (replica.replica_id for replica in router.cluster.replicas)
     router.set_parity(doubted, is_known=False)
     for number in range(10):
         turn = (100 + number, 200 + number, 300 + number)
@@ -87,13 +87,13 @@ def test_a_doubted_replica_gets_less_of_what_others_hold() -> None:
 def test_a_replica_that_leaves_is_not_doubted_any_more() -> None:
     """Its id never comes again; of one that is not known, nothing is kept."""
     router = make_router(num_replicas=2)
-    first, second = router.cluster.members
+    first, second = router.cluster.replicas
     router.set_parity(first.replica_id, is_known=False)
     router.set_parity(ReplicaId("nobody"), is_known=False)
-    assert router.cluster.doubted == {first.replica_id}
+    assert router.cluster.untrusted == {first.replica_id}
     router.set_replicas([second])
-    assert router.cluster.doubted == frozenset()
-    assert router.cluster.credible is router.cluster.id_to_replica
+    assert router.cluster.untrusted == frozenset()
+    assert router.cluster.trusted is router.cluster._id_to_eligible
 
 
 @pytest.mark.parametrize("policy", ["prefix_affinity", "least_loaded", "chwbl"])
@@ -101,7 +101,7 @@ def test_a_replica_that_leaves_is_not_doubted_any_more() -> None:
 def test_the_account_stays_right_whoever_is_doubted(policy: str, seed: int, num_steps: int) -> None:
     """With doubts that come and go, replicas that do too, and any reports; in the end nothing is outstanding."""
     rng, router = Random(seed), make_router(policy, num_replicas=3)
-    members = router.cluster.members
+    members = router.cluster.replicas
     for step in range(num_steps):
         router.set_parity(rng.choice(members).replica_id, is_known=rng.random() < 0.5)
         if rng.random() < 0.1:

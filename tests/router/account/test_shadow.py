@@ -24,7 +24,7 @@ class ToRank:
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
         """The replica of that rank."""
-        return Choice(next(each for each in cluster.members if each.rank == self.rank), Reason.BASELINE)
+        return Choice(next(each for each in cluster.replicas if each.rank == self.rank), Reason.BASELINE)
 
     def on_reserved(self, reservation: Reservation) -> None:
         """Kept."""
@@ -61,7 +61,7 @@ def make_shadows(names: Sequence[str]) -> tuple[Shadow, ...]:
 def act(router: Router, action: str, number: int, prompt: list[int], now: float) -> object:
     """One event; what the router answers, without its shadows' part."""
     rank, request = number % 3, make_request(str(number), *prompt, session_id=f"session {number % 4}")
-    members = router.cluster.members
+    members = router.cluster.replicas
     match action:
         case "choose":
             routed = router.choose(request, now=now)
@@ -104,8 +104,8 @@ def test_shadows_never_change_the_live_decision(
         shadowed.shadows += (Shadow(Faulty(when_told=True)), Shadow(Faulty(when_told=False)))
     for position, (action, number, prompt) in enumerate(traffic):
         assert act(shadowed, action, number, prompt, position) == act(alone, action, number, prompt, position)
-    assert shadowed.cluster.members == alone.cluster.members
-    for replica in alone.cluster.members:
+    assert shadowed.cluster.replicas == alone.cluster.replicas
+    for replica in alone.cluster.replicas:
         assert shadowed.export(replica.replica_id, now=0) == alone.export(replica.replica_id, now=0)
 
 

@@ -400,7 +400,7 @@ class ExactAgainstModel(RuleBasedStateMachine):
     @rule(replica_id=replica_ids)
     def replace(self, replica_id: ReplicaId) -> None:
         """A new process under the same name would be a new id; here, it leaves and comes back, exact from its start."""
-        members = self.router.cluster.members
+        members = self.router.cluster.replicas
         self.router.set_replicas(each for each in members if each.replica_id != replica_id)
         self.router.set_replicas(members)
         self.outstanding = {key: each for key, each in self.outstanding.items() if each[0] != replica_id}

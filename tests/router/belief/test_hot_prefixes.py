@@ -29,7 +29,7 @@ def test_the_hottest_come_first() -> None:
     assert (first.num_blocks, second.num_blocks) == (2, 1)
     assert first.block_hash == make_request("x", 1, 2).block_hashes[-1]
     assert 0 < second.work_share < first.work_share <= 1
-    assert set(first.replica_ids) <= {each.replica_id for each in router.cluster.members}
+    assert set(first.replica_ids) <= {each.replica_id for each in router.cluster.replicas}
     assert router.hot_prefixes(1) == [first]
 
 

@@ -20,7 +20,7 @@ PROMPT = range(1, 101)
 def make_cluster(*, num_replicas: int = 2, kv_capacity_tokens: int = ROOM_TOKENS) -> Router:
     """A router that takes all replicas to be as fast as the model."""
     router = make_router(num_replicas=num_replicas, kv_capacity_tokens=kv_capacity_tokens)
-    for replica in router.cluster.members:
+    for replica in router.cluster.replicas:
         set_speed(router, replica.replica_id, 1)
     return router
 
@@ -35,7 +35,7 @@ def costs(
     of_request = _Costs(request, cluster, match, weights=weights, owner=owner, near_s=0.0)
     return [
         of_request.of(each, remaining_s=cluster.remaining_s(each), speed=cluster.load.speed(each.replica_id))
-        for each in cluster.members
+        for each in cluster.replicas
     ]
 
 
@@ -109,7 +109,7 @@ def test_worked_examples(
 ) -> None:
     """A prompt of 401 tokens with an answer of 100, at each of two replicas; nothing is evicted for long."""
     router = make_cluster()
-    first, second = (each.replica_id for each in router.cluster.members)
+    first, second = (each.replica_id for each in router.cluster.replicas)
     situation(router, first, second)
     assert costs(router, make_request("next", *PROMPT, max_answer_tokens=100)) == pytest.approx(expected_s, abs=2e-4)
 
@@ -117,7 +117,7 @@ def test_worked_examples(
 def test_each_answer_of_our_own_is_slowed_down() -> None:
     """And slows down the ten that run, while our prompt is computed once."""
     router = make_cluster()
-    ten_run(router, *(each.replica_id for each in router.cluster.members))
+    ten_run(router, *(each.replica_id for each in router.cluster.replicas))
     request = make_request("next", *PROMPT, max_answer_tokens=100, num_choices=3)
     expected_s = 4 * 0.401 + 0.1 * (3 * 100 * (0.010 + 0.011 + 0.010 + 0.004_51) + 10 * 0.401)
     assert costs(router, request) == pytest.approx([expected_s, 4 * 0.401], abs=2e-4)
@@ -126,7 +126,7 @@ def test_each_answer_of_our_own_is_slowed_down() -> None:
 def test_answers_to_a_list_have_contexts_of_one_prompt_each() -> None:
     """Of 400 tokens in four prompts, each answer reads 100, and half of its own 100."""
     router = make_cluster()
-    ten_run(router, *(each.replica_id for each in router.cluster.members))
+    ten_run(router, *(each.replica_id for each in router.cluster.replicas))
     request = make_request("next", num_prompt_tokens=400, max_answer_tokens=100, num_prompts=4)
     expected_s = 4 * 0.4 + 0.1 * (4 * 100 * (0.010 + 0.011 + 0.010 + 10 * 0.000_150) + 10 * 0.4)
     assert costs(router, request) == pytest.approx([expected_s, 4 * 0.4], abs=2e-4)
@@ -145,7 +145,7 @@ def test_half_of_a_session_whose_prompt_is_unknown_is_taken_to_be_cached_at_its_
     """Of 400 tokens, 200 are left to compute there."""
     router = make_cluster()
     request = make_request("next", num_prompt_tokens=400, session_id="ann", max_answer_tokens=100)
-    owner = router.cluster.members[1]
+    owner = router.cluster.replicas[1]
     assert costs(router, request, owner=owner) == pytest.approx([4 * 0.4, 4 * 0.2], abs=1e-4)
 
 
@@ -154,7 +154,7 @@ def test_a_cache_that_turns_over_faster_makes_its_tokens_dearer() -> None:
     and 0.05, and 0.25 on average. Its eviction counts by the square root of that.
     """
     router = make_cluster(kv_capacity_tokens=1000)
-    first, _ = (each.replica_id for each in router.cluster.members)
+    first, _ = (each.replica_id for each in router.cluster.replicas)
     router.cluster.load.fade(now=0)
     router.cluster.load.add_recent(first, tokens=400, requests=1)
     request = make_request("next", *PROMPT[:10], max_answer_tokens=1)
@@ -177,7 +177,7 @@ def test_a_cache_that_turns_over_faster_makes_its_tokens_dearer() -> None:
 def test_what_will_not_fit_waits_for_memory(kv_used_tokens: int | None, expected_s: float) -> None:
     """A cache of 1,000 tokens, and in it a request of 500 with an answer of 200."""
     router = make_cluster(kv_capacity_tokens=1000)
-    first, _ = (each.replica_id for each in router.cluster.members)
+    first, _ = (each.replica_id for each in router.cluster.replicas)
     book_running(router, first, "runs", prompt_tokens=500, answer_tokens=200)
     if kv_used_tokens is not None:
         router.on_engine_load(first, EngineLoad(0, 1, kv_used_tokens, num_preempted=0))
@@ -195,7 +195,7 @@ def test_a_replica_whose_memory_would_overflow_is_avoided(*, is_told: bool) -> N
     """It holds a part of the prompt, and its cache will be full; by what is booked, or by the engine's word."""
     for is_home in (True, False):
         router = make_cluster(kv_capacity_tokens=40_000)
-        home, _ = (each.replica_id for each in router.cluster.members)
+        home, _ = (each.replica_id for each in router.cluster.replicas)
         router.cluster.holders.insert(home, make_request("", *PROMPT[:20]).block_hashes)
         if not is_told:
             book_running(router, home, "runs", prompt_tokens=100, answer_tokens=10 if is_home else 39_900)
@@ -223,7 +223,7 @@ def test_no_cheaper_replica_is_passed_over(
     router = make_cluster(num_replicas=len(states), kv_capacity_tokens=10_000)
     router.cluster.load.fade(now=0)
     for replica, (num_held, waiting, num_running, speed, recent_tokens) in zip(
-        router.cluster.members, states, strict=True
+        router.cluster.replicas, states, strict=True
     ):
         for last in (901, 902):
             router.cluster.holders.insert(

@@ -16,7 +16,7 @@ ROOM_TOKENS = 10**8
 def make_cluster(num_replicas: int) -> Router:
     """A router that is sure that its replicas are as fast as the model; their caches have room for all."""
     router = make_router(num_replicas=num_replicas, kv_capacity_tokens=ROOM_TOKENS)
-    for replica in router.cluster.members:
+    for replica in router.cluster.replicas:
         set_speed(router, replica.replica_id, 1)
     return router
 
@@ -69,7 +69,7 @@ def test_where_answers_are_long_a_follow_up_avoids_the_one_that_runs() -> None:
 def test_who_computes_nothing_may_be_dearer_than_who_computes_a_little() -> None:
     """Of 40 replicas, seven have nothing waiting and 30 answers running, one a token waiting, and the others 500 ms."""
     router = make_cluster(40)
-    *busy, quiet = router.cluster.members
+    *busy, quiet = router.cluster.replicas
     crowded, busy = busy[:7], busy[7:]
     for replica in crowded:
         for number in range(30):
@@ -88,7 +88,7 @@ def test_who_computes_nothing_may_be_dearer_than_who_computes_a_little() -> None
 def test_ten_answers_of_one_request_are_as_much_as_ten_requests(num_at_third: int, expected: set[int]) -> None:
     """At two of three replicas, between which the ring decides; the third decodes one answer less, or one more."""
     router = make_cluster(3)
-    first, second, third = (each.replica_id for each in router.cluster.members)
+    first, second, third = (each.replica_id for each in router.cluster.replicas)
     for number in range(10):
         book_running(router, first, f"first-{number}", prompt_tokens=1000, answer_tokens=200)
     book_running(router, second, "second", prompt_tokens=1000, answer_tokens=200, choices=10)
@@ -102,7 +102,7 @@ def test_ten_answers_of_one_request_are_as_much_as_ten_requests(num_at_third: in
 def test_a_slow_replica_gets_fewer() -> None:
     """One of two computes at half the speed, which is learned from what its prefills take."""
     router = make_router(num_replicas=2, kv_capacity_tokens=ROOM_TOKENS)
-    slow, fast = (replica.replica_id for replica in router.cluster.members)
+    slow, fast = (replica.replica_id for replica in router.cluster.replicas)
     num_at = serve_queued(router, {slow: 0.5, fast: 1.0}, num_requests=400, interval_s=0.09)
     load = router.cluster.load
     assert load.speed(slow) < 0.65
@@ -158,7 +158,7 @@ def test_what_others_begin_with_too_keeps_nobody_where_it_is() -> None:
     """
     for is_shared in (False, True):
         router = make_cluster(2)
-        home = router.cluster.members[0].replica_id
+        home = router.cluster.replicas[0].replica_id
         router.cluster.holders.insert(home, make_request("", *SYSTEM_PROMPT, 900).block_hashes)
         if is_shared:
             router.cluster.holders.insert(home, make_request("", *SYSTEM_PROMPT, 901).block_hashes)
@@ -181,9 +181,9 @@ def make_stale_pair(*, delay_s: float) -> tuple[Router, Router]:
             request = make_request(f"{number}", *range(5000, 5025), max_answer_tokens=1)
             reservation = router.choose(request, now=0).reservation
             router.on_finished(reservation.request.request_id, now=0, answer_tokens=1)
-        for replica in router.cluster.members:
+        for replica in router.cluster.replicas:
             book_waiting(router, replica.replica_id, 1 + 4 * replica.rank, request_id=f"busy-{replica.rank}")
-        home = router.cluster.members[-1].replica_id
+        home = router.cluster.replicas[-1].replica_id
         router.cluster.holders.insert(home, make_request("", *range(7000, 7100)).block_hashes)
     return routers
 
@@ -208,7 +208,7 @@ def test_what_is_decided_at_the_same_moment_differs_as_far_as_news_are_late() ->
         ]
         delay_to_num_equal[delay_s] = sum(first == second for first, second in pairs)
         follow_up = make_request("c", *range(7000, 7101), max_answer_tokens=1)
-        assert asked(one, follow_up) == asked(other, follow_up) == one.cluster.members[-1]
+        assert asked(one, follow_up) == asked(other, follow_up) == one.cluster.replicas[-1]
     assert delay_to_num_equal[0.0] >= 90
     assert delay_to_num_equal[0.5] <= 50
 
@@ -219,7 +219,7 @@ def test_what_a_replica_keeps_to_itself_for_a_while_is_not_late_for_that() -> No
     for number in range(400):
         now = float(number)
         request_id = router.choose(make_request(str(number), 1, 2), now=now).reservation.request.request_id
-        replica_id = router.cluster.members[0].replica_id
+        replica_id = router.cluster.replicas[0].replica_id
         router.on_arrived(request_id, replica_id, now=now + 0.5, waited_s=0.3 + 0.3 * (number % 2))
         router.on_finished(request_id, now=now + 0.6)
     assert router.cluster.lateness.delay_s == pytest.approx(0.1, abs=0.002)
@@ -228,7 +228,7 @@ def test_what_a_replica_keeps_to_itself_for_a_while_is_not_late_for_that() -> No
 def test_how_late_news_are_is_learned_from_ones_own_requests() -> None:
     """Each arrives 200 ms after it was sent, and a peer sends as many, of 9 tokens each: 2 a second in all."""
     router, peer = make_router(num_replicas=1), make_router(num_replicas=1)
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     for number in range(400):
         now = float(number)
         own = router.choose(make_request(f"own-{number}", 1, 2), now=now).reservation

@@ -64,7 +64,7 @@ class TestPrefixAffinity:
     def test_a_prefix_that_everybody_holds_decides_nothing(self) -> None:
         """A common system prompt must not send every user to the replica that saw it first."""
         router = make_router(num_replicas=4, kv_capacity_tokens=ROOM_TOKENS)
-        for replica in router.cluster.replicas:
+        for replica in router.cluster.eligible:
             router.cluster.holders.insert(replica.replica_id, make_request("", 1, 2).block_hashes)
         chosen = set()
         for user in range(100, 200):
@@ -157,7 +157,7 @@ class TestPrefixAffinity:
         """
         router = make_router(num_replicas=num_replicas, kv_capacity_tokens=ROOM_TOKENS)
         prompt = make_request("asked", *range(1, 101))
-        holders = [replica.replica_id for replica in router.cluster.members[:num_holders]]
+        holders = [replica.replica_id for replica in router.cluster.replicas[:num_holders]]
         for holder in holders:
             router.cluster.holders.insert(holder, prompt.block_hashes)
             book_waiting(router, holder, 30 if holder == holders[-1] else 5000, request_id=f"waiting at {holder}")
@@ -175,7 +175,7 @@ class TestPrefixAffinity:
     ) -> None:
         """Of 60 replicas, of which many hold a system prompt and a few a conversation, it looks at 27."""
         router = make_router(num_replicas=60, kv_capacity_tokens=1000)
-        members, holders = router.cluster.members, router.cluster.holders
+        members, holders = router.cluster.replicas, router.cluster.holders
         system, conversation = tuple(range(1, 9)), tuple(range(1, 17))
         system_holders = ranks[:num_system_holders]
         for rank in system_holders:
@@ -241,4 +241,4 @@ def serve(router: Router, request_id: str, *blocks: int) -> RoutingDecision:
 
 def rank_of(router: Router, replica_id: ReplicaId) -> int:
     """The rank behind an id."""
-    return next(replica.rank for replica in router.cluster.replicas if replica.replica_id == replica_id)
+    return next(replica.rank for replica in router.cluster.eligible if replica.replica_id == replica_id)

@@ -44,7 +44,7 @@ class TestContract:
     ) -> None:
         """Whatever the prompts, keyed or not; and nothing stays booked when all have ended."""
         router = make(name, num_replicas=num_replicas, seed=seed)
-        known = {replica.replica_id for replica in router.cluster.replicas}
+        known = {replica.replica_id for replica in router.cluster.eligible}
         for number, prompt in enumerate(prompts):
             decision, reservation = router.choose(make_request(str(number), *prompt), now=0)
             assert decision.replica_id in known
@@ -54,7 +54,7 @@ class TestContract:
             router.check_integrity()
         for number in range(len(prompts)):
             router.on_finished(make_request(str(number)).request_id, now=0)
-        assert all(router.cluster.load_of(replica).num_requests == 0 for replica in router.cluster.replicas)
+        assert all(router.cluster.load_of(replica).num_requests == 0 for replica in router.cluster.eligible)
 
     @pytest.mark.parametrize("num_replicas", [1, 4])
     @pytest.mark.parametrize("num_prompt_tokens", [0, 1, 1000])
@@ -86,7 +86,7 @@ class TestContract:
         for number in range(40):
             serve(router, make_request(str(number), number % 5, number))
         router.set_replicas([make_replica(0), make_replica(1), make_replica(2, generation=1)])
-        members = {replica.replica_id for replica in router.cluster.members}
+        members = {replica.replica_id for replica in router.cluster.replicas}
         for number in range(40):
             assert serve(router, make_request(f"later-{number}", number % 5, number)).replica_id in members
         assert getattr(router.policy, "replica_ids", members) == members

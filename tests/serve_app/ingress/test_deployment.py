@@ -236,7 +236,7 @@ async def test_a_shadow_that_fails_costs_no_request_anything(started: Started, m
 
 def doubted(started: Started) -> set[str]:
     """By the core."""
-    return set(started.router._router.cluster.doubted)
+    return set(started.router._router.cluster.untrusted)
 
 
 async def test_a_replica_is_doubted_until_its_canary_was_judged(started: Started) -> None:

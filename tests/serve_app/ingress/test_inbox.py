@@ -51,12 +51,12 @@ def router() -> Router:
 
 def batch(router: Router, number: int, *receipts: Receipt) -> bytes:
     """From the router's first replica."""
-    return batches.encode(router.cluster.members[0].replica_id, number, receipts)
+    return batches.encode(router.cluster.replicas[0].replica_id, number, receipts)
 
 
 def load_of(router: Router) -> tuple[int, int, int]:
     """Pending tokens, waiting and running requests there."""
-    load = router.cluster.load_of(router.cluster.members[0])
+    load = router.cluster.load_of(router.cluster.replicas[0])
     return load.pending_tokens, load.num_waiting, load.num_running
 
 
@@ -94,7 +94,7 @@ def test_a_sampled_requests_token_hash_is_handed_on_with_its_replica(router: Rou
     inbox = Inbox(lambda *_: None, lambda *hashed: taken.append(hashed))
     receipts = [Prefilled(RequestId("a"), 9, 0, TokenHash(7)), Prefilled(RequestId("b"), 9, 0)]
     inbox.on_receipts(batch(router, 1, *receipts), router, now=0)
-    assert taken == [(router.cluster.members[0].replica_id, "a", 7)]
+    assert taken == [(router.cluster.replicas[0].replica_id, "a", 7)]
 
 
 def test_an_overtaken_heartbeat_does_not_end_what_came_after_it(router: Router) -> None:
@@ -108,7 +108,7 @@ def test_an_overtaken_heartbeat_does_not_end_what_came_after_it(router: Router) 
 def test_a_replica_that_cannot_serve_is_out_until_it_can(router: Router) -> None:
     """Also when later batches carry no status."""
     inbox = make_inbox()
-    replica_id = router.cluster.members[0].replica_id
+    replica_id = router.cluster.replicas[0].replica_id
     inbox.on_receipts(batch(router, 1, status(is_serving=False)), router, now=0)
     inbox.on_receipts(batch(router, 2, Arrived(RequestId("a"))), router, now=0)
     assert router.health.exclusion(replica_id, now=0) is Exclusion.NOT_SERVING
@@ -145,7 +145,7 @@ def test_peers_reservations_and_states_are_booked() -> None:
     peer, joining, inbox = make_router(num_replicas=1), make_router(num_replicas=1), make_inbox()
     _, reservation = peer.choose(make_request("a", 1, 2), now=0)
     _, later = peer.choose(make_request("b", 1, 2), now=0)
-    state = peer.export(peer.cluster.members[0].replica_id, now=0)
+    state = peer.export(peer.cluster.replicas[0].replica_id, now=0)
     for _ in range(2):
         inbox.on_reservations(batches.encode("peer", 1, [reservation]), joining, now=0)
         inbox.on_states(batches.encode("peer", 0, [state]), joining, now=0)
@@ -183,16 +183,16 @@ def test_no_loss_repetition_or_disorder_leaves_a_trace(seed: int, loss: float, n
     for payload in arriving:
         inbox.on_receipts(payload, router, now=0)
         router.check_integrity()
-    for replica in router.cluster.members:
+    for replica in router.cluster.replicas:
         inbox.on_receipts(batches.encode(replica.replica_id, 10**6, [status()]), router, now=10)
     assert router.cluster.load.num_reservations == 0
-    assert all(router.cluster.load_of(replica).pending_tokens == 0 for replica in router.cluster.members)
+    assert all(router.cluster.load_of(replica).pending_tokens == 0 for replica in router.cluster.replicas)
 
 
 def test_the_snapshot_has_load_health_and_the_engines_numbers(router: Router) -> None:
     """For operators, tests and the doctor."""
     inbox = make_inbox()
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     before = snapshot(router, inbox, unjudged(), now=0)["replicas"][replica.replica_id]
     assert (before["heard_s_ago"], before["engine"], before["excluded"]) == (None, None, None)
     assert before["parity"] == "unknown"
@@ -225,7 +225,7 @@ def test_the_engines_numbers_reach_the_core_in_tokens(router: Router, monkeypatc
     told: list[tuple[ReplicaId, EngineLoad]] = []
     monkeypatch.setattr(router, "on_engine_load", lambda replica_id, load: told.append((replica_id, load)))
     inbox = make_inbox()
-    (replica,) = router.cluster.members
+    (replica,) = router.cluster.replicas
     used = msgspec.structs.replace(status(), engine=EngineState(waiting=2, running=3, kv_use=0.25, preempted=4))
     idle = msgspec.structs.replace(status(), engine=EngineState(waiting=0, running=0, kv_use=0.0))
     inbox.on_receipts(batch(router, 2, used), router, now=5)

@@ -212,7 +212,7 @@ def test_replicas_are_shown_as_the_router_sees_them(
 
     monkeypatch.setattr(metrics.Gauge, "set", record)
     router = make_router(num_replicas=2)
-    first, second = (each.replica_id for each in router.cluster.members)
+    first, second = (each.replica_id for each in router.cluster.replicas)
     router.on_heard(second, is_serving=True, now=0)
     router.on_heard(first, is_serving=False, now=0)
     router.on_blocks_cleared(second)

@@ -123,7 +123,7 @@ def test_a_routers_state_arrives_as_it_was_sent() -> None:
     router = make_router(num_replicas=1)
     for number in range(3):
         router.choose(make_request(str(number), 1, number, num_choices=number + 1), now=0)
-    state = router.export(router.cluster.members[0].replica_id, now=0)
+    state = router.export(router.cluster.replicas[0].replica_id, now=0)
     (received,) = Reader[ReplicaState](ReplicaState).read(batches.encode("router", 0, [state])).items
     assert received == state
 

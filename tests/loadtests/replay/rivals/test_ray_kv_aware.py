@@ -60,7 +60,7 @@ def test_a_replica_that_is_gone_is_forgotten() -> None:
     """With all that was booked there."""
     cluster = Cluster("ray_kv_aware", num_replicas=2)
     cluster.submit(0, 1, 2)
-    cluster.router.set_replicas([each for each in cluster.router.cluster.members if each.rank == 1])
+    cluster.router.set_replicas([each for each in cluster.router.cluster.replicas if each.rank == 1])
     assert cluster.chosen(1, 2) == (1, Reason.BASELINE)
 
 

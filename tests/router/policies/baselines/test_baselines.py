@@ -17,7 +17,7 @@ from tests.builders import make_replica, make_request, make_router
 
 def book(router: Router, *num_requests: int) -> None:
     """Give each replica so many requests of one token, in order of rank."""
-    for replica, number in zip(router.cluster.members, num_requests, strict=True):
+    for replica, number in zip(router.cluster.replicas, num_requests, strict=True):
         for index in range(number):
             request = make_request(f"{replica.rank}-{index}", num_prompt_tokens=1)
             reservation = Reservation(
@@ -28,7 +28,7 @@ def book(router: Router, *num_requests: int) -> None:
 
 def send(router: Router, rank: int, *blocks: int) -> None:
     """A prompt that went to a replica and is over."""
-    replica = router.cluster.members[rank]
+    replica = router.cluster.replicas[rank]
     request = make_request(f"sent-{rank}-{blocks}", *blocks)
     reservation = Reservation(
         request,
@@ -219,7 +219,7 @@ class TestSentPrefixes:
     def test_the_oldest_is_forgotten_and_memory_is_bounded(self) -> None:
         """Six blocks fit: of the first two prompts of three blocks, the older goes for the third."""
         router = make_router("random", num_replicas=1)
-        (replica,) = router.cluster.members
+        (replica,) = router.cluster.replicas
         sent = SentPrefixes(lambda _replica: 6 * 4)
         sent.follow(router.cluster)
         for start in (10, 20, 30):
