@@ -14,7 +14,7 @@ from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled
 from loadtests.replay.serve_autoscaler import Report, ServeAutoscaler
 from router import ReplicaId, RequestId
 from serve_app.messages.receipts import EngineState
-from serve_app.replica.running_requests import Ledger
+from serve_app.replica.running_requests import RunningRequests
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Meter:
     """A replica's side: production's own account of its work, looked at and told from time to time."""
 
     def __init__(self, process: ReplicaProcess, agenda: Agenda, *, kv_capacity_tokens: int, look_back_s: float) -> None:
-        self.ledger = Ledger(lambda _: None, clock=lambda: agenda.now_s)
+        self.ledger = RunningRequests(lambda _: None, clock=lambda: agenda.now_s)
         self.told: Report = {}
         self._process = process
         self._agenda = agenda

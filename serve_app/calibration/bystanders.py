@@ -17,7 +17,7 @@ class _Use(NamedTuple):
     num_requests: int
     """Waiting or running."""
     prompt_tokens: int
-    """Of all prompts since the engine's start, but the canary's."""
+    """Of all prompts since the engine's start, but the self-test's."""
 
 
 class Bystanders:

@@ -56,10 +56,10 @@ from serve_app.ingress.snapshot import prefixes_snapshot, snapshot
 from serve_app.messages import batches
 from serve_app.messages.delivery import RECEIPTS_PATH, RESERVATIONS_PATH, Delivery, DeliveryError
 from serve_app.messages.facts import ReplicaFacts
-from serve_app.messages.receipts import Answer
+from serve_app.messages.receipts import BatchAnswer
 from serve_app.messages.routing_note import NO_REPLICAS, NOTE_HEADER, ROUTING_ERROR, RoutingNote
 from serve_app.parity.samples import KeySamples
-from serve_app.parity.verdicts import ParityBook, Verdict
+from serve_app.parity.verdicts import Verdict, Verdicts
 from serve_app.prompt.body import Prompt, Unreadable
 from serve_app.prompt.incoming import Incoming, RequestReader
 from serve_app.prompt.served_model import ServedModel
@@ -106,7 +106,7 @@ class IngressRouter:
         """Set with the router, whose block size it has."""
         self._metrics = RouterMetrics(context.app_name)
         self._samples = KeySamples()
-        self._parity = ParityBook(self._on_verdict)
+        self._parity = Verdicts(self._on_verdict)
         self._inbox = Inbox(self._on_record, self._on_token_hash)
         self._model = ServedModel.from_llm(llm)
         self._reader = RequestReader(session_header=SERVE_SESSION_ID, model=self._model, max_sequences=max_sequences)
@@ -132,7 +132,7 @@ class IngressRouter:
         self._loading = asyncio.create_task(self._load_prompts(llm, tokenizer))
         self._joining: asyncio.Task[bool] | None = None
         self._exporting = asyncio.create_task(self._export_metrics())
-        self._judging = asyncio.create_task(self._judge_canaries())
+        self._judging = asyncio.create_task(self._judge_self_tests())
         if not await self._is_alone():
             await self._loading
         answer_with(
@@ -196,7 +196,7 @@ class IngressRouter:
             if status is not None and status.tokenizer:
                 yield str(replica.rank), status.tokenizer
 
-    async def _judge_canaries(self) -> None:
+    async def _judge_self_tests(self) -> None:
         while True:
             await asyncio.sleep(EXPORT_S)
             await self._judge_new()
@@ -241,13 +241,13 @@ class IngressRouter:
             note_headers[SERVE_MULTIPLEXED_MODEL_ID] = incoming.adapter_to_load
         return orjson.dumps({"replica_id": note.replica_id, "request_headers": note_headers})
 
-    async def on_receipts(self, payload: bytes) -> Answer:
+    async def on_receipts(self, payload: bytes) -> BatchAnswer:
         """From a replica; returns whether it is one of ours, and what we want of it."""
         if self._joining is None:
             # Now that others reach us: what they booked since we asked them first.
             self._joining = asyncio.create_task(self._join())
         if self._router is None:
-            return None
+            return BatchAnswer.UNDECIDED
         return self._inbox.on_receipts(payload, self._router, now=time.monotonic())
 
     async def on_reservations(self, payload: bytes) -> None:

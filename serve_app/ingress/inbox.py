@@ -6,12 +6,11 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from router import CacheRecord, EngineLoad, ReplicaId, ReplicaState, RequestId, Reservation, Router, TokenHash
-from serve_app.ingress.kv_sources import KvBook
+from serve_app.ingress.kv_sources import KvSources
 from serve_app.messages.batches import Batch, Item, Reader, RefusedError
 from serve_app.messages.receipts import (
-    WANTS_SNAPSHOT,
-    Answer,
     Arrived,
+    BatchAnswer,
     EngineState,
     Finished,
     Prefilled,
@@ -46,7 +45,7 @@ class Inbox:
         self._receipts: Reader[Receipt] = Reader(Receipt)
         self._reservations: Reader[Reservation] = Reader(Reservation)
         self._states: Reader[ReplicaState] = Reader(ReplicaState)
-        self.kv = KvBook()
+        self.kv = KvSources()
         self._replica_to_number: dict[ReplicaId, int] = {}
         self.replica_to_status: dict[ReplicaId, Status] = {}
         self.reason_to_refused: Counter[str] = Counter()
@@ -58,11 +57,11 @@ class Inbox:
                 del replica_to[replica_id]
         self.kv.keep_only(replica_ids)
 
-    def on_receipts(self, payload: bytes, router: Router, *, now: float) -> Answer:
+    def on_receipts(self, payload: bytes, router: Router, *, now: float) -> BatchAnswer:
         """A replica's batch; returns whether the router knows the replica, and wants a snapshot of its KV cache."""
         batch = self._read(self._receipts, payload)
         if batch is None:
-            return None
+            return BatchAnswer.UNDECIDED
         replica_id = ReplicaId(batch.sender)
         is_overtaken = batch.number < self._replica_to_number.get(replica_id, 0)
         if not is_overtaken:
@@ -85,7 +84,9 @@ class Inbox:
                     _on_engine_state(replica_id, receipt.engine, router)
         status = self.replica_to_status.get(replica_id)
         router.on_heard(replica_id, is_serving=status is None or status.is_serving, now=now)
-        return WANTS_SNAPSHOT if wants[-1:] == [True] else replica_id in router.cluster.load
+        if wants[-1:] == [True]:
+            return BatchAnswer.WANTS_SNAPSHOT
+        return BatchAnswer.KNOWN if replica_id in router.cluster.load else BatchAnswer.UNKNOWN
 
     def on_reservations(self, payload: bytes, router: Router, *, now: float) -> None:
         """Another router's batch: what is booked already stays as it is."""

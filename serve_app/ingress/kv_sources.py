@@ -6,7 +6,7 @@ from router import ReplicaId, Router
 from serve_app.messages.kv_updates import KvChange, KvCleared, KvRemoved, KvStored, KvUpdate
 
 
-class KvBook:
+class KvSources:
     """Applies updates in their order to the core. A replica of which one is missing is believed by receipts until its
     snapshot is here.
     """

@@ -9,10 +9,10 @@ from typing import Any
 from router import Replica, Router
 from serve_app.ingress.inbox import Inbox
 from serve_app.messages.receipts import Status
-from serve_app.parity.verdicts import ParityBook
+from serve_app.parity.verdicts import Verdicts
 
 
-def snapshot(router: Router | None, inbox: Inbox, parity: ParityBook, *, now: float) -> dict[str, Any]:
+def snapshot(router: Router | None, inbox: Inbox, parity: Verdicts, *, now: float) -> dict[str, Any]:
     """Of the whole cluster, as it would be for a decision now."""
     if router is None:
         return {"block_size": None, "remembered": 0, "replicas": {}}

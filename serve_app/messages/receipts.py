@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Callable
-from typing import Annotated, Final, Literal
+from enum import Enum
+from typing import Annotated
 
 import msgspec
 
@@ -69,15 +70,15 @@ class EngineState(msgspec.Struct, frozen=True):
 
 
 class ProbeResult(msgspec.Struct, frozen=True, array_like=True):
-    """What the engine made of one of the canary's prompts."""
+    """What the engine made of one of the self-test's prompts."""
 
     prompt_tokens: int
     token_hash: TokenHash
     cached_tokens: int
 
 
-class CanaryReport(msgspec.Struct, frozen=True):
-    """The canary's last run, and what its probes follow from (`serve_app.parity.self_test`)."""
+class SelfTestReport(msgspec.Struct, frozen=True):
+    """The self-test's last run, and what its probes follow from (`serve_app.parity.self_test`)."""
 
     nonce: str
     model: str
@@ -115,12 +116,12 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     engine: EngineState | None
     """None before the first step, and where vLLM's statistics are off (`log_engine_metrics: false`)."""
     own_tokens: int = 0
-    """Of `prompt_tokens`, those of prompts that the replica made itself: the canary's probes, and what it was warmed
-    with."""
+    """Of `prompt_tokens`, those of prompts that the replica made itself: the self-test's probes, and what it was
+    warmed with."""
     left_tokens: int = 0
     """Of `prompt_tokens`, those of requests that were over before their first output, as their clients had left."""
-    canary: CanaryReport | None = None
-    """None before its first run."""
+    self_test: SelfTestReport | None = msgspec.field(default=None, name="canary")
+    """The report of the last self-test; None before its first run. The name on the wire is that of earlier versions."""
     answer_tokens: int = 0
     """Of all routed requests that are over, since the replica started."""
     external_cached_tokens: int = 0
@@ -129,9 +130,28 @@ class Status(msgspec.Struct, tag="status", frozen=True):
     """The tokenizer in use, and why it is not fastokens (`serve_app.prompt.vllm_tokenizing`); empty until known."""
 
 
-WANTS_SNAPSHOT: Final = "snapshot"
-Answer = bool | None | Literal["snapshot"]
-"""A router's answer to a replica's batch: whether the replica is known, `snapshot` if it is and its KV cache is to be
-told anew, and None if the batch could not be read."""
+class BatchAnswer(Enum):
+    """A router's answer to a replica's batch. The values are JSON, which the version before reads as well."""
+
+    KNOWN = True
+    """The replica is one of the router's."""
+    UNKNOWN = False
+    """The replica is none of the router's."""
+    WANTS_SNAPSHOT = "snapshot"
+    """The replica is known, and shall tell the router all of its KV cache."""
+    UNDECIDED = None
+    """The router could not read the batch, or knows no replica yet."""
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "BatchAnswer":
+        """A later version may answer more, but only to a replica that it knows."""
+        return cls.KNOWN
+
+    @property
+    def knows_replica(self) -> bool:
+        """Whether the replica is one of the router's."""
+        return self in {BatchAnswer.KNOWN, BatchAnswer.WANTS_SNAPSHOT}
+
+
 Receipt = Arrived | Prefilled | Warmed | Finished | Status
 Report = Callable[[Receipt], None]

@@ -1,4 +1,4 @@
-"""The canary: a few prompts that a replica serves to itself, and of which a router can tell what must come of them.
+"""The self-test: a few prompts that a replica serves to itself, and whose results a router can predict.
 
 They follow from the report's own fields, so that replicas and routers have the same ones without sending them. Each has
 at least three blocks. A run's nonce is new, so what it finds in the cache it has put there itself.
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 import xxhash
 
-from serve_app.messages.receipts import CanaryReport, ProbeResult
+from serve_app.messages.receipts import ProbeResult, SelfTestReport
 
 CHAT_BLOCKS, TEXT_BLOCKS = 3, 5.5
 """Different lengths, one of which ends within a block, so that blocks of another size show."""
@@ -60,12 +60,12 @@ def hash_probes(probes: Sequence[Probe]) -> int:
     return xxhash.xxh3_64_intdigest(orjson.dumps([tuple(probe) for probe in probes]))
 
 
-def probes_of(report: CanaryReport) -> list[Probe]:
+def probes_of(report: SelfTestReport) -> list[Probe]:
     """Those that a replica reports of, if it is of this version."""
     return make_probes(model=report.model, adapter=report.adapter, nonce=report.nonce, block_size=report.block_size)
 
 
-async def run_canary(
+async def run_self_test(
     ask: Ask,
     *,
     model: str,
@@ -73,7 +73,7 @@ async def run_canary(
     block_size: int,
     period_s: float,
     is_crowded: Callable[[], bool],
-) -> CanaryReport:
+) -> SelfTestReport:
     """Have all probes served, one after the other.
 
     Args:
@@ -97,7 +97,7 @@ async def run_canary(
         results.append(result)
         was_crowded |= is_crowded()
         last = probe
-    return CanaryReport(
+    return SelfTestReport(
         nonce=nonce,
         model=model,
         adapter=adapter,

@@ -1,7 +1,7 @@
-"""Whether replicas find prompts by the keys that this router makes: judged from canaries and from sampled requests.
+"""Whether replicas find prompts by the keys that this router makes: judged from self-tests and from sampled requests.
 
 A replica with another template, block size or salt answers every request, and never hits where the router sends it. So
-each is unknown until its canary was judged, and what is believed of it counts only while it is ok.
+each is unknown until its self-test was judged, and what routers estimate of its cache counts only while it is ok.
 """
 
 import logging
@@ -14,7 +14,7 @@ import orjson
 
 from router import BlockHash, BlockHasher, ReplicaId, RequestId, RouteRequest, TokenHash, cacheable_tokens, hash_tokens
 from serve_app.messages.facts import ReplicaFacts
-from serve_app.messages.receipts import CanaryReport, ProbeResult, Status
+from serve_app.messages.receipts import ProbeResult, SelfTestReport, Status
 from serve_app.parity.self_test import Probe, hash_probes, probes_of
 from serve_app.prompt.body import Unreadable
 from serve_app.prompt.incoming import Incoming
@@ -22,9 +22,10 @@ from serve_app.prompt.incoming import Incoming
 logger = logging.getLogger("ray.serve")
 
 OVERDUE_PERIODS = 4
-"""So long a replica may be without a new report before it is unknown: a busy one has its canary wait."""
+"""Periods that a replica may be without a new report before it is unknown: a busy one lets its self-test wait."""
 MAX_DIFFERING = 3
-"""So many sampled requests in a row whose token ids differ, and a replica is not trusted, whatever its canary says."""
+"""After this many sampled requests in a row whose token ids differ, a replica is not trusted, whatever its self-test
+says."""
 
 
 class Verdict(StrEnum):
@@ -51,8 +52,8 @@ class Verdict(StrEnum):
 
 
 REMEDY: Mapping[Verdict, str] = {
-    Verdict.UNKNOWN: "Wait for replicas.canary_period_s. If it stays, the replica's log says why its canary fails, or "
-    "routers and replicas run different versions: finish the upgrade.",
+    Verdict.UNKNOWN: "Wait for replicas.canary_period_s. If it stays, the replica's log says why its self-test fails, "
+    "or routers and replicas run different versions: finish the upgrade.",
     Verdict.TEMPLATE: "Give it the routers' model folder (tokenizer, chat_template) and llm settings, and restart it; "
     "if these were changed for all, deploy again.",
     Verdict.BLOCK_SIZE: "Give all replicas the same llm.engine_kwargs.block_size, and restart it.",
@@ -75,7 +76,7 @@ Read = Callable[[bytes, Mapping[str, str]], Awaitable[Incoming]]
 """As `RequestReader.read`."""
 
 
-async def expect(report: CanaryReport, read: Read, hasher: BlockHasher) -> list[Expected | None]:
+async def expect(report: SelfTestReport, read: Read, hasher: BlockHasher) -> list[Expected | None]:
     """What must come of the report's probes; None for one that the API refuses. Nothing of another version's."""
     if hash_probes(probes_of(report)) != report.probes_hash:
         return []
@@ -106,7 +107,7 @@ class _Pair(NamedTuple):
     """Whether the one before was the same, so that all of it but the end is cached."""
 
 
-def judge(report: CanaryReport, expected: Sequence[Expected | None]) -> Verdict | None:
+def judge(report: SelfTestReport, expected: Sequence[Expected | None]) -> Verdict | None:
     """What a report proves; None where others may have evicted what was not found."""
     pairs = list(_pairs(report, expected))
     if not pairs:
@@ -114,7 +115,7 @@ def judge(report: CanaryReport, expected: Sequence[Expected | None]) -> Verdict 
     return Verdict.TEMPLATE if _differs(report, expected) else _judge_cache(report, pairs)
 
 
-def _judge_cache(report: CanaryReport, pairs: Sequence[_Pair]) -> Verdict | None:
+def _judge_cache(report: SelfTestReport, pairs: Sequence[_Pair]) -> Verdict | None:
     repeats = [each for each in pairs if each.is_repeat]
     if any(_is_odd(each, report.block_size) for each in repeats):
         return None if report.was_crowded else Verdict.BLOCK_SIZE
@@ -130,7 +131,7 @@ def _judge_cache(report: CanaryReport, pairs: Sequence[_Pair]) -> Verdict | None
     return Verdict.NO_CACHE if missed == repeats else Verdict.SALT
 
 
-def _pairs(report: CanaryReport, expected: Sequence[Expected | None]) -> Iterator[_Pair]:
+def _pairs(report: SelfTestReport, expected: Sequence[Expected | None]) -> Iterator[_Pair]:
     before = None
     for probe, result, each in zip(probes_of(report), report.results, expected, strict=False):
         if result is not None and each is not None:
@@ -138,7 +139,7 @@ def _pairs(report: CanaryReport, expected: Sequence[Expected | None]) -> Iterato
         before = probe
 
 
-def _differs(report: CanaryReport, expected: Sequence[Expected | None]) -> bool:
+def _differs(report: SelfTestReport, expected: Sequence[Expected | None]) -> bool:
     """In token ids, or in what is refused. An adapter may be refused for other reasons than its prompt."""
     for probe, result, each in zip(probes_of(report), report.results, expected, strict=False):
         if result is None or each is None:
@@ -162,15 +163,15 @@ class Standing:
     rank: int = 0
     is_odd_sized: bool = False
     """Whether its block size is not the router's."""
-    by_canary: Verdict = Verdict.UNKNOWN
+    by_self_test: Verdict = Verdict.UNKNOWN
     nonce: str = ""
-    """Of the last canary that was judged."""
+    """The nonce of the last self-test that was judged."""
     due_at: float = 0.0
-    """When the next one is overdue."""
+    """When the next self-test is overdue, in seconds of the router's clock."""
     num_differing: int = 0
     """Sampled requests in a row whose token ids differ."""
     is_distrusted: bool = False
-    """Because of these; it ends when a canary passed and a request after it agreed."""
+    """Whether they made it distrusted, until a self-test passes and a request after it agrees."""
     has_passed: bool = False
     told: Verdict = Verdict.UNKNOWN
 
@@ -179,12 +180,12 @@ class Standing:
         """All together."""
         if self.is_odd_sized:
             return Verdict.BLOCK_SIZE
-        if self.is_distrusted and not self.by_canary.is_broken:
+        if self.is_distrusted and not self.by_self_test.is_broken:
             return Verdict.TEMPLATE
-        return self.by_canary
+        return self.by_self_test
 
 
-class ParityBook:
+class Verdicts:
     """The standing of every replica.
 
     Args:
@@ -215,23 +216,23 @@ class ParityBook:
     async def judge_new(
         self, replica_to_status: Mapping[ReplicaId, Status], read: Read, hasher: BlockHasher, *, now: float
     ) -> None:
-        """Judge the canaries that were not yet; a replica that had none for long is unknown."""
+        """Judge the self-tests that are new; a replica that had none for long is unknown."""
         for replica_id, standing in list(self._standings.items()):
             status = replica_to_status.get(replica_id)
-            report = None if status is None else status.canary
+            report = None if status is None else status.self_test
             if standing.is_odd_sized:
                 continue
             if report is not None and report.nonce != standing.nonce:
                 await self._judge(replica_id, standing, report, read, hasher, now=now)
             elif now >= standing.due_at:
-                standing.by_canary = Verdict.UNKNOWN
+                standing.by_self_test = Verdict.UNKNOWN
             self._tell(replica_id, standing)
 
     async def _judge(
         self,
         replica_id: ReplicaId,
         standing: Standing,
-        report: CanaryReport,
+        report: SelfTestReport,
         read: Read,
         hasher: BlockHasher,
         *,
@@ -240,14 +241,14 @@ class ParityBook:
         try:
             verdict = judge(report, await expect(report, read, hasher))
         except Exception:
-            logger.exception("Cannot judge the canary of replica %s", replica_id)
+            logger.exception("Cannot judge the self-test of replica %s", replica_id)
             verdict = Verdict.UNKNOWN
         if verdict is not None:
-            standing.by_canary = verdict
-        elif standing.by_canary is Verdict.UNKNOWN:
-            standing.by_canary = Verdict.OK  # nothing speaks against it
+            standing.by_self_test = verdict
+        elif standing.by_self_test is Verdict.UNKNOWN:
+            standing.by_self_test = Verdict.OK  # nothing speaks against it
         standing.nonce, standing.due_at = report.nonce, now + OVERDUE_PERIODS * report.period_s
-        standing.has_passed |= standing.by_canary is Verdict.OK
+        standing.has_passed |= standing.by_self_test is Verdict.OK
 
     def on_sample(self, replica_id: ReplicaId, *, agrees: bool) -> int | None:
         """A sampled request's token ids, there and here; returns the replica's rank, None if it does not run."""

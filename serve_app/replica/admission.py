@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve_app.replica.running_requests import Ledger, current_request_id
+from serve_app.replica.running_requests import RunningRequests, current_request_id
 
 EVENT_STREAM = b"text/event-stream"
 ANTHROPIC_PATH = "/v1/messages"
@@ -30,7 +30,7 @@ class Admission:
 
     Args:
         app: vLLM's.
-        ledger: knows what is waiting here.
+        running: knows what is waiting here.
         max_waiting_requests: so many may wait for their first token, each sequence of a request by itself; more are
             answered 429.
         max_waiting_tokens: of their prompts, so much may be uncached; None for any. One request may wait in any case.
@@ -42,13 +42,13 @@ class Admission:
         self,
         app: ASGIApp,
         *,
-        ledger: Ledger,
+        running: RunningRequests,
         max_waiting_requests: int,
         max_waiting_tokens: int | None = None,
         max_body_bytes: int,
     ) -> None:
         self._app = app
-        self._ledger = ledger
+        self._running = running
         self._max_waiting_requests = max_waiting_requests
         self._max_waiting_tokens = max_waiting_tokens
         self._max_body_bytes = max_body_bytes
@@ -65,29 +65,29 @@ class Admission:
         receive, send = body.receive, body.send
         if not _asks_engine(scope):
             await self._app(scope, receive, send)
-        elif not self._ledger.is_serving:
-            await _send_elsewhere(scope, send, self._ledger)
+        elif not self._running.is_serving:
+            await _send_elsewhere(scope, send, self._running)
         elif (limit := self._limit_reached()) is not None:
             message = f"No more than {limit} may wait here; try again later."
             retry_after = (b"retry-after", str(self._retry_after_s()).encode())
-            self._ledger.refused(current_request_id.get())
+            self._running.refused(current_request_id.get())
             await _refuse(scope, send, HTTPStatus.TOO_MANY_REQUESTS, message, retry_after)
         else:
-            await self._app(scope, receive, _Answer(scope, send, self._ledger).send)
+            await self._app(scope, receive, _Answer(scope, send, self._running).send)
 
     def _limit_reached(self) -> str | None:
         """What there is too much of, with the request that asks; None where there is room."""
-        ledger = self._ledger
-        if ledger.num_waiting > self._max_waiting_requests:
+        running = self._running
+        if running.num_waiting > self._max_waiting_requests:
             return f"{self._max_waiting_requests} sequences"
         most = self._max_waiting_tokens
-        if most is not None and ledger.waiting_tokens > most and ledger.num_waiting_requests > 1:
+        if most is not None and running.waiting_tokens > most and running.num_waiting_requests > 1:
             return f"{most} prompt tokens"
         return None
 
     def _retry_after_s(self) -> int:
         """By then, the queue of now will be served: it takes as long as the last one served had to wait."""
-        return min(max(1, math.ceil(self._ledger.last_wait_s)), MAX_RETRY_AFTER_S)
+        return min(max(1, math.ceil(self._running.last_wait_s)), MAX_RETRY_AFTER_S)
 
 
 class _Body:
@@ -137,10 +137,10 @@ class _Answer:
     vLLM sends a stream's headers before the engine has begun; here they wait for its first part.
     """
 
-    def __init__(self, scope: Scope, send: Send, ledger: Ledger) -> None:
+    def __init__(self, scope: Scope, send: Send, running: RunningRequests) -> None:
         self._scope = scope
         self._send = send
-        self._ledger = ledger
+        self._running = running
         self._held: Message | None = None
         self._is_elsewhere = False
 
@@ -149,7 +149,7 @@ class _Answer:
         if self._is_elsewhere:
             return
         if message["type"] == "http.response.start":
-            if message["status"] >= SERVER_ERRORS and not self._ledger.is_serving:
+            if message["status"] >= SERVER_ERRORS and not self._running.is_serving:
                 await self._send_elsewhere()
             elif _is_event_stream(message):
                 self._held = message
@@ -157,7 +157,7 @@ class _Answer:
                 await self._send(message)
         elif self._held is None:
             await self._send(message)
-        elif self._ledger.is_serving:
+        elif self._running.is_serving:
             start, self._held = self._held, None
             await self._send(start)
             await self._send(message)
@@ -166,7 +166,7 @@ class _Answer:
 
     async def _send_elsewhere(self) -> None:
         self._is_elsewhere = True
-        await _send_elsewhere(self._scope, self._send, self._ledger)
+        await _send_elsewhere(self._scope, self._send, self._running)
 
 
 def _asks_engine(scope: Scope) -> bool:
@@ -177,9 +177,9 @@ def _is_event_stream(start: Message) -> bool:
     return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in start["headers"])
 
 
-async def _send_elsewhere(scope: Scope, send: Send, ledger: Ledger) -> None:
+async def _send_elsewhere(scope: Scope, send: Send, running: RunningRequests) -> None:
     """A 503 that the client does not see: HAProxy asks another replica (`retry-on` in environment.py)."""
-    ledger.passed_on(current_request_id.get())
+    running.passed_on(current_request_id.get())
     await _refuse(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The engine of this replica died.")
 
 

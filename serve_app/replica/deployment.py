@@ -27,10 +27,10 @@ from router import BlockHash, ReplicaId
 from serve_app.control.ray_router_channel import RouterChannel, send_to_routers
 from serve_app.messages.delivery import RECEIPTS_PATH, Delivery
 from serve_app.messages.facts import ReplicaFacts
-from serve_app.messages.receipts import WANTS_SNAPSHOT, Answer, Finished, ProbeResult, Receipt, Report
+from serve_app.messages.receipts import BatchAnswer, Finished, ProbeResult, Receipt, Report
 from serve_app.messages.response_ids import new_response_id
 from serve_app.messages.routing_note import NOTE_HEADER
-from serve_app.parity.self_test import Probe, run_canary
+from serve_app.parity.self_test import Probe, run_self_test
 from serve_app.prompt.validation import bound_validation
 from serve_app.prompt.vllm_client_faults import blame_clients
 from serve_app.prompt.vllm_tokenizing import Tokenizing
@@ -39,14 +39,14 @@ from serve_app.replica.brief_errors import BriefErrors
 from serve_app.replica.departure import Departure
 from serve_app.replica.engine_pulse import EnginePulse
 from serve_app.replica.explain import ExplainAndReport
-from serve_app.replica.kv_events.engine_blocks import KvAccount
+from serve_app.replica.kv_events.engine_blocks import EngineBlocks
 from serve_app.replica.kv_events.feed import KvFeed
 from serve_app.replica.kv_events.merge import Told, encode_with_receipts
 from serve_app.replica.kv_events.subscription import KvSubscription
 from serve_app.replica.kv_events.wire import TOPIC
 from serve_app.replica.log_file import LogFile, serve_log
 from serve_app.replica.request_log import RequestLog
-from serve_app.replica.running_requests import Ledger
+from serve_app.replica.running_requests import RunningRequests
 from serve_app.replica.standstill import end_unless_moving
 from serve_app.replica.vllm_host_tier import known_host_capacity_tokens
 from serve_app.replica.vllm_outputs import EngineWatch
@@ -67,7 +67,7 @@ LAST_WORDS_S = 1.0
 """Then, until the replica's own."""
 WARM_UP_TIMEOUT_S = 600
 PROBE_TIMEOUT_S = 60.0
-"""For each of the canary's; it waits its turn at the engine like everybody."""
+"""For each probe of the self-test, which waits its turn at the engine like any prompt."""
 WARM_UP_PROMPT_CHARS = (16, 512, 4096)
 
 
@@ -105,7 +105,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         self._warmth: WarmUp | None = None
         self._hand_over: HandOver | None = None
         self._report = self._make_report()
-        self._ledger = Ledger(self._report, clock=time.monotonic)
+        self._running = RunningRequests(self._report, clock=time.monotonic)
         model = Path(self._llm_config.get_engine_config().actual_hf_model_id)
         if model.is_dir():  # noqa: ASYNC240  once, before anything is served
             # Nothing to download: spare each replica a worker process that imports vLLM to find that out.
@@ -120,7 +120,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             self._warmth = self._make_warmth(self._recent) if self._replicas.warm_joining else None
             self._hand_over = self._make_hand_over(self._recent) if self._replicas.hand_over else None
             _after_reset(engine_client, self._recent.clear)
-        self._watch = EngineWatch(self._ledger, self._recent)
+        self._watch = EngineWatch(self._running, self._recent)
         self._watch.attach(engine_client.output_processor)
         self._watch.watch_processes(engine_client.engine_core.resources.engine_manager)
         if self._replicas.kv_events:
@@ -145,15 +145,15 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             await self._warm_up(client)
         self._own = self._own_client(_as_built(app))
         self._pulse = self._make_pulse()  # not before: an engine may compile for minutes while it is warmed up
-        await self._run_canary()
-        self._repeating = asyncio.create_task(self._repeat_canary())
+        await self._run_self_test()
+        self._repeating = asyncio.create_task(self._repeat_self_test())
         if self._warmth is not None:
             await self._warmth.join(self._facts().rank)
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it anew
         app.add_middleware(BriefErrors)
         app.add_middleware(
             Admission,
-            ledger=self._ledger,
+            running=self._running,
             max_waiting_requests=self._replicas.max_waiting_requests,
             max_waiting_tokens=self._replicas.max_waiting_tokens,
             max_body_bytes=round(self._replicas.max_body_mib * 2**20),
@@ -161,7 +161,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         app.add_middleware(
             ExplainAndReport,
             replica_id=_replica_id(),
-            ledger=self._ledger,
+            running=self._running,
             explain_headers=self._replicas.explain_headers,
             engine=self._engine_name,
             log=self._log,
@@ -190,7 +190,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Serve's hook, polled where the deployment has an `autoscaling_config`, and carried to its policy."""
-        return self._ledger.work.as_metrics()
+        return self._running.work.as_metrics()
 
     def _make_report(self) -> Report:
         self._delivery = self._make_delivery()
@@ -246,7 +246,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             self._make_peers(),
             prefill=self._prefill,
             report=self._report,
-            is_busy=lambda: self._ledger.num_waiting > 0,
+            is_busy=lambda: self._running.num_waiting > 0,
             max_tokens=self._facts().kv_capacity_tokens,
             clock=time.monotonic,
         )
@@ -278,22 +278,23 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         return KvSubscription(config["endpoint"], config["replay_endpoint"])
 
     def _make_feed(self) -> KvFeed:
-        account = KvAccount(model=self._llm_config.model_id, block_size=self._facts().block_size)
+        account = EngineBlocks(model=self._llm_config.model_id, block_size=self._facts().block_size)
         return KvFeed(account, partial(self._delivery.post, can_wait=True))
 
     def _tell_of_reset(self) -> None:
         """At once, and not with the next receipts."""
         assert self._feed is not None, "who is called is fed"
         self._feed.clear()
-        self._ledger.report_status()
+        self._running.report_status()
 
-    def _on_answers(self, answers: list[Answer]) -> None:
-        """To the last receipts."""
+    def _on_answers(self, values: list[Any]) -> None:
+        """The routers' JSON in answer to the last receipts."""
+        answers = [BatchAnswer(value) for value in values]
         if self._warmth is not None:
             self._warmth.on_membership(answers)
         if self._hand_over is not None:
             self._hand_over.on_membership(answers)
-        if self._feed is not None and WANTS_SNAPSHOT in answers:
+        if self._feed is not None and BatchAnswer.WANTS_SNAPSHOT in answers:
             self._feed.send_snapshot()
 
     async def _beat(self) -> None:
@@ -302,12 +303,12 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         Serve would need three failed health checks to find that out. The pause lets the broken streams end with
         vLLM's error, and the routers hear of it.
         """
-        while self._ledger.is_serving:
+        while self._running.is_serving:
             if self._feed is not None:
                 self._feed.beat()
             if self._tokenizing is not None:
-                self._ledger.tokenizer = self._tokenizing.state
-            self._ledger.report_status()
+                self._running.tokenizer = self._tokenizing.state
+            self._running.report_status()
             self._feel_pulse()
             await asyncio.sleep(self._replicas.heartbeat_s)
         logger.error("The engine died; this replica ends, for Serve to start another")
@@ -359,24 +360,24 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             response.raise_for_status()
         await self.reset_prefix_cache()
 
-    async def _repeat_canary(self) -> None:
-        while self._ledger.is_serving:
+    async def _repeat_self_test(self) -> None:
+        while self._running.is_serving:
             await asyncio.sleep(self._replicas.canary_period_s)
-            await self._run_canary()
+            await self._run_self_test()
 
-    async def _run_canary(self) -> None:
-        """Serve the canary's probes; the next heartbeat tells the routers. A failure costs the report, nothing else."""
+    async def _run_self_test(self) -> None:
+        """Serve the self-test's probes; the next heartbeat tells the routers. A failure costs only the report."""
         try:
-            self._ledger.canary = await run_canary(
+            self._running.self_test = await run_self_test(
                 self._probe,
                 model=self._llm_config.model_id,
                 adapter=await self._an_adapter(),
                 block_size=self._facts().block_size,
                 period_s=self._replicas.canary_period_s,
-                is_crowded=lambda: self._ledger.is_crowded,
+                is_crowded=lambda: self._running.is_crowded,
             )
         except Exception as error:  # noqa: BLE001  whatever it is, clients are served all the same
-            logger.warning("The canary failed: %s", type(error).__name__)
+            logger.warning("The self-test failed: %s", type(error).__name__)
 
     async def _probe(self, probe: Probe) -> ProbeResult | None:
         with self._watch.probing() as results:

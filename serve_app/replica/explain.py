@@ -18,7 +18,7 @@ from serve_app.messages.response_headers import (
 )
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.replica.request_log import RequestLog
-from serve_app.replica.running_requests import Ledger, current_request_id
+from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.settings.schema import EngineName, ExplainHeaders
 from serve_app.settings.tenants import Tenants
 
@@ -37,7 +37,7 @@ class ExplainAndReport:
         app: ASGIApp,
         *,
         replica_id: str,
-        ledger: Ledger,
+        running: RunningRequests,
         explain_headers: ExplainHeaders,
         engine: EngineName = "vllm",
         log: RequestLog | None = None,
@@ -48,7 +48,7 @@ class ExplainAndReport:
         self._explain_headers = explain_headers
         self._engine = engine
         self._replica_id = replica_id
-        self._ledger = ledger
+        self._running = running
         self._log = log
         self._tenants = tenants
         self._note_key = note_key
@@ -70,7 +70,7 @@ class ExplainAndReport:
 
         if note is not None:
             tenant = self._tenants.of(scope["headers"])
-            self._ledger.arrived(
+            self._running.arrived(
                 note.request_id,
                 num_sequences=note.num_sequences,
                 uncached_tokens=note.uncached_tokens,
@@ -84,7 +84,7 @@ class ExplainAndReport:
         finally:
             current_request_id.reset(token)
             if note is not None:
-                self._ledger.finished(note.request_id)
+                self._running.finished(note.request_id)
             if self._log is not None and served is not None:
                 self._log.end(served, scope, status=status)
 
@@ -108,7 +108,7 @@ class ExplainAndReport:
         """
         if note is None:
             return {REPLICA_HEADER: self._replica_id, REASON_HEADER: UNROUTED}
-        if not (HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES and self._ledger.has_prefilled(note.request_id)):
+        if not (HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES and self._running.has_prefilled(note.request_id)):
             return {}
         return {
             REPLICA_HEADER: self._replica_id,

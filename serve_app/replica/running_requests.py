@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 
 from router import RequestId, TokenHash
 from serve_app.autoscaling.stats import WorkStats
-from serve_app.messages.receipts import Arrived, CanaryReport, EngineState, Finished, Prefilled, Receipt, Report, Status
+from serve_app.messages.receipts import (
+    Arrived,
+    EngineState,
+    Finished,
+    Prefilled,
+    Receipt,
+    Report,
+    SelfTestReport,
+    Status,
+)
 
 current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request_id", default=None)
 """The routed request that this task serves. Set by the replica's middleware, read where the engine is asked."""
@@ -48,7 +57,7 @@ class _Request:
         return sum(count() for count in self.answers.values()) if self.answers else None
 
 
-class Ledger:
+class RunningRequests:
     """Used on the replica's event loop only.
 
     Args:
@@ -78,8 +87,8 @@ class Ledger:
         self.is_serving = True
         self.last_wait_s = 0.0
         """How long the last sequence that got its first token had waited for it."""
-        self.canary: CanaryReport | None = None
-        """Of the last run."""
+        self.self_test: SelfTestReport | None = None
+        """The report of the last run."""
         self.tokenizer = ""
         """Who makes token ids here; empty before that is known."""
 
@@ -168,7 +177,8 @@ class Ledger:
         Of the cached tokens, the external ones came from a second tier.
 
         `uncounted` is the cause why the engine does not count the prompt among those it looked up in its cache;
-        `token_hash` is for the router to compare; `is_own` says that nobody sent it: the canary's, or to be warm.
+        `token_hash` is for the router to compare; `is_own` says that the replica
+        itself sent it, for its self-test or to warm its cache.
         """
         if is_own:
             self._own_tokens += prompt_tokens
@@ -253,7 +263,7 @@ class Ledger:
                 engine=self._engine,
                 own_tokens=self._own_tokens,
                 left_tokens=self._left_tokens,
-                canary=self.canary,
+                self_test=self.self_test,
                 answer_tokens=self._answer_tokens,
                 tokenizer=self.tokenizer,
             )

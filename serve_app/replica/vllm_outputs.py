@@ -18,7 +18,7 @@ import psutil
 from router import RequestId, TokenHash, hash_tokens
 from serve_app.messages.receipts import EngineState, ProbeResult
 from serve_app.parity.samples import is_sampled
-from serve_app.replica.running_requests import Ledger, current_request_id
+from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.replica.warmth.recent_prompts import RecentPrompts
 
 logger = logging.getLogger("ray.serve")
@@ -108,13 +108,13 @@ class EngineWatch:
     Used on the replica's event loop only.
 
     Args:
-        ledger: the replica's account.
+        running: the replica's account.
         recent: takes the prompts of clients that other clients may share; None keeps none.
 
     """
 
-    def __init__(self, ledger: Ledger, recent: RecentPrompts | None = None) -> None:
-        self._ledger = ledger
+    def __init__(self, running: RunningRequests, recent: RecentPrompts | None = None) -> None:
+        self._running = running
         self._recent = recent
         self._engine_id_to_prompt: dict[str, _Prompt] = {}
         self._has_requests: Callable[[], bool] = lambda: False
@@ -186,7 +186,7 @@ class EngineWatch:
         # Nobody counts tokens as they come: who wants to know asks when the request is over.
         detokenizer = self._engine_id_to_state[request.request_id].detokenizer
         if detokenizer is not None:
-            self._ledger.answering(current_request_id.get(), request.request_id, detokenizer.num_output_tokens)
+            self._running.answering(current_request_id.get(), request.request_id, detokenizer.num_output_tokens)
 
     def _on_outputs(
         self,
@@ -206,7 +206,7 @@ class EngineWatch:
 
     def _on_first_output(self, prompt: _Prompt, stats: PrefillStats) -> None:
         cached_tokens = stats.num_local_cached_tokens + stats.num_external_cached_tokens
-        self._ledger.prefilled(
+        self._running.prefilled(
             prompt.request_id,
             prompt_tokens=stats.num_prompt_tokens,
             cached_tokens=cached_tokens,
@@ -224,10 +224,10 @@ class EngineWatch:
         for engine_id in engine_ids:
             prompt = self._engine_id_to_prompt.pop(engine_id, None)
             if prompt is not None:
-                self._ledger.uncounted(ABORTED, prompt_tokens=prompt.num_tokens)
+                self._running.uncounted(ABORTED, prompt_tokens=prompt.num_tokens)
         if not self._has_requests():
             # No further step will say so.
-            self._ledger.engine_stepped(EngineState(0, 0, 0.0, self._num_preempted))
+            self._running.engine_stepped(EngineState(0, 0, 0.0, self._num_preempted))
 
     def _on_scheduler_stats(self, stats: SchedulerStats | None) -> None:
         """Once all outputs of a step are processed."""
@@ -236,7 +236,7 @@ class EngineWatch:
             self._iteration_stats = None
         if stats is not None:
             kv_use = round(stats.kv_cache_usage, 4)
-            self._ledger.engine_stepped(
+            self._running.engine_stepped(
                 EngineState(stats.num_waiting_reqs, stats.num_running_reqs, kv_use, self._num_preempted),
                 looked_up_tokens=stats.prefix_cache_stats.queries,
                 hit_tokens=stats.prefix_cache_stats.hits,
@@ -244,11 +244,11 @@ class EngineWatch:
 
     def _on_process_end(self, loop: asyncio.AbstractEventLoop, sentinel: int) -> None:
         loop.remove_reader(sentinel)
-        self._ledger.engine_died()
+        self._running.engine_died()
 
     def _on_error(self, _error: Exception) -> None:
         self.streams_told.set()
-        self._ledger.engine_died()
+        self._running.engine_died()
 
 
 def _kill_with_children(process: BaseProcess) -> None:

@@ -31,7 +31,7 @@ from serve_app.replica.departure import Departure
 from serve_app.replica.explain import ExplainAndReport
 from serve_app.replica.log_file import SERVE_LOGGER
 from serve_app.replica.request_log import RequestLog
-from serve_app.replica.running_requests import Ledger
+from serve_app.replica.running_requests import RunningRequests
 from serve_app.replica.vllm_outputs import EngineWatch
 from serve_app.settings.tenants import Tenants
 from tests.serve_app.bad_bodies import MARK, MODEL, Body, bodies
@@ -91,14 +91,16 @@ class Replica:
         self.engine = engine
         self.receipts: list[object] = []
         self.request_lines: list[bytes] = []
-        self.ledger = Ledger(self.receipts.append, clock=lambda: 0.0)
+        self.running = RunningRequests(self.receipts.append, clock=lambda: 0.0)
         log = RequestLog(lambda fields: self.request_lines.append(orjson.dumps(dict(fields))), clock=lambda: 0.0)
-        EngineWatch(self.ledger).attach(engine.output_processor)
-        app = Admission(BriefErrors(app), ledger=self.ledger, max_waiting_requests=MAX_SEQUENCES, max_body_bytes=2**20)
+        EngineWatch(self.running).attach(engine.output_processor)
+        app = Admission(
+            BriefErrors(app), running=self.running, max_waiting_requests=MAX_SEQUENCES, max_body_bytes=2**20
+        )
         app = ExplainAndReport(
             app,
             replica_id="r0",
-            ledger=self.ledger,
+            running=self.running,
             explain_headers="full",
             log=log,
             tenants=Tenants([], header="x-tenant"),
@@ -198,7 +200,7 @@ async def test_no_body_is_the_servers_fault(
         assert not replica.engine.output_processor.has_unfinished_requests(), where
     assert not replica.engine.errored
     assert min(num_served, num_refused) > NUM_BODIES / 5, "so that both are looked at"
-    assert replica.ledger.num_outstanding == 0
+    assert replica.running.num_outstanding == 0
     sys.stdout.flush()
     told = ["\n".join(logs.lines), b"\n".join(replica.request_lines).decode(), engine_output.read_text()]  # noqa: ASYNC240
     assert all(told), "all three are listened to"

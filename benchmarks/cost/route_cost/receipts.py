@@ -11,7 +11,7 @@ import orjson
 from benchmarks.cost.route_cost.applications import OURS, STAND_IN
 from benchmarks.cost.route_cost.stand_in import SERVED_PATH
 from serve_app.local.haproxy import short_id
-from serve_app.messages.receipts import CanaryReport
+from serve_app.messages.receipts import SelfTestReport
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings.cluster_secret import derived_key
 
@@ -32,7 +32,7 @@ class Reporter:
         self._last: RoutingNote | None = None
         self._note_key = derived_key(NOTE_HEADER)
 
-    async def set_canary(self, report: CanaryReport) -> None:
+    async def set_canary(self, report: SelfTestReport) -> None:
         """Let all replicas report it."""
         await self._replicas.broadcast("set_canary", report).results_async(timeout_s=REPORT_TIMEOUT_S)
 

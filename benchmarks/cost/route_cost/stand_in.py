@@ -13,7 +13,7 @@ from router import RequestId
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.messages.delivery import Delivery, Send
 from serve_app.messages.facts import ReplicaFacts
-from serve_app.messages.receipts import Arrived, CanaryReport, Finished, Prefilled, Receipt, Status
+from serve_app.messages.receipts import Arrived, Finished, Prefilled, Receipt, SelfTestReport, Status
 from serve_app.settings.schema import ReplicaSettings, RouterSettings
 
 BLOCK_SIZE = 16
@@ -36,7 +36,7 @@ class StandIn:
         context = serve.get_replica_context()
         self._replica_id = context.replica_id.to_full_id_str()
         self._delivery: Delivery[Receipt] | None = None
-        self._canary: CanaryReport | None = None
+        self._canary: SelfTestReport | None = None
         if sends_receipts:
             settings = RouterSettings()
             send: Send[Receipt] = send_to_routers(
@@ -62,7 +62,7 @@ class StandIn:
             rank=serve.get_replica_context().rank.rank, block_size=BLOCK_SIZE, kv_capacity_tokens=KV_CAPACITY_TOKENS
         ).as_metadata()
 
-    async def set_canary(self, report: CanaryReport) -> None:
+    async def set_canary(self, report: SelfTestReport) -> None:
         """What every heartbeat reports from now on."""
         self._canary = report
 
@@ -87,7 +87,7 @@ class StandIn:
                     looked_up_tokens=0,
                     hit_tokens=0,
                     engine=None,
-                    canary=self._canary,
+                    self_test=self._canary,
                 )
             )
             await asyncio.sleep(ReplicaSettings().heartbeat_s)

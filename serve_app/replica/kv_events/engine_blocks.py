@@ -22,7 +22,7 @@ class _Block:
     num_copies: int = 1
 
 
-class KvAccount:
+class EngineBlocks:
     """Follows the events from an empty cache on.
 
     vLLM names a block by a hash of its own, and tells the tokens, adapter and salt only when it stores one. So what it

@@ -4,7 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 
 from serve_app.messages.kv_updates import KvChange, KvUpdate
-from serve_app.replica.kv_events.engine_blocks import KvAccount, UnsupportedCacheError
+from serve_app.replica.kv_events.engine_blocks import EngineBlocks, UnsupportedCacheError
 from serve_app.replica.kv_events.wire import AllBlocksCleared, EngineEvent
 
 logger = logging.getLogger("ray.serve")
@@ -24,7 +24,7 @@ class KvFeed:
 
     """
 
-    def __init__(self, account: KvAccount, post: Post) -> None:
+    def __init__(self, account: EngineBlocks, post: Post) -> None:
         self._account = account
         self._post = post
         self._number = 0

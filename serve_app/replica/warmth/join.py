@@ -11,7 +11,7 @@ from typing import Protocol
 
 from router import BlockHash
 from serve_app.messages.delivery import DeliveryError
-from serve_app.messages.receipts import Answer, Report, Warmed
+from serve_app.messages.receipts import BatchAnswer, Report, Warmed
 from serve_app.replica.warmth.recent_prompts import RecentPrompts
 
 logger = logging.getLogger("ray.serve")
@@ -70,14 +70,12 @@ class WarmUp:
             logger.info("Nobody to be warmed by: %s", error)
         logger.info("Warmed with %d prefixes", len(self._unreported))
 
-    def on_membership(self, answers: Iterable[Answer]) -> None:
-        """What the routers say to the last receipts: whether this replica is one of theirs; None from one that knows no
-        replica yet. What was warmed is told when all of them know it.
-        """
-        known = [each for each in answers if each is not None]
+    def on_membership(self, answers: Iterable[BatchAnswer]) -> None:
+        """The routers answered the last receipts. Once all of them know this replica, it tells what was warmed."""
+        known = [answer.knows_replica for answer in answers if answer is not BatchAnswer.UNDECIDED]
         if known and all(known):
-            for each in self._unreported:
-                self._report(each)
+            for warmed in self._unreported:
+                self._report(warmed)
             self._unreported.clear()
 
     def share(self, block_hashes: Sequence[BlockHash]) -> dict[BlockHash, bytes]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from router import BlockHash, ReplicaId
 from serve_app.messages.delivery import DeliveryError
-from serve_app.messages.receipts import Answer, Report, Warmed
+from serve_app.messages.receipts import BatchAnswer, Report, Warmed
 from serve_app.replica.warmth.recent_prompts import KeptPrompt, RecentPrompts
 
 logger = logging.getLogger("ray.serve")
@@ -101,11 +101,9 @@ class HandOver:
         """What is under way."""
         self._taking_over: asyncio.Task[None] | None = None
 
-    def on_membership(self, answers: Iterable[Answer]) -> None:
-        """What the routers say to the last receipts: whether this replica is one of theirs; None from one that knows no
-        replica yet.
-        """
-        known = [each for each in answers if each is not None]
+    def on_membership(self, answers: Iterable[BatchAnswer]) -> None:
+        """The routers answered the last receipts, each of which says whether this replica is one of theirs."""
+        known = [answer.knows_replica for answer in answers if answer is not BatchAnswer.UNDECIDED]
         if not known:
             return
         if all(known):

@@ -19,7 +19,7 @@ from loadtests.replay.receipts import Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import Replica, ReplicaId, RequestId, Router, RouteRequest, hash_blocks, root_hash
 from serve_app.messages.kv_updates import KvChange, KvRemoved, KvStored
-from serve_app.replica.kv_events.engine_blocks import KvAccount
+from serve_app.replica.kv_events.engine_blocks import EngineBlocks
 from serve_app.replica.kv_events.wire import EngineBatch
 from tests.builders import BLOCK_SIZE, ROOT, make_router
 from tests.loadtests.vllm_tiers import Cached, VllmTiers
@@ -126,7 +126,7 @@ def test_events_of_the_second_tier_leave_the_first_one_exact(is_describing: bool
         is_telling=True,
         is_describing=is_describing,
     )
-    account = KvAccount(model="m", block_size=BLOCK_SIZE)
+    account = EngineBlocks(model="m", block_size=BLOCK_SIZE)
     router = make_router()
     router.set_replicas([Replica(HOME, 0, 20 * BLOCK_SIZE, 80 * BLOCK_SIZE)])
     router.on_blocks_cleared(HOME)

@@ -12,7 +12,7 @@ from serve_app.autoscaling.policy import ReplicaLoad
 from serve_app.autoscaling.serve_policy import UncachedWorkPolicy, replica_loads
 from serve_app.autoscaling.stats import ARRIVED_TOKENS, KV_USE, WAITING_TOKENS
 from serve_app.messages.receipts import EngineState
-from serve_app.replica.running_requests import Ledger
+from serve_app.replica.running_requests import RunningRequests
 from serve_app.settings.schema import AUTOSCALING_POLICY
 
 OPTIONS = {"prefill_tokens_per_s": 1000, "prefill_use": 0.5}
@@ -107,25 +107,25 @@ def test_serve_finds_it_by_its_name_and_applies_delays_and_bounds() -> None:
 
 
 def test_hits_are_no_work() -> None:
-    """Twice the prompt tokens with the same ones uncached: the same figures from a ledger."""
+    """Twice the prompt tokens with the same ones uncached: the same figures from a running."""
     figures = []
     for prompt_tokens in (1_000, 2_000):
-        ledger = Ledger(lambda _: None, clock=lambda: 0.0)
-        ledger.engine_stepped(EngineState(waiting=0, running=1, kv_use=0.3))
-        ledger.arrived(RequestId("one"), uncached_tokens=300)
-        ledger.prefilled(RequestId("one"), prompt_tokens=prompt_tokens, cached_tokens=prompt_tokens - 250)
-        ledger.arrived(RequestId("two"), uncached_tokens=70)
-        figures.append(ledger.work.as_metrics())
+        running = RunningRequests(lambda _: None, clock=lambda: 0.0)
+        running.engine_stepped(EngineState(waiting=0, running=1, kv_use=0.3))
+        running.arrived(RequestId("one"), uncached_tokens=300)
+        running.prefilled(RequestId("one"), prompt_tokens=prompt_tokens, cached_tokens=prompt_tokens - 250)
+        running.arrived(RequestId("two"), uncached_tokens=70)
+        figures.append(running.work.as_metrics())
     assert figures[0] == figures[1] == {ARRIVED_TOKENS: 320, WAITING_TOKENS: 70, KV_USE: 0.3}
 
 
-async def test_the_replica_answers_serves_hook_from_its_ledger() -> None:
+async def test_the_replica_answers_serves_hook_from_its_running_requests() -> None:
     """Numbers by name, as Serve demands of it."""
     from serve_app.replica.deployment import LLMReplica
 
-    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
-    ledger.arrived(RequestId("one"), uncached_tokens=300)
-    replica = SimpleNamespace(_ledger=ledger)
+    running = RunningRequests(lambda _: None, clock=lambda: 0.0)
+    running.arrived(RequestId("one"), uncached_tokens=300)
+    replica = SimpleNamespace(_running=running)
     assert await LLMReplica.record_autoscaling_stats(replica) == {ARRIVED_TOKENS: 300, WAITING_TOKENS: 300}
 
 

@@ -324,8 +324,8 @@ async def test_what_is_no_replica_ends_the_calibration() -> None:
 
 
 def bystanders(*reports: tuple[int, ...]) -> Bystanders:
-    """Of a replica that reports running requests, prompt tokens and perhaps of these the canary's, one after the other,
-    the last for ever.
+    """Of a replica that reports running requests, prompt tokens and perhaps of these the self-test's, one after the
+    other, the last for ever.
     """
     following: Iterator[tuple[int, ...]] = itertools.chain(reports, itertools.repeat(reports[-1]))
     time_s = itertools.count(step=TIMEOUT_S / 4)
@@ -352,7 +352,7 @@ def test_prompts_of_others_are_noticed() -> None:
         bystanders((0, 100), (0, 110)).check(30)
 
 
-def test_the_canarys_prompts_are_nobodys() -> None:
+def test_the_self_tests_prompts_are_nobodys() -> None:
     """The replica counts them apart."""
     bystanders((0, 100, 50), (0, 180, 100)).check(30)
 

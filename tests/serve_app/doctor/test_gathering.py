@@ -42,7 +42,7 @@ from serve_app.doctor.router_answers import SETTLE_TIMEOUT_S, as_answers, router
 from serve_app.doctor.target import Target
 from serve_app.ingress.inbox import Inbox
 from serve_app.ingress.snapshot import snapshot
-from serve_app.parity.verdicts import ParityBook, Verdict
+from serve_app.parity.verdicts import Verdict, Verdicts
 from tests.builders import make_request, make_router
 
 NOBODY = "127.0.0.1:9"
@@ -276,7 +276,7 @@ class TestRouterAnswers:
         parts = {"router": "r1", "policy": "prefix_affinity", "refused": {}}
         inbox = Inbox([].append, lambda *_: None)
         result = as_answers(
-            [{**parts, **snapshot(each, inbox, ParityBook(lambda *_: None), now=0)} for each in (core, None)]
+            [{**parts, **snapshot(each, inbox, Verdicts(lambda *_: None), now=0)} for each in (core, None)]
         )
         assert isinstance(result, RouterAnswers)
         ready, empty = result.views

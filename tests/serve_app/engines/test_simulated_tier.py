@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from router import RequestId
 from serve_app.messages.receipts import Prefilled, Receipt
-from serve_app.replica.running_requests import Ledger, current_request_id
+from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.replica.vllm_host_tier import host_capacity_tokens, kv_bytes_per_token
 from serve_app.replica.vllm_outputs import EngineWatch
 from tests.serve_app.simulated_engines import BLOCK_SIZE, ask, running_engine
@@ -37,8 +37,8 @@ async def engine() -> AsyncIterator[Any]:
 async def test_receipts_tell_what_came_back(engine: Any) -> None:
     """A prompt is computed; four others take its place; what comes back is told apart, and what was there is not."""
     receipts: list[Receipt] = []
-    ledger = Ledger(receipts.append, clock=lambda: 0.0)
-    EngineWatch(ledger).attach(engine.output_processor)
+    running = RunningRequests(receipts.append, clock=lambda: 0.0)
+    EngineWatch(running).attach(engine.output_processor)
     current_request_id.set(RequestId("ours"))
     prompts = [PROMPT, *([number, *PROMPT[1:]] for number in range(4)), PROMPT, PROMPT]
     for number, prompt in enumerate(prompts):

@@ -16,7 +16,7 @@ from serve_app.messages.facts import ReplicaFacts
 from serve_app.messages.receipts import Finished, Prefilled, Receipt, Status
 from serve_app.messages.response_ids import new_response_id
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
-from serve_app.parity.self_test import run_canary
+from serve_app.parity.self_test import run_self_test
 from serve_app.prompt.body import Prompt, Unreadable, UnreadableError
 from serve_app.settings.cluster_secret import derived_key
 from tests.serve_app.parity.self_test_engine import Engine, tokens_of
@@ -239,13 +239,13 @@ def doubted(started: Started) -> set[str]:
     return set(started.router._router.cluster.untrusted)
 
 
-async def test_a_replica_is_doubted_until_its_canary_was_judged(started: Started) -> None:
-    """And again when its canary says so, or its requests do."""
+async def test_a_replica_is_doubted_until_its_self_test_was_judged(started: Started) -> None:
+    """And again when its self-test says so, or its requests do."""
     assert doubted(started) == {"replica-0", "replica-1", "replica-2"}
     engine = Engine()
     engine.block_size = 4
-    report = await run_canary(engine.ask, model="m", adapter="", block_size=4, period_s=60, is_crowded=lambda: False)
-    await started.hear("replica-0", Status({}, True, 0, 0, {}, 0, 0, None, canary=report))  # noqa: FBT003
+    report = await run_self_test(engine.ask, model="m", adapter="", block_size=4, period_s=60, is_crowded=lambda: False)
+    await started.hear("replica-0", Status({}, True, 0, 0, {}, 0, 0, None, self_test=report))  # noqa: FBT003
     assert doubted(started) == {"replica-1", "replica-2"}
     assert started.verdicts() == ["ok", "unknown", "unknown"]
     snapshot = (await started.router.snapshot())["replicas"]

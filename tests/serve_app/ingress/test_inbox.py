@@ -12,8 +12,17 @@ from router import EngineLoad, Exclusion, Replica, ReplicaId, RequestId, Router,
 from serve_app.ingress.inbox import MAX_REASONS, Inbox
 from serve_app.ingress.snapshot import snapshot
 from serve_app.messages import batches
-from serve_app.messages.receipts import Arrived, EngineState, Finished, Prefilled, Receipt, Status, Warmed
-from serve_app.parity.verdicts import ParityBook
+from serve_app.messages.receipts import (
+    Arrived,
+    BatchAnswer,
+    EngineState,
+    Finished,
+    Prefilled,
+    Receipt,
+    Status,
+    Warmed,
+)
+from serve_app.parity.verdicts import Verdicts
 from tests.builders import make_request, make_router
 
 
@@ -22,9 +31,9 @@ def make_inbox() -> Inbox:
     return Inbox(lambda *_: None, lambda *_: None)
 
 
-def unjudged() -> ParityBook:
-    """Before any canary."""
-    return ParityBook(lambda *_: None)
+def unjudged() -> Verdicts:
+    """Before any self-test."""
+    return Verdicts(lambda *_: None)
 
 
 def status(*outstanding: str, is_serving: bool = True) -> Status:
@@ -213,11 +222,11 @@ def test_a_replica_hears_whether_it_is_known(router: Router) -> None:
     """In the answer to its receipts; and what it warmed by itself is believed."""
     inbox = make_inbox()
     prompt = make_request("b", 7, 8)
-    assert inbox.on_receipts(batch(router, 1, Warmed(prompt.block_hashes)), router, now=0) is True
+    assert inbox.on_receipts(batch(router, 1, Warmed(prompt.block_hashes)), router, now=0) is BatchAnswer.KNOWN
     decision = router.choose(prompt, now=0).decision
     assert decision.believed_cached_tokens == 8
-    assert inbox.on_receipts(batches.encode("somebody", 1, [status()]), router, now=0) is False
-    assert inbox.on_receipts(b"no batch", router, now=0) is None
+    assert inbox.on_receipts(batches.encode("somebody", 1, [status()]), router, now=0) is BatchAnswer.UNKNOWN
+    assert inbox.on_receipts(b"no batch", router, now=0) is BatchAnswer.UNDECIDED
 
 
 def test_the_engines_numbers_reach_the_core_in_tokens(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import math
 
 import msgspec
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,12 +14,13 @@ from serve_app.messages.batches import PROTOCOL, Reader, RefusedError
 from serve_app.messages.kv_updates import KvRemoved, KvUpdate
 from serve_app.messages.receipts import (
     Arrived,
-    CanaryReport,
+    BatchAnswer,
     EngineState,
     Finished,
     Prefilled,
     ProbeResult,
     Receipt,
+    SelfTestReport,
     Status,
     Warmed,
 )
@@ -30,7 +32,7 @@ tokens = st.integers(0, 2**40)
 engines = st.builds(EngineState, waiting=tokens, running=tokens, kv_use=st.floats(0, 1))
 hashes = st.integers(0, 2**64 - 1).map(TokenHash)
 reports = st.builds(
-    CanaryReport,
+    SelfTestReport,
     nonce=st.text(max_size=5),
     model=st.text(max_size=5),
     adapter=st.text(max_size=5),
@@ -55,7 +57,7 @@ receipts = st.one_of(
         hit_tokens=tokens,
         engine=st.none() | engines,
         own_tokens=tokens,
-        canary=st.none() | reports,
+        self_test=st.none() | reports,
     ),
 )
 
@@ -198,6 +200,28 @@ def test_numbers_that_none_can_be_are_refused(receipt: Receipt) -> None:
     """Before they are in a sum."""
     with pytest.raises(RefusedError, match="does not fit protocol 1"):
         Reader[Receipt](Receipt).read(batches.encode("replica", 1, [receipt]))
+
+
+@pytest.mark.parametrize(
+    ("answer", "json"),
+    [
+        (BatchAnswer.KNOWN, b"true"),
+        (BatchAnswer.UNKNOWN, b"false"),
+        (BatchAnswer.UNDECIDED, b"null"),
+        (BatchAnswer.WANTS_SNAPSHOT, b'"snapshot"'),
+    ],
+)
+def test_a_batch_is_answered_in_json_that_earlier_versions_read(answer: BatchAnswer, json: bytes) -> None:
+    """And what a later version may answer counts as an answer to a replica that it knows."""
+    assert orjson.dumps(answer) == json
+    assert BatchAnswer(orjson.loads(json)) is answer
+    assert BatchAnswer("something new") is BatchAnswer.KNOWN
+
+
+def test_the_self_test_has_the_name_of_earlier_versions_on_the_wire() -> None:
+    """Both versions run side by side during an upgrade."""
+    payload = batches.encode("replica", 1, [heartbeat(kv_use=0.5)])
+    assert "canary" in msgspec.msgpack.decode(payload)["items"][0]
 
 
 def test_a_sender_does_not_choose_how_long_its_fault_is() -> None:

@@ -1,4 +1,4 @@
-"""A small engine with a prefix cache that serves the canary's probes, and can be made to deviate."""
+"""A small engine with a prefix cache that serves the self-test's probes, and can be made to deviate."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -8,8 +8,8 @@ import orjson
 import xxhash
 
 from router import BlockHasher, cacheable_tokens, hash_blocks, hash_tokens, root_hash
-from serve_app.messages.receipts import CanaryReport, ProbeResult
-from serve_app.parity.self_test import Probe, run_canary
+from serve_app.messages.receipts import ProbeResult, SelfTestReport
+from serve_app.parity.self_test import Probe, run_self_test
 from serve_app.prompt.body import Prompt, Unreadable, UnreadableError
 from serve_app.prompt.incoming import RequestReader
 from serve_app.prompt.served_model import ServedModel
@@ -109,9 +109,9 @@ class Engine:
             cache_salt=salt if self.has_salts else "",
         )
 
-    async def report(self, *, adapter: str = ADAPTER, is_crowded: bool = False) -> CanaryReport:
+    async def report(self, *, adapter: str = ADAPTER, is_crowded: bool = False) -> SelfTestReport:
         """One run."""
-        return await run_canary(
+        return await run_self_test(
             self.ask,
             model=MODEL,
             adapter=adapter,

@@ -1,4 +1,4 @@
-"""The canary's probes, and a run of them."""
+"""The self-test's probes, and a run of them."""
 
 import orjson
 import pytest

@@ -1,4 +1,4 @@
-"""What a router makes of canaries and of sampled requests."""
+"""What a router makes of self-tests and of sampled requests."""
 
 import logging
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import pytest
 
 from router import ReplicaId
 from serve_app.messages.facts import ReplicaFacts
-from serve_app.messages.receipts import CanaryReport, Status
-from serve_app.parity.verdicts import OVERDUE_PERIODS, REMEDY, ParityBook, Verdict, expect, judge
+from serve_app.messages.receipts import SelfTestReport, Status
+from serve_app.parity.verdicts import OVERDUE_PERIODS, REMEDY, Verdict, Verdicts, expect, judge
 from tests.serve_app.parity.self_test_engine import BLOCK_SIZE, Engine, hasher, read, read_without_chat
 
 HERE, THERE = ReplicaId("app#LLM#here"), ReplicaId("app#LLM#there")
@@ -90,9 +90,9 @@ def test_every_verdict_but_ok_has_a_remedy() -> None:
     assert REMEDY.keys() == set(Verdict) - {Verdict.OK}
 
 
-def status(report: CanaryReport | None) -> Status:
+def status(report: SelfTestReport | None) -> Status:
     """A heartbeat."""
-    return Status({}, True, 0, 0, {}, 0, 0, None, canary=report)  # noqa: FBT003
+    return Status({}, True, 0, 0, {}, 0, 0, None, self_test=report)  # noqa: FBT003
 
 
 class Book:
@@ -100,7 +100,7 @@ class Book:
 
     def __init__(self) -> None:
         self.told: list[tuple[ReplicaId, Verdict]] = []
-        self.book = ParityBook(lambda *change: self.told.append(change))
+        self.book = Verdicts(lambda *change: self.told.append(change))
         self.statuses: dict[ReplicaId, Status] = {HERE: status(None)}
         self.set_sizes(BLOCK_SIZE, BLOCK_SIZE)
 
@@ -126,7 +126,7 @@ class Book:
         return self.book[HERE]
 
 
-async def test_a_replica_is_unknown_until_its_canary_was_judged() -> None:
+async def test_a_replica_is_unknown_until_its_self_test_was_judged() -> None:
     """And one that is not known at all always is."""
     book = Book()
     assert await book.judge(now=0) is Verdict.UNKNOWN
@@ -170,8 +170,8 @@ async def test_a_crowded_run_changes_nothing_and_is_a_sign_of_life() -> None:
     assert await book.judge(now=300) is Verdict.NO_CACHE
 
 
-async def test_another_block_size_needs_no_canary() -> None:
-    """The replica says so itself; once it has the same, its canary is judged."""
+async def test_another_block_size_needs_no_self_test() -> None:
+    """The replica says so itself; once it has the same, its self-test is judged."""
     book = Book()
     book.set_sizes(BLOCK_SIZE + 16, BLOCK_SIZE)
     assert await book.report(Engine()) is Verdict.BLOCK_SIZE
@@ -180,8 +180,8 @@ async def test_another_block_size_needs_no_canary() -> None:
     assert await book.judge(now=0) is Verdict.OK
 
 
-async def test_requests_that_differ_in_a_row_are_believed_more_than_the_canary() -> None:
-    """Until a canary passes after them, and a request after that agrees."""
+async def test_requests_that_differ_in_a_row_are_believed_more_than_the_self_test() -> None:
+    """Until a self-test passes after them, and a request after that agrees."""
     book = Book()
     await book.report(Engine())
     assert book.sample("!!=!!") is Verdict.OK
@@ -192,8 +192,8 @@ async def test_requests_that_differ_in_a_row_are_believed_more_than_the_canary()
     assert book.sample("!=") is Verdict.OK
 
 
-async def test_what_the_canary_says_is_wrong_is_not_hidden_by_requests() -> None:
-    """The canary knows more reasons."""
+async def test_what_the_self_test_says_is_wrong_is_not_hidden_by_requests() -> None:
+    """The self-test knows more reasons."""
     book = Book()
     await book.report(deviating(has_salts=False))
     assert book.sample("!!!") is Verdict.SALT
@@ -220,4 +220,4 @@ async def test_a_fault_of_ours_leaves_a_replica_unknown(caplog: pytest.LogCaptur
     for _ in range(2):
         await book.book.judge_new(book.statuses, fail, hasher(), now=0)
     assert book.book[HERE] is Verdict.UNKNOWN
-    assert [record.getMessage() for record in caplog.records] == [f"Cannot judge the canary of replica {HERE}"]
+    assert [record.getMessage() for record in caplog.records] == [f"Cannot judge the self-test of replica {HERE}"]

@@ -13,7 +13,7 @@ from serve_app.messages.receipts import Finished, Receipt
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.replica.admission import Admission
 from serve_app.replica.explain import ExplainAndReport
-from serve_app.replica.running_requests import Ledger, current_request_id
+from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.settings.tenants import Tenants
 
 KEY = b"the cluster's"
@@ -25,32 +25,32 @@ async def serve(_scope: Scope, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"served"})
 
 
-def make_ledger(*, num_waiting: int = 0, waited_s: float = 0.0) -> Ledger:
+def make_running(*, num_waiting: int = 0, waited_s: float = 0.0) -> RunningRequests:
     """So many requests wait; the last one that got its first token had waited so long."""
     times = iter([0.0, waited_s])
-    ledger = Ledger(lambda _: None, clock=lambda: next(times, 0.0))
-    ledger.arrived(RequestId("served"))
-    ledger.prefilled(RequestId("served"), prompt_tokens=1, cached_tokens=0)
+    running = RunningRequests(lambda _: None, clock=lambda: next(times, 0.0))
+    running.arrived(RequestId("served"))
+    running.prefilled(RequestId("served"), prompt_tokens=1, cached_tokens=0)
     for number in range(num_waiting):
-        ledger.arrived(RequestId(str(number)))
-    return ledger
+        running.arrived(RequestId(str(number)))
+    return running
 
 
-def accounting(app: ASGIApp, ledger: Ledger, *, max_waiting_requests: int) -> ExplainAndReport:
+def accounting(app: ASGIApp, running: RunningRequests, *, max_waiting_requests: int) -> ExplainAndReport:
     """A replica that reads routers' notes, and where so many may wait."""
     return ExplainAndReport(
-        Admission(app, ledger=ledger, max_waiting_requests=max_waiting_requests, max_body_bytes=1000),
+        Admission(app, running=running, max_waiting_requests=max_waiting_requests, max_body_bytes=1000),
         replica_id="here",
-        ledger=ledger,
+        running=running,
         explain_headers="brief",
         tenants=Tenants([], header="x-tenant"),
         note_key=KEY,
     )
 
 
-async def post(ledger: Ledger, path: str, method: str = "POST") -> httpx.Response:
+async def post(running: RunningRequests, path: str, method: str = "POST") -> httpx.Response:
     """One request to a replica where 2 may wait."""
-    app = Admission(serve, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000)
+    app = Admission(serve, running=running, max_waiting_requests=2, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         return await client.request(method, path)
 
@@ -82,7 +82,7 @@ async def test_a_body_of_any_said_length_is_answered(length: bytes, status: int)
     async def send(message: Message) -> None:
         statuses.append(message.get("status"))
 
-    app = Admission(serve, ledger=make_ledger(), max_waiting_requests=2, max_body_bytes=1000)
+    app = Admission(serve, running=make_running(), max_waiting_requests=2, max_body_bytes=1000)
     headers = [(b"content-length", length)]
     await app({"type": "http", "method": "POST", "path": "/v1/completions", "headers": headers}, receive, send)
     assert statuses[0] == status
@@ -90,7 +90,7 @@ async def test_a_body_of_any_said_length_is_answered(length: bytes, status: int)
 
 async def test_up_to_the_limit_requests_are_served() -> None:
     """The two that wait, the one that asks included."""
-    assert (await post(make_ledger(num_waiting=2), "/v1/chat/completions")).text == "served"
+    assert (await post(make_running(num_waiting=2), "/v1/chat/completions")).text == "served"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ async def test_up_to_the_limit_requests_are_served() -> None:
 )
 async def test_beyond_it_they_are_told_to_come_back(path: str, body: dict[str, Any]) -> None:
     """When the queue of now will be served: as long as the last one had to wait."""
-    response = await post(make_ledger(num_waiting=3, waited_s=2.5), path)
+    response = await post(make_running(num_waiting=3, waited_s=2.5), path)
     assert (response.status_code, response.headers["retry-after"]) == (429, "3")
     assert orjson.loads(response.content) == body
     assert response.headers["content-type"] == "application/json"
@@ -118,15 +118,15 @@ async def test_beyond_it_they_are_told_to_come_back(path: str, body: dict[str, A
 )
 async def test_each_sequence_of_a_request_waits(asked: tuple[int, ...], status: int) -> None:
     """The one that asks is the last to have arrived; for as many as may wait, it is served when nobody else waits."""
-    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
+    running = RunningRequests(lambda _: None, clock=lambda: 0.0)
     for number, num_sequences in enumerate(asked):
-        ledger.arrived(RequestId(str(number)), num_sequences=num_sequences)
-    assert (await post(ledger, "/v1/completions")).status_code == status
+        running.arrived(RequestId(str(number)), num_sequences=num_sequences)
+    assert (await post(running, "/v1/completions")).status_code == status
 
 
 async def test_the_sequences_of_a_note_are_counted() -> None:
     """From the header to the queue: the second request for two answers is turned away while the first one waits."""
-    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
+    running = RunningRequests(lambda _: None, clock=lambda: 0.0)
     statuses = []
 
     async def serve_another(scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,7 +135,7 @@ async def test_the_sequences_of_a_note_are_counted() -> None:
             statuses[0] = (await ask("second")).status_code
         await serve(scope, receive, send)
 
-    replica = accounting(serve_another, ledger, max_waiting_requests=3)
+    replica = accounting(serve_another, running, max_waiting_requests=3)
 
     async def ask(name: str) -> httpx.Response:
         note = RoutingNote(RequestId(name), ReplicaId("here"), "p", "prefix", 1, 0, num_sequences=2)
@@ -144,13 +144,13 @@ async def test_the_sequences_of_a_note_are_counted() -> None:
 
     assert (await ask("first")).status_code == 200
     assert statuses == [429]
-    assert ledger.num_waiting == 0
+    assert running.num_waiting == 0
 
 
 @pytest.mark.parametrize(("waited_s", "retry_after"), [(0.0, "1"), (1000.0, "60")])
 async def test_retry_after_is_a_sensible_time(waited_s: float, retry_after: str) -> None:
     """Never at once, never more than a minute."""
-    response = await post(make_ledger(num_waiting=3, waited_s=waited_s), "/v1/completions")
+    response = await post(make_running(num_waiting=3, waited_s=waited_s), "/v1/completions")
     assert response.headers["retry-after"] == retry_after
 
 
@@ -159,17 +159,17 @@ async def test_retry_after_is_a_sensible_time(waited_s: float, retry_after: str)
 )
 async def test_what_does_not_ask_the_engine_is_always_served(method: str, path: str) -> None:
     """Also when it is overloaded or dead."""
-    ledger = make_ledger(num_waiting=3)
-    ledger.engine_died()
-    assert (await post(ledger, path, method)).text == "served"
+    running = make_running(num_waiting=3)
+    running.engine_died()
+    assert (await post(running, path, method)).text == "served"
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 async def test_with_a_dead_engine_it_sends_the_request_elsewhere(path: str) -> None:
     """503 is what HAProxy tries again at another replica."""
-    ledger = make_ledger()
-    ledger.engine_died()
-    response = await post(ledger, path)
+    running = make_running()
+    running.engine_died()
+    response = await post(running, path)
     assert response.status_code == 503
     assert "engine of this replica died" in response.text
 
@@ -188,20 +188,20 @@ async def test_an_answer_that_fails_with_the_engine_is_sent_elsewhere(
     *, dies: bool, status: int, content_type: str
 ) -> None:
     """A fault of the request itself is not, and an answer that succeeded is one. Headers do not begin a stream."""
-    ledger = make_ledger()
+    running = make_running()
 
     async def serve_until_death(_scope: Scope, _receive: Receive, send: Send) -> None:
         start = {"type": "http.response.start", "status": status, "headers": [(b"content-type", content_type.encode())]}
         if status == 200:
             await send(start)
         if dies:
-            ledger.engine_died()
+            running.engine_died()
         if status != 200:
             await send(start)
         await send({"type": "http.response.body", "body": b"vllm's words", "more_body": True})
         await send({"type": "http.response.body", "body": b", to their end"})
 
-    app = Admission(serve_until_death, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000)
+    app = Admission(serve_until_death, running=running, max_waiting_requests=2, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         response = await client.post("/v1/completions")
     seen, text = START_TO_TEXT[dies, status, content_type]
@@ -212,16 +212,16 @@ async def test_an_answer_that_fails_with_the_engine_is_sent_elsewhere(
 
 async def test_a_stream_that_has_begun_goes_on_to_its_end() -> None:
     """With vLLM's own words about the engine's death: nobody else can continue it."""
-    ledger = make_ledger()
+    running = make_running()
 
     async def die_midway(_scope: Scope, _receive: Receive, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
-        ledger.engine_died()
+        running.engine_died()
         await send({"type": "http.response.body", "body": b"data: error\n\n"})
 
-    app = Admission(die_midway, ledger=ledger, max_waiting_requests=2, max_body_bytes=1000)
+    app = Admission(die_midway, running=running, max_waiting_requests=2, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         response = await client.post("/v1/completions")
     assert (response.status_code, response.text) == (200, "data: 1\n\ndata: error\n\n")
@@ -230,13 +230,13 @@ async def test_a_stream_that_has_begun_goes_on_to_its_end() -> None:
 async def test_a_request_sent_elsewhere_is_not_over() -> None:
     """Its account goes on there; one that is answered here ends here."""
     receipts = list[Receipt]()
-    ledger = Ledger(receipts.append, clock=lambda: 0.0)
-    replica = accounting(serve, ledger, max_waiting_requests=2)
+    running = RunningRequests(receipts.append, clock=lambda: 0.0)
+    replica = accounting(serve, running, max_waiting_requests=2)
     headers = {NOTE_HEADER: RoutingNote(RequestId("a"), ReplicaId("here"), "p", "prefix", 1, 0).encode(KEY)}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=replica), base_url="http://replica") as client:
         await client.post("/v1/completions", headers=headers)
         assert receipts == [Finished(RequestId("a"))]
-        ledger.engine_died()
+        running.engine_died()
         receipts.clear()
         await client.post("/v1/completions", headers=headers)
     assert receipts == []
@@ -248,7 +248,7 @@ async def test_a_request_sent_elsewhere_is_not_over() -> None:
 )
 async def test_a_body_beyond_the_limit_is_not_read(path: str, kind: str) -> None:
     """On every path; the answer names both sizes. One byte less is served."""
-    app = Admission(serve, ledger=make_ledger(), max_waiting_requests=2, max_body_bytes=1000)
+    app = Admission(serve, running=make_running(), max_waiting_requests=2, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         refused, served = [await client.post(path, content=b"x" * size) for size in (1001, 1000)]
     assert (refused.status_code, served.text) == (413, "served")
@@ -266,7 +266,7 @@ async def test_other_protocols_pass() -> None:
     async def nothing(*_: object) -> Any:
         raise AssertionError
 
-    await Admission(app, ledger=make_ledger(num_waiting=3), max_waiting_requests=2, max_body_bytes=1000)(
+    await Admission(app, running=make_running(num_waiting=3), max_waiting_requests=2, max_body_bytes=1000)(
         {"type": "lifespan"}, nothing, nothing
     )
     assert seen == ["lifespan"]
@@ -279,10 +279,10 @@ async def test_other_protocols_pass() -> None:
 )
 async def test_uncached_tokens_are_bounded_too(uncached: tuple[int, ...], status: int) -> None:
     """The request that asks is the last to have arrived; alone, it is always served."""
-    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
+    running = RunningRequests(lambda _: None, clock=lambda: 0.0)
     for number, tokens in enumerate(uncached):
-        ledger.arrived(RequestId(str(number)), uncached_tokens=tokens, num_sequences=2)
-    app = Admission(serve, ledger=ledger, max_waiting_requests=256, max_waiting_tokens=1000, max_body_bytes=1000)
+        running.arrived(RequestId(str(number)), uncached_tokens=tokens, num_sequences=2)
+    app = Admission(serve, running=running, max_waiting_requests=256, max_waiting_tokens=1000, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         response = await client.post("/v1/chat/completions")
     assert response.status_code == status
@@ -293,13 +293,13 @@ async def test_uncached_tokens_are_bounded_too(uncached: tuple[int, ...], status
 
 async def test_what_is_turned_away_is_work_all_the_same() -> None:
     """Or the autoscaler would see the less, the more there is."""
-    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
+    running = RunningRequests(lambda _: None, clock=lambda: 0.0)
     for number in range(3):
-        ledger.arrived(RequestId(str(number)), uncached_tokens=100)
+        running.arrived(RequestId(str(number)), uncached_tokens=100)
     token = current_request_id.set(RequestId("2"))
-    assert (await post(ledger, "/v1/completions")).status_code == 429
+    assert (await post(running, "/v1/completions")).status_code == 429
     current_request_id.reset(token)
-    assert (ledger.work.arrived_tokens, ledger.work.waiting_tokens) == (300, 200)
+    assert (running.work.arrived_tokens, running.work.waiting_tokens) == (300, 200)
 
 
 async def post_in_chunks(app: ASGIApp, *, num_chunks: int) -> tuple[httpx.Response, int]:
@@ -312,7 +312,7 @@ async def post_in_chunks(app: ASGIApp, *, num_chunks: int) -> tuple[httpx.Respon
             num_read += 1
             yield b" " * 100
 
-    limited = Admission(app, ledger=make_ledger(), max_waiting_requests=2, max_body_bytes=1000)
+    limited = Admission(app, running=make_running(), max_waiting_requests=2, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=limited), base_url="http://replica") as client:
         return await client.post("/v1/messages", content=chunks()), num_read
 

@@ -20,7 +20,7 @@ from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.replica.admission import Admission
 from serve_app.replica.departure import Departure
 from serve_app.replica.explain import ExplainAndReport
-from serve_app.replica.running_requests import Ledger
+from serve_app.replica.running_requests import RunningRequests
 from serve_app.replica.vllm_outputs import EngineWatch
 from serve_app.settings.tenants import Tenants
 from tests.serve_app.simulated_engines import BLOCK_SIZE, ask, make_app, running_engine
@@ -42,15 +42,15 @@ class Replica:
     def __init__(self, engine: Any, app: ASGIApp) -> None:
         self.engine = engine
         self.receipts: list[Receipt] = []
-        self.ledger = Ledger(self.receipts.append, clock=lambda: 0.0)
+        self.running = RunningRequests(self.receipts.append, clock=lambda: 0.0)
         self.engine_id_to_tokens: Counter[str] = Counter()
         self.has_tokens = asyncio.Event()
         self._count_tokens()
-        EngineWatch(self.ledger).attach(engine.output_processor)
+        EngineWatch(self.running).attach(engine.output_processor)
         tenants = Tenants([], header="x-tenant")
-        admitted = Admission(app, ledger=self.ledger, max_waiting_requests=1000, max_body_bytes=1_000_000)
+        admitted = Admission(app, running=self.running, max_waiting_requests=1000, max_body_bytes=1_000_000)
         explained = ExplainAndReport(
-            admitted, replica_id="r0", ledger=self.ledger, explain_headers="full", tenants=tenants, note_key=KEY
+            admitted, replica_id="r0", running=self.running, explain_headers="full", tenants=tenants, note_key=KEY
         )
         self._app = Departure(explained)
 
@@ -179,25 +179,25 @@ async def test_a_receipt_ends_with_the_tokens_of_the_answer(
 ) -> None:
     """All choices and prompts together, however the client gets them; and nothing is kept of the request."""
     assert await replica.post(name, fields) == Finished(RequestId(name), answer_tokens)
-    assert replica.ledger.num_outstanding == 0
+    assert replica.running.num_outstanding == 0
 
 
-def watch_waiting(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def watch_waiting(running: RunningRequests, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sequences that wait, before each first output."""
     seen: list[int] = []
-    prefilled = ledger.prefilled
+    prefilled = running.prefilled
 
     def watched(*args: Any, **kwargs: Any) -> None:
-        seen.append(ledger.num_waiting)
+        seen.append(running.num_waiting)
         prefilled(*args, **kwargs)
 
-    monkeypatch.setattr(ledger, "prefilled", watched)
+    monkeypatch.setattr(running, "prefilled", watched)
     return seen
 
 
 async def test_a_prompt_is_computed_once_for_all_its_answers(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     """But for its last block, which each computes by itself. All wait, though the router knew of one only."""
-    seen, first = watch_waiting(replica.ledger, monkeypatch), len(replica.receipts)
+    seen, first = watch_waiting(replica.running, monkeypatch), len(replica.receipts)
     prompt = [7, *PROMPT[1:]]
     await replica.post("eight", {"prompt": prompt, "max_tokens": 4, "n": 8})
     prefills = [each for each in replica.receipts[first:] if isinstance(each, Prefilled)]
@@ -217,10 +217,10 @@ async def test_every_sequence_that_the_engine_has_waits_for_its_first_token(
     replica: Replica, monkeypatch: pytest.MonkeyPatch, name: str, fields: dict[str, object], expected: list[int]
 ) -> None:
     """Of a list, and of beams: one at first, and then all with every token."""
-    seen = watch_waiting(replica.ledger, monkeypatch)
+    seen = watch_waiting(replica.running, monkeypatch)
     await replica.post(name, {"max_tokens": 4, **fields})
     assert seen == expected
-    assert (replica.ledger.num_waiting, replica.ledger.num_outstanding) == (0, 0)
+    assert (replica.running.num_waiting, replica.running.num_outstanding) == (0, 0)
 
 
 @pytest.mark.parametrize("num_choices", [1, 2])
@@ -295,7 +295,7 @@ async def test_nothing_is_computed_for_a_client_that_has_left(replica: Replica, 
         fields["ignore_eos"] = True
     finished = await replica.give_up(path, fields)
     assert not replica.engine.output_processor.has_unfinished_requests()
-    assert replica.ledger.num_outstanding == 0
+    assert replica.running.num_outstanding == 0
     assert finished.answer_tokens == replica.engine_id_to_tokens.total() < 600
 
 
@@ -312,7 +312,7 @@ async def test_heartbeats_count_preemptions_as_vllm_does(replica: Replica) -> No
     await asyncio.gather(
         *(ask(replica.engine, f"many {number}", prompt, max_tokens=300) for number, prompt in enumerate(prompts))
     )
-    replica.ledger.report_status()
+    replica.running.report_status()
     status = replica.receipts[-1]
     assert isinstance(status, Status)
     assert status.engine is not None

@@ -11,7 +11,7 @@ from router import ReplicaId, RequestId
 from serve_app.messages.receipts import Arrived, Finished, Prefilled, Receipt
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.replica.explain import ExplainAndReport
-from serve_app.replica.running_requests import Ledger, current_request_id
+from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.settings.schema import EngineName, ExplainHeaders
 from serve_app.settings.tenants import Tenants
 
@@ -19,20 +19,20 @@ KEY = b"the cluster's"
 NOTE = RoutingNote(RequestId("id-1"), ReplicaId("here"), "prefix_affinity", "prefix", 100, 64)
 
 
-def make_ledger(receipts: list[Receipt]) -> Ledger:
+def make_running(receipts: list[Receipt]) -> RunningRequests:
     """One that stands at time 0."""
-    return Ledger(receipts.append, clock=lambda: 0.0)
+    return RunningRequests(receipts.append, clock=lambda: 0.0)
 
 
 def around(
-    app: ASGIApp, ledger: Ledger, engine: EngineName = "vllm", explain_headers: ExplainHeaders = "full"
+    app: ASGIApp, running: RunningRequests, engine: EngineName = "vllm", explain_headers: ExplainHeaders = "full"
 ) -> ExplainAndReport:
     """The middleware of a replica that knows two tenants."""
     tenants = Tenants(["acme", "umbrella"], header="x-tenant")
     return ExplainAndReport(
         app,
         replica_id="here",
-        ledger=ledger,
+        running=running,
         explain_headers=explain_headers,
         engine=engine,
         tenants=tenants,
@@ -64,14 +64,14 @@ async def call(note: RoutingNote | None) -> tuple[Scope, dict[str, str], list[Re
     async def send(message: Message) -> None:
         sent.append(message)
 
-    ledger = make_ledger(receipts)
+    running = make_running(receipts)
 
     async def compute_and_answer(scope: Scope, receive: Receive, send: Send) -> None:
-        ledger.prefilled(current_request_id.get(), prompt_tokens=100, cached_tokens=64)
+        running.prefilled(current_request_id.get(), prompt_tokens=100, cached_tokens=64)
         await answer(scope, receive, send)
 
     scope = scope_with(note)
-    await around(compute_and_answer, ledger)(scope, receive, send)
+    await around(compute_and_answer, running)(scope, receive, send)
     assert sent[1] == {"type": "http.response.body", "body": b"ok"}
     return scope, {name.decode(): value.decode() for name, value in sent[0]["headers"]}, receipts
 
@@ -119,11 +119,11 @@ async def own_headers(
     note: RoutingNote | None, mode: ExplainHeaders, status: int, content_type: str, has_computed: bool
 ) -> dict[str, str]:
     """Ours, of such an answer."""
-    sent, ledger = list[Message](), make_ledger([])
+    sent, running = list[Message](), make_running([])
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:
         if has_computed:
-            ledger.prefilled(current_request_id.get(), prompt_tokens=100, cached_tokens=64)
+            running.prefilled(current_request_id.get(), prompt_tokens=100, cached_tokens=64)
         headers = [(b"content-type", content_type.encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"{}"})
@@ -131,7 +131,7 @@ async def own_headers(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    await around(app, ledger, explain_headers=mode)(scope_with(note), receive, send)
+    await around(app, running, explain_headers=mode)(scope_with(note), receive, send)
     headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     assert headers.pop("content-type") == content_type
     return headers
@@ -190,7 +190,7 @@ async def test_headers_that_are_off_are_off_for_a_simulated_engine_too() -> None
     async def send(message: Message) -> None:
         sent.append(message)
 
-    middleware = around(answer, make_ledger([]), engine="simulated", explain_headers="off")
+    middleware = around(answer, make_running([]), engine="simulated", explain_headers="off")
     await middleware(scope_with(NOTE), receive, send)
     assert sent[0]["headers"] == [(b"content-type", b"text/plain")]
 
@@ -206,7 +206,7 @@ async def test_a_note_that_no_router_wrote_is_none(note: bytes) -> None:
         sent.append(message)
 
     scope = {"type": "http", "headers": [(NOTE_HEADER.encode(), note), (b"x-tenant", b"\xff")]}
-    await around(answer, make_ledger([]))(scope, receive, send)
+    await around(answer, make_running([]))(scope, receive, send)
     assert dict(sent[0]["headers"])[b"x-warmroute-reason"] == b"unrouted"
 
 
@@ -233,7 +233,7 @@ async def test_another_versions_note_costs_the_explanation_only() -> None:
         sent.append(message)
 
     scope: Scope = {"type": "http", "headers": [(NOTE_HEADER.encode(), b"v2;and;more")]}
-    await around(answer, make_ledger([]))(scope, receive, send)
+    await around(answer, make_running([]))(scope, receive, send)
     assert (b"x-warmroute-reason", b"unrouted") in sent[0]["headers"]
 
 
@@ -253,7 +253,7 @@ async def test_a_failing_app_is_reported_as_finished_too() -> None:
     async def fail(*_: object) -> None:
         raise RuntimeError("engine died")
 
-    middleware = around(fail, make_ledger(receipts))
+    middleware = around(fail, make_running(receipts))
     with pytest.raises(RuntimeError, match="engine died"):
         await middleware(scope_with(NOTE), receive, lambda _: receive())  # type: ignore[arg-type,return-value]
     assert receipts == [Finished(RequestId("id-1"))]
@@ -268,7 +268,7 @@ async def test_a_simulated_engine_says_so_in_every_answer() -> None:
         async def send(message: Message, sent: list[Message] = sent) -> None:
             sent.append(message)
 
-        middleware = around(answer, make_ledger([]), engine="simulated", explain_headers=mode)
+        middleware = around(answer, make_running([]), engine="simulated", explain_headers=mode)
         await middleware(scope_with(note), receive, send)
         assert (b"x-warmroute-engine", b"simulated") in sent[0]["headers"]
 
@@ -277,12 +277,12 @@ async def test_a_simulated_engine_says_so_in_every_answer() -> None:
 async def test_prompts_are_reported_with_their_tenant(value: str | None, tenant: str) -> None:
     """By the gateway's header; no other word of it gets any further."""
     receipts = list[Receipt]()
-    ledger = make_ledger(receipts)
+    running = make_running(receipts)
 
     async def prefill(_scope: Scope, _receive: Receive, _send: Send) -> None:
-        ledger.prefilled(current_request_id.get(), prompt_tokens=10, cached_tokens=4)
+        running.prefilled(current_request_id.get(), prompt_tokens=10, cached_tokens=4)
 
     scope = scope_with(NOTE)
     scope["headers"] += [] if value is None else [(b"x-tenant", value.encode())]
-    await around(prefill, ledger)(scope, receive, lambda _: receive())  # type: ignore[arg-type,return-value]
+    await around(prefill, running)(scope, receive, lambda _: receive())  # type: ignore[arg-type,return-value]
     assert [each.tenant for each in receipts if isinstance(each, Prefilled)] == [tenant]

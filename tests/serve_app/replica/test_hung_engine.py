@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from serve_app.replica.engine_pulse import EnginePulse
-from serve_app.replica.running_requests import Ledger
+from serve_app.replica.running_requests import RunningRequests
 from serve_app.replica.vllm_outputs import EngineWatch
 from tests.serve_app.simulated_engines import ask, running_engine
 
@@ -38,8 +38,8 @@ async def test_an_engine_that_hangs_is_found_and_ends(hangs: str) -> None:
     """
     from vllm.v1.engine.exceptions import EngineDeadError
 
-    ledger = Ledger(lambda _: None, clock=lambda: 0.0)
-    watch = EngineWatch(ledger)
+    running = RunningRequests(lambda _: None, clock=lambda: 0.0)
+    watch = EngineWatch(running)
     with running_engine(step_s=STEP_S, distributed_executor_backend="mp") as engine:
         watch.attach(engine.output_processor)
         watch.watch_processes(engine.engine_core.resources.engine_manager)
@@ -58,14 +58,14 @@ async def test_an_engine_that_hangs_is_found_and_ends(hangs: str) -> None:
         while not pulse.is_lost:
             await asyncio.sleep(BEAT_S)
             pulse.beat()
-        assert ledger.is_serving
+        assert running.is_serving
         watch.give_up(EngineDeadError())
         with pytest.raises(EngineDeadError):
             await answering
         for each in processes:
             assert await asyncio.to_thread(has_ended, each)
             os.close(each)
-    assert not ledger.is_serving
+    assert not running.is_serving
 
 
 async def beat_answered(pulse: EnginePulse, engine: Any) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from router import RequestId, hash_tokens
 from serve_app.messages.receipts import EngineState, Finished, Prefilled, ProbeResult, Receipt, Status
-from serve_app.replica.running_requests import Ledger, current_request_id
+from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.replica.vllm_outputs import ABORTED, NOT_LOOKED_UP, EngineWatch
 from serve_app.replica.warmth.recent_prompts import RecentPrompts
 
@@ -76,9 +76,9 @@ def receipts() -> list[Receipt]:
 
 
 @pytest.fixture
-def ledger(receipts: list[Receipt]) -> Ledger:
+def running(receipts: list[Receipt]) -> RunningRequests:
     """The account behind the watch."""
-    return Ledger(receipts.append, clock=lambda: 0.0)
+    return RunningRequests(receipts.append, clock=lambda: 0.0)
 
 
 @pytest.fixture
@@ -88,9 +88,9 @@ def processor() -> Processor:
 
 
 @pytest.fixture
-def watch(ledger: Ledger, processor: Processor) -> EngineWatch:
+def watch(running: RunningRequests, processor: Processor) -> EngineWatch:
     """Attached."""
-    watch = EngineWatch(ledger)
+    watch = EngineWatch(running)
     watch.attach(processor)
     return watch
 
@@ -145,9 +145,9 @@ def scheduler_stats(waiting: int, running: int, kv_use: float, *, queries: int =
     )
 
 
-def totals(ledger: Ledger, receipts: list[Receipt]) -> tuple[int, int, dict[str, int]]:
+def totals(running: RunningRequests, receipts: list[Receipt]) -> tuple[int, int, dict[str, int]]:
     """Prompt, cached and uncounted tokens, as the next heartbeat has them."""
-    ledger.report_status()
+    running.report_status()
     status = receipts.pop()
     assert isinstance(status, Status)
     return status.prompt_tokens, status.cached_tokens, status.uncounted_tokens
@@ -155,20 +155,20 @@ def totals(ledger: Ledger, receipts: list[Receipt]) -> tuple[int, int, dict[str,
 
 @pytest.mark.usefixtures("routed", "watch")
 def test_what_came_from_a_second_tier_is_reported_apart(
-    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+    processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """It is cached too: 4 tokens were in the GPU's cache, and 3 came back."""
     processor.add_request(prompt("a"), None)
     processor.process_outputs([output("a", num_prompt_tokens=10, cached=4, external=3)], 0.0, None)
     assert receipts == [Prefilled(RequestId("ours"), 10, 7, external_cached_tokens=3)]
-    ledger.report_status()
+    running.report_status()
     assert isinstance(receipts[-1], Status)
     assert (receipts[-1].cached_tokens, receipts[-1].external_cached_tokens) == (7, 3)
 
 
 @pytest.mark.usefixtures("routed")
 def test_each_prompts_first_output_is_reported_with_the_engines_numbers(
-    watch: EngineWatch, processor: Processor, ledger: Ledger, receipts: list[Receipt]
+    watch: EngineWatch, processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """Two choices of one request are two prompts of one id; later tokens are nothing new."""
     processor.add_request(prompt("a"), None)
@@ -177,20 +177,20 @@ def test_each_prompts_first_output_is_reported_with_the_engines_numbers(
     processor.process_outputs([output("a"), output("b", num_prompt_tokens=10, cached=8)], 0.0, None)
     processor.process_outputs([output("a"), output("b")], 0.0, None)
     assert receipts == [Prefilled(RequestId("ours"), 10, 4), Prefilled(RequestId("ours"), 10, 8)]
-    assert totals(ledger, receipts) == (20, 12, {})
+    assert totals(running, receipts) == (20, 12, {})
     assert watch.num_unanswered == 0
     assert processor.seen == ["add a", "add b", "outputs 1", "outputs 2", "outputs 2"]
 
 
 @pytest.mark.usefixtures("watch")
 def test_what_no_router_sent_is_counted_and_not_reported(
-    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+    processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """Warm-up, and clients of the replica's own port: the totals are the engine's."""
     processor.add_request(prompt("a"), None)
     processor.process_outputs([output("a", num_prompt_tokens=10)], 0.0, None)
     assert receipts == []
-    assert totals(ledger, receipts) == (10, 0, {})
+    assert totals(running, receipts) == (10, 0, {})
 
 
 @pytest.mark.usefixtures("watch")
@@ -206,8 +206,8 @@ def test_of_a_sampled_request_the_routers_get_a_hash_of_its_tokens(
     assert receipts == [Prefilled(RequestId("f0"), 10, 0, hash_tokens([0] * 10)), Prefilled(RequestId("0f"), 10, 0)]
 
 
-def test_the_canarys_prompts_are_noted_for_it_counted_and_not_reported(
-    watch: EngineWatch, processor: Processor, ledger: Ledger, receipts: list[Receipt]
+def test_the_self_tests_prompts_are_noted_for_it_counted_and_not_reported(
+    watch: EngineWatch, processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """Only those that its own task sends; they are in the engine's totals, and told apart there."""
     with watch.probing() as results:
@@ -218,45 +218,45 @@ def test_the_canarys_prompts_are_noted_for_it_counted_and_not_reported(
     )
     assert results == [ProbeResult(10, hash_tokens([0] * 10), 8)]
     assert receipts == []
-    assert ledger.work.arrived_tokens == 20, "what nobody sent is no demand"
-    assert totals(ledger, receipts) == (30, 8, {})
-    ledger.report_status()
+    assert running.work.arrived_tokens == 20, "what nobody sent is no demand"
+    assert totals(running, receipts) == (30, 8, {})
+    running.report_status()
     assert [each.own_tokens for each in receipts if isinstance(each, Status)] == [10]
 
 
 @pytest.mark.usefixtures("routed")
 def test_a_prompt_aborted_before_its_first_output_is_listed_by_that_cause(
-    watch: EngineWatch, processor: Processor, ledger: Ledger, receipts: list[Receipt]
+    watch: EngineWatch, processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """One aborted afterwards is counted already."""
     processor.add_request(prompt("a-engine", 10), None)
     processor.add_request(prompt("b-engine", 20), None)
     processor.process_outputs([output("a-engine", num_prompt_tokens=10)], 0.0, None)
     assert processor.abort_requests(["a", "b"], internal=True) == ["a-engine", "b-engine"]
-    assert totals(ledger, receipts) == (10, 0, {ABORTED: 20})
+    assert totals(running, receipts) == (10, 0, {ABORTED: 20})
     assert watch.num_unanswered == 0
 
 
 @pytest.mark.usefixtures("routed", "watch")
 def test_a_prompt_that_the_engine_does_not_look_up_is_listed_by_that_cause(
-    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+    processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """vLLM leaves it out of its own counters; the router hears of its first token all the same."""
     processor.add_request(prompt("a", skip=True), None)
     processor.process_outputs([output("a", num_prompt_tokens=10)], 0.0, None)
     assert receipts == [Prefilled(RequestId("ours"), 10, 0, is_looked_up=False)]
-    assert totals(ledger, receipts) == (0, 0, {NOT_LOOKED_UP: 10})
+    assert totals(running, receipts) == (0, 0, {NOT_LOOKED_UP: 10})
 
 
 @pytest.mark.usefixtures("watch")
 def test_the_engines_state_goes_into_the_heartbeat(
-    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+    processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """Of its last step; none without statistics."""
     processor.update_scheduler_stats(None)
-    ledger.report_status()
+    running.report_status()
     processor.update_scheduler_stats(scheduler_stats(3, 2, 0.123456, queries=20, hits=8))
-    ledger.report_status()
+    running.report_status()
     before, after = receipts
     assert isinstance(before, Status)
     assert isinstance(after, Status)
@@ -268,7 +268,7 @@ def test_the_engines_state_goes_into_the_heartbeat(
 
 @pytest.mark.usefixtures("watch")
 def test_preemptions_are_counted_once_however_a_step_is_cut(
-    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+    processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """vLLM processes a step's outputs in parts, with one object for the numbers of all; it has none for no outputs.
 
@@ -283,10 +283,10 @@ def test_preemptions_are_counted_once_however_a_step_is_cut(
     processor.update_scheduler_stats(scheduler_stats(1, 1, 0.5))
     processor.process_outputs([output("a", was_preempted=True)], 0.0, SimpleNamespace(num_preempted_reqs=0))
     processor.update_scheduler_stats(scheduler_stats(1, 1, 0.5))
-    ledger.report_status()
+    running.report_status()
     processor.num_unfinished = 0
     processor.abort_requests(["a"], internal=True)
-    ledger.report_status()
+    running.report_status()
     states = [each.engine for each in receipts if isinstance(each, Status)]
     assert states == [EngineState(1, 1, 0.5, preempted=3), EngineState(0, 0, 0.0, preempted=3)]
 
@@ -294,11 +294,11 @@ def test_preemptions_are_counted_once_however_a_step_is_cut(
 @pytest.mark.parametrize("ending", ["finished", "aborted"])
 @pytest.mark.usefixtures("watch")
 def test_the_answers_tokens_are_counted_when_a_request_is_over(
-    processor: Processor, ledger: Ledger, receipts: list[Receipt], ending: str
+    processor: Processor, running: RunningRequests, receipts: list[Receipt], ending: str
 ) -> None:
     """Of two choices together: two tokens and one. What has no tokens to be counted adds none."""
     request_id = RequestId("ours")
-    ledger.arrived(request_id)
+    running.arrived(request_id)
     token = current_request_id.set(request_id)
     for engine_id in ("a", "b"):
         processor.add_request(prompt(engine_id), None)
@@ -309,20 +309,20 @@ def test_the_answers_tokens_are_counted_when_a_request_is_over(
     if ending == "aborted":
         processor.abort_requests(["a", "b"], internal=True)
     processor.request_states.clear()  # as vLLM does with what is over
-    ledger.finished(request_id)
+    running.finished(request_id)
     assert receipts[-1] == Finished(request_id, 3)
 
 
 @pytest.mark.usefixtures("watch")
 def test_after_the_last_request_was_aborted_the_engine_is_idle(
-    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+    processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """It makes no further step that would say so."""
     processor.update_scheduler_stats(scheduler_stats(1, 1, 0.5))
     states = []
     for processor.num_unfinished in (1, 0):
         processor.abort_requests(["a"], internal=True)
-        ledger.report_status()
+        running.report_status()
         status = receipts.pop()
         assert isinstance(status, Status)
         states.append(status.engine)
@@ -331,12 +331,12 @@ def test_after_the_last_request_was_aborted_the_engine_is_idle(
 
 @pytest.mark.usefixtures("watch")
 def test_the_engines_death_is_told_before_its_requests_fail(
-    processor: Processor, ledger: Ledger, receipts: list[Receipt]
+    processor: Processor, running: RunningRequests, receipts: list[Receipt]
 ) -> None:
     """So that no new request comes after them."""
     processor.propagate_error(RuntimeError("engine died"))
     assert isinstance(receipts[0], Status)
-    assert not ledger.is_serving
+    assert not running.is_serving
     assert processor.seen == ["error"]
 
 
@@ -346,11 +346,11 @@ def test_the_engines_death_is_told_before_its_requests_fail(
     [({}, 1), ({"cache_salt": "a"}, 0), ({"lora_request": "an adapter"}, 0), ({"mm_features": ["an image"]}, 0)],
 )
 def test_prompts_that_others_may_share_are_kept(
-    processor: Processor, ledger: Ledger, fields: dict[str, object], num_kept: int
+    processor: Processor, running: RunningRequests, fields: dict[str, object], num_kept: int
 ) -> None:
     """Once they are computed."""
     recent = RecentPrompts(model="m", block_size=4, max_tokens=100, clock=lambda: 0.0)
-    EngineWatch(ledger, recent).attach(processor)
+    EngineWatch(running, recent).attach(processor)
     processor.add_request(prompt("a", **fields), None)
     assert list(recent.newest_first()) == []
     processor.process_outputs([output("a", num_prompt_tokens=10)], 0.0, None)
@@ -368,8 +368,8 @@ def test_a_fault_of_ours_stays_ours(processor: Processor, caplog: pytest.LogCapt
 async def test_the_end_of_an_engines_process_is_known_before_vllm_says_so(processor: Processor) -> None:
     """The routers hear of it at once; the streams are told when vLLM has tidied up."""
     routers_told = asyncio.Event()
-    ledger = Ledger(lambda _: routers_told.set(), clock=lambda: 0.0)
-    watch = EngineWatch(ledger)
+    running = RunningRequests(lambda _: routers_told.set(), clock=lambda: 0.0)
+    watch = EngineWatch(running)
     watch.attach(processor)
     process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
     process.start()
@@ -377,17 +377,17 @@ async def test_the_end_of_an_engines_process_is_known_before_vllm_says_so(proces
     process.kill()
     await asyncio.wait_for(routers_told.wait(), 30)
     process.join()
-    assert not ledger.is_serving
+    assert not running.is_serving
     assert not watch.streams_told.is_set()
     processor.propagate_error(RuntimeError("engine died"))
     assert watch.streams_told.is_set()
 
 
-async def test_an_engine_without_processes_is_not_watched(watch: EngineWatch, ledger: Ledger) -> None:
+async def test_an_engine_without_processes_is_not_watched(watch: EngineWatch, running: RunningRequests) -> None:
     """Ray actors, or none of its own."""
     for engine_manager in (SimpleNamespace(), None):
         watch.watch_processes(engine_manager)
-    assert ledger.is_serving
+    assert running.is_serving
 
 
 def run_with_worker(alive: Connection) -> None:
@@ -396,9 +396,11 @@ def run_with_worker(alive: Connection) -> None:
         alive.send("started")
 
 
-async def test_a_hung_engine_is_one_that_died(processor: Processor, ledger: Ledger, receipts: list[Receipt]) -> None:
+async def test_a_hung_engine_is_one_that_died(
+    processor: Processor, running: RunningRequests, receipts: list[Receipt]
+) -> None:
     """Routers and streams are told, and neither its process nor its worker's is left behind, stopped as they are."""
-    watch = EngineWatch(ledger)
+    watch = EngineWatch(running)
     watch.attach(processor)
     context = multiprocessing.get_context("spawn")
     alive, theirs = context.Pipe(duplex=False)
@@ -420,11 +422,11 @@ async def test_a_hung_engine_is_one_that_died(processor: Processor, ledger: Ledg
     process.join()
 
 
-async def test_an_engine_that_has_just_died_is_left_alone(watch: EngineWatch, ledger: Ledger) -> None:
+async def test_an_engine_that_has_just_died_is_left_alone(watch: EngineWatch, running: RunningRequests) -> None:
     """Its process's number may be somebody else's by now."""
     process = multiprocessing.get_context("spawn").Process(target=int)
     process.start()
     watch.watch_processes(SimpleNamespace(processes=[process]))
     process.join()
     watch.give_up(RuntimeError("engine died"))
-    assert not ledger.is_serving
+    assert not running.is_serving

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from router import BlockHash, hash_blocks, root_hash
 from serve_app.messages.kv_updates import KvCleared, KvRemoved, KvStored, KvUpdate
-from serve_app.replica.kv_events.engine_blocks import KvAccount
+from serve_app.replica.kv_events.engine_blocks import EngineBlocks
 from serve_app.replica.kv_events.feed import KvFeed
 from serve_app.replica.kv_events.subscription import KvSubscription
 from serve_app.replica.kv_events.wire import TOPIC
@@ -38,7 +38,7 @@ class Followed:
         self.updates: list[KvUpdate] = []
         self.came = asyncio.Event()
         self.subscription = KvSubscription(*endpoints)
-        self.feed = KvFeed(KvAccount(model="demo", block_size=BLOCK_SIZE), self._take)
+        self.feed = KvFeed(EngineBlocks(model="demo", block_size=BLOCK_SIZE), self._take)
 
     def _take(self, update: KvUpdate) -> None:
         self.updates.append(update)

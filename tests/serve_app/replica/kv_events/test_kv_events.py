@@ -19,8 +19,8 @@ from serve_app.ingress.inbox import Inbox
 from serve_app.ingress.snapshot import knowledge
 from serve_app.messages import batches
 from serve_app.messages.kv_updates import KvCleared, KvRemoved, KvStored, KvUpdate
-from serve_app.messages.receipts import WANTS_SNAPSHOT, Finished, Prefilled, Receipt
-from serve_app.replica.kv_events.engine_blocks import KvAccount, UnsupportedCacheError
+from serve_app.messages.receipts import BatchAnswer, Finished, Prefilled, Receipt
+from serve_app.replica.kv_events.engine_blocks import EngineBlocks, UnsupportedCacheError
 from serve_app.replica.kv_events.feed import KvFeed
 from serve_app.replica.kv_events.merge import encode_with_receipts
 from serve_app.replica.kv_events.subscription import KvSubscription
@@ -63,12 +63,12 @@ def removed(*blocks: int, num_gone: int = 1, **fields: Any) -> BlockRemoved:
 
 
 @pytest.fixture
-def account() -> KvAccount:
+def account() -> EngineBlocks:
     """Of an empty cache."""
-    return KvAccount(model=MODEL, block_size=BLOCK_SIZE)
+    return EngineBlocks(model=MODEL, block_size=BLOCK_SIZE)
 
 
-def test_chains_get_the_routers_hashes(account: KvAccount) -> None:
+def test_chains_get_the_routers_hashes(account: EngineBlocks) -> None:
     """From the beginning of a prompt, or on top of what is known."""
     assert account.apply(stored(1, 2)) == KvStored(None, keys(1, 2))
     assert account.apply(stored(1, 2, 3, 4, num_new=2)) == KvStored(keys(1, 2)[-1], keys(1, 2, 3, 4)[2:])
@@ -77,7 +77,7 @@ def test_chains_get_the_routers_hashes(account: KvAccount) -> None:
     assert len(account) == 0
 
 
-def test_adapters_and_salts_have_caches_of_their_own(account: KvAccount) -> None:
+def test_adapters_and_salts_have_caches_of_their_own(account: EngineBlocks) -> None:
     """vLLM tells the adapter of every block, the salt of the first."""
     salted = stored(1, 2, space="s", extra_keys=[["secret"], None])
     adapted = stored(1, 2, space="a", lora_name="sql", extra_keys=[["sql"], ["sql"]])
@@ -87,7 +87,7 @@ def test_adapters_and_salts_have_caches_of_their_own(account: KvAccount) -> None
     assert account.apply(both) == KvStored(None, keys(1, 2, adapter="sql", cache_salt="secret"))
 
 
-def test_what_has_no_key_is_left_out_with_all_that_builds_on_it(account: KvAccount) -> None:
+def test_what_has_no_key_is_left_out_with_all_that_builds_on_it(account: EngineBlocks) -> None:
     """Embeddings in the third block."""
     embeddings = [None, None, [b"hash of embeddings"], None]
     assert account.apply(stored(1, 2, 3, 4, extra_keys=embeddings)) == KvStored(None, keys(1, 2))
@@ -97,7 +97,7 @@ def test_what_has_no_key_is_left_out_with_all_that_builds_on_it(account: KvAccou
     assert account.apply(removed(7, 8)) is None
 
 
-def test_what_is_not_in_the_engines_own_memory_does_not_count(account: KvAccount) -> None:
+def test_what_is_not_in_the_engines_own_memory_does_not_count(account: EngineBlocks) -> None:
     """Nor a part of a block. Several kinds of caches in one model are not understood."""
     assert account.apply(stored(1, medium="CPU")) is None
     assert account.apply(stored(1, block_size=BLOCK_SIZE // 2)) is None
@@ -108,13 +108,13 @@ def test_what_is_not_in_the_engines_own_memory_does_not_count(account: KvAccount
         account.apply(stored(1, group_idx=1))
 
 
-def test_a_prompt_with_an_image_ends_it(account: KvAccount) -> None:
+def test_a_prompt_with_an_image_ends_it(account: EngineBlocks) -> None:
     """Routers have keys for it, and would take it to be gone."""
     with pytest.raises(UnsupportedCacheError, match="has an image"):
         account.apply(stored(1, 2, extra_keys=[None, [["hash of an image", 1]]]))
 
 
-def test_a_block_is_there_until_its_last_copy_is_removed(account: KvAccount) -> None:
+def test_a_block_is_there_until_its_last_copy_is_removed(account: EngineBlocks) -> None:
     """Each removal is told, as the core counts copies as well."""
     account.apply(stored(1, 2))
     account.apply(stored(1, 2))
@@ -131,7 +131,7 @@ class Line:
     def __init__(self) -> None:
         self.router = make_router(num_replicas=1, kv_capacity_tokens=4000)
         self.inbox = Inbox(lambda *_: None, lambda *_: None)
-        self.account = KvAccount(model=MODEL, block_size=BLOCK_SIZE)
+        self.account = EngineBlocks(model=MODEL, block_size=BLOCK_SIZE)
         self.feed = KvFeed(self.account, self.posted_later)
         self.posted: list[KvUpdate] = []
         self.num_snapshots = 0
@@ -148,7 +148,7 @@ class Line:
             if loses:
                 return
             payload = encode_with_receipts(ONE, 1, batch)
-            if self.inbox.on_receipts(payload, self.router, now=0) == WANTS_SNAPSHOT:
+            if self.inbox.on_receipts(payload, self.router, now=0) is BatchAnswer.WANTS_SNAPSHOT:
                 self.feed.send_snapshot()
 
     def held(self, *blocks: int) -> int:

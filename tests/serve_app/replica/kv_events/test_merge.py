@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import BlockHash, Router
-from serve_app.ingress.kv_sources import KvBook
+from serve_app.ingress.kv_sources import KvSources
 from serve_app.messages.kv_updates import KvChange, KvCleared, KvRemoved, KvStored, KvUpdate
 from serve_app.replica.kv_events.merge import merged, merged_changes
 from tests.builders import make_replica, make_router
@@ -49,7 +49,7 @@ def change(rng: Random) -> KvChange:
 
 def follow(updates: list[KvUpdate]) -> Router:
     """A router that was told."""
-    router, book = make_router(num_replicas=1, kv_capacity_tokens=4000), KvBook()
+    router, book = make_router(num_replicas=1, kv_capacity_tokens=4000), KvSources()
     for update in updates:
         assert not book.on_update(ONE, update, router)
     router.check_integrity()

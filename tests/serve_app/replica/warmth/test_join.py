@@ -7,11 +7,13 @@ import pytest
 
 from router import BlockHash
 from serve_app.messages.delivery import DeliveryError
-from serve_app.messages.receipts import Receipt, Warmed
+from serve_app.messages.receipts import BatchAnswer, Receipt, Warmed
 from serve_app.replica.warmth import join as warm_up
 from serve_app.replica.warmth.join import WarmUp
 from serve_app.replica.warmth.recent_prompts import RecentPrompts
 from tests.serve_app.replica.warmth.test_recent_prompts import BLOCK_SIZE, keys, tokens
+
+KNOWN, UNKNOWN, UNDECIDED = BatchAnswer.KNOWN, BatchAnswer.UNKNOWN, BatchAnswer.UNDECIDED
 
 
 class FakePeers:
@@ -61,11 +63,11 @@ async def test_a_replica_that_joins_computes_what_it_will_be_asked_for() -> None
     replica = Replica(FakePeers((1, 2), (3,)))
     await replica.warm_up.join(3)
     assert replica.computed == [tokens(1, 2, rest=0), tokens(3, rest=0)]
-    for answers in ([None, None], [False, True], []):
+    for answers in ([UNDECIDED, UNDECIDED], [UNKNOWN, KNOWN], []):
         replica.warm_up.on_membership(answers)
         assert replica.receipts == []
-    replica.warm_up.on_membership([True, None])
-    replica.warm_up.on_membership([True, True])
+    replica.warm_up.on_membership([KNOWN, UNDECIDED])
+    replica.warm_up.on_membership([KNOWN, KNOWN])
     assert replica.receipts == [warmed(1, 2), warmed(3)]
     assert replica.warm_up.share([BlockHash(keys(1)[-1])]).keys() == {keys(1)[-1]}, "and can warm others"
 
@@ -93,7 +95,7 @@ async def test_it_does_not_let_clients_wait_for_ever(monkeypatch: pytest.MonkeyP
 
     replica.warm_up._prefill = prefill
     await replica.warm_up.join(3)
-    replica.warm_up.on_membership([True])
+    replica.warm_up.on_membership([KNOWN])
     assert replica.receipts == [warmed(1, 2)]
 
 
@@ -106,5 +108,5 @@ async def test_an_engine_that_refuses_holds_nothing() -> None:
 
     replica.warm_up._prefill = refuse
     await replica.warm_up.join(3)
-    replica.warm_up.on_membership([True])
+    replica.warm_up.on_membership([KNOWN])
     assert replica.receipts == []

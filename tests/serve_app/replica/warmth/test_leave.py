@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from router import BlockHash, ReplicaId
 from serve_app.messages.delivery import DeliveryError
-from serve_app.messages.receipts import Receipt, Warmed
+from serve_app.messages.receipts import BatchAnswer, Receipt, Warmed
 from serve_app.replica.warmth import leave as hand_over
 from serve_app.replica.warmth.leave import CAPACITY_SHARE, LEFT_AFTER_S, TAKE_OVER_S, Given, HandOver
 from serve_app.replica.warmth.recent_prompts import RecentPrompts
 from tests.serve_app.replica.warmth.test_recent_prompts import BLOCK_SIZE, keys, tokens
+
+KNOWN, UNKNOWN, UNDECIDED = BatchAnswer.KNOWN, BatchAnswer.UNKNOWN, BatchAnswer.UNDECIDED
 
 ME, OTHER = ReplicaId("me"), ReplicaId("other")
 
@@ -79,20 +81,20 @@ async def test_one_that_leaves_gives_its_conversations_away() -> None:
     replica.prompts.add(tokens(1, 2))
     replica.now_s += 2.0
     replica.prompts.add(tokens(5))
-    for answers in ([False], [None], [True, True], [True, False], [None]):
+    for answers in ([UNKNOWN], [UNDECIDED], [KNOWN, KNOWN], [KNOWN, UNKNOWN], [UNDECIDED]):
         replica.hand_over.on_membership(answers)
         await replica.settle()
         assert heirs.given == {}, "not a member yet, or still one of somebody's"
         replica.now_s += LEFT_AFTER_S
-    replica.hand_over.on_membership([False, False])
+    replica.hand_over.on_membership([UNKNOWN, UNKNOWN])
     await replica.settle()
     assert heirs.given == {}, "Serve may list it again in a moment"
     replica.now_s += LEFT_AFTER_S
-    replica.hand_over.on_membership([False, False])
+    replica.hand_over.on_membership([UNKNOWN, UNKNOWN])
     await replica.settle()
     assert heirs.given == {OTHER: [given(5, unused_s=6 * LEFT_AFTER_S), given(1, 2, unused_s=7 * LEFT_AFTER_S)]}
     heirs.given.clear()
-    replica.hand_over.on_membership([False])
+    replica.hand_over.on_membership([UNKNOWN])
     await replica.settle()
     assert heirs.given == {}
 
@@ -103,9 +105,9 @@ async def test_a_failed_hand_over_is_no_more_than_that() -> None:
     heirs.is_absent = True
     replica = Replica(heirs)
     replica.prompts.add(tokens(1, 2))
-    replica.hand_over.on_membership([True])
+    replica.hand_over.on_membership([KNOWN])
     for _ in range(2):
-        replica.hand_over.on_membership([False])
+        replica.hand_over.on_membership([UNKNOWN])
         replica.now_s += LEFT_AFTER_S
     await replica.settle()
     assert heirs.given == {}
