@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 CONFIG ?= configs/cpu-demo.yaml
 BIN := .venv/bin
 
-.PHONY: help install serve stop demo test check coverage bench format docs lock manifest-tools clean
+.PHONY: help install serve stop demo test check coverage bench format docs docs-site lock manifest-tools clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,7 +26,7 @@ check: install  ## format, lint, types, import arrows, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python tools/settings_reference.py --check
+	$(BIN)/python tools/references.py --check
 	$(BIN)/python tools/manifests.py --check
 	$(BIN)/pytest -m "not e2e and not own_process"
 
@@ -46,9 +46,15 @@ format: install  ## format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: install  ## renew what is generated: docs/reference/settings.md, and parts of k8s/
-	@$(BIN)/python tools/settings_reference.py
+docs: install  ## renew what is generated: parts of docs/reference/ and of k8s/
+	@$(BIN)/python tools/references.py
 	@$(BIN)/python tools/manifests.py
+
+docs-site:  ## build the documentation as a site in .warmroute/site, apart from .venv
+	@test -e .warmroute/docs-tools/bin/mkdocs || { \
+	  $(PYTHON) -m venv .warmroute/docs-tools && \
+	  .warmroute/docs-tools/bin/pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt; }
+	.warmroute/docs-tools/bin/mkdocs build --quiet --strict --site-dir .warmroute/site
 
 lock: install  ## renew requirements-cpu.lock from pyproject.toml (torch is pinned in pyproject.toml itself)
 	@$(BIN)/python tools/install.py --lock
