@@ -19,7 +19,7 @@ from serve_app.local.cluster import HAPROXY_PORTS, RUN_VARIABLE, Run
 
 ROOT = Path(__file__).parent.parent
 DEMO_MODEL = ROOT / ".warmroute" / "demo-model"
-COMMAND = [sys.executable, "-m", "warmroute.cli"]
+COMMAND = [sys.executable, "-m", "warmroute"]
 START_TIMEOUT_S = 900
 STOP_TIMEOUT_S = 90
 

@@ -102,7 +102,7 @@ def check(run: Run, settings: Settings) -> None:
 
 def ready(run: Run) -> str:
     """What the probe's command says."""
-    command = [sys.executable, "-m", "warmroute.cli", "ready", "--url", run.url, "--mark", f"{run.run_dir}/ready"]
+    command = [sys.executable, "-m", "warmroute", "ready", "--url", run.url, "--mark", f"{run.run_dir}/ready"]
     answer = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  our own
     if answer.returncode != 0:
         raise ManifestError(f"`warmroute ready`: {answer.stderr}")

@@ -152,7 +152,7 @@ def test_the_funnel_accounts_for_every_prompt_token(
 
 def test_the_replicas_are_shown(folder: Path, application: RunningApplication) -> None:
     """Once, by a command beside the running server: as many prompts as the routers count."""
-    command = [sys.executable, "-m", "warmroute.cli", "top", "--once"]
+    command = [sys.executable, "-m", "warmroute", "top", "--once"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     application.wait_until_idle()
     result = subprocess.run(
@@ -166,7 +166,7 @@ def test_the_replicas_are_shown(folder: Path, application: RunningApplication) -
 
 def test_the_funnel_is_printed(folder: Path) -> None:
     """By a command beside the running server."""
-    command = [sys.executable, "-m", "warmroute.cli", "funnel"]
+    command = [sys.executable, "-m", "warmroute", "funnel"]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False

@@ -105,7 +105,7 @@ def test_a_dashboard_that_does_not_answer_is_named() -> None:
     [
         (["policy", "random"], {"policy": "random"}, "Routing by random within a second."),
         (["shadow", "chwbl", "random", "chwbl"], {"shadow_policies": ["chwbl", "random"]}, "second: chwbl, random."),
-        (["shadow"], {"shadow_policies": []}, "second: nobody."),
+        (["shadow"], {"shadow_policies": []}, "second: none."),
     ],
 )
 def test_routing_is_changed_and_nothing_else(

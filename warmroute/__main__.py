@@ -1,0 +1,5 @@
+"""`python -m warmroute`."""
+
+from warmroute.cli import app
+
+app(prog_name="warmroute")
