@@ -43,10 +43,11 @@ FOR_LOAD_TESTS = {
 }
 COMPOSES = {
     "loadtests.bench.ray_application": {"serve_app.app", "serve_app.replica"},
+    "loadtests.replay.processes": {"serve_app.ingress"},
     "loadtests.replay.scaling": {"serve_app.replica"},
 }
-"""Modules that put production's parts together in another way: our replicas behind Ray's own routers, and a replica's
-account of running requests around a simulated engine."""
+"""Modules that put production's parts together in another way: our replicas behind Ray's own routers, the router's
+inbox in virtual time, and a replica's account of running requests around a simulated engine."""
 
 CORE_FORBIDDEN_STDLIB = {"asyncio", "socket", "threading", "subprocess", "time", "logging", "os", "pathlib"}
 HEAVY = {"ray", "vllm", "torch", "transformers"}

@@ -16,14 +16,14 @@ from heapq import heapify, heappop, heappush
 from itertools import chain, count, islice
 from operator import itemgetter
 
-from loadtests.replay.kv_events import KvEvent
 from loadtests.replay.prefix_cache import PrefixCache
 from loadtests.replay.prompt import Prompt
-from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import HOST_TOKENS_PER_S, BlockHash, EngineLoad, RequestId
 from serve_app.engines.step_clock import num_attended
 from serve_app.engines.waiting_order import OVERTAKING, CachedPrefix, WaitingOrder
+from serve_app.messages.kv_updates import KvChange
+from serve_app.messages.receipts import Finished, Prefilled
 from serve_app.settings.schema import EngineModelSettings, ReplicaSettings, WaitingOrderName
 
 
@@ -49,7 +49,7 @@ class Engine:
         self._options = options
         self._block_size = block_size
         # vLLM keeps a block for itself: `BlockPool.null_block`.
-        self._kv_events: list[KvEvent] = []
+        self._kv_events: list[KvChange] = []
         self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size - 1, events=self._kv_events)
         self._partial_tokens = 0  # computed ones that fill no block yet, of all running requests
         self._host = PrefixCache(capacity_blocks=options.host_capacity_tokens // block_size)
@@ -130,7 +130,7 @@ class Engine:
         self._in_step_attended = 0.0
         return (*self._first_tokens(), *self._last_tokens())
 
-    def take_kv_events(self) -> tuple[KvEvent, ...]:
+    def take_kv_events(self) -> tuple[KvChange, ...]:
         """What was stored and evicted since the last time."""
         events = tuple(self._kv_events)
         self._kv_events.clear()
@@ -284,8 +284,13 @@ class Engine:
         while self._started and not self._started[0].tokens_left:
             prompt = self._started.popleft()
             if not prompt.num_generated:
-                num_prompt_tokens = prompt.request.num_prompt_tokens
-                yield Prefilled(prompt.request_id, num_prompt_tokens, prompt.cached_tokens, prompt.external_tokens)
+                yield Prefilled(
+                    prompt.request_id,
+                    prompt.request.num_prompt_tokens,
+                    prompt.cached_tokens,
+                    tenant=prompt.request.tenant,
+                    external_cached_tokens=prompt.external_tokens,
+                )
             self._decoding_tokens += prompt.num_tokens
             last_step = self._num_steps + prompt.request.num_output_tokens - prompt.num_generated - 1
             heappush(self._decoding, (last_step, next(self._order), prompt))

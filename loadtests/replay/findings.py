@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from loadtests.replay.books import BookSample
 from loadtests.replay.lives import ReplicaLife
-from loadtests.replay.receipts import Prefilled
 from loadtests.replay.results import CacheSample, RequestRecord, Run
 from router import CacheRecord, Funnel, ReplicaId, RequestId, RoutingDecision, ShadowTotals
+from serve_app.messages.receipts import Prefilled
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from typing import NamedTuple
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine, EngineOptions
 from loadtests.replay.lives import ReplicaLife
-from loadtests.replay.processes import ReplicaProcess
-from loadtests.replay.receipts import Batch
+from loadtests.replay.processes import ReceiptBatch, ReplicaProcess
 from loadtests.replay.results import CacheSample
 from router import BlockHash, Replica, ReplicaId, RequestId
 
@@ -69,7 +68,7 @@ class Fleet:
         block_size: int,
         agenda: Agenda,
         heartbeat_s: float,
-        send: Callable[[Batch], None],
+        send: Callable[[ReceiptBatch], None],
         is_telling: bool = False,
         told: Told = TRUTH,
         rank_to_options: Mapping[int, EngineOptions] | None = None,

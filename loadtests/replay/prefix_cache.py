@@ -7,8 +7,8 @@ A contract test runs it beside vLLM's own.
 from collections import OrderedDict
 from collections.abc import KeysView, Sequence
 
-from loadtests.replay.kv_events import BlocksRemoved, BlocksStored, KvEvent
 from router import BlockHash
+from serve_app.messages.kv_updates import KvChange, KvRemoved, KvStored
 
 
 class Block:
@@ -38,7 +38,7 @@ class PrefixCache:
 
     """
 
-    def __init__(self, *, capacity_blocks: int, events: list[KvEvent] | None = None) -> None:
+    def __init__(self, *, capacity_blocks: int, events: list[KvChange] | None = None) -> None:
         self.capacity_blocks = capacity_blocks
         self._hash_to_blocks: dict[BlockHash, list[Block]] = {}  # oldest first
         self._evictable: OrderedDict[Block, None] = OrderedDict()  # next first
@@ -87,7 +87,7 @@ class PrefixCache:
         self._num_blocks += len(blocks)
         self._evict()
         if self._events is not None and blocks:
-            self._events.append(BlocksStored(None if parent is None else parent.block_hash, tuple(block_hashes)))
+            self._events.append(KvStored(None if parent is None else parent.block_hash, tuple(block_hashes)))
         return blocks
 
     def set_partial_blocks(self, num_blocks: int) -> None:
@@ -121,4 +121,4 @@ class PrefixCache:
             self._num_blocks -= 1
             evicted.append(block.block_hash)
         if self._events is not None and evicted:
-            self._events.append(BlocksRemoved(tuple(evicted)))
+            self._events.append(KvRemoved(tuple(evicted)))

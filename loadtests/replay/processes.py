@@ -1,18 +1,20 @@
-"""The two kinds of processes, each with its side of the messages: what `serve_app` does around engine and router."""
+"""The two kinds of processes: a replica writes production's messages, and a router reads them in production's inbox."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, count, islice
 
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.engine import Engine
-from loadtests.replay.kv_events import KvEventBatch, KvEventReader
-from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled, Receipt
 from loadtests.replay.trace import TraceRequest
-from router import CacheRecord, Replica, ReplicaId, RequestId, Router
+from router import CacheRecord, Replica, ReplicaId, ReplicaState, RequestId, Reservation, Router
 from router.policies import Policy
+from serve_app.ingress.inbox import Inbox
+from serve_app.messages.batches import Batch, encode
+from serve_app.messages.kv_updates import KvUpdate
+from serve_app.messages.receipts import Arrived, EngineState, Finished, Prefilled, Receipt, Status
 from serve_app.settings.schema import EngineModelSettings, RouterSettings
 
 
@@ -40,6 +42,9 @@ class _Stretch:
         return bisect_left(self.ends_s, now, hi=self.num_steps - 1)
 
 
+ReceiptBatch = Batch[Receipt]
+
+
 class ReplicaProcess:
     """Runs an engine step after step, and tells how it goes.
 
@@ -57,7 +62,7 @@ class ReplicaProcess:
         replica_id: ReplicaId,
         engine: Engine,
         agenda: Agenda,
-        send: Callable[[Batch], None],
+        send: Callable[[ReceiptBatch], None],
         *,
         is_telling: bool = False,
     ) -> None:
@@ -93,9 +98,24 @@ class ReplicaProcess:
 
     def beat(self) -> None:
         """Send the heartbeat."""
+        self._report(
+            Status(
+                outstanding=dict(self._outstanding),
+                is_serving=True,
+                prompt_tokens=0,
+                cached_tokens=0,
+                uncounted_tokens={},
+                looked_up_tokens=0,
+                hit_tokens=0,
+                engine=self._engine_state(),
+            )
+        )
+
+    def _engine_state(self) -> EngineState:
         num_over = 0 if self._stretch is None else self._stretch.num_over(self._agenda.now_s)
         load = self.engine.load(num_further_steps=num_over)
-        self._send(Batch(self.replica_id, next(self._numbers), outstanding=dict(self._outstanding), engine=load))
+        kv_use = load.kv_used_tokens / self.engine.options.kv_capacity_tokens
+        return EngineState(load.num_waiting, load.num_running, min(1.0, kv_use), load.num_preempted)
 
     def _step(self) -> None:
         if self.engine.start_step() is None:
@@ -113,25 +133,31 @@ class ReplicaProcess:
             return  # it was cut short, or the replica crashed
         self.engine.skip_steps(stretch.num_steps - 1)
         outputs = self.engine.finish_step()
-        kv_events = self.engine.take_kv_events()
-        if kv_events and self._is_telling:  # before the outputs, as vLLM does
-            told = KvEventBatch(next(self._kv_numbers), kv_events)
-            self._send(Batch(self.replica_id, next(self._numbers), kv_events=told))
+        kv_changes = self.engine.take_kv_events()
+        if kv_changes and self._is_telling:  # before the outputs, as vLLM does
+            update = KvUpdate(next(self._kv_numbers), kv_changes, num_steps=1)
+            self._send(Batch(self.replica_id, next(self._numbers), (), kv_updates=(update,)))
         if outputs:
-            for each in outputs:
-                if isinstance(each, Finished):
-                    del self._outstanding[each.request_id]
-                else:
-                    self._outstanding[each.request_id] += each.prompt_tokens
+            for output in outputs:
+                self._note(output)
             self._report(*outputs)
         self._step()
 
+    def _note(self, output: Prefilled | Finished) -> None:
+        if isinstance(output, Finished):
+            del self._outstanding[output.request_id]
+        else:
+            self._outstanding[output.request_id] += output.prompt_tokens
+
     def _report(self, *receipts: Receipt) -> None:
-        self._send(Batch(self.replica_id, next(self._numbers), receipts=receipts))
+        self._send(Batch(self.replica_id, next(self._numbers), receipts))
 
 
 class RouterProcess:
-    """A router, and what it does with the messages of the others.
+    """A router behind production's inbox.
+
+    The inbox asks a replica for a snapshot of its KV cache when one of its updates is missing. Simulated replicas send
+    none, so from a gap on the router goes by receipts.
 
     Args:
         name: its sender's name.
@@ -143,41 +169,29 @@ class RouterProcess:
     def __init__(self, name: str, router: Router, on_record: Callable[[CacheRecord], None]) -> None:
         self.name = name
         self.router = router
-        self._on_record = on_record
-        self._replica_to_number: dict[ReplicaId, int] = {}
-        self._replica_to_reader: dict[ReplicaId, KvEventReader] = {}
+        self._inbox = Inbox(lambda record, _ttft_s: on_record(record), lambda *_sample: None)
+        self._numbers = count(1)
 
-    def on_batch(self, batch: Batch, *, now: float) -> None:
-        """From a replica. Receipts hold whenever they come; an overtaken list of requests does not."""
-        for receipt in batch.receipts:
-            match receipt:
-                case Arrived():
-                    self.router.on_arrived(receipt.request_id, batch.replica_id, now=now)
-                case Prefilled():
-                    self._on_prefilled(receipt, now=now)
-                case Finished():
-                    self.router.on_finished(receipt.request_id, now=now, answer_tokens=receipt.answer_tokens)
-        if batch.kv_events is not None:
-            reader = self._replica_to_reader.setdefault(batch.replica_id, KvEventReader(batch.replica_id, self.router))
-            reader.read(batch.kv_events)
-        self.router.on_heard(batch.replica_id, is_serving=True, now=now)
-        newest = self._replica_to_number.get(batch.replica_id, 0)
-        if batch.outstanding is not None and batch.number >= newest:
-            self.router.on_outstanding(batch.replica_id, batch.outstanding, now=now)
-        if batch.engine is not None and batch.number >= newest:
-            self.router.on_engine_load(batch.replica_id, batch.engine)
-        self._replica_to_number[batch.replica_id] = max(batch.number, newest)
+    def set_replicas(self, replicas: Sequence[Replica]) -> None:
+        """The replicas that there are now."""
+        self._inbox.keep_only([replica.replica_id for replica in replicas])
+        self.router.set_replicas(replicas)
 
-    def _on_prefilled(self, receipt: Prefilled, *, now: float) -> None:
-        record = self.router.on_prefilled(
-            receipt.request_id,
-            prompt_tokens=receipt.prompt_tokens,
-            cached_tokens=receipt.cached_tokens,
-            external_cached_tokens=receipt.external_cached_tokens,
-            now=now,
-        )
-        if record is not None:
-            self._on_record(record)
+    def encode(self, message: Reservation | ReplicaState) -> bytes:
+        """A batch with one message for another router."""
+        return encode(self.name, next(self._numbers), [message])
+
+    def on_receipts(self, payload: bytes, *, now: float) -> None:
+        """A replica's batch."""
+        self._inbox.on_receipts(payload, self.router, now=now)
+
+    def on_reservations(self, payload: bytes, *, now: float) -> None:
+        """Another router's decisions."""
+        self._inbox.on_reservations(payload, self.router, now=now)
+
+    def on_states(self, payload: bytes, *, now: float) -> None:
+        """The state of a router that stayed, after a restart."""
+        self._inbox.on_states(payload, self.router, now=now)
 
 
 def make_router(

@@ -9,11 +9,10 @@ from typing import Any
 
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.fleet import Change, Fleet, MembershipChange
-from loadtests.replay.processes import ReplicaProcess
-from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled
+from loadtests.replay.processes import ReceiptBatch, ReplicaProcess
 from loadtests.replay.serve_autoscaler import Report, ServeAutoscaler
 from router import ReplicaId, RequestId
-from serve_app.messages.receipts import EngineState
+from serve_app.messages.receipts import Arrived, EngineState, Finished, Prefilled
 from serve_app.replica.running_requests import RunningRequests
 
 
@@ -96,19 +95,16 @@ class Scaler:
         """A router sends it off, with so much to compute by its belief."""
         self._request_to_uncached_tokens[request_id] = uncached_tokens
 
-    def on_batch(self, batch: Batch) -> None:
+    def on_batch(self, batch: ReceiptBatch) -> None:
         """What a replica writes into its account."""
-        ledger = self._replica_to_meter[batch.replica_id].ledger
-        for receipt in batch.receipts:
-            request_id = receipt.request_id
+        ledger = self._replica_to_meter[ReplicaId(batch.sender)].ledger
+        for receipt in batch.items:
             match receipt:
-                case Arrived():
+                case Arrived(request_id):
                     ledger.arrived(request_id, uncached_tokens=self._request_to_uncached_tokens.pop(request_id))
-                case Prefilled():
-                    ledger.prefilled(
-                        request_id, prompt_tokens=receipt.prompt_tokens, cached_tokens=receipt.cached_tokens
-                    )
-                case Finished():
+                case Prefilled(request_id, prompt_tokens, cached_tokens):
+                    ledger.prefilled(request_id, prompt_tokens=prompt_tokens, cached_tokens=cached_tokens)
+                case Finished(request_id):
                     ledger.finished(request_id)
 
     @property

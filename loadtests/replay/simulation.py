@@ -1,7 +1,7 @@
 """All of it together: requests reach the routers in turn, as HAProxy hands them out, and messages travel."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count, cycle
 from random import Random
@@ -11,8 +11,7 @@ from loadtests.replay.books import Books
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.findings import Findings, Sent
 from loadtests.replay.fleet import Change, Fleet, MembershipChange, Told
-from loadtests.replay.processes import RouterProcess, make_router
-from loadtests.replay.receipts import Batch, Finished, Prefilled
+from loadtests.replay.processes import ReceiptBatch, RouterProcess, make_router
 from loadtests.replay.results import Run
 from loadtests.replay.rivals.table import make_policy
 from loadtests.replay.scaling import Autoscaling, Scaler
@@ -21,6 +20,8 @@ from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from loadtests.replay.transport import Channel, Fault, Transport
 from router import BlockHash, Replica, ReplicaId, RequestId, Reservation, RouteRequest, Shadow
 from router.policies import Policy
+from serve_app.messages.batches import encode
+from serve_app.messages.receipts import Arrived, Finished, Prefilled, Receipt
 from serve_app.settings.schema import EngineModelSettings, ReplicaSettings, RouterSettings, RoutingSettings
 
 
@@ -224,28 +225,30 @@ class Simulation:
 
     def _tell_others(self, router: RouterProcess, reservation: Reservation) -> None:
         told = self._scenario.sharing.as_told(reservation)
-        if told is None:
+        others = [other for other in self._routers if other is not router]
+        if told is None or not others:
             return
-        for other in self._routers:
-            if other is not router:
-                self._carry(Channel.RESERVATIONS, router.name, other, partial(self._reserve, other, told))
+        payload = router.encode(told)
+        for other in others:
+            self._carry(Channel.RESERVATIONS, router.name, other, partial(self._reserve, other, payload))
 
-    def _reserve(self, process: RouterProcess, reservation: Reservation) -> None:
-        process.router.on_reserved(reservation, now=self._agenda.now_s)
+    def _reserve(self, process: RouterProcess, payload: bytes) -> None:
+        process.on_reservations(payload, now=self._agenda.now_s)
 
-    def _on_batch(self, batch: Batch) -> None:
+    def _on_batch(self, batch: ReceiptBatch) -> None:
         if self._scaler is not None:
             self._scaler.on_batch(batch)
-        for receipt in batch.receipts:
+        for receipt in batch.items:
             match receipt:
                 case Prefilled():
-                    self._found.prefilled(batch.replica_id, receipt, now=self._agenda.now_s)
+                    self._found.prefilled(ReplicaId(batch.sender), receipt, now=self._agenda.now_s)
                 case Finished():
                     self._finish(receipt.request_id)
-        channel = Channel.RECEIPTS if batch.kv_events is None else Channel.KV_EVENTS
+        channel = Channel.KV_EVENTS if batch.kv_updates else Channel.RECEIPTS
+        payload = _encoded(batch, batch.items)
         for router in self._routers:
-            heard = self._only_own(batch, router) if self._scenario.sharing is Sharing.NOTHING else batch
-            self._carry(channel, batch.replica_id, router, partial(self._receive, router, heard))
+            heard = self._only_own(batch, router) if self._scenario.sharing is Sharing.NOTHING else payload
+            self._carry(channel, batch.sender, router, partial(self._receive, router, heard))
 
     def _finish(self, request_id: RequestId) -> None:
         self._books.finished(request_id, now=self._agenda.now_s)
@@ -255,16 +258,22 @@ class Simulation:
             gap_s = requests[follower].arrival_s - requests[number].arrival_s
             self._agenda.after(gap_s, partial(self._arrive, follower))
 
-    def _receive(self, process: RouterProcess, batch: Batch) -> None:
-        process.on_batch(batch, now=self._agenda.now_s)
+    def _receive(self, process: RouterProcess, payload: bytes) -> None:
+        process.on_receipts(payload, now=self._agenda.now_s)
 
     def _carry(self, channel: Channel, sender: str, receiver: RouterProcess, deliver: partial[None]) -> None:
         for delay_s in self._transport.delays(channel, sender=sender, receiver=receiver.name, now=self._agenda.now_s):
             self._agenda.after(delay_s, deliver)
 
-    def _only_own(self, batch: Batch, router: RouterProcess) -> Batch:
-        own = tuple(each for each in batch.receipts if self._found.sent[each.request_id].router_name == router.name)
-        return replace(batch, receipts=own)
+    def _only_own(self, batch: ReceiptBatch, router: RouterProcess) -> bytes:
+        return _encoded(batch, [receipt for receipt in batch.items if self._is_own(receipt, router)])
+
+    def _is_own(self, receipt: Receipt, router: RouterProcess) -> bool:
+        match receipt:
+            case Arrived() | Prefilled() | Finished():
+                return self._found.sent[receipt.request_id].router_name == router.name
+            case _:
+                return True
 
     def _start_router(self, index: int) -> RouterProcess:
         name = f"router-{index}"
@@ -306,7 +315,7 @@ class Simulation:
         for member in self._fleet.members:
             state = peer.router.export(member.replica_id, now=self._agenda.now_s)
             if state is not None:
-                joining.router.adopt(state, now=self._agenda.now_s)
+                joining.on_states(peer.encode(state), now=self._agenda.now_s)
 
     def _change(self, change: MembershipChange) -> None:
         """Routers learn of it later; of the requests that a crash breaks off, clients send the whole again at once."""
@@ -325,7 +334,7 @@ class Simulation:
 
     def _tell_members(self, members: tuple[Replica, ...]) -> None:
         for process in self._routers:
-            process.router.set_replicas(members)
+            process.set_replicas(members)
 
     def _sample_books(self) -> None:
         """As a decision now would see them: what has expired is not booked any more."""
@@ -338,3 +347,7 @@ class Simulation:
     def _sample_caches(self) -> None:
         if not self._is_over:
             self._found.cache_samples.append(self._fleet.sample_caches())
+
+
+def _encoded(batch: ReceiptBatch, receipts: Sequence[Receipt]) -> bytes:
+    return encode(batch.sender, batch.number, receipts, batch.kv_updates)

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator
 
 from benchmarks.live.cache_parity.questions import Served
 from loadtests.replay.engine import Engine, EngineOptions
-from loadtests.replay.receipts import Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import RequestId, hash_blocks, root_hash
+from serve_app.messages.receipts import Prefilled
 
 
 def simulated_cached_tokens(served: Iterable[Served], *, block_size: int, kv_capacity_tokens: int) -> Iterator[int]:

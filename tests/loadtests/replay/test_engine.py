@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.replay.engine import Engine
-from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, RequestId
+from serve_app.messages.receipts import Finished, Prefilled
 from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_engine, make_trace_request
 
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.replay.engine import Engine
-from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import EngineLoad, RequestId
+from serve_app.messages.receipts import Finished, Prefilled
 from tests.loadtests.replay.builders import BLOCK_SIZE, make_engine, make_trace_request
 
 

@@ -4,8 +4,9 @@ import pytest
 
 from loadtests.replay.agenda import Agenda
 from loadtests.replay.fleet import Fleet, Told
-from loadtests.replay.receipts import Batch
+from loadtests.replay.processes import ReceiptBatch
 from router import ReplicaId, RequestId
+from serve_app.messages.receipts import Finished, Status
 from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_trace_request
 
 A, B = RequestId("a"), RequestId("b")
@@ -16,18 +17,18 @@ class Story:
 
     def __init__(self) -> None:
         self.agenda = Agenda()
-        self.batches: list[tuple[float, Batch]] = []
+        self.batches: list[tuple[float, ReceiptBatch]] = []
         self.fleet = Fleet(OPTIONS, block_size=BLOCK_SIZE, agenda=self.agenda, heartbeat_s=1, send=self.note)
         for rank in (0, 1):
             self.fleet.join(rank, first_beat_s=1)
 
-    def note(self, batch: Batch) -> None:
+    def note(self, batch: ReceiptBatch) -> None:
         """Keep what was said."""
         self.batches.append((self.agenda.now_s, batch))
 
     def said_after(self, time_s: float, replica: str) -> int:
         """How often."""
-        return sum(now > time_s and batch.replica_id == replica for now, batch in self.batches)
+        return sum(now > time_s and batch.sender == replica for now, batch in self.batches)
 
     def submit(self, request_id: RequestId, replica: str, *, output_tokens: int = 2) -> None:
         """To a replica that is there."""
@@ -59,8 +60,13 @@ def test_a_replica_that_leaves_finishes_what_it_has() -> None:
     story.submit(B, "replica-1", output_tokens=250)
     story.agenda.run_until(10)
     assert story.fleet.find(ReplicaId("replica-1")) is None
-    last_s, last = [each for each in story.batches if each[1].replica_id == "replica-1" and each[1].receipts][-1]
-    assert (last.receipts[0].request_id, 4 < last_s < 5) == (B, True)
+    last_s, last = [
+        (time_s, receipt)
+        for time_s, batch in story.batches
+        for receipt in batch.items
+        if batch.sender == "replica-1" and not isinstance(receipt, Status)
+    ][-1]
+    assert (last, 4 < last_s < 5) == (Finished(B, 250), True)
     assert story.said_after(5, "replica-1") == 0
 
 

@@ -4,13 +4,14 @@ from dataclasses import replace
 from random import Random
 
 from loadtests.replay.agenda import Agenda
-from loadtests.replay.kv_events import BlocksRemoved, BlocksStored, KvEvent, KvEventBatch, KvEventReader
 from loadtests.replay.prefix_cache import PrefixCache
-from loadtests.replay.processes import ReplicaProcess, RouterProcess
-from loadtests.replay.receipts import Batch, Prefilled
+from loadtests.replay.processes import ReceiptBatch, ReplicaProcess, RouterProcess
 from loadtests.replay.simulation import Simulation
 from loadtests.replay.transport import Channel, Fault, dropped
 from router import BlockHash, Replica, ReplicaId, RequestId
+from serve_app.messages.batches import encode
+from serve_app.messages.kv_updates import KvChange, KvRemoved, KvStored, KvUpdate
+from serve_app.messages.receipts import Prefilled
 from tests.loadtests.replay.builders import (
     OPTIONS,
     make_conversations,
@@ -27,35 +28,41 @@ A, B, C = (BlockHash(number) for number in range(3))
 
 def test_a_cache_tells_what_it_stores_and_evicts() -> None:
     """Room for two: evicted is the last block of what was released, told before what takes its place."""
-    events: list[KvEvent] = []
+    events: list[KvChange] = []
     cache = PrefixCache(capacity_blocks=2, events=events)
     blocks = cache.store([A])
     blocks += cache.store([B], parent=blocks[-1])
     cache.release(blocks)
     cache.store([C])
     assert events == [
-        BlocksStored(None, (A,)),
-        BlocksStored(A, (B,)),
-        BlocksRemoved((B,)),
-        BlocksStored(None, (C,)),
+        KvStored(None, (A,)),
+        KvStored(A, (B,)),
+        KvRemoved((B,)),
+        KvStored(None, (C,)),
     ]
 
 
-def test_a_reader_is_exact_until_a_batch_is_missing() -> None:
-    """One that is repeated changes nothing; one that is skipped ends it, and later ones mean nothing."""
-    router = make_small_router()
-    reader = KvEventReader(REPLICA, router)
-    for number, block, num_held in ((1, A, 1), (1, B, 1), (2, C, 2), (4, B, 2), (5, B, 2)):
-        reader.read(KvEventBatch(number, (BlocksStored(None, (block,)),)))
-        assert router.cluster.holders.num_blocks(REPLICA) == num_held
-        assert router.cluster.holders.is_exact(REPLICA) == (number < 4)
+def tell(process: RouterProcess, number: int, block: BlockHash) -> None:
+    """The replica's update of that number, which stores a block."""
+    update = KvUpdate(number, (KvStored(None, (block,)),), num_steps=1)
+    process.on_receipts(encode(REPLICA, number, (), (update,)), now=0)
 
 
-def test_a_reader_that_comes_late_knows_nothing() -> None:
-    """The first batches are gone."""
-    router = make_small_router()
-    KvEventReader(REPLICA, router).read(KvEventBatch(2, (BlocksStored(None, (A,)),)))
-    assert not router.cluster.holders.is_exact(REPLICA)
+def test_a_router_is_exact_until_an_update_is_missing() -> None:
+    """One that is skipped ends it; later ones mean nothing, as simulated replicas send no snapshots."""
+    process = RouterProcess("router", make_small_router(), [].append)
+    holders = process.router.cluster.holders
+    for number, block, num_cached in ((1, A, 1), (2, C, 2), (4, B, 2), (5, B, 2)):
+        tell(process, number, block)
+        assert holders.num_blocks(REPLICA) == num_cached
+        assert holders.is_exact(REPLICA) == (number < 4)
+
+
+def test_a_router_that_comes_late_knows_nothing() -> None:
+    """The first updates are gone."""
+    process = RouterProcess("router", make_small_router(), [].append)
+    tell(process, 2, A)
+    assert not process.router.cluster.holders.is_exact(REPLICA)
 
 
 def believed_and_cached(*, is_telling: bool) -> list[tuple[int, int]]:
@@ -65,9 +72,9 @@ def believed_and_cached(*, is_telling: bool) -> list[tuple[int, int]]:
     process = RouterProcess("router", router, [].append)
     cached: list[int] = []
 
-    def note(batch: Batch) -> None:
-        cached.extend(each.cached_tokens for each in batch.receipts if isinstance(each, Prefilled))
-        process.on_batch(batch, now=agenda.now_s)
+    def note(batch: ReceiptBatch) -> None:
+        cached.extend(each.cached_tokens for each in batch.items if isinstance(each, Prefilled))
+        process.on_receipts(encode(batch.sender, batch.number, batch.items, batch.kv_updates), now=agenda.now_s)
         router.check_integrity()
 
     replica = ReplicaProcess(REPLICA, make_engine(), agenda, note, is_telling=is_telling)

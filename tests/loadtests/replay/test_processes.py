@@ -3,13 +3,21 @@
 import pytest
 
 from loadtests.replay.agenda import Agenda
-from loadtests.replay.processes import ReplicaProcess, RouterProcess
-from loadtests.replay.receipts import Arrived, Batch, Finished, Prefilled
+from loadtests.replay.processes import ReceiptBatch, ReplicaProcess, RouterProcess
 from router import EngineLoad, ReplicaId, RequestId
-from tests.loadtests.replay.builders import make_engine, make_route_request, make_small_router, make_trace_request
+from serve_app.messages.batches import Batch, encode
+from serve_app.messages.receipts import Arrived, EngineState, Finished, Prefilled, Receipt, Status
+from tests.loadtests.replay.builders import (
+    OPTIONS,
+    make_engine,
+    make_route_request,
+    make_small_router,
+    make_trace_request,
+)
 
 REPLICA = ReplicaId("replica-0")
 A, B = RequestId("a"), RequestId("b")
+KV_TOKENS = OPTIONS.kv_capacity_tokens
 
 
 def make_process(*request_ids: RequestId) -> RouterProcess:
@@ -20,14 +28,24 @@ def make_process(*request_ids: RequestId) -> RouterProcess:
     return process
 
 
+def hear(process: RouterProcess, number: int, *receipts: Receipt, now: float = 1) -> None:
+    """The replica's batch of that number."""
+    process.on_receipts(encode(REPLICA, number, receipts), now=now)
+
+
+def make_status(outstanding: dict[RequestId, int], engine: EngineState | None = None) -> Status:
+    """A simulated replica's heartbeat, which has no sums."""
+    return Status(outstanding, True, 0, 0, {}, 0, 0, engine)  # noqa: FBT003  in the order of its fields
+
+
 def test_an_overtaken_list_of_requests_is_ignored() -> None:
     """Batch 2 lists A only, because B arrived later; it comes after batch 3, which says so, and after batch 1."""
     process = make_process(A, B)
-    process.on_batch(Batch(REPLICA, 3, (Arrived(B),)), now=1)
-    process.on_batch(Batch(REPLICA, 1, (Arrived(A),)), now=1)
-    process.on_batch(Batch(REPLICA, 2, outstanding={A: 0}), now=1)
+    hear(process, 3, Arrived(B))
+    hear(process, 1, Arrived(A))
+    hear(process, 2, make_status({A: 0}))
     assert process.router.cluster.load.num_reservations == 2
-    process.on_batch(Batch(REPLICA, 4, outstanding={A: 0}), now=1)
+    hear(process, 4, make_status({A: 0}))
     assert process.router.cluster.load.reservation(B) is None
     assert process.router.cluster.load.reservation(A) is not None
 
@@ -35,9 +53,9 @@ def test_an_overtaken_list_of_requests_is_ignored() -> None:
 def test_receipts_are_applied_whenever_they_come() -> None:
     """The end before the first token, and both overtaken by a later batch."""
     process = make_process(A, B)
-    process.on_batch(Batch(REPLICA, 9), now=1)
-    process.on_batch(Batch(REPLICA, 3, (Finished(A),)), now=1)
-    process.on_batch(Batch(REPLICA, 2, (Arrived(B), Prefilled(B, 17, 0), Prefilled(A, 17, 0))), now=1)
+    hear(process, 9)
+    hear(process, 3, Finished(A))
+    hear(process, 2, Arrived(B), Prefilled(B, 17, 0), Prefilled(A, 17, 0))
     load = process.router.cluster.load
     assert (load.num_reservations, load[REPLICA].num_running, load[REPLICA].pending_tokens) == (1, 1, 0)
 
@@ -45,13 +63,13 @@ def test_receipts_are_applied_whenever_they_come() -> None:
 def test_every_batch_is_a_word_of_the_replica() -> None:
     """Which is how the router knows that it is there."""
     process = make_process()
-    process.on_batch(Batch(REPLICA, 1), now=5)
+    hear(process, 1, now=5)
     assert process.router.health.heard_s_ago(REPLICA, now=6) == 1
 
 
 def test_a_replica_tells_how_each_request_goes() -> None:
     """Its batches are numbered, and a heartbeat lists what is there."""
-    agenda, batches = Agenda(), list[Batch]()
+    agenda, batches = Agenda(), list[ReceiptBatch]()
     replica = ReplicaProcess(REPLICA, make_engine(), agenda, batches.append)
     replica.submit(A, make_trace_request(1, output_tokens=1))
     replica.submit(B, make_trace_request(2, output_tokens=2))
@@ -64,9 +82,9 @@ def test_a_replica_tells_how_each_request_goes() -> None:
         Batch(REPLICA, 1, (Arrived(A),)),
         Batch(REPLICA, 2, (Arrived(B),)),
         Batch(REPLICA, 3, (Prefilled(A, 17, 0), Finished(A, 1))),
-        Batch(REPLICA, 4, outstanding={B: 0}, engine=EngineLoad(0, 1, 17, 0)),
+        Batch(REPLICA, 4, (make_status({B: 0}, EngineState(0, 1, 17 / KV_TOKENS)),)),
         Batch(REPLICA, 5, (Prefilled(B, 17, 0),)),
-        Batch(REPLICA, 6, outstanding={B: 17}, engine=EngineLoad(0, 1, 18, 0)),
+        Batch(REPLICA, 6, (make_status({B: 17}, EngineState(0, 1, 18 / KV_TOKENS)),)),
         Batch(REPLICA, 7, (Finished(B, 2),)),
     ]
 
@@ -77,23 +95,22 @@ def test_heartbeats_carry_the_engine_as_it_is_then() -> None:
     The prompt's 17 tokens take 27 ms, and further tokens 11 ms each: at 100 ms six are over and the seventh is counted,
     as an engine counts what it has scheduled.
     """
-    agenda, batches = Agenda(), list[Batch]()
+    agenda, batches = Agenda(), list[ReceiptBatch]()
     replica = ReplicaProcess(REPLICA, make_engine(), agenda, batches.append)
     replica.submit(A, make_trace_request(1, output_tokens=20))
     agenda.at(0.100, replica.beat)
     agenda.run_until(1)
     replica.beat()
-    loads = [each.engine for each in batches if each.engine is not None]
-    assert loads == [EngineLoad(0, 1, 17 + 7, 0), EngineLoad(0, 0, 0, 0)]
+    states = [receipt.engine for batch in batches for receipt in batch.items if isinstance(receipt, Status)]
+    assert states == [EngineState(0, 1, (17 + 7) / KV_TOKENS), EngineState(0, 0, 0)]
 
 
 def test_a_router_takes_the_newest_numbers_of_an_engine() -> None:
     """An overtaken heartbeat changes nothing."""
     process = make_process()
-    old, new = EngineLoad(1, 1, 100, 0), EngineLoad(0, 2, 200, 1)
-    process.on_batch(Batch(REPLICA, 2, outstanding={}, engine=new), now=1)
-    process.on_batch(Batch(REPLICA, 1, outstanding={}, engine=old), now=1)
-    assert process.router.cluster.load[REPLICA].engine == new
+    hear(process, 2, make_status({}, EngineState(0, 2, 200 / KV_TOKENS, 1)))
+    hear(process, 1, make_status({}, EngineState(1, 1, 100 / KV_TOKENS, 0)))
+    assert process.router.cluster.load[REPLICA].engine == EngineLoad(0, 2, 200, 1)
 
 
 @pytest.mark.parametrize(("arrival_s", "start_s"), [(0.05, 0.060), (0.0711, 0.082), (0.999, 0.999)])
@@ -104,8 +121,8 @@ def test_a_request_starts_with_the_next_step(arrival_s: float, start_s: float) -
     """
     agenda, first_tokens_s = Agenda(), dict[RequestId, float]()
 
-    def note(batch: Batch) -> None:
-        first_tokens_s.update((each.request_id, agenda.now_s) for each in batch.receipts if isinstance(each, Prefilled))
+    def note(batch: ReceiptBatch) -> None:
+        first_tokens_s.update((each.request_id, agenda.now_s) for each in batch.items if isinstance(each, Prefilled))
 
     replica = ReplicaProcess(REPLICA, make_engine(), agenda, note)
     replica.submit(A, make_trace_request(1, output_tokens=20))

@@ -9,9 +9,9 @@ from random import Random
 import pytest
 
 from loadtests.replay.engine import Engine, EngineOptions
-from loadtests.replay.receipts import Finished, Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, RequestId, hash_blocks
+from serve_app.messages.receipts import Finished, Prefilled
 from serve_app.settings.schema import WaitingOrderName
 from tests.loadtests.vllm_scheduler import VllmScheduler
 

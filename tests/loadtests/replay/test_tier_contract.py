@@ -15,10 +15,10 @@ import msgspec
 import pytest
 
 from loadtests.replay.engine import Engine, EngineOptions
-from loadtests.replay.receipts import Prefilled
 from loadtests.replay.trace import TraceRequest
 from router import Replica, ReplicaId, RequestId, Router, RouteRequest, hash_blocks, root_hash
 from serve_app.messages.kv_updates import KvChange, KvRemoved, KvStored
+from serve_app.messages.receipts import Prefilled
 from serve_app.replica.kv_events.engine_blocks import EngineBlocks
 from serve_app.replica.kv_events.wire import EngineBatch
 from tests.builders import BLOCK_SIZE, ROOT, make_router

@@ -18,9 +18,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from loadtests.replay.kv_events import BlocksRemoved, BlocksStored, KvEvent
 from loadtests.replay.prefix_cache import Block, PrefixCache
 from router import BlockHash, hash_blocks
+from serve_app.messages.kv_updates import KvChange, KvRemoved, KvStored
 from tests.builders import make_replica, make_router
 from tests.loadtests.vllm_cache import VllmCache
 
@@ -53,7 +53,7 @@ class TwoCaches(RuleBasedStateMachine):
     def start(self, num_blocks: int) -> None:
         """Never so many requests that vLLM would have to wait for memory."""
         self.vllm = VllmCache(num_blocks=num_blocks, block_size=BLOCK_SIZE, is_telling=True)
-        self.our_events: list[KvEvent] = []
+        self.our_events: list[KvChange] = []
         self.ours = PrefixCache(capacity_blocks=num_blocks - 1, events=self.our_events)
         self.router = make_router(num_replicas=2)
         for replica_id in (VLLMS, OURS):
@@ -149,9 +149,9 @@ class TwoCaches(RuleBasedStateMachine):
                 self.router.on_blocks_removed(VLLMS, block_hashes)
         for each in self.our_events:
             match each:
-                case BlocksStored():
+                case KvStored():
                     self.router.on_blocks_stored(OURS, each.parent, each.block_hashes)
-                case BlocksRemoved():
+                case KvRemoved():
                     self.router.on_blocks_removed(OURS, each.block_hashes)
         self.our_events.clear()
 
