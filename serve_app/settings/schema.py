@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from router import EngineModel, RouterOptions
+from serve_app.settings.moved_paths import moved_paths
 from serve_app.settings.tenants import NONE, OTHER
 
 PolicyName = Literal[
@@ -138,9 +139,9 @@ class ReplicaSettings(_Frozen):
     warm_joining: bool = True
     """Warm a replica that joins with the hottest prefixes that it will be asked for, before its first client. Replicas
     keep the token ids of recent prompts for that, in memory (docs/operate/scaling.md)."""
-    hand_over: bool = True
+    hand_over: bool = False
     """Let a replica that leaves give the prompts that it served last to those that stay, as far as they have room for
-    them, in memory (docs/operate/scaling.md)."""
+    them, in memory (docs/operate/scaling.md). Off by default, as no measurement shows what it gains."""
     explain_headers: ExplainHeaders = "brief"
     """What answers say of themselves in `x-warmroute-` headers. `off`: nothing. `brief`: the request's id, and that an
     engine is simulated. `full`: also which replica served, why, and how much of the prompt was believed to be cached
@@ -314,6 +315,13 @@ class Settings(_Frozen):
     edge: EdgeSettings = EdgeSettings()
     ops: OpsSettings = OpsSettings()
     local: LocalSettings = LocalSettings()
+
+    @model_validator(mode="after")
+    def _paths_are_current(self) -> Self:
+        moved = list(moved_paths("llm", self.llm))
+        if moved:
+            raise ValueError("; ".join(map(str, moved)))
+        return self
 
     @model_validator(mode="after")
     def _cache_has_a_size(self) -> Self:

@@ -234,3 +234,11 @@ def test_a_scheduler_of_the_users_own_wins_over_the_default_order() -> None:
         assert Settings.model_validate(settings.model_dump()) == settings
     with pytest.raises(ValidationError, match=r"leave scheduler_cls out, or set replicas\.waiting_order to arrival"):
         Settings(llm=llm, replicas=ReplicaSettings(waiting_order="shortest"))
+
+
+def test_a_leaving_replica_hands_nothing_over_by_default(tmp_path: Path) -> None:
+    """It costs those that stay time; a file switches it on."""
+    assert not ReplicaSettings().hand_over
+    path = tmp_path / "settings.yaml"
+    path.write_text("{llm: {}, replicas: {hand_over: true}}")
+    assert load_settings(path).replicas.hand_over
