@@ -13,12 +13,10 @@ from typing import Any
 
 import aiohttp
 import orjson
-import ray
-from ray.serve._private.common import DeploymentID, DeploymentTargetInfo
-from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
-from ray.serve._private.long_poll import LongPollClient, LongPollNamespace
+from ray.serve._private.common import DeploymentID, RunningReplicaInfo
 from yarl import URL
 
+from serve_app.control.ray_long_poll import follow_replicas
 from serve_app.edge.options import TOKEN_HEADER, edge_token
 from serve_app.messages import batches
 from serve_app.messages.delivery import DeliveryError, Item, Send
@@ -28,9 +26,9 @@ class RouterChannel:
     """Calls every router of an application, on the event loop on which it is made.
 
     Args:
-        deployment: the routers'.
-        app_name: the application's.
-        own_id: of the router that calls, which does not call itself; empty for others.
+        deployment: the routers' deployment.
+        app_name: the application's name.
+        own_id: the id of the router that calls, which does not call itself; empty for a replica.
 
     """
 
@@ -42,11 +40,8 @@ class RouterChannel:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={TOKEN_HEADER: edge_token()},
         )
-        self._targets = LongPollClient(
-            ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE),
-            {(LongPollNamespace.DEPLOYMENT_TARGETS, DeploymentID(deployment, app_name)): self._on_targets},
-            call_in_event_loop=asyncio.get_running_loop(),
-            client_id=f"warmroute-channel:{own_id}",
+        self._following = follow_replicas(
+            DeploymentID(deployment, app_name), self._on_routers, client_id=f"warmroute-channel:{own_id}"
         )
 
     async def call_all(self, path: str, payload: bytes, *, timeout_s: float) -> list[Any]:
@@ -66,11 +61,11 @@ class RouterChannel:
             response.raise_for_status()
             return orjson.loads(await response.read())
 
-    def _on_targets(self, targets: DeploymentTargetInfo) -> None:
-        """Serve's long poll: the running routers changed."""
+    def _on_routers(self, routers: Sequence[RunningReplicaInfo]) -> None:
+        """Serve says which routers run now."""
         self._id_to_url = {
             info.replica_id.unique_id: URL.build(scheme="http", host=info.node_ip, port=info.backend_http_port)
-            for info in targets.running_replicas
+            for info in routers
             if info.replica_id.unique_id != self._own_id
         }
 

@@ -201,8 +201,13 @@ class Verdicts:
         standing = self._standings.get(replica_id)
         return Verdict.UNKNOWN if standing is None else standing.verdict
 
+    def rank_of(self, replica_id: ReplicaId) -> int | None:
+        """The replica's rank; None if it does not run."""
+        standing = self._standings.get(replica_id)
+        return None if standing is None else standing.rank
+
     def by_rank(self) -> list[tuple[int, Verdict]]:
-        """Of every replica."""
+        """Rank and verdict of every replica."""
         return [(standing.rank, standing.verdict) for standing in self._standings.values()]
 
     def set_replicas(self, replica_to_facts: Mapping[ReplicaId, ReplicaFacts], *, block_size: int) -> None:

@@ -67,10 +67,10 @@ def tell_of(**id_to_port: int) -> None:
 @pytest.fixture
 async def servers(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Server]]:
     """Two routers."""
-    from serve_app.control import ray_router_channel
+    from serve_app.control import ray_long_poll
 
-    monkeypatch.setattr(ray_router_channel.ray, "get_actor", lambda *_, **__: None)
-    monkeypatch.setattr(ray_router_channel, "LongPollClient", LongPoll)
+    monkeypatch.setattr(ray_long_poll.ray, "get_actor", lambda *_, **__: None)
+    monkeypatch.setattr(ray_long_poll, "LongPollClient", LongPoll)
     servers = [Server(), Server()]
     for server in servers:
         await server.start()

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from router import ReplicaId, RequestId, Reservation, TokenHash, hash_tokens, session_key
+from serve_app.ingress.unready_router import UnreadyRouter
 from serve_app.messages import batches
 from serve_app.messages.delivery import DeliveryError
 from serve_app.messages.facts import ReplicaFacts
@@ -122,12 +123,12 @@ class Started:
 
     def verdicts(self) -> list[str]:
         """By rank."""
-        return [self.router._parity[ReplicaId(f"replica-{rank}")].value for rank in range(3)]
+        return [self.router._records.verdicts[ReplicaId(f"replica-{rank}")].value for rank in range(3)]
 
     def find(self, *block_sizes: int) -> None:
         """Serve tells of replicas with these block sizes."""
         replicas = [RunningReplica(f"replica-{rank}", rank, size) for rank, size in enumerate(block_sizes)]
-        self.router._on_targets(SimpleNamespace(running_replicas=replicas))
+        self.router._on_replicas(replicas)
 
     async def send(self, batch: Sequence[Reservation]) -> None:
         """To the other routers."""
@@ -137,6 +138,7 @@ class Started:
 @pytest.fixture
 async def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """One that can tokenise."""
+    from serve_app.control import ray_long_poll
     from serve_app.ingress import deployment as ingress_router
 
     async def load(router: Any, *_: object) -> None:
@@ -148,8 +150,8 @@ async def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     result = Started()
     monkeypatch.setattr(ingress_router.serve, "get_replica_context", lambda: CONTEXT)
     monkeypatch.setattr(ingress_router.serve, "get_deployment_handle", lambda *_, **__: None)
-    monkeypatch.setattr(ingress_router.ray, "get_actor", lambda *_, **__: None)
-    monkeypatch.setattr(ingress_router, "LongPollClient", LongPoll)
+    monkeypatch.setattr(ray_long_poll.ray, "get_actor", lambda *_, **__: None)
+    monkeypatch.setattr(ray_long_poll, "LongPollClient", LongPoll)
     monkeypatch.setattr(ingress_router, "RouterChannel", lambda *_, **__: None)
     monkeypatch.setattr(ingress_router, "send_to_routers", lambda *_, **__: result.send)
     monkeypatch.setattr(ingress_router, "ask_all", ask_nobody)
@@ -236,7 +238,7 @@ async def test_a_shadow_that_fails_costs_no_request_anything(started: Started, m
 
 def doubted(started: Started) -> set[str]:
     """By the core."""
-    return set(started.router._router.cluster.untrusted)
+    return set(started.router._router.core.cluster.untrusted)
 
 
 async def test_a_replica_is_doubted_until_its_self_test_was_judged(started: Started) -> None:
@@ -256,9 +258,9 @@ async def test_sampled_requests_are_compared_by_their_receipts(
     started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three differ in a row; those of other routers, and of prompts without a key, are not looked at."""
-    from serve_app.ingress import deployment as ingress_router
+    from serve_app.ingress import ready_router
 
-    monkeypatch.setattr(ingress_router, "_new_id", lambda: RequestId(f"{next(numbers)}-0"))
+    monkeypatch.setattr(ready_router, "new_request_id", lambda: RequestId(f"{next(numbers)}-0"))
     numbers = iter(range(100))
     right, wrong = hash_tokens(tokens_of({"prompt": "a b c d e f g h i"})), TokenHash(7)
     for hashes, expected in (([right, wrong, wrong], "unknown"), ([wrong], "template")):
@@ -281,18 +283,18 @@ async def test_prompts_are_keyed_by_the_block_size_of_most_replicas(started: Sta
         ((4, 8), 8, [0]),
     ):
         started.find(*sizes)
-        assert started.router._router.cluster.block_size == expected
-        assert [rank for rank, verdict in started.router._parity.by_rank() if verdict == "block_size"] == odd
+        assert started.router._router.core.cluster.block_size == expected
+        assert [rank for rank, verdict in started.router._records.verdicts.by_rank() if verdict == "block_size"] == odd
         assert doubted(started) >= {f"replica-{rank}" for rank in odd}
-    started.router._router = None
+    started.router._router = UnreadyRouter()
     started.find(4, 8)
-    assert started.router._router.cluster.block_size == 4
+    assert started.router._router.core.cluster.block_size == 4
 
 
 async def test_replicas_that_are_gone_leave_nothing(started: Started) -> None:
     """No replica, no verdict; the block size is remembered."""
     started.find()
-    assert (started.router._parity.by_rank(), doubted(started)) == ([], set())
+    assert (started.router._records.verdicts.by_rank(), doubted(started)) == ([], set())
     assert (await started.ask({"prompt": "a"})).reason == "no_replicas"
 
 
