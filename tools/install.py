@@ -53,6 +53,8 @@ def lock() -> None:
         "--extra",
         "load",
         "--extra",
+        "audit",
+        "--extra",
         "dev",
         "--python-version",
         "3.11",

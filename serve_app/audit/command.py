@@ -21,7 +21,7 @@ from serve_app.audit.kinds import KINDS
 from serve_app.audit.learned import MIN_TOKENS
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.prices import PriceError, Prices
-from serve_app.extras import MissingExtraError, require
+from serve_app.extras import AUDIT_MODULES, MissingExtraError, require
 from serve_app.settings.load import SettingsError, load_settings
 from serve_app.settings.schema import Settings
 
@@ -62,6 +62,7 @@ def main(  # noqa: PLR0913  one for each option
     """Say why the prompts in FILES do not share their beginnings, what that costs, and how to mend it."""
     console = report_text.make_console()
     try:
+        require(*AUDIT_MODULES, "ray", "vllm")  # vLLM's own code renders and tokenises
         settings = load_settings(config)
         known_prices = Prices() if prices is None else Prices.read(prices)
         for path in files:
@@ -99,7 +100,6 @@ def _run(
     options: Options,
     on_fixed: Callable[[LoggedRequest, dict[str, Any]], None] | None,
 ) -> Audit:
-    require("ray", "vllm")  # whose own code renders and tokenises
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from serve_app.audit.token_reader import TokenReader
     from serve_app.settings import vllm_options

@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import yaml
-from genai_prices import Usage, calc_price
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 MILLION = 1_000_000
@@ -72,6 +71,8 @@ class Prices:
 
 @lru_cache
 def _public_price(model: str) -> Price | None:
+    from genai_prices import Usage, calc_price
+
     if not model:
         return None
     try:

@@ -1,13 +1,16 @@
 """A plain installation: what works without Ray, vLLM and torch, and what the rest says."""
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 
-from serve_app.extras import MODULE_TO_REMEDY, MissingExtraError, remedy, require
+from serve_app.extras import AUDIT_MODULES, MODULE_TO_REMEDY, MissingExtraError, remedy, require
 from tests.loadtests.replay.traces import write_conversations
 
 DEFAULT_CONFIG = "configs/cpu-demo.yaml"
@@ -43,6 +46,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
         "bench": ["bench", DEFAULT_CONFIG, "--routing", "round_robin", "--routing", "prefix_affinity"],
         "demo-model": ["demo-model", "model"],
         "audit": ["audit", "log.jsonl"],
+        "audit help": ["audit", "--help"],
     }
     answers = subprocess.run(
         [sys.executable, "-c", WITHOUT],
@@ -72,7 +76,6 @@ def test_what_needs_no_engine_works(results: dict[str, tuple[int, str, str | Non
         ("serve", "ray", 1),
         ("bench", "ray", 1),
         ("demo-model", "tokenizers", 1),
-        ("audit", "ray", 2),  # 1 says that the hit rate is low
     ],
 )
 def test_what_needs_one_names_the_extra(
@@ -85,6 +88,30 @@ def test_what_needs_one_names_the_extra(
         f'error: this needs {module}, which is not installed: pip install "warmroute[cpu]", '
         'or "warmroute[gpu]" where there are GPUs\n'
     )
+
+
+def test_the_audit_names_its_extra(results: dict[str, tuple[int, str, str | None]]) -> None:
+    """Its status is 2, as 1 says that the hit rate is low. Its help needs nothing."""
+    status, output, fault = results["audit"]
+    assert (status, fault) == (2, None), output
+    assert output == (
+        'error: this needs detect_secrets, which is not installed: pip install "warmroute[audit,cpu]", '
+        'or "warmroute[audit,gpu]" where there are GPUs\n'
+    )
+    status, output, fault = results["audit help"]
+    assert (status, fault) == (0, None), output
+    assert "--fail-under" in output
+
+
+def test_the_extra_of_the_audit_has_what_is_asked_for() -> None:
+    """Each module that the audit requires comes with a package of that extra, and the lock has them all."""
+    root = Path(__file__).parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    packages = {re.split(r"[<>=]", requirement)[0] for requirement in extras["audit"]}
+    module_to_packages = packages_distributions()
+    assert {package for module in AUDIT_MODULES for package in module_to_packages[module]} == packages
+    lock = (root / "requirements-cpu.lock").read_text()
+    assert all(f"\n{package}==" in lock for package in packages)
 
 
 def test_without_a_cluster_that_comes_first(results: dict[str, tuple[int, str, str | None]]) -> None:

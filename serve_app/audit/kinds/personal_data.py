@@ -6,10 +6,6 @@ Payment cards, IBANs and US social security numbers are checked by python-stdnum
 import re
 from collections.abc import Iterator
 
-import phonenumbers
-from stdnum import iban, luhn
-from stdnum.us import ssn
-
 from serve_app.audit.kind import Finding, Kind, KindName
 from serve_app.audit.kinds.shared_texts import finding, shared_texts
 from serve_app.audit.learned import Learned
@@ -73,6 +69,10 @@ CARD_STARTS = ("4", "51", "52", "53", "54", "55", "2221", "34", "37", "6011", "6
 
 def personal_data(text: str) -> Iterator[tuple[str, int]]:
     """What is there, and where it begins."""
+    import phonenumbers
+    from stdnum import iban, luhn
+    from stdnum.us import ssn
+
     for match in EMAIL.finditer(text):
         name, _, domain = match.group().lower().partition("@")
         if name not in ROLES and not domain.endswith(EXAMPLE_DOMAINS):
