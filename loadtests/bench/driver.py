@@ -7,18 +7,18 @@ from collections.abc import Callable, Iterator, Sequence
 
 import httpx
 
-from loadtests.bench.records import Record
-from loadtests.client.exchange import JSON_HEADERS, Exchange, exchange
+from loadtests.bench.records import SentTurn
+from loadtests.client.exchange import JSON_HEADERS, exchange
 from loadtests.client.turn_request import turn_request
 from loadtests.workloads import Session
 
 SESSION_HEADER = "x-session-id"
 """Ray's default name of it; ConsistentHashRouter goes by nothing else. All routings get it."""
 
-OnDone = Callable[[Record], None]
+OnDone = Callable[[SentTurn], None]
 
 
-def _ignore(_: Record) -> None:
+def _ignore(_: SentTurn) -> None:
     """For callers who wait for the whole."""
 
 
@@ -49,7 +49,7 @@ class Driver:
         self._think_scale = think_scale
         self._on_done = on_done
 
-    async def open_loop(self, sessions: Sequence[Session], starts_s: Sequence[float]) -> list[Record]:
+    async def open_loop(self, sessions: Sequence[Session], starts_s: Sequence[float]) -> list[SentTurn]:
         """Each session at its time; as many at once as that makes. In order of being due."""
         started_s = self._clock()
         async with asyncio.TaskGroup() as tasks:
@@ -59,12 +59,12 @@ class Driver:
             ]
         return sorted((record for task in running for record in task.result()), key=lambda each: each.due_s)
 
-    async def closed_loop(self, sessions: Iterator[Session], *, num_users: int, seconds: float) -> list[Record]:
+    async def closed_loop(self, sessions: Iterator[Session], *, num_users: int, seconds: float) -> list[SentTurn]:
         """So many sessions at a time, a new one when one ends; after the time none is sent, and all are awaited."""
         started_s = self._clock()
 
-        async def user() -> list[Record]:
-            records: list[Record] = []
+        async def user() -> list[SentTurn]:
+            records: list[SentTurn] = []
             while (now_s := self._clock()) < started_s + seconds:
                 records += await self._converse(next(sessions), started_s, now_s, until_s=started_s + seconds)
             return records
@@ -75,9 +75,9 @@ class Driver:
 
     async def _converse(
         self, session: Session, started_s: float, due_s: float, *, until_s: float = math.inf
-    ) -> list[Record]:
+    ) -> list[SentTurn]:
         """A session's requests, those due by then. One that fails does not end it: the recorded answer goes on."""
-        records: list[Record] = []
+        records: list[SentTurn] = []
         for number, turn in enumerate(session.turns):
             if records:
                 due_s = self._clock() + turn.think_s * self._think_scale
@@ -86,30 +86,16 @@ class Driver:
             await asyncio.sleep(max(0.0, due_s - self._clock()))
             headers = (*JSON_HEADERS, (SESSION_HEADER, session.session_id))
             request = turn_request(session, number, model=self._model, headers=headers)
-            late_s = self._clock() - due_s
-            answer = await exchange(
-                self._client, request, record=Exchange(request.request_id, session.kind, started_s=due_s)
+            sent = SentTurn(
+                request.request_id,
+                session.kind,
+                started_s=due_s,
+                session=session.session_id,
+                turn=number,
+                due_s=due_s - started_s,
+                late_s=self._clock() - due_s,
             )
-            records.append(_record(answer, session.session_id, number, due_s=due_s - started_s, late_s=late_s))
-            self._on_done(records[-1])
+            await exchange(self._client, request, record=sent)
+            records.append(sent)
+            self._on_done(sent)
         return records
-
-
-def _record(answer: Exchange, session: str, turn: int, *, due_s: float, late_s: float) -> Record:
-    stream = answer.stream
-    assert answer.outcome is not None
-    assert answer.duration_s is not None
-    return Record(
-        session=session,
-        turn=turn,
-        due_s=due_s,
-        late_s=late_s,
-        outcome=answer.outcome,
-        status=answer.status,
-        replica=answer.replica,
-        reason=answer.reason,
-        ttft_s=answer.first_byte_s if answer.is_complete else None,
-        end_to_end_s=answer.duration_s,
-        prompt_tokens=stream.prompt_tokens if stream else 0,
-        cached_tokens=stream.cached_tokens if stream else 0,
-    )

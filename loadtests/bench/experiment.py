@@ -11,7 +11,7 @@ import httpx
 from loadtests.bench.cluster import Target
 from loadtests.bench.driver import Driver, OnDone
 from loadtests.bench.plan import Cell, Plan
-from loadtests.bench.records import Capacity, CellResult, Record
+from loadtests.bench.records import Capacity, CellResult, SentTurn
 from loadtests.bench.routings import BASELINE
 from loadtests.client.exchange import TIMEOUT_S
 
@@ -64,7 +64,7 @@ class Experiment:
         num_users = USERS_PER_REPLICA * target.num_replicas
         seconds = self._plan.capacity_s
 
-        async def run(driver: Driver) -> list[Record]:
+        async def run(driver: Driver) -> list[SentTurn]:
             sessions = self._plan.capacity_sessions(workload)
             return await driver.closed_loop(sessions, num_users=num_users, seconds=seconds)
 
@@ -84,7 +84,7 @@ class Experiment:
         rate = capacity.sessions_per_s(cell.load)
         starts_s = self._plan.starts_s(cell.workload, cell.repetition, num_sessions=len(sessions), sessions_per_s=rate)
 
-        async def run(driver: Driver) -> list[Record]:
+        async def run(driver: Driver) -> list[SentTurn]:
             return await driver.open_loop(sessions, starts_s)
 
         records = asyncio.run(self._drive(target, run, think_scale=self._plan.think_scale, on_done=on_done))
@@ -94,17 +94,17 @@ class Experiment:
     async def _drive(
         self,
         target: Target,
-        run: Callable[[Driver], Coroutine[Any, Any, list[Record]]],
+        run: Callable[[Driver], Coroutine[Any, Any, list[SentTurn]]],
         *,
         think_scale: float,
         on_done: OnDone,
-    ) -> list[Record]:
+    ) -> list[SentTurn]:
         async with self._client_of(target.url) as client:
             return await run(Driver(client, model=target.model, think_scale=think_scale, on_done=on_done))
 
 
 def capacity(
-    workload: str, records: Sequence[Record], *, seconds: float, num_users: int, turns_per_session: float
+    workload: str, records: Sequence[SentTurn], *, seconds: float, num_users: int, turns_per_session: float
 ) -> Capacity:
     """Of the requests that were served within the time, in which all users were busy.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from loadtests.bench.records import CellResult, Record
+from loadtests.bench.records import CellResult, SentTurn
 from loadtests.report.intervals import Estimate, mean, ratio
 from loadtests.report.statistics import percentile
 
@@ -46,7 +46,7 @@ def numbers(result: CellResult, *, ttft_slo_s: float) -> dict[str, float]:
     complete = [each for each in records if each.is_complete]
     ttfts = [each.ttft_s for each in complete if each.ttft_s is not None]
     num_good = sum(ttft <= ttft_slo_s for ttft in ttfts)
-    num_rejected = sum(each.is_rejected for each in records)
+    num_rejected = sum(each.is_shed for each in records)
     prompt_tokens = sum(each.prompt_tokens for each in complete)
     return {
         "hit_rate": _share(sum(each.cached_tokens for each in complete), prompt_tokens),
@@ -63,7 +63,7 @@ def numbers(result: CellResult, *, ttft_slo_s: float) -> dict[str, float]:
     }
 
 
-def reasons(records: Sequence[Record]) -> dict[str, int]:
+def reasons(records: Sequence[SentTurn]) -> dict[str, int]:
     """How many decisions were made for which reason; the most frequent first."""
     return dict(Counter(each.reason or "none" for each in records).most_common())
 
@@ -165,7 +165,7 @@ def _groups(results: Sequence[CellResult]) -> dict[tuple[str, float, str], list[
     return groups
 
 
-def _imbalance(complete: Sequence[Record], num_replicas: int) -> float:
+def _imbalance(complete: Sequence[SentTurn], num_replicas: int) -> float:
     """Computed prompt tokens of the replica with the most, over the mean of all; 1 is even.
 
     Not a number where an answer does not say which replica gave it.

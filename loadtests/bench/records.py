@@ -4,40 +4,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from loadtests.bench.plan import Cell
-from loadtests.client.answers import Outcome
+from loadtests.client.exchange import Exchange
 
-TOO_MANY_REQUESTS = 429
+REPORTED = (
+    "session",
+    "turn",
+    "due_s",
+    "late_s",
+    "outcome",
+    "status",
+    "replica",
+    "reason",
+    "ttft_s",
+    "end_to_end_s",
+    "prompt_tokens",
+    "cached_tokens",
+)
+"""What a report's file has of each request."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One request. Times are seconds from when it was due, however late it was sent: what a user waits."""
+@dataclass(slots=True, kw_only=True)
+class SentTurn(Exchange):
+    """One request of a session. Its times count from when it was due, however late it was sent: what a user waits."""
 
     session: str
     turn: int
     due_s: float
-    """From the cell's start."""
+    """When it was due, in seconds from the cell's start."""
     late_s: float
-    """From due to sent, by which this process did not keep up."""
-    outcome: Outcome
-    status: int | None
-    replica: str | None
-    reason: str | None
-    """Of the routing decision; of Ray's routers none is known."""
-    ttft_s: float | None
-    end_to_end_s: float
-    prompt_tokens: int
-    cached_tokens: int
+    """Seconds from due to sent, by which this process did not keep up."""
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the whole answer came."""
-        return self.outcome is Outcome.COMPLETE
+    def end_to_end_s(self) -> float:
+        """Time to the answer's end, in seconds."""
+        assert self.duration_s is not None, f"{self.request_id} is under way"
+        return self.duration_s
 
-    @property
-    def is_rejected(self) -> bool:
-        """Whether the replica had too much to do, and said so."""
-        return self.status == TOO_MANY_REQUESTS
+    def as_json(self) -> dict[str, object]:
+        """The record for the report's file."""
+        return {name: getattr(self, name) for name in REPORTED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class CellResult:
     """From the first request's due time to the last answer's end."""
     setup_s: float
     """To change the routing and empty the caches."""
-    records: Sequence[Record]
+    records: Sequence[SentTurn]
 
     @property
     def began_cold(self) -> bool:

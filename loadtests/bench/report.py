@@ -226,7 +226,11 @@ def as_json(report: Report) -> str:
         "capacities": [dataclasses.asdict(each) for each in report.results.capacities],
         "cells": [
             {
-                **dataclasses.asdict(each),
+                "cell": dataclasses.asdict(each.cell),
+                "num_replicas": each.num_replicas,
+                "duration_s": each.duration_s,
+                "setup_s": each.setup_s,
+                "records": [record.as_json() for record in each.records],
                 "began_cold": each.began_cold,
                 "numbers": numbers(each, ttft_slo_s=plan.ttft_slo_s),
             }

@@ -15,14 +15,14 @@ from locust.env import Environment
 from locust.rpc import Message
 from locust.runners import STATE_SPAWNING, LocalRunner, MasterRunner, WorkerRunner
 
+from loadtests.client.exchange import Exchange
 from loadtests.locust_kit import result
 from loadtests.locust_kit.options import FILES, OptionsError, RateOf, RunOptions
-from loadtests.locust_kit.sample import Sample
 from loadtests.locust_kit.sender import Sender, ServerError
 from loadtests.locust_kit.share import Share
 from loadtests.locust_kit.slo import faults
-from loadtests.locust_kit.totals import COLD_TTFT, INTER_TOKEN, WARM_TTFT, Totals, sample_rows
-from loadtests.workloads import Texts, TextsError, session_at
+from loadtests.locust_kit.totals import COLD_TTFT, INTER_TOKEN, WARM_TTFT, Totals, exchange_rows
+from loadtests.workloads import Session, Texts, TextsError, Turn, session_at
 
 SHARE_MESSAGE = "warmroute_share"
 REPORT_KEY = "warmroute"
@@ -214,13 +214,16 @@ class _Sending:
         session = session_at(number, self._options.workload, self._texts, seed=self._options.seed)
         for turn in session.turns:
             gevent.sleep(turn.think_s * self._options.think_scale)
-            sample = self._sender.send(session.kind, turn)
-            self._note(sample)
-            while sample.is_shed and not self._options.rate:
-                gevent.sleep(sample.retry_after_s or DEFAULT_RETRY_AFTER_S)
-                sample = self._sender.send(session.kind, turn)
-                self._note(sample)
+            exchange = self._send(session, turn)
+            while exchange.is_shed and not self._options.rate:
+                gevent.sleep(exchange.retry_after_s or DEFAULT_RETRY_AFTER_S)
+                exchange = self._send(session, turn)
         self._run.on_session_end()
+
+    def _send(self, session: Session, turn: Turn) -> Exchange:
+        exchange = self._sender.send(session.kind, turn)
+        self._note(exchange)
+        return exchange
 
     def _arrive(self) -> None:
         start_s, rate = time.monotonic(), self._sessions_per_s()
@@ -240,27 +243,28 @@ class _Sending:
         )
         return self._options.rate * NUM_SESSIONS_FOR_MEAN / sum(len(session.turns) for session in first)
 
-    def _note(self, sample: Sample) -> None:
+    def _note(self, exchange: Exchange) -> None:
         """Requests are Locust's, with their end-to-end time; the other rows stay out of its aggregate of requests."""
-        self._run.totals.add(sample)
+        self._run.totals.add(exchange)
         stats = self._environment.stats
-        if sample.is_shed:
-            stats.get(SHED_ROW, METHOD).log(_milliseconds(sample.duration_s), 0)
+        if exchange.is_shed:
+            stats.get(SHED_ROW, METHOD).log(_milliseconds(exchange.duration_s), 0)
             return
         self._environment.events.request.fire(
             request_type=METHOD,
-            name=sample.kind,
-            response_time=_milliseconds(sample.duration_s),
-            response_length=sample.num_bytes,
-            exception=None if sample.is_complete else RuntimeError(sample.failure),
+            name=exchange.kind,
+            response_time=_milliseconds(exchange.duration_s),
+            response_length=exchange.num_bytes,
+            exception=None if exchange.is_complete else RuntimeError(exchange.outcome_text),
             context={},
         )
-        if sample.is_complete:
-            for row, time_s in sample_rows(sample):
+        if exchange.is_complete:
+            for row, time_s in exchange_rows(exchange):
                 if row in {COLD_TTFT, WARM_TTFT, INTER_TOKEN}:
                     stats.get(row, "").log(_milliseconds(time_s), 0)
-            stats.get(CACHED_ROW, TOKENS_METHOD).log(sample.cached_tokens, 0)
+            stats.get(CACHED_ROW, TOKENS_METHOD).log(exchange.cached_tokens, 0)
 
 
-def _milliseconds(time_s: float) -> Any:  # noqa: ANN401  Locust's types say int, its code rounds floats
+def _milliseconds(time_s: float | None) -> Any:  # noqa: ANN401  Locust's types say int, its code rounds floats
+    assert time_s is not None, "the request is over"
     return time_s * 1000

@@ -3,10 +3,8 @@
 Locust's own streaming waits for blocks of 1,024 bytes, several tokens of an answer, so first tokens would seem late.
 """
 
-import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import orjson
@@ -14,13 +12,11 @@ from geventhttpclient import HTTPClient
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError, HTTPSocketPoolResponse
 
 from loadtests.client.answers import EventStream, Outcome
-from loadtests.locust_kit.sample import Sample
+from loadtests.client.exchange import TIMEOUT_S, Exchange
 from loadtests.workloads import Turn
-from serve_app.messages.response_headers import ENGINE_HEADER
 
 PATH = "/v1/chat/completions"
 HEADERS = {"content-type": "application/json"}
-TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 10.0
 MAX_CONNECTIONS = 10_000
 """Arrivals must not wait for a connection."""
@@ -29,18 +25,6 @@ OK = 200
 
 class ServerError(Exception):
     """The server does not say what it serves."""
-
-
-@dataclass(slots=True)
-class _Reading:
-    """Of one answer, as far as it came."""
-
-    status: int | None = None
-    retry_after_s: float | None = None
-    engine: str = ""
-    ttft_s: float | None = None
-    last_token_s: float | None = None
-    num_bytes: int = 0
 
 
 class Sender:
@@ -62,60 +46,34 @@ class Sender:
         self._prefix = urlsplit(url).path.rstrip("/")
         self._model = model or self._first_model(url)
 
-    def send(self, kind: str, turn: Turn) -> Sample:
+    def send(self, kind: str, turn: Turn) -> Exchange:
         """Send, and follow the answer to its end; never raises for what the server or the network does."""
         content = orjson.dumps({"model": self._model, **turn.body})
-        reading, stream = _Reading(), EventStream()
-        started_s = time.perf_counter()
+        record = Exchange("", kind, time.perf_counter())
         try:
-            outcome = self._converse(content, reading, stream, started_s)
+            outcome = self._converse(content, record)
         except TimeoutError:
             outcome = Outcome.TIMED_OUT
         except (OSError, HTTPConnectionClosed, HTTPParseError):
-            outcome = Outcome.NO_ANSWER if reading.status is None else Outcome.CUT
-        return Sample(
-            kind=kind,
-            outcome=outcome,
-            duration_s=time.perf_counter() - started_s,
-            status=reading.status,
-            retry_after_s=reading.retry_after_s,
-            ttft_s=reading.ttft_s,
-            last_token_s=reading.last_token_s,
-            prompt_tokens=stream.prompt_tokens,
-            cached_tokens=stream.cached_tokens,
-            answer_tokens=stream.answer_tokens or 0,
-            num_bytes=reading.num_bytes,
-            engine=reading.engine,
-        )
+            outcome = record.broken
+        record.end(outcome, time.perf_counter)
+        return record
 
     def close(self) -> None:
         """All connections."""
         self._client.close()
 
-    def _converse(self, content: bytes, reading: _Reading, stream: EventStream, started_s: float) -> Outcome:
+    def _converse(self, content: bytes, record: Exchange) -> Outcome:
         with self._client.post(f"{self._prefix}{PATH}", body=content, headers=HEADERS) as response:
-            reading.status = response.get_code()
-            reading.retry_after_s = _seconds(response.get("retry-after"))
-            reading.engine = str(response.get(ENGINE_HEADER, ""))
-            if reading.status != OK:
+            record.read_headers(response.get_code(), lambda name: _text(response.get(name)))
+            if record.status != OK:
                 response.read()
                 return Outcome.REFUSED
+            record.stream = EventStream()
             for line in _lines(response):
-                reading.num_bytes += len(line)
-                if line.startswith(b"data: {"):
-                    self._note_event(line, reading, stream, started_s)
-                else:
-                    stream.feed(line.decode())
-            return stream.outcome
-
-    @staticmethod
-    def _note_event(line: bytes, reading: _Reading, stream: EventStream, started_s: float) -> None:
-        now_s = time.perf_counter() - started_s
-        tokens_before = stream.prompt_tokens
-        stream.feed(line.decode())
-        reading.ttft_s = reading.ttft_s or now_s
-        if stream.prompt_tokens == tokens_before:  # the last event only tells the usage
-            reading.last_token_s = now_s
+                record.num_bytes += len(line)
+                record.read_line(line.decode(), time.perf_counter)
+            return record.stream.outcome
 
     def _first_model(self, url: str) -> str:
         try:
@@ -130,8 +88,5 @@ def _lines(response: HTTPSocketPoolResponse) -> Iterator[bytes]:
         yield bytes(line)
 
 
-def _seconds(retry_after: object) -> float | None:
-    """None where there is none, or a date, which no server of ours writes."""
-    with contextlib.suppress(ValueError):
-        return float(str(retry_after))
-    return None
+def _text(header: object) -> str | None:
+    return None if header is None else str(header)

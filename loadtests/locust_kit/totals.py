@@ -5,19 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from loadtests.locust_kit.sample import Sample
+from loadtests.client.exchange import Exchange
 
 COLD_TTFT, WARM_TTFT, INTER_TOKEN = "TTFT cold", "TTFT warm", "inter-token time"
 REAL = "real"
 
 
-def sample_rows(sample: Sample) -> Iterator[tuple[str, float]]:
+def exchange_rows(exchange: Exchange) -> Iterator[tuple[str, float]]:
     """The rows in which a complete request is shown, each with its time in seconds."""
-    yield sample.kind, sample.duration_s
-    if sample.ttft_s is not None:
-        yield WARM_TTFT if sample.is_warm else COLD_TTFT, sample.ttft_s
-    if sample.inter_token_s is not None:
-        yield INTER_TOKEN, sample.inter_token_s
+    assert exchange.duration_s is not None, "it is complete"
+    yield exchange.kind, exchange.duration_s
+    if exchange.ttft_s is not None:
+        yield WARM_TTFT if exchange.is_warm else COLD_TTFT, exchange.ttft_s
+    if exchange.inter_token_s is not None:
+        yield INTER_TOKEN, exchange.inter_token_s
 
 
 @dataclass(slots=True)
@@ -59,22 +60,22 @@ class Totals:
         """What answered; more than one name if the run met several."""
         return ", ".join(sorted(self.engines))
 
-    def add(self, sample: Sample) -> None:
+    def add(self, exchange: Exchange) -> None:
         """One request that has ended."""
-        if sample.is_shed:
+        if exchange.is_shed:
             self.num_shed += 1
-        elif not sample.is_complete:
-            self.failure_to_count[sample.failure] += 1
+        elif not exchange.is_complete:
+            self.failure_to_count[exchange.outcome_text] += 1
         else:
-            self._add_complete(sample)
+            self._add_complete(exchange)
 
-    def _add_complete(self, sample: Sample) -> None:
+    def _add_complete(self, exchange: Exchange) -> None:
         self.num_complete += 1
-        self.prompt_tokens += sample.prompt_tokens
-        self.cached_tokens += sample.cached_tokens
-        self.answer_tokens += sample.answer_tokens
-        self.engines.add(sample.engine or REAL)
-        for row, time_s in sample_rows(sample):
+        self.prompt_tokens += exchange.prompt_tokens
+        self.cached_tokens += exchange.cached_tokens
+        self.answer_tokens += exchange.answer_tokens
+        self.engines.add(exchange.engine or REAL)
+        for row, time_s in exchange_rows(exchange):
             self.row_to_times_s.setdefault(row, []).append(time_s)
 
     def merge(self, other: Self) -> None:

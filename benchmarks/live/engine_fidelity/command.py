@@ -33,7 +33,7 @@ from benchmarks.live.engine_fidelity.comparison import Comparison
 from benchmarks.live.engine_fidelity.recording import Recording, RecordingError, Served, load_recording, served
 from loadtests.bench.driver import Driver
 from loadtests.bench.experiment import make_client
-from loadtests.bench.records import Record
+from loadtests.bench.records import SentTurn
 from loadtests.bench.traffic import read_traffic
 from loadtests.client.exchange import exchange
 from loadtests.client.turn_request import turn_request
@@ -124,7 +124,7 @@ def _sessions(workload: str, num_sessions: int, seed: int) -> list[Session]:
     return list(islice(sessions(traffic.workload, traffic.texts, seed=seed), num_sessions))
 
 
-async def _drive(server: Server, made: list[Session], *, rate: float, seed: int) -> list[Record]:
+async def _drive(server: Server, made: list[Session], *, rate: float, seed: int) -> list[SentTurn]:
     rng, starts_s, now_s = Random(f"engine fidelity {seed}"), [], 0.0
     for _ in made:
         starts_s.append(now_s)

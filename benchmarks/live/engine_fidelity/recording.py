@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from benchmarks.harness.snapshots import short
-from loadtests.bench.records import Record
+from loadtests.bench.records import SentTurn
 
 
 class RecordingError(Exception):
@@ -62,7 +62,7 @@ def load_recording(path: Path) -> Recording:
         raise RecordingError(f"{path} is no recording: {error}") from error
 
 
-def served(records: Sequence[Record], rank_to_replica: dict[int, str]) -> tuple[Served, ...]:
+def served(records: Sequence[SentTurn], rank_to_replica: dict[int, str]) -> tuple[Served, ...]:
     """What became of a run's requests.
 
     Raises:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from loadtests.bench.plan import Cell, Plan
-from loadtests.bench.records import Capacity, CellResult, Record, Results
+from loadtests.bench.records import Capacity, CellResult, Results, SentTurn
 from loadtests.bench.traffic import Traffic, read_traffic
-from loadtests.client.answers import Outcome
+from loadtests.client.answers import EventStream, Outcome
 from loadtests.workloads import Session, Turn
 from loadtests.workloads.session import Kind
 
@@ -34,9 +34,21 @@ def session(name: str, *, turns: int = 2, think_s: float = 0.0) -> Session:
     return Session(name, Kind.CHAT, tuple(Turn(body, think_s if number else 0.0) for number in range(turns)))
 
 
-def record(**fields: Any) -> Record:
+def record(
+    *,
+    ttft_s: float | None = 0.5,
+    end_to_end_s: float = 1.0,
+    prompt_tokens: int = 100,
+    cached_tokens: int = 0,
+    **fields: Any,
+) -> SentTurn:
     """Complete, within a second, from a cold cache."""
+    stream = EventStream()
+    stream.prompt_tokens, stream.cached_tokens = prompt_tokens, cached_tokens
     given: dict[str, Any] = {
+        "request_id": "s-0",
+        "kind": "chat",
+        "started_s": 0.0,
         "session": "s",
         "turn": 0,
         "due_s": 0.0,
@@ -45,13 +57,12 @@ def record(**fields: Any) -> Record:
         "status": 200,
         "replica": "r0",
         "reason": "ring",
-        "ttft_s": 0.5,
-        "end_to_end_s": 1.0,
-        "prompt_tokens": 100,
-        "cached_tokens": 0,
+        "first_byte_s": ttft_s,
+        "duration_s": end_to_end_s,
+        "stream": stream,
         **fields,
     }
-    return Record(**given)
+    return SentTurn(**given)
 
 
 def result(routing: str, repetition: int = 0, *, ttft_s: float = 0.5, load: float = 0.5, **fields: Any) -> CellResult:

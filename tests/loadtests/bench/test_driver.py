@@ -65,7 +65,7 @@ def test_a_request_that_fails_is_kept_and_the_session_goes_on() -> None:
     assert len(records) == 8
     refused = [each for each in records if each.outcome is Outcome.REFUSED]
     assert refused
-    assert all(each.is_rejected and each.ttft_s is None and each.prompt_tokens == 0 for each in refused)
+    assert all(each.is_shed and each.ttft_s is None and each.prompt_tokens == 0 for each in refused)
 
 
 def test_a_closed_loop_has_so_many_sessions_at_a_time() -> None:

@@ -6,7 +6,7 @@ import pytest
 from loadtests.bench.cluster import Target
 from loadtests.bench.experiment import CapacityError, Experiment, capacity
 from loadtests.bench.plan import Cell, Plan
-from loadtests.bench.records import Capacity, Record
+from loadtests.bench.records import Capacity, SentTurn
 from loadtests.bench.routings import BASELINE
 from loadtests.client.answers import Outcome
 from tests.benchmarks.fake_server import FakeServer
@@ -64,7 +64,7 @@ def test_a_load_is_a_rate_of_sessions() -> None:
 
 
 @pytest.mark.parametrize("records", [[], [record(outcome=Outcome.NO_ANSWER, status=None, ttft_s=None)]])
-def test_a_capacity_with_failures_is_none(records: list[Record]) -> None:
+def test_a_capacity_with_failures_is_none(records: list[SentTurn]) -> None:
     """It would set every load wrong."""
     with pytest.raises(CapacityError, match="for chat cannot be measured"):
         capacity("chat", records, seconds=2.0, num_users=1, turns_per_session=2.0)

@@ -1,4 +1,4 @@
-"""Options, samples and totals; and a Locust in a process of its own, for it patches the standard library."""
+"""Options, exchanges and totals; and a Locust in a process of its own, for it patches the standard library."""
 
 import json
 import os
@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from loadtests.client.answers import Outcome
+from loadtests.client.answers import EventStream, Outcome
+from loadtests.client.exchange import Exchange
 from loadtests.locust_kit.options import RunOptions, add_arguments
-from loadtests.locust_kit.sample import Sample
 from loadtests.locust_kit.totals import Totals
 
 ROOT = Path(__file__).parents[3]
@@ -39,20 +39,22 @@ def options(*arguments: str) -> RunOptions:
     return RunOptions.read(parser.parse_args(arguments))
 
 
-def sample(**values: Any) -> Sample:
+def exchange(*, prompt_tokens: int = 100, cached_tokens: int = 0, answer_tokens: int = 5, **fields: Any) -> Exchange:
     """A complete answer of 5 tokens, cold."""
+    stream = EventStream()
+    stream.prompt_tokens, stream.cached_tokens, stream.answer_tokens = prompt_tokens, cached_tokens, answer_tokens
     complete: dict[str, Any] = {
-        "kind": "chat", "outcome": Outcome.COMPLETE, "duration_s": 0.5, "status": 200, "ttft_s": 0.1,
-        "last_token_s": 0.5, "prompt_tokens": 100, "cached_tokens": 0, "answer_tokens": 5,
+        "request_id": "", "kind": "chat", "started_s": 0.0, "outcome": Outcome.COMPLETE, "duration_s": 0.5,
+        "status": 200, "first_byte_s": 0.1, "last_token_s": 0.5, "stream": stream,
     }  # fmt: skip
-    return Sample(**(complete | values))
+    return Exchange(**(complete | fields))
 
 
-def totals(*samples: Sample) -> Totals:
-    """Of these."""
+def totals(*exchanges: Exchange) -> Totals:
+    """The totals of these requests."""
     added = Totals()
-    for each in samples:
-        added.add(each)
+    for ended in exchanges:
+        added.add(ended)
     return added
 
 

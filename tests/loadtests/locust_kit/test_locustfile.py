@@ -3,7 +3,7 @@
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from loadtests.client.exchange import Exchange
 from loadtests.workloads import Turn, Workload, default_texts, session_at, sessions
 from tests.loadtests.locust_kit.builders import end, run_distributed, run_locust, start_locust, wait_for_port
 from tests.loadtests.locust_kit.chat_server import ChatServer, running_chat_server
@@ -147,22 +148,22 @@ def test_the_first_token_is_timed_before_the_second_comes(monkeypatch: pytest.Mo
     """The server holds back the rest until the first token has been timed: no reader waits for a block of bytes."""
     from loadtests.locust_kit.sender import Sender
 
-    rest, note_event = threading.Event(), Sender._note_event
+    rest, read_line = threading.Event(), Exchange.read_line
 
-    def note(*args: Any) -> None:
-        note_event(*args)
+    def note(record: Exchange, line: str, clock: Callable[[], float]) -> None:
+        read_line(record, line, clock)
         rest.set()
 
-    monkeypatch.setattr(Sender, "_note_event", staticmethod(note))
+    monkeypatch.setattr(Exchange, "read_line", note)
     with running_chat_server(ChatServer(before_rest=rest)) as server:
         sender = Sender(server.url, "demo")
         turn: Turn = session_at(0, Workload.ONE_SHOT, default_texts(), seed=1).turns[0]
-        sample = sender.send("one_shot", turn)
+        record = sender.send("one_shot", turn)
         sender.close()
-    assert sample.ttft_s is not None
-    assert sample.last_token_s is not None
-    assert sample.ttft_s < sample.last_token_s
-    assert sample.answer_tokens == turn.body["max_tokens"]
+    assert record.ttft_s is not None
+    assert record.last_token_s is not None
+    assert record.ttft_s < record.last_token_s
+    assert record.answer_tokens == turn.body["max_tokens"]
 
 
 def test_a_run_has_begun_before_its_server_answers() -> None:

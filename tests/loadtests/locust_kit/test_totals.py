@@ -8,18 +8,19 @@ from loadtests.client.answers import Outcome
 from loadtests.locust_kit.result import as_json, lines
 from loadtests.locust_kit.slo import Slo, faults
 from loadtests.locust_kit.totals import Totals
-from tests.loadtests.locust_kit.builders import options, sample, totals
+from tests.loadtests.locust_kit.builders import exchange, options, totals
 
-SHED = sample(outcome=Outcome.REFUSED, status=429, retry_after_s=1.0)
-FAILED = sample(outcome=Outcome.REFUSED, status=500)
-CUT = sample(outcome=Outcome.CUT)
-MIXED = (sample(), sample(cached_tokens=80, ttft_s=0.02), sample(kind="rag", prompt_tokens=300), SHED, FAILED, CUT)
+SHED = exchange(outcome=Outcome.REFUSED, status=429, retry_after="1")
+FAILED = exchange(outcome=Outcome.REFUSED, status=500)
+CUT = exchange(outcome=Outcome.CUT)
+WARM = exchange(cached_tokens=80, first_byte_s=0.02)
+MIXED = (exchange(), WARM, exchange(kind="rag", prompt_tokens=300), SHED, FAILED, CUT)
 
 
 @pytest.mark.parametrize(("cached_tokens", "row"), [(0, "TTFT cold"), (49, "TTFT cold"), (50, "TTFT warm")])
 def test_warm_is_at_least_half_of_the_prompt(cached_tokens: int, row: str) -> None:
     """Of 100 tokens."""
-    assert totals(sample(cached_tokens=cached_tokens)).row_to_times_s == {
+    assert totals(exchange(cached_tokens=cached_tokens)).row_to_times_s == {
         "chat": [0.5],
         row: [0.1],
         "inter-token time": [0.1],
@@ -28,8 +29,8 @@ def test_warm_is_at_least_half_of_the_prompt(cached_tokens: int, row: str) -> No
 
 def test_one_token_has_no_time_between_tokens() -> None:
     """Nor has an answer that says nothing of its length."""
-    assert sample(answer_tokens=1).inter_token_s is None
-    assert sample(answer_tokens=0).inter_token_s is None
+    assert exchange(answer_tokens=1).inter_token_s is None
+    assert exchange(answer_tokens=0).inter_token_s is None
 
 
 def test_the_hit_rate_is_a_ratio_of_sums() -> None:
@@ -44,15 +45,15 @@ def test_the_hit_rate_is_a_ratio_of_sums() -> None:
 def test_totals_of_workers_add_up_to_those_of_one_process() -> None:
     """Sent as JSON's types, as Locust sends them."""
     master = Totals()
-    for samples in (MIXED[:2], MIXED[2:], ()):
-        message = json.loads(json.dumps(totals(*samples).as_message()))
+    for exchanges in (MIXED[:2], MIXED[2:], ()):
+        message = json.loads(json.dumps(totals(*exchanges).as_message()))
         master.merge(Totals.from_message(message))
     assert master == totals(*MIXED)
 
 
 def test_a_slo_is_met_missed_or_not_shown() -> None:
     """Each with the row, the percentile, the value and the limit."""
-    measured = totals(*(sample(ttft_s=ms / 1000) for ms in range(101)))
+    measured = totals(*(exchange(first_byte_s=ms / 1000) for ms in range(101)))
     assert Slo("TTFT cold", 95, 96).fault(measured) is None
     assert Slo("TTFT cold", 95, 94).fault(measured) == (
         "TTFT cold: p95 is 95.0 ms of 101 requests, p95 at most 94 ms was wanted"
@@ -77,18 +78,18 @@ def test_a_run_without_an_answer_has_failed() -> None:
 
 def test_figures_of_a_simulated_engine_say_so() -> None:
     """In the lines and in the report; those of a real one need not."""
-    assert "engine" not in next(lines(totals(sample()), options(), []))
-    simulated = totals(sample(engine="simulated"))
+    assert "engine" not in next(lines(totals(exchange()), options(), []))
+    simulated = totals(exchange(engine="simulated"))
     assert next(lines(simulated, options(), [])) == "Warmroute: mix, seed 1, engine: simulated"
     assert as_json(simulated, options(), [])["engine"] == "simulated"
-    assert as_json(totals(sample(), sample(engine="simulated")), options(), [])["engine"] == "real, simulated"
+    assert as_json(totals(exchange(), exchange(engine="simulated")), options(), [])["engine"] == "real, simulated"
 
 
 def test_the_last_lines_give_the_verdict() -> None:
     """And a hint where no server reported a cached token."""
-    shown = list(lines(totals(sample()), options("--cold-ttft-slo-ms", "9"), ["TTFT cold: too slow"]))
+    shown = list(lines(totals(exchange()), options("--cold-ttft-slo-ms", "9"), ["TTFT cold: too slow"]))
     assert shown[-1] == "MISSED: TTFT cold: too slow"
     assert "enable_prompt_tokens_details" in shown[-2]
     assert (
-        list(lines(totals(sample(cached_tokens=9)), options("--cold-ttft-slo-ms", "900"), []))[-1] == "As it must be."
+        list(lines(totals(exchange(cached_tokens=9)), options("--cold-ttft-slo-ms", "900"), []))[-1] == "As it must be."
     )

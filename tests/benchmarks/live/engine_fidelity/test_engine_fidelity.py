@@ -11,18 +11,26 @@ from typer.testing import CliRunner
 from benchmarks.live.engine_fidelity.command import app
 from benchmarks.live.engine_fidelity.comparison import Comparison
 from benchmarks.live.engine_fidelity.recording import Recording, RecordingError, Served, load_recording, served
-from loadtests.bench.records import Record
-from loadtests.client.answers import Outcome
+from loadtests.bench.records import SentTurn
 from serve_app.settings.schema import Settings
+from tests.loadtests.bench.builders import record as sent_turn
 
 RANKS = {0: "app#LLM#aaa", 1: "app#LLM#bbb"}
 SERVED = Served("chat-1", 0, sent_s=1.5, rank=1, prompt_tokens=100, cached_tokens=32, ttft_s=0.25)
 RECORDING = Recording("mix", 3, 1, {"step_s": 0.01, "prefill_tokens_per_s": 9000.0, "decode_s": 0.002}, (SERVED,))
 
 
-def record(due_s: float, *, ttft_s: float | None = 0.75, replica: str | None = "app#LLM#bbb") -> Record:
+def record(due_s: float, *, ttft_s: float | None = 0.75, replica: str | None = "app#LLM#bbb") -> SentTurn:
     """Half a second late."""
-    return Record("chat-1", 0, due_s, 0.5, Outcome.COMPLETE, 200, replica, "prefix", ttft_s, 2.0, 100, 32)
+    return sent_turn(
+        session="chat-1",
+        due_s=due_s,
+        late_s=0.5,
+        replica=replica,
+        ttft_s=ttft_s,
+        end_to_end_s=2.0,
+        cached_tokens=32,
+    )
 
 
 def test_a_request_is_kept_as_it_was_sent_not_as_it_was_due() -> None:
@@ -31,7 +39,7 @@ def test_a_request_is_kept_as_it_was_sent_not_as_it_was_due() -> None:
 
 
 @pytest.mark.parametrize("odd", [record(1, ttft_s=None), record(1, replica=None), record(1, replica="app#LLM#ccc")])
-def test_a_run_with_a_failure_is_no_recording(odd: Record) -> None:
+def test_a_run_with_a_failure_is_no_recording(odd: SentTurn) -> None:
     """It could not be sent again in the same way."""
     with pytest.raises(RecordingError, match="chat-1, turn 0"):
         served([odd], RANKS)
