@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.claims import CLAIMS
-from benchmarks.harness.running_server import fail
+from benchmarks.harness.console import fail
 
 
 def main(arguments: list[str]) -> None:

@@ -42,7 +42,7 @@ CLAIMS = {
             "rivals",
             "What does each routing policy reach on the same trace?",
             Need.NOTHING,
-            "benchmarks.virtual.rivals.command",
+            "benchmarks.virtual.rivals",
         ),
         Claim(
             "scenarios",

@@ -1,7 +1,4 @@
-"""What the way through HAProxy and router adds to a bare replica's answer, and where each part of it goes.
-
-python -m benchmarks added_latency --rounds 300
-"""
+"""What the way through HAProxy and router adds to a bare replica's answer, and where each part of it goes."""
 
 import asyncio
 import random
@@ -21,15 +18,10 @@ from rich.table import Table
 from benchmarks.cost.route_cost.applications import router_ports
 from benchmarks.cost.route_cost.conversations import Conversations
 from benchmarks.cost.route_cost.sender import Body, Sender
-from benchmarks.harness.running_server import (
-    JsonOption,
-    LiveError,
-    SeedOption,
-    Server,
-    make_console,
-    running_server,
-    write_json,
-)
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import Server, running_server
 from loadtests.report.statistics import percentile
 from loadtests.report.tables import make_table
 from router import ReplicaId, RequestId
@@ -44,7 +36,7 @@ SIZES = (1_000, 15_000)
 THROUGH, BARE, NOTED = "through HAProxy", "bare replica", "bare replica, with a router's note"
 GET_THROUGH, GET_BARE, DECISION = "GET through HAProxy", "GET of the bare replica", "decision alone"
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +84,16 @@ class Timings:
 
 
 @app.command()
+@measurement
 def main(
     rounds: Annotated[int, typer.Option(min=10, help="Of each size; each asks in all ways, in any order.")] = 300,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Time the same returning chats through HAProxy and at the replica that serves them, in turn."""
     with running_server(full_headers=True) as server:
         conversations = Conversations(server.run.model, seed=seed)
         timings = asyncio.run(_measure(server, conversations, rounds, random.Random(seed)))
-    make_console().print(added_table(timings))
-    write_json(json_file, {"sizes": [each.as_json() for each in timings]})
+    return Report([added_table(timings)], {"sizes": [size.as_json() for size in timings]})
 
 
 def added_table(timings: Sequence[Timings]) -> Table:
@@ -141,8 +132,7 @@ class _Rounds:
         replica, prompt_tokens = first.headers[REPLICA_HEADER], int(first.headers[PROMPT_TOKENS_HEADER])
         bare_url = replica_urls(self._run.run_dir).get(short_id(replica))
         if bare_url is None:
-            msg = f"HAProxy's configuration does not name replica {replica}"
-            raise LiveError(msg)
+            raise MeasurementError(f"HAProxy's configuration does not name replica {replica}")
         kind_to_ask: dict[str, Callable[[], Awaitable[httpx.Response]]] = {
             THROUGH: lambda: self._chat(self._run.url),
             BARE: lambda: self._chat(bare_url),

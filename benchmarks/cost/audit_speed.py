@@ -18,7 +18,9 @@ import orjson
 import typer
 import zstandard
 
-from benchmarks.harness.running_server import JsonOption, SeedOption, fail, make_console, write_json
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.report import Report
 from serve_app.demo.model import build_demo_model
 
 WORDS = """
@@ -33,16 +35,16 @@ MODEL = Path(".warmroute/demo-model")
 SYSTEM_WORDS, QUESTION_WORDS, ANSWER_WORDS = 800, 40, 60
 MAX_TURNS = 4
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()
+@measurement
 def main(
     requests: Annotated[int, typer.Option(min=1, help="Requests in the log.")] = 1_000_000,
     applications: Annotated[int, typer.Option(min=1, help="Applications that they come from.")] = 50,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Write a log, audit it in a process of its own, and report its time and its peak of memory."""
     build_demo_model(MODEL)
     with tempfile.TemporaryDirectory() as folder:
@@ -54,12 +56,10 @@ def main(
         )
         seconds = time.perf_counter() - started_s
     if ended.returncode:
-        fail(f"`warmroute audit` ended with status {ended.returncode}: {ended.stderr[-500:]}")
+        raise MeasurementError(f"`warmroute audit` ended with status {ended.returncode}: {ended.stderr[-500:]}")
     peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    make_console().print(
-        f"{requests:,} requests: {seconds:,.0f} s, {requests / seconds:,.0f} a second, {peak_mib:,.0f} MiB at most"
-    )
-    write_json(json_file, {"requests": requests, "seconds": seconds, "peak_mib": peak_mib})
+    line = f"{requests:,} requests: {seconds:,.0f} s, {requests / seconds:,.0f} a second, {peak_mib:,.0f} MiB at most"
+    return Report((), {"requests": requests, "seconds": seconds, "peak_mib": peak_mib}, lines=[line])
 
 
 def write_log(path: Path, *, num_requests: int, num_applications: int, seed: int) -> None:

@@ -1,7 +1,5 @@
 """What does watching cost? CPU time of routers and replicas with everything that observes on, against all of it off.
 
-python -m benchmarks observation_cost configs/simulated.yaml --pairs 12
-
 Applications of one replica each on one cluster get the same requests at the same time, so that whatever else the
 machine does is the same for all. One follows KV events, logs each request, has a shadow policy, and is read by the
 operators' application; another does nothing of it that can be switched off. `--each` measures every one of the four by
@@ -26,9 +24,13 @@ import psutil
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
 
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, open_loop, outcome_counts
-from benchmarks.harness.running_server import JsonOption, SeedOption, fail, make_console, write_json
+from benchmarks.harness.report import Report
 from loadtests.client.exchange import TIMEOUT_S, ClientRequest
 from loadtests.client.turn_request import interleaved_turns
 from loadtests.report.intervals import estimate_text, ratio
@@ -36,9 +38,9 @@ from loadtests.report.tables import counts_text, make_table
 from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT, application_config, replica_deployment
 from serve_app.local import server as local_server
-from serve_app.local.cluster import StartError, num_replicas
+from serve_app.local.cluster import num_replicas
 from serve_app.settings import vllm_options
-from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.load import load_settings
 from serve_app.settings.schema import Settings
 
 OPEN_SESSIONS = 64
@@ -49,7 +51,7 @@ SHADOW = "round_robin"
 PREFILL_TOKENS_PER_S = 200_000.0
 """Of a simulated engine."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ EACH = (
 
 
 @app.command()
+@measurement
 def main(
     config: Annotated[Path, typer.Argument(help="Of the application.")],
     *,
@@ -107,22 +110,18 @@ def main(
     each: Annotated[bool, typer.Option("--each", help="Also one by one: KV events, log, shadow, operators.")] = False,
     control: Annotated[bool, typer.Option("--control", help="Also nothing once more.")] = False,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Compare the CPU seconds of a request."""
-    console = make_console()
+    console = notes_console()
     ways = (ALL, NOTHING, *((CONTROL,) if control else ()), *(EACH if each else ()))
-    try:
-        settings = vllm_options.with_absolute_model_path(load_settings(config))
-        coming = interleaved_turns(settings.model_id, num_open=OPEN_SESSIONS, seed=seed)
-        stretches = [list(islice(coming, number)) for _ in range(1 + pairs)]
-        with _running(settings, ways, console) as comparison:
-            costs = asyncio.run(comparison.costs(stretches, rate, console))
-    except (SettingsError, StartError) as error:
-        fail(str(error))
-    _print(costs, number, settings, console)
-    cpu_s = {way.name: [each._asdict() for each in measured] for way, measured in costs.items()}
-    write_json(json_file, {"engine": settings.engine, "requests": number, "rate": rate, "cpu_s": cpu_s})
+    settings = vllm_options.with_absolute_model_path(load_settings(config))
+    coming = interleaved_turns(settings.model_id, num_open=OPEN_SESSIONS, seed=seed)
+    stretches = [list(islice(coming, number)) for _ in range(1 + pairs)]
+    with _running(settings, ways, console) as comparison:
+        costs = asyncio.run(comparison.costs(stretches, rate, console))
+    cpu_s = {way.name: [used._asdict() for used in measured] for way, measured in costs.items()}
+    records = {"engine": settings.engine, "requests": number, "rate": rate, "cpu_s": cpu_s}
+    return Report([_cost_table(costs, number, settings)], records)
 
 
 @contextlib.contextmanager
@@ -236,13 +235,13 @@ async def _cost_of(target: Target, stretch: Sequence[ClientRequest], rate: float
         await open_loop(client, coming(), load, rate=rate, stopped=stopped)
         await asyncio.sleep(SETTLE_S)
     if len(load.exchanges) < len(stretch) or not all(each.is_complete for each in load.exchanges):
-        raise StartError(
+        raise MeasurementError(
             f"not every request was answered by {target.url}: {counts_text(outcome_counts(load.exchanges))}"
         )
     return Cpu(*(after - before for after, before in zip(target.cpu_s(), before_s, strict=True)))
 
 
-def _print(costs: Costs, number: int, settings: Settings, console: Console) -> None:
+def _cost_table(costs: Costs, number: int, settings: Settings) -> Table:
     note = "" if settings.engine == "vllm" else f", {settings.engine} engines"
     table = make_table(
         f"CPU, ms a request{note}",
@@ -256,4 +255,4 @@ def _print(costs: Costs, number: int, settings: Settings, console: Console) -> N
         ms = [f"{1000 * fmean(each) / number:.2f}" for each in (*zip(*measured, strict=True), list(map(sum, measured)))]
         quotient = estimate_text(estimate, ".3f"), f"{estimate.value + estimate.margin:.3f}"
         table.add_row(way.name, *ms, *(("", "") if way == NOTHING else quotient))
-    console.print(table)
+    return table

@@ -1,7 +1,5 @@
 """Is a router's memory bounded by its settings, whoever comes? Runs what a router process keeps, in this process.
 
-python -m benchmarks router_memory --conversations 1000000
-
 Each request's body goes through the request reader with vLLM's renderer, the memo of chats and fastokens, the block
 hasher, and the core, which hears at once that it was computed and is over. HTTP and Ray are left out: they keep nothing
 of it.
@@ -21,7 +19,9 @@ import yaml
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.harness.running_server import JsonOption, SeedOption, make_console, verdict, write_json
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.report import Report
 from loadtests.report.tables import make_table
 from router import BlockHasher, Replica, ReplicaId, RequestId, Router
 from router.policies import make_policy
@@ -61,7 +61,7 @@ CORE_MIB = 80
 FLAT_MIB = 48
 """So much may come and go with long texts, or come when a table of fastokens' cache of words doubles."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 class Conversations:
@@ -190,16 +190,16 @@ class Sample:
 
 
 @app.command()
+@measurement
 def main(
     conversations: Annotated[int, typer.Option(min=10, help="All of them distinct.")] = 1_000_000,
     mib: Annotated[float, typer.Option(min=1, help="Of the memo of chats.")] = MEMO_BYTES / 2**20,
     core: Annotated[bool, typer.Option(help="Block hasher and core, too.")] = True,  # noqa: FBT002  typer's manner
     model: Annotated[Path, typer.Option(help="The demo model's folder.")] = Path(".warmroute/demo-model"),
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Let conversations by, and look at memory ten times."""
-    console = make_console()
+    console = notes_console()
     build_demo_model(model)
     llm = yaml.safe_load(SETTINGS.read_text())["llm"]
     llm["model_loading_config"]["model_source"] = str(model)
@@ -210,10 +210,9 @@ def main(
         samples = []
         for sample in _drive(parts, Conversations(words, number=conversations, seed=seed), conversations // 10):
             samples.append(sample)
-            write_json(json_file, {"samples": [asdict(each) for each in samples]})
             progress.update(bar, completed=sample.conversations)
-    console.print(result_table(samples))
-    verdict(console, faults(samples, mib=mib, has_core=core))
+    records = {"samples": [asdict(sample) for sample in samples]}
+    return Report([result_table(samples)], records, faults(samples, mib=mib, has_core=core))
 
 
 def _drive(parts: RouterParts, conversations: Conversations, every: int) -> Iterator[Sample]:

@@ -1,7 +1,5 @@
 """What another number of replicas costs: hit rate and TTFT around it, with warm-up and hand-over, and without.
 
-python -m benchmarks scaling configs/simulated.yaml --replicas 4,8,4 --json scaling.json
-
 Starts a cluster for each variant, one after the other. Under steady load of conversations, the number of replicas is
 changed; before each change, streams are started that outlive it and HAProxy's reload.
 """
@@ -20,31 +18,26 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, chat, open_loop, outcome_counts
-from benchmarks.harness.running_server import (
-    FAILURES,
-    JsonOption,
-    SeedOption,
-    Server,
-    fail,
-    make_console,
-    verdict,
-    write_json,
-)
+from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import Server
 from loadtests.client.exchange import ClientRequest, Exchange
 from loadtests.client.turn_request import interleaved_turns
 from loadtests.report.statistics import percentile
 from loadtests.report.tables import counts_text, make_table, milliseconds_text
 from serve_app.control.running_application import RunningApplication
-from serve_app.control.serve_api import ServeApi, ServeApiError
+from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import replica_deployment
 from serve_app.local import server as local_server
 from serve_app.local.cluster import StartError
-from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.load import load_settings
 from serve_app.settings.schema import Settings
 from serve_app.settings.vllm_options import with_absolute_model_path
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 OPEN_SESSIONS = 96
 """Whose turns are sent in random order."""
@@ -120,7 +113,8 @@ class Result:
 
 
 @app.command()
-def main(  # noqa: PLR0913, PLR0917  one for each option
+@measurement
+def main(
     config: Annotated[Path, typer.Argument(help="A settings file; its number of replicas is not used.")],
     replicas: Annotated[str, typer.Option(help="How many there are, one number after the other.")] = "4,8,4",
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 3.0,
@@ -129,30 +123,30 @@ def main(  # noqa: PLR0913, PLR0917  one for each option
     stream_tokens: Annotated[int, typer.Option(min=1, help="Of each one's answer.")] = 8000,
     stream_seconds: Annotated[float, typer.Option(min=0, help="How long one should last at least.")] = 150.0,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Scale under load, with warm-up and hand-over and without."""
     plan = Plan(_numbers(replicas), rate, hold, streams, stream_tokens, stream_seconds, seed)
-    console = make_console()
-    results: list[Result] = []
-    try:
-        settings = with_absolute_model_path(load_settings(config))
-        for is_handing_on in (True, False):
-            results.append(_in_a_process(settings, plan, is_handing_on=is_handing_on))
-            console.print(f"{results[-1].name}: {over_time(results[-1])}")
-            write_json(json_file, {"engine": settings.engine, "results": [_as_json(each) for each in results]})
-    except (SettingsError, StartError, ServeApiError, *FAILURES) as error:
-        fail(str(error))
-    console.print(summary(results, settings))
-    for result in results:
-        console.print(f"{result.name}: {len(result.streams)} streams, {_durations(result.streams)}")
-    verdict(console, [fault for result in results for fault in result.faults()])
+    console = notes_console()
+    settings = with_absolute_model_path(load_settings(config))
+    results = []
+    for is_handing_on in (True, False):
+        results.append(_in_a_process(settings, plan, is_handing_on=is_handing_on))
+        console.print(f"{results[-1].name}: {over_time(results[-1])}", markup=False)
+    return Report(
+        [summary(results, settings)],
+        {"engine": settings.engine, "results": [_as_json(result) for result in results]},
+        [fault for result in results for fault in result.faults()],
+        lines=[
+            *(f"{result.name}: {over_time(result)}" for result in results),
+            *(f"{result.name}: {len(result.streams)} streams, {_durations(result.streams)}" for result in results),
+        ],
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
     numbers = tuple(int(each) for each in text.split(",") if each.strip().isdigit())
     if len(numbers) < 2 or min(numbers) < 1:  # noqa: PLR2004  a change has two
-        fail(f"--replicas {text}: two numbers or more, each at least 1, as in 4,8,4")
+        raise MeasurementError(f"--replicas {text}: two numbers or more, each at least 1, as in 4,8,4")
     return numbers
 
 
@@ -163,7 +157,7 @@ def _in_a_process(settings: Settings, plan: Plan, *, is_handing_on: bool) -> Res
 
 
 def _measured(settings: Settings, plan: Plan, *, is_handing_on: bool) -> Result:
-    console = make_console()
+    console = notes_console()
     deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": plan.replicas[0]}
     own = settings.model_copy(
         update={

@@ -1,6 +1,5 @@
-"""What routing and caching are worth on one real GPU, engine by engine, without Ray: `python -m benchmarks gpu`.
+"""What routing and caching are worth on one real GPU, engine by engine, without Ray.
 
-machine     where it runs
 model       a model's shape, with random weights and a tokenizer made on the spot
 engines     vLLM's own servers, started one after the other and stopped
 engine      one of them, as its client sees it

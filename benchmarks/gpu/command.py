@@ -1,14 +1,7 @@
-"""The command line.
-
-python -m benchmarks gpu ttft --json ttft.json
-python -m benchmarks gpu policies --engines 3 --rate 6 --json policies.json
-python -m benchmarks gpu tiers --host-gib 100 --kv-tokens 60000 --json tiers.json
-"""
+"""What routing, caching and a second tier are worth on one real GPU."""
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from random import Random
@@ -22,10 +15,13 @@ from benchmarks.gpu import tiers, ttft
 from benchmarks.gpu.comparison import Plan, Result, Run, compare, result_tables
 from benchmarks.gpu.engine import KvCache
 from benchmarks.gpu.engines import EngineOptions, connected, running_engines
-from benchmarks.gpu.machine import Machine, command_line, find_machine, versions
 from benchmarks.gpu.model import Shape
 from benchmarks.gpu.sessions import Traffic
-from benchmarks.harness.running_server import JsonOption, LiveError, SeedOption, fail, make_console, verdict, write_json
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.machine import Machine, find_machine
+from benchmarks.harness.report import Report
 from router import UnknownPolicyError
 from router.policies import POLICY_NAMES
 from serve_app.calibration import main as calibration
@@ -62,10 +58,11 @@ class Arm(NamedTuple):
     cache: KvCache
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = make_app()
 
 
 @app.command("ttft")
+@measurement
 def ttft_command(
     lengths: Annotated[str, typer.Option(help="Of the prompts, in tokens, separated by commas.")] = DEFAULT_LENGTHS,
     repetitions: RepetitionsOption = 5,
@@ -74,27 +71,22 @@ def ttft_command(
     shape: ShapeOption = None,
     folder: FolderOption = DEFAULT_FOLDER,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Time to the first token, cold and warm, against the prompt's length; and the simulator's constants."""
-    console = make_console()
-    with _measuring(console, json_file) as machine:
-        sizes = _read_lengths(lengths)
-        options = EngineOptions(
-            shape or _shape(machine),
-            max_prompt_tokens=sizes[-1],
-            max_step_tokens=step_tokens,
-            memory_share=MEMORY_SHARE,
-        )
-        with running_engines(1, options, machine, folder=folder) as [url]:
-            result = asyncio.run(_measure_ttft(url, sizes, repetitions, seed, console))
-            console.print(ttft.ttft_table(result))
-            constants = _calibrate(calibration.Plan(step_tokens, streams, repetitions), url, console)
-    write_json(json_file, _document("ttft", machine, options) | {"engine_model": constants} | result.as_json())
-    verdict(console, result.faults())
+    console, machine = notes_console(), _machine()
+    sizes = _read_lengths(lengths)
+    options = EngineOptions(
+        shape or _shape(machine), max_prompt_tokens=sizes[-1], max_step_tokens=step_tokens, memory_share=MEMORY_SHARE
+    )
+    with running_engines(1, options, machine, folder=folder) as [url]:
+        result = asyncio.run(_measure_ttft(url, sizes, repetitions, seed, console))
+        constants, line = _calibrate(calibration.Plan(step_tokens, streams, repetitions), url, console)
+    records = _records("ttft", options) | {"engine_model": constants} | result.as_json()
+    return Report([ttft.ttft_table(result)], records, result.faults(), lines=[line])
 
 
 @app.command("policies")
+@measurement
 def policies_command(  # noqa: PLR0913  one for each option
     *,
     policies: Annotated[str, typer.Option(help="Separated by commas; the others are compared with the first.")] = (
@@ -116,29 +108,27 @@ def policies_command(  # noqa: PLR0913  one for each option
     shape: ShapeOption = None,
     folder: FolderOption = DEFAULT_FOLDER,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Hit rate and TTFT by policy: the production router in front of several engines that share one GPU."""
-    console = make_console()
+    machine = _machine()
     traffic = Traffic(sessions, rate, turns, prefixes, prefix_tokens, message_tokens, answer_tokens, think_s)
-    with _measuring(console, json_file) as machine:
-        plan = Plan(_read_policies(policies), traffic, repetitions, seed, ttft_limit_s)
-        options = EngineOptions(
-            shape or _shape(machine), traffic.max_tokens, step_tokens, MEMORY_SHARE / engines, kv_tokens
-        )
-        with running_engines(engines, options, machine, folder=folder) as urls:
-            result = asyncio.run(_compare(plan, urls, console))
-    console.print(
+    plan = Plan(_read_policies(policies), traffic, repetitions, seed, ttft_limit_s)
+    options = EngineOptions(
+        shape or _shape(machine), traffic.max_tokens, step_tokens, MEMORY_SHARE / engines, kv_tokens
+    )
+    with running_engines(engines, options, machine, folder=folder) as urls:
+        result = asyncio.run(_compare(plan, urls, notes_console()))
+    shared = (
         f"{engines} engines with {' and '.join(f'{cache.num_tokens:,}' for cache in result.caches)} tokens of KV cache "
         f"share {machine.shared_by}: one that computes slows the others down, as on GPUs of their own it would not."
     )
-    console.print(*result_tables(result), sep="\n")
-    console.print(f"Sessions began at most {1000 * max(run.max_late_s for run in result.runs):.0f} ms late.")
-    write_json(json_file, _document("policies", machine, options) | result.as_json())
-    verdict(console, result.faults())
+    late = f"Sessions began at most {1000 * max(run.max_late_s for run in result.runs):.0f} ms late."
+    records = _records("policies", options) | result.as_json()
+    return Report(result_tables(result), records, result.faults(), lines=[late], caveats=[shared])
 
 
 @app.command("tiers")
+@measurement
 def tiers_command(  # noqa: PLR0913  one for each option
     *,
     host_gib: Annotated[float, typer.Option(min=0.001, help="Of the second tier, in the host's memory.")] = 100.0,
@@ -156,44 +146,37 @@ def tiers_command(  # noqa: PLR0913  one for each option
     shape: ShapeOption = None,
     folder: FolderOption = DEFAULT_FOLDER,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Hit rate and TTFT of one engine without and with vLLM's KV offloading, and how fast KV comes back."""
-    console = make_console()
+    console, machine = notes_console(), _machine()
+    if not machine.has_gpu:
+        raise MeasurementError(f"vLLM offloads KV from GPUs only; this is {machine.name}: run it where a GPU is")
     traffic = Traffic(sessions, rate, turns, 1, 0, message_tokens, answer_tokens, think_s)
-    with _measuring(console, json_file) as machine:
-        if not machine.has_gpu:
-            raise LiveError(f"vLLM offloads KV from GPUs only, and this is {machine.name}: run it where a GPU is")
-        sizes = _read_lengths(lengths)
-        plan = Plan((tiers.WITHOUT, tiers.host_name(host_gib)), traffic, repetitions, seed, ttft_limit_s)
-        options = EngineOptions(
-            shape or _shape(machine), max(traffic.max_tokens, sizes[-1]), step_tokens, MEMORY_SHARE, kv_tokens, host_gib
-        )
-        without = _run_arm(plan.policies[0], plan, replace(options, host_gib=None), [], machine, folder, console)
-        having = _run_arm(plan.policies[1], plan, options, sizes, machine, folder, console)
+    sizes = _read_lengths(lengths)
+    plan = Plan((tiers.WITHOUT, tiers.host_name(host_gib)), traffic, repetitions, seed, ttft_limit_s)
+    options = EngineOptions(
+        shape or _shape(machine), max(traffic.max_tokens, sizes[-1]), step_tokens, MEMORY_SHARE, kv_tokens, host_gib
+    )
+    without = _run_arm(plan.policies[0], plan, replace(options, host_gib=None), [], machine, folder, console)
+    having = _run_arm(plan.policies[1], plan, options, sizes, machine, folder, console)
     result = Result(plan, [without.cache], [*without.runs, *having.runs])
-    console.print(f"{without.cache.num_tokens:,} tokens of KV cache on the GPU, {host_gib:g} GiB in the host's memory.")
-    console.print(*result_tables(result), tiers.reload_table(having.reloads), sep="\n")
     speed = tiers.host_tokens_per_s(having.reloads)
-    console.print("Reloading took no time." if speed is None else f"host_tokens_per_s: {speed:,.0f}")
-    document = _document("tiers", machine, options) | result.as_json() | tiers.reloads_as_json(having.reloads)
-    write_json(json_file, document)
-    verdict(console, result.faults() + tiers.reload_faults(having.reloads))
+    return Report(
+        [*result_tables(result), tiers.reload_table(having.reloads)],
+        _records("tiers", options) | result.as_json() | tiers.reloads_as_json(having.reloads),
+        result.faults() + tiers.reload_faults(having.reloads),
+        lines=[
+            f"{without.cache.num_tokens:,} tokens of KV cache on the GPU, {host_gib:g} GiB in the host's memory.",
+            "Reloading took no time." if speed is None else f"host_tokens_per_s: {speed:,.0f}",
+        ],
+    )
 
 
-@contextmanager
-def _measuring(console: Console, json_file: Path | None) -> Iterator[Machine]:
-    """Every failure becomes one message and exit code 1; of what can be wrong, as much as possible before the start."""
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        fail(f"--json {json_file} cannot be written: name a file in a folder that exists")
-    try:
-        machine = find_machine()
-        console.print(machine.name if machine.driver is None else f"{machine.name}, driver {machine.driver}")
-        console.print(", ".join(f"{package} {version}" for package, version in versions().items()))
-        console.print(command_line(), markup=False)
-        yield machine
-    except (LiveError, CalibrationError, UnknownPolicyError) as error:
-        fail(str(error))
+def _machine() -> Machine:
+    """Where this runs; it is told before anything starts."""
+    machine = find_machine()
+    notes_console().print(str(machine), markup=False)
+    return machine
 
 
 async def _measure_ttft(url: str, lengths: list[int], repetitions: int, seed: int, console: Console) -> ttft.Result:
@@ -249,27 +232,20 @@ async def _measure_arm(name: str, plan: Plan, url: str, lengths: list[int], cons
     return Arm(runs, reloads, cache)
 
 
-def _calibrate(plan: calibration.Plan, url: str, console: Console) -> dict[str, float] | None:
-    """The simulator's constants; None where the times make no sense, and why is said."""
+def _calibrate(plan: calibration.Plan, url: str, console: Console) -> tuple[dict[str, float] | None, str]:
+    """The simulator's constants as a dictionary and as text; None and the reason where the times make no sense."""
     try:
         fit = calibration.measure(plan, Place(url, bystanders=None), console)
     except CalibrationError as error:
-        console.print(f"No engine_model: {error}", markup=False)
-        return None
+        return None, f"No engine_model: {error}"
     calibration.print_fit(fit, console)
-    return calibration.constants(fit)
+    constants = calibration.constants(fit)
+    return constants, "engine_model: " + ", ".join(f"{name}: {value}" for name, value in constants.items())
 
 
-def _document(measurement: str, machine: Machine, options: EngineOptions) -> dict[str, Any]:
-    """How it came about."""
-    return {
-        "measurement": measurement,
-        "machine": machine.name,
-        "driver": machine.driver,
-        "versions": versions(),
-        "command": command_line(),
-        "engine": {**asdict(options), "shape": options.shape.value},
-    }
+def _records(measurement: str, options: EngineOptions) -> dict[str, Any]:
+    """What was measured, and with which engines."""
+    return {"measurement": measurement, "engine": {**asdict(options), "shape": options.shape.value}}
 
 
 def _shape(machine: Machine) -> Shape:
@@ -280,11 +256,11 @@ def _read_lengths(text: str) -> list[int]:
     try:
         lengths = sorted({int(length) for length in text.split(",")})
     except ValueError as error:
-        raise LiveError(
+        raise MeasurementError(
             f"--lengths {text} is not a list of numbers: separate them by commas, as in 1024,4096"
         ) from error
     if lengths[0] < 1:
-        raise LiveError(f"--lengths {text} has a prompt without tokens: leave it out")
+        raise MeasurementError(f"--lengths {text} has a prompt without tokens: leave it out")
     return lengths
 
 

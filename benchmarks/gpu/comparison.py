@@ -12,7 +12,7 @@ from rich.table import Table
 from benchmarks.gpu.driver import Asked, Driver, Record
 from benchmarks.gpu.engine import KvCache
 from benchmarks.gpu.sessions import Session, Traffic, make_sessions
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from loadtests.report import intervals
 from loadtests.report.intervals import Estimate, estimate_text
 from loadtests.report.statistics import percentile
@@ -84,7 +84,7 @@ async def compare(
         clock: seconds.
 
     Raises:
-        LiveError: an engine does not reset its cache, or none answers.
+        MeasurementError: an engine does not reset its cache, or none answers.
 
     """
     warm_up = make_sessions(plan.traffic, seed=f"{plan.seed} warm-up")
@@ -97,7 +97,7 @@ async def compare(
             driver = await _serve(plan, policy, sessions, str(repetition), engines, caches, clock)
             run = Run(policy, repetition, driver.records, driver.max_late_s)
             if len(run.faults) == len(run.records):
-                raise LiveError(f"no request was answered: {run.faults[0]}")
+                raise MeasurementError(f"no request was answered: {run.faults[0]}")
             yield run
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from benchmarks.gpu.engine import MODEL_NAME, Answer
 from benchmarks.gpu.sessions import Session, Turn
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from router import BlockHasher, ReplicaId, RequestId, Router, RouteRequest, root_hash
 
 ROOT = root_hash(model=MODEL_NAME, adapter="", tenant="", cache_salt="")
@@ -124,7 +124,7 @@ class Driver:
             fault=None if isinstance(fate, Answer) else str(fate),
         )
 
-    async def _send(self, turn: Turn, request_id: RequestId, replica_id: ReplicaId) -> Answer | LiveError:
+    async def _send(self, turn: Turn, request_id: RequestId, replica_id: ReplicaId) -> Answer | MeasurementError:
         """To the engine that was chosen; the router hears all of it."""
         outstanding = self._outstanding[replica_id]
         outstanding[request_id] = 0
@@ -135,7 +135,7 @@ class Driver:
                 answer_tokens=self._answer_tokens,
                 on_first_token=partial(self._on_first_token, replica_id, request_id, len(turn.prompt)),
             )
-        except LiveError as error:
+        except MeasurementError as error:
             return error
         else:
             self._router.on_prefilled(

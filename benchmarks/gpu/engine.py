@@ -9,7 +9,7 @@ import httpx
 import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 
 MODEL_NAME = "measured"
 TIMEOUT_S = 600.0
@@ -60,7 +60,7 @@ class Engine:
         """Send a prompt, and follow its answer of exactly that many tokens.
 
         Raises:
-            LiveError: there was none, or not all of it.
+            MeasurementError: there was none, or not all of it.
 
         """
         content = orjson.dumps(_body(token_ids, answer_tokens))
@@ -72,7 +72,7 @@ class Engine:
             ) as response:
                 if response.is_error:
                     text = (await response.aread()).decode(errors="replace")
-                    raise LiveError(f"the engine answered {response.status_code}: {text[:MAX_ERROR_LETTERS]}")
+                    raise MeasurementError(f"the engine answered {response.status_code}: {text[:MAX_ERROR_LETTERS]}")
                 async for line in response.aiter_lines():
                     event = _event(line)
                     if event.get("choices") and first_token_s is None:
@@ -80,9 +80,9 @@ class Engine:
                         on_first_token()
                     usage = event.get("usage") or usage
         except httpx.HTTPError as error:
-            raise LiveError(f"the engine broke the connection off: {type(error).__name__}") from error
+            raise MeasurementError(f"the engine broke the connection off: {type(error).__name__}") from error
         if first_token_s is None or usage is None:
-            raise LiveError("the engine's answer ended before its time")
+            raise MeasurementError("the engine's answer ended before its time")
         details = usage.get("prompt_tokens_details") or {}
         return Answer(
             usage["prompt_tokens"], details.get("cached_tokens") or 0, first_token_s, self._clock() - started_s
@@ -92,27 +92,27 @@ class Engine:
         """Forget every prefix, once no request holds any.
 
         Raises:
-            LiveError: it does not.
+            MeasurementError: it does not.
 
         """
         deadline = self._clock() + RESET_TIMEOUT_S
         while self._clock() < deadline:
             response = await self._client.post("/reset_prefix_cache")
             if response.is_error:
-                raise LiveError(
+                raise MeasurementError(
                     f"the engine does not reset its cache ({response.status_code}): start it with "
                     "VLLM_SERVER_DEV_MODE=1"
                 )
             if response.json()["success"]:
                 return
             await asyncio.sleep(POLL_S)
-        raise LiveError(f"the engine's cache was still in use after {RESET_TIMEOUT_S:.0f} s")
+        raise MeasurementError(f"the engine's cache was still in use after {RESET_TIMEOUT_S:.0f} s")
 
     async def kv_cache(self) -> KvCache:
         """Its size, by its metrics.
 
         Raises:
-            LiveError: they do not say.
+            MeasurementError: they do not say.
 
         """
         response = await self._client.get("/metrics")
@@ -121,7 +121,7 @@ class Engine:
             if sample.name == "vllm:cache_config_info":
                 block_size = int(sample.labels["block_size"])
                 return KvCache(int(sample.labels["num_gpu_blocks"]) * block_size, block_size)
-        raise LiveError("the engine's metrics do not tell the size of its KV cache")
+        raise MeasurementError("the engine's metrics do not tell the size of its KV cache")
 
 
 def _body(token_ids: Sequence[int], answer_tokens: int) -> dict[str, Any]:
@@ -142,5 +142,5 @@ def _event(line: str) -> dict[str, Any]:
         return {}
     event: dict[str, Any] = orjson.loads(line.removeprefix("data: "))
     if "error" in event:
-        raise LiveError(f"the engine's answer broke off: {str(event['error'])[:MAX_ERROR_LETTERS]}")
+        raise MeasurementError(f"the engine's answer broke off: {str(event['error'])[:MAX_ERROR_LETTERS]}")
     return event

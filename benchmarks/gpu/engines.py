@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 
 from benchmarks.gpu.engine import MODEL_NAME, TIMEOUT_S, Engine
-from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.model import Shape, write_model
 from benchmarks.harness import vllm_server
+from benchmarks.harness.machine import Machine
 
 GPU_BLOCK_SIZE, CPU_BLOCK_SIZE = 16, 32
 CPU_KV_GIB = 1
@@ -48,7 +48,7 @@ def running_engines(count: int, options: EngineOptions, machine: Machine, *, fol
         folder: for the model and the engines' logs.
 
     Raises:
-        LiveError: one did not become ready.
+        MeasurementError: one did not become ready.
 
     """
     model = (folder / options.shape).resolve()

@@ -41,7 +41,7 @@ async def measure_reloads(
     """Each length once a repetition; a first round does not count.
 
     Raises:
-        LiveError: the engine did not answer, or does not reset its cache.
+        MeasurementError: the engine did not answer, or does not reset its cache.
 
     """
     for repetition in range(1 + repetitions):

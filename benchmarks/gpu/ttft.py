@@ -87,7 +87,7 @@ async def measure_prompts(
     """Each length once a repetition, in another order each time; a first round warms the engine up and does not count.
 
     Raises:
-        LiveError: the engine did not answer.
+        MeasurementError: the engine did not answer.
 
     """
     for length in lengths:

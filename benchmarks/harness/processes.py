@@ -5,12 +5,14 @@ from contextlib import suppress
 
 import psutil
 
+from benchmarks.harness.errors import MeasurementError
+
 ENGINE_TITLE = "EngineCore"
 ACTOR_TITLE = "ray::"
 HAPROXY = "haproxy"
 
 
-class ProcessError(Exception):
+class ProcessError(MeasurementError):
     """There is no such process; nothing was killed."""
 
 

@@ -3,25 +3,20 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import httpx
-import orjson
-import typer
-from rich.console import Console
-from rich.markup import escape
 
-from benchmarks.harness.engine_counters import CountersError, EngineCounters
-from benchmarks.harness.processes import ProcessError
+from benchmarks.harness.engine_counters import EngineCounters
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.snapshots import Snapshot, is_idle
 from loadtests.client.exchange import TIMEOUT_S
-from serve_app.control.running_application import ApplicationError, RunningApplication
-from serve_app.control.serve_api import ServeApi, ServeApiError
+from serve_app.control.running_application import RunningApplication
+from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
-from serve_app.local.cluster import Run, RunFileError
+from serve_app.local.cluster import Run
 from serve_app.local.haproxy import replica_urls
 from serve_app.settings.schema import ReplicaSettings, RouterSettings
 
@@ -32,17 +27,7 @@ QUIET_S = 25.0
 """Ray's processes export their metrics every 10 s."""
 SETTLE_TIMEOUT_S = 180.0
 
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write every record here.")]
-SeedOption = Annotated[int, typer.Option(help="The same seed gives the same requests.")]
-
 Value = TypeVar("Value")
-
-
-class LiveError(Exception):
-    """The server is not as the measurement needs it."""
-
-
-FAILURES = (LiveError, CountersError, ProcessError, ApplicationError, ServeApiError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +94,7 @@ class Server:
         return RouterSettings.model_validate(arguments["routers"])
 
     async def wait_until_idle(self, *, timeout_s: float = IDLE_TIMEOUT_S) -> list[Snapshot]:
-        """Until no router holds anything to be outstanding, or the time is up; the last snapshots, either way."""
+        """The last snapshots, once no router counts anything outstanding or the time is up."""
         deadline = time.monotonic() + timeout_s
         while True:
             routers = await self.routers()
@@ -134,7 +119,7 @@ class Server:
     async def _details(self) -> dict[str, Any]:
         details = await asyncio.to_thread(self._api.application, self.run.application)
         if details is None:
-            raise LiveError(f"no application {self.run.application!r} at {self.run.dashboard_url}")
+            raise MeasurementError(f"no application {self.run.application!r} at {self.run.dashboard_url}")
         return details
 
     def _ask_routers(self) -> list[Snapshot]:
@@ -159,14 +144,14 @@ async def settled(
     """What `read` gives once it has given the same for `quiet_s`; counters are exported late.
 
     Raises:
-        LiveError: it still changes after `timeout_s`.
+        MeasurementError: it still changes after `timeout_s`.
 
     """
     started_s = same_since_s = clock()
     value = await read()
     while clock() - same_since_s < quiet_s:
         if clock() - started_s > timeout_s:
-            raise LiveError(f"the counters still change after {timeout_s:.0f} s: let nobody else use the server")
+            raise MeasurementError(f"the counters still change after {timeout_s:.0f} s: let no one else use the server")
         await sleep(1.0)
         newer = await read()
         if newer != value:
@@ -185,76 +170,41 @@ async def until(is_so: Callable[[], bool], *, timeout_s: float, poll_s: float = 
 
 
 def require_full_headers(api: ServeApi, application: str) -> None:
-    """For figures that are made from what answers say of their replica and of the decision.
+    """Refuse a server whose answers do not say which replica gave them and why.
 
     Raises:
-        LiveError: this application's answers do not say it.
+        MeasurementError: this application's answers do not say it.
 
     """
     details = api.application(application) or {"deployed_app_config": {"args": {}}}
     replicas = ReplicaSettings.model_validate(details["deployed_app_config"]["args"].get("replicas", {}))
     if replicas.explain_headers != "full":
-        raise LiveError(
+        raise MeasurementError(
             f"not available: with replicas.explain_headers: {replicas.explain_headers}, answers do not say which "
             "replica gave them and why; set it to full, and serve again"
         )
 
 
-def make_console() -> Console:
-    """As wide as tables need it where there is no terminal."""
-    console = Console(highlight=False, soft_wrap=True)
-    if not console.is_terminal:
-        console.width = 140
-    return console
-
-
 @contextlib.contextmanager
 def running_server(*, full_headers: bool = False) -> Iterator[Server]:
-    """The server of this folder; every failure becomes one sentence and exit code 1.
+    """The server that was started from this folder.
 
     Args:
         full_headers: whether answers have to say which replica gave them and why.
 
+    Raises:
+        MeasurementError: there is none, or its answers do not say enough.
+
     """
-    try:
-        run = Run.load()
-    except RunFileError as error:
-        fail(str(error))
+    run = Run.load()
     if run is None:
-        fail("no cluster was started from this folder: run `warmroute serve CONFIG` or `make serve` first")
-    try:
-        with RunningApplication(
-            run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
-        ) as application:
-            run.take_secret()
-            if full_headers:
-                require_full_headers(ServeApi(run.dashboard_url), run.application)
-            yield Server(run, application)
-    except FAILURES as error:
-        fail(str(error))
-    except ExceptionGroup as group:  # of tasks that ran together
-        ours, others = group.split(FAILURES)
-        if ours is None or others is not None:
-            raise
-        fail("; ".join(map(str, ours.exceptions)))
-
-
-def fail(message: str) -> NoReturn:
-    """Say why, and end with exit code 1."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[red]error:[/red] {escape(message)}")
-    raise typer.Exit(1)
-
-
-def write_json(path: Path | None, document: dict[str, Any]) -> None:
-    """Where a path was given."""
-    if path is not None:
-        path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
-
-
-def verdict(console: Console, faults: Sequence[str]) -> None:
-    """Print what is wrong, or that nothing is; end with exit code 1 if something is."""
-    for fault in faults:
-        console.print(f"[red]FAILED:[/red] {fault}")
-    if faults:
-        raise typer.Exit(1)
-    console.print("[green]As it must be.[/green]")
+        raise MeasurementError(
+            "no cluster was started from this folder: run `warmroute serve CONFIG` or `make serve` first"
+        )
+    with RunningApplication(
+        run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
+    ) as application:
+        run.take_secret()
+        if full_headers:
+            require_full_headers(ServeApi(run.dashboard_url), run.application)
+        yield Server(run, application)

@@ -4,6 +4,7 @@ Works with any vLLM that has this server, also one that is not made for our Ray.
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -17,11 +18,11 @@ from typing import Any
 
 import httpx
 
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 
 ENTRY_MODULES = ("vllm.entrypoints.launchers.api_server.entry", "vllm.entrypoints.openai.api_server")
-"""Of vLLM 0.29, and of earlier ones; 0.29 has the second one, too, and warns. Not `vllm serve`, which asks for the
-version of a package of that name, and the CPU build has another."""
+"""The entry of vLLM 0.29, and that of earlier releases; 0.29 has the second one, too, and warns. `vllm serve` does not
+serve: it asks for the version of a package of that name, and the CPU build has another."""
 START_TIMEOUT_S = 600.0
 STOP_TIMEOUT_S = 60.0
 POLL_S = 1.0
@@ -33,12 +34,12 @@ def running(options: Mapping[str, Any], *, variables: Mapping[str, str], log: Pa
     """The server's URL, once it is ready; the server is stopped afterwards.
 
     Args:
-        options: vLLM's, by name; True for a switch.
-        variables: of its environment, besides ours.
-        log: where it writes.
+        options: vLLM's options by name; True for a switch, a dictionary for one that reads JSON.
+        variables: of its environment, which has ours besides.
+        log: the file that it writes to.
 
     Raises:
-        LiveError: it did not become ready; the end of its log is in the message.
+        MeasurementError: it did not become ready; the end of its log is in the message.
 
     """
     port = _free_port()
@@ -58,12 +59,24 @@ def running(options: Mapping[str, Any], *, variables: Mapping[str, str], log: Pa
             _stop(process)
 
 
+def options_of(llm: Mapping[str, Any]) -> dict[str, Any]:
+    """vLLM's options for a replica with these `llm` settings."""
+    loading = llm["model_loading_config"]
+    return {"model": loading["model_source"], "served_model_name": loading["model_id"], **llm["engine_kwargs"]}
+
+
+def variables_of(llm: Mapping[str, Any]) -> dict[str, str]:
+    """The variables of its environment, by the same settings."""
+    return dict(llm.get("runtime_env", {}).get("env_vars", {}))
+
+
 def command(options: Mapping[str, Any], *, port: int) -> list[str]:
     """How the server is started."""
     arguments = []
     for name, value in {**options, "host": "127.0.0.1", "port": port}.items():
         flag = f"--{name.replace('_', '-')}"
-        arguments += [flag] if value is True else [flag, str(value)]
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        arguments += [flag] if value is True else [flag, text]
     return [sys.executable, "-m", _entry_module(), *arguments]
 
 
@@ -85,7 +98,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise LiveError(
+            raise MeasurementError(
                 f"the engine ended while starting, with exit code {process.returncode}: see {log}, "
                 f"which ends so:\n{_end_of(log)}"
             )
@@ -93,7 +106,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> 
             if httpx.get(f"{url}/health", timeout=POLL_S, trust_env=False).is_success:
                 return
         time.sleep(POLL_S)
-    raise LiveError(
+    raise MeasurementError(
         f"the engine was not ready after {START_TIMEOUT_S:.0f} s: see {log}, which ends so:\n{_end_of(log)}"
     )
 
@@ -103,7 +116,7 @@ def _end_of(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """The server, and its engine process if that is left."""
+    """Stop the server, and its engine process if that is left."""
     process.send_signal(signal.SIGINT)
     try:
         process.wait(STOP_TIMEOUT_S)

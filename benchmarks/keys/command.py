@@ -1,9 +1,4 @@
-"""Are the router's token ids the replica's, on every endpoint, for models of three families? Starts its own engines.
-
-python -m benchmarks key_parity --prompts 1000
-python -m benchmarks key_parity --prompts 100 --family llama3
-python -m benchmarks key_parity --prompts 100 --tokenizer qwen3.json --tokenizer deepseek.json
-"""
+"""Are the router's token ids those of the replica, on every endpoint, for models of three families?"""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,23 +11,27 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmarks.harness.running_server import JsonOption, LiveError, SeedOption, fail, make_console, verdict, write_json
+from benchmarks.harness import vllm_server
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.report import Report
 from benchmarks.keys.bodies import Question, questions
-from benchmarks.keys.engine import MODEL_NAME, llm_settings, running_engine
+from benchmarks.keys.engine import MODEL_NAME, llm_settings
 from benchmarks.keys.models import Family, Model, build, build_with
-from benchmarks.keys.replica import Replica, Report
+from benchmarks.keys.replica import Replica, ReplicaPrompt
 from benchmarks.keys.result import Comparison, FamilyResult, as_json, lines, result_table
 from benchmarks.keys.router import Pass, Reader, Reading
 from benchmarks.keys.texts import Source, sample
-from loadtests.workloads.recorded_texts import TEXTS, TextsError
+from loadtests.workloads.recorded_texts import TEXTS
 
 CONCURRENCY = 8
 DEFAULT_FOLDER = Path(".warmroute/key-parity")
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()
+@measurement
 def main(
     prompts: Annotated[
         int, typer.Option(min=len(Source), help="Dialogues; each is sent to all four endpoints.")
@@ -44,26 +43,19 @@ def main(
     texts: Annotated[Path, typer.Option(help="The folder of the texts.")] = TEXTS,
     folder: Annotated[Path, typer.Option(help="For models and the engines' logs.")] = DEFAULT_FOLDER,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Read prompts as the router does, ask vLLM's own server what it got for the same bodies, and compare."""
-    console = make_console()
-    try:
-        dialogues = sample(texts, num_prompts=prompts, rng=Random(f"key parity {seed}"))
-        asked = list(questions(dialogues, MODEL_NAME))
-        models = (
-            {each.stem: build_with(each, folder) for each in tokenizer}
-            if tokenizer
-            else {str(each): build(each, folder) for each in family or Family}
-        )
-        results = [_compare(name, model, asked, folder, console) for name, model in models.items()]
-    except (TextsError, LiveError) as error:
-        fail(str(error))
-    console.print(result_table(results))
-    for line in lines(results):
-        console.print(line)
-    write_json(json_file, as_json(results))
-    verdict(console, [fault for result in results for fault in result.faults()])
+    console = notes_console()
+    dialogues = sample(texts, num_prompts=prompts, rng=Random(f"key parity {seed}"))
+    asked = list(questions(dialogues, MODEL_NAME))
+    models = (
+        {path.stem: build_with(path, folder) for path in tokenizer}
+        if tokenizer
+        else {str(name): build(name, folder) for name in family or Family}
+    )
+    results = [_compare(name, model, asked, folder, console) for name, model in models.items()]
+    faults = [fault for result in results for fault in result.faults()]
+    return Report([result_table(results)], {"families": as_json(results)}, faults, lines=list(lines(results)))
 
 
 def _compare(name: str, model: Model, asked: Sequence[Question], folder: Path, console: Console) -> FamilyResult:
@@ -71,7 +63,8 @@ def _compare(name: str, model: Model, asked: Sequence[Question], folder: Path, c
     reader = Reader(llm)
     with Progress(console=console, transient=True) as progress:
         readings = asyncio.run(_read(reader, asked, progress))
-        with running_engine(llm, log=folder / f"{name}.log") as url:
+        log, options = folder / f"{name}.log", vllm_server.options_of(llm)
+        with vllm_server.running(options, variables=vllm_server.variables_of(llm), log=log) as url:
             reports = asyncio.run(_report(url, llm, asked, progress))
     comparisons = [Comparison(*each) for each in zip(asked, readings, reports, strict=True)]
     return FamilyResult(name, comparisons, reader.tokenizer, is_exact=reader.is_exact)
@@ -86,7 +79,7 @@ async def _read(reader: Reader, asked: Sequence[Question], progress: Progress) -
     return readings
 
 
-async def _report(url: str, llm: dict[str, Any], asked: Sequence[Question], progress: Progress) -> list[Report]:
+async def _report(url: str, llm: dict[str, Any], asked: Sequence[Question], progress: Progress) -> list[ReplicaPrompt]:
     task = progress.add_task("the replica answers", total=len(asked))
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
         replica = Replica(client, block_size=llm["engine_kwargs"]["block_size"])

@@ -1,13 +1,9 @@
-"""vLLM's own server, without Ray and without a router, as the settings describe it."""
+"""The settings of the engine that is asked: the demo's, for one of the models."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.harness import vllm_server
 from benchmarks.keys.models import Model
 from serve_app.settings.load import shipped_settings
 
@@ -25,25 +21,3 @@ def llm_settings(model: Model) -> dict[str, Any]:
     llm["engine_kwargs"] |= {"max_model_len": MAX_MODEL_LEN, "enable_prefix_caching": True, **model.engine_kwargs}
     llm["runtime_env"]["env_vars"]["VLLM_CPU_KVCACHE_SPACE"] = str(KV_CACHE_GIB)
     return llm
-
-
-@contextmanager
-def running_engine(llm: Mapping[str, Any], *, log: Path) -> Iterator[str]:
-    """The server's URL, once it is ready; the server is stopped afterwards.
-
-    Raises:
-        LiveError: it did not become ready.
-
-    """
-    with vllm_server.running(_options(llm), variables=llm["runtime_env"]["env_vars"], log=log) as url:
-        yield url
-
-
-def command(llm: Mapping[str, Any], *, port: int) -> list[str]:
-    """How the server is started, with the engine options that the settings give."""
-    return vllm_server.command(_options(llm), port=port)
-
-
-def _options(llm: Mapping[str, Any]) -> dict[str, Any]:
-    loading = llm["model_loading_config"]
-    return {"model": loading["model_source"], "served_model_name": loading["model_id"], **llm["engine_kwargs"]}

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.keys.bodies import Body, Endpoint, Question
 from loadtests.client.exchange import TIMEOUT_S
 
@@ -23,11 +23,11 @@ Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Of one question."""
+class ReplicaPrompt:
+    """The prompt that the replica got for one question."""
 
     ids: Ids | None
-    """None where the replica refused the body."""
+    """Its token ids; None where the replica refused the body."""
     status: int = 200
     is_proven: bool = True
     """False where a message's count or the engine's cache contradict the rendered ids."""
@@ -48,11 +48,11 @@ class Replica:
 
     async def report_all(
         self, questions: Sequence[Question], *, concurrency: int, on_report: Callable[[], None]
-    ) -> list[Report]:
+    ) -> list[ReplicaPrompt]:
         """In the order of the questions. A dialogue's own are asked one after the other: most share a prompt."""
         limit = asyncio.Semaphore(concurrency)
 
-        async def report(of_one: Iterator[Question]) -> list[Report]:
+        async def report(of_one: Iterator[Question]) -> list[ReplicaPrompt]:
             reports = []
             async with limit:
                 for question in of_one:
@@ -64,11 +64,11 @@ class Replica:
         nested = await asyncio.gather(*(report(iter(list(of_one))) for _, of_one in dialogues))
         return [each for reports in nested for each in reports]
 
-    async def report(self, question: Question) -> Report:
+    async def report(self, question: Question) -> ReplicaPrompt:
         """Which token ids this body is for the replica.
 
         Raises:
-            LiveError: the replica failed, or does not report them.
+            MeasurementError: the replica failed, or does not report them.
 
         """
         if question.endpoint is Endpoint.MESSAGES:
@@ -78,21 +78,21 @@ class Replica:
             wish = {"return_token_ids": True}
         status, answer = await self._post(question.endpoint, question.body | wish)
         if status != httpx.codes.OK:
-            return Report(None, status)
-        return Report(tuple(_reported_ids(question.endpoint, answer)))
+            return ReplicaPrompt(None, status)
+        return ReplicaPrompt(tuple(_reported_ids(question.endpoint, answer)))
 
-    async def _report_message(self, question: Question) -> Report:
+    async def _report_message(self, question: Question) -> ReplicaPrompt:
         status, answer = await self._post(question.endpoint, question.body)
         rendered_status, rendered = await self._post(f"{question.endpoint}/render", question.body)
         if status != rendered_status:
-            raise LiveError(f"{question.endpoint} answered {status}, and its rendering {rendered_status}")
+            raise MeasurementError(f"{question.endpoint} answered {status}, and its rendering {rendered_status}")
         if status != httpx.codes.OK:
-            return Report(None, status)
+            return ReplicaPrompt(None, status)
         ids = tuple(rendered["token_ids"])
         is_proven = _message_tokens(answer["usage"]) == len(ids)
         if "cache_salt" in question.body:
             is_proven &= await self._cached_tokens(ids, question.body) == self._cacheable_tokens(ids)
-        return Report(ids, is_proven=is_proven)
+        return ReplicaPrompt(ids, is_proven=is_proven)
 
     async def _cached_tokens(self, ids: Ids, body: Body) -> int:
         """How many tokens of such a prompt the engine reuses."""
@@ -100,7 +100,7 @@ class Replica:
         _, answer = await self._post(Endpoint.COMPLETIONS, {**same, "prompt": ids, "max_tokens": 1})
         details = answer["usage"]["prompt_tokens_details"]
         if details is None:
-            raise LiveError("the engine does not say what it reused: it needs --enable-prompt-tokens-details")
+            raise MeasurementError("the engine does not say what it reused: it needs --enable-prompt-tokens-details")
         return int(details["cached_tokens"])
 
     def _cacheable_tokens(self, ids: Ids) -> int:
@@ -111,9 +111,9 @@ class Replica:
         try:
             response = await self._client.post(path, json=body, timeout=TIMEOUT_S)
         except httpx.TransportError as error:
-            raise LiveError(f"the replica does not answer any more: {type(error).__name__}") from error
+            raise MeasurementError(f"the replica does not answer any more: {type(error).__name__}") from error
         if response.is_server_error:
-            raise LiveError(f"{path} answered {response.status_code}")
+            raise MeasurementError(f"{path} answered {response.status_code}")
         return response.status_code, response.json()
 
 
@@ -125,7 +125,7 @@ def _reported_ids(endpoint: Endpoint, answer: dict[str, Any]) -> Sequence[int]:
     else:
         ids = answer["input_messages"][0]["tokens"]
     if ids is None:
-        raise LiveError(f"{endpoint} does not report the prompt's token ids")
+        raise MeasurementError(f"{endpoint} does not report the prompt's token ids")
     return list(ids)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.keys.bodies import Endpoint, Question
-from benchmarks.keys.replica import Report
+from benchmarks.keys.replica import ReplicaPrompt
 from benchmarks.keys.router import Ids, Pass, Reading
 from loadtests.report.tables import make_table
 
@@ -20,7 +20,7 @@ class Comparison:
 
     question: Question
     readings: Mapping[Pass, Reading]
-    report: Report
+    report: ReplicaPrompt
 
     @property
     def is_refused(self) -> bool:

@@ -1,7 +1,5 @@
 """Does an engine reuse what `warmroute audit` promises? Prompts that drift, as they are and as `--fix` writes them.
 
-python -m benchmarks audit_promise configs/simulated.yaml --data ../shared/data/texts --requests 300
-
 Three logs with tools in several orders, keys in several orders, and other line ends: a recorded agent, function
 calling, an MCP server's tools. The audit says what one cache would reuse of each; then the same requests go, one after
 the other, to one replica with a cache as large, whose engine counts. Its scheduler and cache are vLLM's own, its model
@@ -20,8 +18,12 @@ import orjson
 import typer
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 
-from benchmarks.harness.running_server import JsonOption, SeedOption, fail, make_console, write_json
+from benchmarks.harness.command import TEXTS, DataOption, SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.report import Report
 from benchmarks.virtual.audit_corpus.drift import drifting_logs
 from benchmarks.virtual.audit_corpus.texts import Body, Texts
 from loadtests.client.exchange import TIMEOUT_S
@@ -33,7 +35,7 @@ from serve_app.control.running_application import RunningApplication
 from serve_app.local import server as local_server
 from serve_app.local.cluster import StartError
 from serve_app.settings import vllm_options
-from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.load import load_settings
 from serve_app.settings.schema import Settings
 
 KV_TOKENS = 3_200_000
@@ -42,7 +44,7 @@ STEP_S = 0.001
 TOLERANCE = 0.02
 """Of the promised hit rate."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 class Promised(NamedTuple):
@@ -69,27 +71,28 @@ class Row(NamedTuple):
 
 
 @app.command()
+@measurement
 def main(
     config: Annotated[Path, typer.Argument(help="Of the application.")],
     *,
-    data: Annotated[Path, typer.Option(help="Folder of texts.")] = Path("../shared/data/texts"),
+    data: DataOption = TEXTS,
     requests: Annotated[int, typer.Option(min=2, help="Of each log.")] = 300,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Compare promised and measured hit rates; exit with 1 if they differ."""
-    console = make_console()
+    console = notes_console()
+    settings = _one_replica(vllm_options.with_absolute_model_path(load_settings(config)))
     try:
-        settings = _one_replica(vllm_options.with_absolute_model_path(load_settings(config)))
         logs = drifting_logs(Texts(data), num_requests=requests, seed=seed)
-        promises = [_promise(name, bodies, settings) for name, bodies in logs.items()]
-        rows = _measured(settings, promises, console)
-    except (SettingsError, StartError, OSError) as error:
-        fail(str(error))
-    _print(rows, console)
-    write_json(json_file, {"rows": [row._asdict() | {"is_kept": row.is_kept} for row in rows]})
-    if not all(row.is_kept for row in rows):
-        fail("an engine reused something else than was promised")
+    except OSError as error:
+        raise MeasurementError(f"the texts are not there: {error}") from error
+    promises = [_promise(name, bodies, settings) for name, bodies in logs.items()]
+    rows = _measured(settings, promises, console)
+    records = {"rows": [row._asdict() | {"is_kept": row.is_kept} for row in rows]}
+    faults = [
+        f"{row.log}, {row.form}: the engine reused another share than promised" for row in rows if not row.is_kept
+    ]
+    return Report([_table(rows)], records, faults)
 
 
 def _one_replica(settings: Settings) -> Settings:
@@ -151,7 +154,7 @@ def _sent(bodies: Sequence[Body], url: str, model: str, name: str, console: Cons
     return Sums(len(bodies), offered, cached)
 
 
-def _print(rows: Sequence[Row], console: Console) -> None:
+def _table(rows: Sequence[Row]) -> Table:
     table = make_table(
         "Promised by the audit, and counted by the engine",
         left=("log", "form"),
@@ -171,4 +174,4 @@ def _print(rows: Sequence[Row], console: Console) -> None:
             f"{measured.hit_rate:.4f}",
             "kept" if row.is_kept else "BROKEN",
         )
-    console.print(table)
+    return table

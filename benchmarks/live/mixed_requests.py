@@ -1,7 +1,4 @@
-"""Every kind of request, mixed: is nothing left outstanding, and do our token counts agree with vLLM's own?
-
-python -m benchmarks mixed_requests --requests 2000 --concurrency 12 --json mixed.json
-"""
+"""Every kind of request, mixed: is nothing left outstanding, and do our token counts agree with vLLM's own?"""
 
 import asyncio
 import time
@@ -15,18 +12,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import outcome_counts
-from benchmarks.harness.running_server import (
-    JsonOption,
-    SeedOption,
-    Server,
-    fail,
-    make_console,
-    running_server,
-    settled,
-    verdict,
-    write_json,
-)
+from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import Server, running_server, settled
 from benchmarks.harness.snapshots import Outstanding, Snapshot, engine_totals, outstanding
 from benchmarks.live.agreement import TOLERANCE, Agreement, Counted, Difference
 from benchmarks.live.funnel_agreement import FunnelAgreement, compare_funnels
@@ -34,7 +25,7 @@ from loadtests.client.exchange import ClientRequest, Exchange, exchange
 from loadtests.client.request_mix import KINDS, is_as_expected, request_mix
 from loadtests.report.tables import counts_text, make_table
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,42 +74,38 @@ class Result:
 
 
 @app.command()
+@measurement
 def main(
     requests: Annotated[int, typer.Option(min=len(KINDS), help="Requests of all kinds together.")] = 2000,
     concurrency: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 12,
     prefill_tokens: Annotated[int, typer.Option(min=64, help="Tokens of a long prefill.")] = 12_000,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Send every kind of request, then compare what was counted where."""
-    console = make_console()
+    console = notes_console()
     with running_server() as server:
         mix = request_mix(requests, model=server.run.model, seed=seed, prefill_tokens=prefill_tokens)
         result = asyncio.run(_run(server, mix, concurrency, console))
     if not result.after.ours:
-        fail("the routers' snapshots have no engine totals: set llm.log_engine_metrics: true")
-    for table in (
-        outcome_table(result),
-        outstanding_table(result.routers),
-        agreement_table(result.agreements),
-        funnel_table(result.funnels),
-    ):
-        console.print(table)
-    strange = [each for each in result.exchanges if not is_as_expected(each)]
-    console.print(
-        f"{len(result.exchanges)} requests in {result.seconds:.0f} s; ended as they should not: {len(strange)}"
-    )
-    write_json(
-        json_file,
+        raise MeasurementError("the routers' snapshots have no engine totals: set llm.log_engine_metrics: true")
+    strange = [exchange for exchange in result.exchanges if not is_as_expected(exchange)]
+    return Report(
+        [
+            outcome_table(result),
+            outstanding_table(result.routers),
+            agreement_table(result.agreements),
+            funnel_table(result.funnels),
+        ],
         {
             "seed": seed,
-            "requests": [each.as_json() for each in result.exchanges],
-            "unexpected": [each.request_id for each in strange],
-            "agreements": {replica: asdict(each) for replica, each in result.agreements.items()},
+            "requests": [exchange.as_json() for exchange in result.exchanges],
+            "unexpected": [exchange.request_id for exchange in strange],
+            "agreements": {replica: asdict(agreement) for replica, agreement in result.agreements.items()},
             "routers": result.routers,
         },
+        result.faults(),
+        lines=[f"{len(result.exchanges)} requests in {result.seconds:.0f} s; ended as they should not: {len(strange)}"],
     )
-    verdict(console, result.faults())
 
 
 async def _run(server: Server, mix: Sequence[ClientRequest], concurrency: int, console: Console) -> Result:

@@ -1,8 +1,6 @@
 """One replica deviates: is it noticed, and are requests answered all the while? In a checkout of the repository:
 
-python -m benchmarks parity_alarms settings > parity.yaml
 warmroute serve parity.yaml
-python -m benchmarks parity_alarms run
 
 Each deviation takes effect when a replica is replaced, so its engine is killed, twice: the second time, its successor
 is as it should be. A deviating chat template is a change of the model's folder; the others are made in the replica's
@@ -22,18 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness import processes
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, open_loop, outcome_counts, short_requests
-from benchmarks.harness.running_server import (
-    JsonOption,
-    LiveError,
-    SeedOption,
-    Server,
-    fail,
-    make_console,
-    running_server,
-    verdict,
-    write_json,
-)
+from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import Server, running_server
 from benchmarks.harness.snapshots import Snapshot, rank_to_replica, short
 from loadtests.client.exchange import Exchange
 from loadtests.report.tables import counts_text, make_table, seconds_text
@@ -51,7 +43,7 @@ POLL_S = 0.2
 TIMEOUT_S = 300.0
 AFTERWARDS_S = 10.0
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +96,23 @@ def _settings() -> dict[str, Any]:
 
 
 @app.command("run")
+@measurement
 def run_command(
     deviations: Annotated[list[Verdict] | None, typer.Argument(help="Default: all of them.")] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Short requests a second.")] = 2,
     model: Annotated[Path, typer.Option(help="The folder that the replicas load.")] = MODEL,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Have the replica of rank 1 deviate in each way, one after the other."""
     chosen = tuple(deviations or DEVIATIONS)
     if not set(chosen) <= set(DEVIATIONS):
-        fail(f"deviations are {', '.join(DEVIATIONS)}")
-    console = make_console()
+        raise MeasurementError(f"deviations are {', '.join(DEVIATIONS)}")
+    console = notes_console()
     with running_server(full_headers=True) as server:
         alarms = asyncio.run(_run(server, chosen, console, model=model, rate=rate, seed=seed))
-    console.print(alarm_table(alarms))
-    write_json(json_file, {"alarms": [asdict(alarm) for alarm in alarms]})
     period_s = ReplicaSettings().canary_period_s
-    verdict(console, [fault for alarm in alarms for fault in alarm.faults(period_s=period_s)])
+    faults = [fault for alarm in alarms for fault in alarm.faults(period_s=period_s)]
+    return Report([alarm_table(alarms)], {"alarms": [asdict(alarm) for alarm in alarms]}, faults)
 
 
 def alarm_table(alarms: Sequence[Alarm]) -> Table:
@@ -226,7 +217,7 @@ class _Experiment:
     async def _replace(self, *, until: Callable[[Sequence[str]], bool]) -> _Seen:
         dead = next((rank_to_replica(each).get(RANK) for each in await self._server.routers()), None)
         if dead is None:
-            raise LiveError(f"no replica has rank {RANK}: is the server ready, with two replicas?")
+            raise MeasurementError(f"no replica has rank {RANK}: is the server ready, with two replicas?")
         await self._kill(dead)
         deadline_s, first_s, found = time.monotonic() + TIMEOUT_S, None, _Seen("", (), None)
         while time.monotonic() < deadline_s:
@@ -246,7 +237,7 @@ class _Experiment:
     async def _kill(self, replica_id: str) -> None:
         pid = next((each.pid for each in await self._server.replicas() if each.replica_id == short(replica_id)), None)
         if pid is None:
-            raise LiveError(f"Serve does not list replica {short(replica_id)} with a process")
+            raise MeasurementError(f"Serve does not list replica {short(replica_id)} with a process")
         for engine in processes.engines(processes.actor(pid)):
             engine.kill()
         self._kills_s.append(time.monotonic())

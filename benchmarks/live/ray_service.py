@@ -13,22 +13,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx
-import typer
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
-from benchmarks.harness.running_server import fail
+from benchmarks.harness.command import failures_told, make_app
+from benchmarks.harness.errors import MeasurementError
 from serve_app.control.environment import data_path_environment
-from serve_app.control.serve_api import ServeApiError
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.local import server as local_server
-from serve_app.local.cluster import Run, StartError
+from serve_app.local.cluster import Run
 from serve_app.messages.response_headers import REQUEST_ID_HEADER
 from serve_app.ops.login import BEARER, TOKEN_VARIABLE
 from serve_app.settings.schema import OPS_APPLICATION, Settings
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 console = Console(highlight=False, soft_wrap=True)
 COUNT_TIMEOUT_S = 30.0
 POLL_S = 0.25
@@ -36,21 +35,22 @@ NUM_QUESTIONS = 2
 QUESTION = "What does it cost to change a ticket for the morning train, and is the seat kept? " * 20
 
 
-class ManifestError(Exception):
+class ManifestError(MeasurementError):
     """The manifest is not as it must be."""
 
 
 @app.command()
 def main() -> None:
     """Read an overlay's manifests from the standard input, serve, ask, and stop. Status 1 if anything is missing."""
-    try:
-        config, settings = read(yaml.safe_load_all(sys.stdin))
-        os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex())  # in place of the Secret
-        with local_server.running(settings, console, threading.Event(), config=config) as run:
-            assert run is not None
-            check(run, settings)
-    except (ManifestError, StartError, ServeApiError, httpx.HTTPError, yaml.YAMLError) as error:
-        fail(str(error))
+    with failures_told():
+        try:
+            config, settings = read(yaml.safe_load_all(sys.stdin))
+            os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex())  # in place of the Secret
+            with local_server.running(settings, console, threading.Event(), config=config) as run:
+                assert run is not None
+                check(run, settings)
+        except (httpx.HTTPError, yaml.YAMLError) as error:
+            raise MeasurementError(str(error)) from error
 
 
 def read(objects: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], Settings]:

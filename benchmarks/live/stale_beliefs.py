@@ -1,7 +1,5 @@
 """How soon are predictions right again when engines empty their caches and no router is told? On the running server.
 
-python -m benchmarks stale_beliefs --prompts 100
-
 Without KV events, by what engines reuse; with `replicas.kv_events`, engines tell it themselves.
 """
 
@@ -14,17 +12,10 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.console import Console
 
-from benchmarks.harness.running_server import (
-    JsonOption,
-    SeedOption,
-    Server,
-    make_console,
-    running_server,
-    verdict,
-    write_json,
-)
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import Server, running_server
 from loadtests.workloads.prompts import Prompts
 from serve_app.messages.response_headers import BELIEVED_CACHED_TOKENS_HEADER
 
@@ -35,7 +26,7 @@ to tell that it was emptied, and the second one may be of the last prompt that i
 MAX_S = 1.0
 """After which they must be where engines tell."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +45,21 @@ class Answer:
 
 
 @app.command()
+@measurement
 def main(
     num_prompts: Annotated[int, typer.Option("--prompts", min=1, help="Held when the caches are emptied.")] = 100,
     num_requests: Annotated[int, typer.Option("--requests", min=1, help="Sent afterwards, one by one.")] = 200,
     wait_s: Annotated[float, typer.Option(min=0, help="Before the first of them.")] = 0,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Fill the caches, empty them behind the routers' backs, and come back to what was in them."""
-    console = make_console()
     with running_server(full_headers=True) as server:
         answers = asyncio.run(measure(server, num_prompts, num_requests, wait_s=wait_s, seed=seed))
         replicas = [each for router in server.application.routers() for each in router["replicas"].values()]
         knowledge = {each["knowledge"] for each in replicas}
-    _print(answers, knowledge, server, console)
-    write_json(json_file, {"knowledge": sorted(knowledge), "answers": [asdict(each) for each in answers]})
-    verdict(console, _faults(answers, knowledge, num_replicas=len({each["rank"] for each in replicas})))
+    records = {"knowledge": sorted(knowledge), "answers": [asdict(answer) for answer in answers]}
+    faults = _faults(answers, knowledge, num_replicas=len({replica["rank"] for replica in replicas}))
+    return Report((), records, faults, lines=[f"Caches known by {', '.join(sorted(knowledge))}{server.run.note}."])
 
 
 async def measure(server: Server, num_prompts: int, num_requests: int, *, wait_s: float, seed: int) -> list[Answer]:
@@ -105,19 +95,6 @@ def wrong(answers: Sequence[Answer]) -> list[int]:
 def late(answers: Sequence[Answer]) -> list[int]:
     """Which were not predicted though it was time."""
     return [number for number in wrong(answers) if number > MAX_REQUESTS]
-
-
-def _print(answers: Sequence[Answer], knowledge: set[str], server: Server, console: Console) -> None:
-    missed = wrong(answers)
-    console.print(f"Caches known by {', '.join(sorted(knowledge))}{server.run.note}.")
-    if not missed:
-        console.print(f"All of {len(answers)} predictions were right, the first one {answers[0].sent_s:.2f} s after.")
-        return
-    last = answers[missed[-1] - 1]
-    console.print(
-        f"{len(missed)} of {len(answers)} predictions were wrong, the last one that of request {missed[-1]}, "
-        f"sent {last.sent_s:.2f} s after the caches were emptied."
-    )
 
 
 def _faults(answers: Sequence[Answer], knowledge: set[str], *, num_replicas: int) -> list[str]:

@@ -1,7 +1,4 @@
-"""The command line, and the routers asked in turn.
-
-python -m benchmarks route_cost configs/cpu-demo.yaml --rounds 3
-"""
+"""The command line, and the routers asked in turn."""
 
 import asyncio
 import time
@@ -23,11 +20,13 @@ from benchmarks.cost.route_cost.conversations import NUM_CONVERSATIONS, Conversa
 from benchmarks.cost.route_cost.receipts import Reporter
 from benchmarks.cost.route_cost.result import Cell, Costs, Sample, Stalls
 from benchmarks.cost.route_cost.sender import Body, Sender
-from benchmarks.harness.running_server import JsonOption, SeedOption, fail, make_console, write_json
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.report import Report
 from loadtests.report.statistics import percentile
-from serve_app.local.cluster import StartError
 from serve_app.settings import vllm_options
-from serve_app.settings.load import SettingsError, load_settings
+from serve_app.settings.load import load_settings
 from serve_app.settings.schema import Settings
 
 SIZES = (1_000, 4_000, 16_000, 64_000)
@@ -37,10 +36,11 @@ MAX_COLD_TOKENS = 1_000_000
 SHORT_TOKENS, LONG_TOKENS = 1_000, 64_000
 STALL_RATE, STALL_CONNECTIONS = 100.0, 4
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()
+@measurement
 def main(
     config: Annotated[Path, typer.Argument(help="Whose model's tokenizer and template are used.")],
     rounds: Annotated[int, typer.Option(min=1, help="Each router is asked so often in each way, in turn.")] = 3,
@@ -48,20 +48,15 @@ def main(
     pairs: Annotated[int, typer.Option(min=1, help="Of stretches without and with long cold prompts.")] = 5,
     pair_seconds: Annotated[float, typer.Option(min=1, help="Of each stretch.")] = 10,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Ask our router, Ray's prefix router and Ray's round robin which replica, on one cluster."""
-    console = make_console()
-    try:
-        settings = _with_long_prompts(vllm_options.with_absolute_model_path(load_settings(config)))
-        with running(settings) as addresses:
-            measuring = _Measuring(addresses, Conversations(settings.model_id, seed=seed), console)
-            costs, stalls = uvloop.run(measuring.run(rounds, seconds, pairs, pair_seconds, llm=settings.llm))
-    except (SettingsError, StartError) as error:
-        fail(str(error))
-    console.print(*costs.tables(), sep="\n")
-    console.print(stalls.table(rate=STALL_RATE, short_tokens=SHORT_TOKENS, long_tokens=LONG_TOKENS))
-    write_json(json_file, {"costs": costs.as_json(), "stalls": stalls.as_json()})
+    console = notes_console()
+    settings = _with_long_prompts(vllm_options.with_absolute_model_path(load_settings(config)))
+    with running(settings) as addresses:
+        measuring = _Measuring(addresses, Conversations(settings.model_id, seed=seed), console)
+        costs, stalls = uvloop.run(measuring.run(rounds, seconds, pairs, pair_seconds, llm=settings.llm))
+    stall_table = stalls.table(rate=STALL_RATE, short_tokens=SHORT_TOKENS, long_tokens=LONG_TOKENS)
+    return Report([*costs.tables(), stall_table], {"costs": costs.as_json(), "stalls": stalls.as_json()})
 
 
 def _with_long_prompts(settings: Settings) -> Settings:
@@ -98,8 +93,7 @@ class _Measuring:
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not self._reporter.prompt_tokens:
             if time.monotonic() > deadline:
-                msg = f"our router still cannot tokenise after {READY_TIMEOUT_S:.0f} s"
-                raise StartError(msg)
+                raise MeasurementError(f"our router still cannot tokenise after {READY_TIMEOUT_S:.0f} s")
             await self._sender(OURS, keep_alive=True).send(self._conversations.cold(100, 1), connections=1, seconds=1)
 
     async def _costs(self, *, rounds: int, seconds: float) -> Costs:

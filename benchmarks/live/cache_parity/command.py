@@ -1,8 +1,4 @@
-"""Is what the simulator reuses what vLLM reuses? Against the server that `warmroute serve` started from this folder.
-
-python -m benchmarks cache_parity --requests 400
-python -m benchmarks cache_parity --trace mooncake_conversation_first60.jsonl.zst
-"""
+"""Is what the simulator reuses what vLLM reuses? Against the server that `warmroute serve` started from this folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,61 +9,42 @@ import httpx
 import typer
 from rich.progress import track
 
-from benchmarks.harness.running_server import (
-    JsonOption,
-    SeedOption,
-    fail,
-    make_console,
-    running_server,
-    verdict,
-    write_json,
-)
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import running_server
 from benchmarks.live.cache_parity.questions import Ask, Served, conversations, scaled_down
 from benchmarks.live.cache_parity.replica import Place, Replica, find_place
 from benchmarks.live.cache_parity.result import Pair, Result, as_json, kind_table, lines
 from benchmarks.live.cache_parity.simulated import simulated_cached_tokens
-from loadtests.replay.trace import TraceError, TraceRequest, read_trace
+from loadtests.replay.trace import TraceRequest, read_trace
 
 MIN_REQUESTS = 300
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()
+@measurement
 def main(
     requests: Annotated[int, typer.Option(min=MIN_REQUESTS, help="One after the other.")] = 400,
     trace: Annotated[
         Path | None, typer.Option(help="A trace in Mooncake's format instead of conversations of our own making.")
     ] = None,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Ask one replica, with an empty cache, then the simulator, and compare what each reused."""
-    console = make_console()
-    recorded = None if trace is None else _read(trace)
+    recorded = None if trace is None else read_trace(trace).requests
     with running_server(full_headers=True) as server:
         place = find_place(server)
         server.application.reset_caches()
         with httpx.Client(base_url=place.url, trust_env=False) as client:
             replica = Replica(client, model=server.run.model, replica_id=place.replica_id)
             asked = _ask_all(replica.ask, recorded, requests, seed)
-            try:
-                served = list(track(asked, f"asking replica {place.replica_id}", total=requests, console=console))
-            except TraceError as error:
-                fail(str(error))
+            title = f"asking replica {place.replica_id}"
+            served = list(track(asked, title, total=requests, console=notes_console()))
     result = _compare(served, place)
-    console.print(kind_table(result))
-    for line in lines(result):
-        console.print(line)
-    write_json(json_file, as_json(result))
-    verdict(console, result.faults())
-
-
-def _read(path: Path) -> tuple[TraceRequest, ...]:
-    try:
-        return read_trace(path).requests
-    except TraceError as error:
-        fail(str(error))
+    return Report([kind_table(result)], as_json(result), result.faults(), lines=list(lines(result)))
 
 
 def _ask_all(ask: Ask, recorded: tuple[TraceRequest, ...] | None, num_requests: int, seed: int) -> Iterator[Served]:

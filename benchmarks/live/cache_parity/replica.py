@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import httpx
 
-from benchmarks.harness.running_server import LiveError, Server
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.running_server import Server
 from benchmarks.harness.snapshots import short
 from benchmarks.live.cache_parity.questions import Question, Served
 from loadtests.client.exchange import TIMEOUT_S
@@ -26,7 +27,7 @@ def find_place(server: Server) -> Place:
     """The first replica that both HAProxy and the routers know.
 
     Raises:
-        LiveError: there is none.
+        MeasurementError: there is none.
 
     """
     snapshot, urls = server.application.routers()[0], replica_urls(server.run.run_dir)
@@ -34,7 +35,7 @@ def find_place(server: Server) -> Place:
         if short(replica_id) in urls:
             url = urls[short(replica_id)]
             return Place(short(replica_id), url, snapshot["block_size"], replica["kv_capacity_tokens"])
-    raise LiveError("HAProxy's configuration names no replica that the routers know: is the server ready?")
+    raise MeasurementError("HAProxy's configuration names no replica that the routers know: is the server ready?")
 
 
 class Replica:
@@ -56,22 +57,22 @@ class Replica:
         """Ask, and wait for the whole answer.
 
         Raises:
-            LiveError: the engine refused, does not say what it reused, or is another replica's.
+            MeasurementError: the engine refused, does not say what it reused, or is another replica's.
 
         """
         try:
             response = self._client.post("/v1/completions", json=self._body(question), timeout=TIMEOUT_S)
         except httpx.TransportError as error:
-            raise LiveError(f"the replica does not answer any more: {type(error).__name__}") from error
+            raise MeasurementError(f"the replica does not answer any more: {type(error).__name__}") from error
         if response.is_error:
-            raise LiveError(f"the engine answered {response.status_code}: {response.text[:500]}")
+            raise MeasurementError(f"the engine answered {response.status_code}: {response.text[:500]}")
         answered_by = short(response.headers.get(REPLICA_HEADER, ""))
         if answered_by != self._replica_id:
-            raise LiveError(f"replica {answered_by} answered, not {self._replica_id}: start again")
+            raise MeasurementError(f"replica {answered_by} answered, not {self._replica_id}: start again")
         answer = response.json()
         details = answer["usage"]["prompt_tokens_details"]
         if details is None:
-            raise LiveError(
+            raise MeasurementError(
                 "the engine does not say what it reused: set llm.engine_kwargs.enable_prompt_tokens_details: true"
             )
         return Served(question, tuple(answer["choices"][0]["token_ids"]), details["cached_tokens"])

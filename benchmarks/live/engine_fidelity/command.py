@@ -1,4 +1,4 @@
-"""Does a simulated engine do as vLLM does? Against servers that `warmroute serve` started from this folder, in turn:
+"""Does a simulated engine behave as vLLM does? Two servers that `warmroute serve` starts from this folder, in turn:
 
 warmroute serve configs/cpu-demo.yaml            # in another terminal
 python -m benchmarks engine_fidelity record run.json
@@ -18,19 +18,14 @@ import httpx
 import typer
 import yaml
 
-from benchmarks.harness.running_server import (
-    JsonOption,
-    SeedOption,
-    Server,
-    fail,
-    make_console,
-    running_server,
-    verdict,
-    write_json,
-)
+from benchmarks.harness.command import SeedOption, failures_told, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import Server, running_server
 from benchmarks.harness.snapshots import rank_to_replica, short
 from benchmarks.live.engine_fidelity.comparison import Comparison
-from benchmarks.live.engine_fidelity.recording import Recording, RecordingError, Served, load_recording, served
+from benchmarks.live.engine_fidelity.recording import Recording, Served, load_recording, served
 from loadtests.bench.driver import Driver
 from loadtests.bench.experiment import make_client
 from loadtests.bench.records import SentTurn
@@ -48,79 +43,68 @@ THINK_SCALE = 0.02
 """Users pause for minutes; so it takes seconds."""
 RecordingArgument = Annotated[Path, typer.Argument(help="Where the recorded run is.")]
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()
+@measurement
 def record(
     path: RecordingArgument,
     workload: Annotated[str, typer.Option(help="One that `warmroute bench` knows.")] = "mix",
     num_sessions: Annotated[int, typer.Option("--sessions", min=1)] = 60,
     rate: Annotated[float, typer.Option(min=0.01, help="Sessions a second.")] = 0.3,
     seed: SeedOption = 1,
-) -> None:
+) -> Report:
     """Measure a replica's constants, then send sessions through the routers, and note what became of each request."""
-    console = make_console()
     made = _sessions(workload, num_sessions, seed)
-    try:
-        with find_place(Run.load(), url=None, replica=None) as place:
-            fit = calibration.measure(CALIBRATION, place, console)
-        with running_server(full_headers=True) as server:
-            if server.run.engine != "vllm":
-                fail("this server's engines are simulated: record a real one")
-            server.application.reset_caches()
-            records = asyncio.run(_drive(server, made, rate=rate, seed=seed))
-            ranks = rank_to_replica(server.application.routers()[0])
-        recording = Recording(workload, num_sessions, seed, calibration.constants(fit), served(records, ranks))
-    except (RecordingError, *calibration.FAILURES) as error:
-        fail(str(error))
+    with find_place(Run.load(), url=None, replica=None) as place:
+        fit = calibration.measure(CALIBRATION, place, notes_console())
+    with running_server(full_headers=True) as server:
+        if server.run.engine != "vllm":
+            raise MeasurementError("this server's engines are simulated: record a real one")
+        server.application.reset_caches()
+        records = asyncio.run(_drive(server, made, rate=rate, seed=seed))
+        ranks = rank_to_replica(server.application.routers()[0])
+    recording = Recording(workload, num_sessions, seed, calibration.constants(fit), served(records, ranks))
     recording.save(path)
-    console.print(f"{len(recording.served)} requests recorded; the engine's constants: {recording.engine_model}")
+    line = f"{len(recording.served)} requests recorded; the engine's constants: {recording.engine_model}"
+    return Report((), {"engine_model": recording.engine_model}, lines=[line])
 
 
 @app.command()
 def settings(path: RecordingArgument, config: Annotated[Path, typer.Argument(help="Of the recorded server.")]) -> None:
     """Print those settings with simulated engines of the measured constants."""
     document: dict[str, Any] = yaml.safe_load(config.read_text())
-    document |= {"engine": "simulated", "engine_model": _load(path).engine_model}
+    with failures_told():
+        recording = load_recording(path)
+    document |= {"engine": "simulated", "engine_model": recording.engine_model}
     document.setdefault("local", {})["memory_per_replica_gib"] = 1.2
     print(yaml.safe_dump(document, sort_keys=False), end="")  # noqa: T201  it is the output
 
 
 @app.command()
-def replay(path: RecordingArgument, json_file: JsonOption = None) -> None:
+@measurement
+def replay(path: RecordingArgument) -> Report:
     """Send each request at its time to the simulated replica of the same rank, and compare."""
-    console = make_console()
-    recording = _load(path)
+    recording = load_recording(path)
     made = _sessions(recording.workload, recording.num_sessions, recording.seed)
     with running_server() as server:
         if server.run.engine != "simulated":
-            fail("this server's engines are real: serve the settings that `settings` prints")
+            raise MeasurementError("this server's engines are real: serve the settings that `settings` prints")
         server.application.reset_caches()
         ranks, urls = rank_to_replica(server.application.routers()[0]), replica_urls(server.run.run_dir)
         rank_to_url = {rank: urls[short(replica)] for rank, replica in ranks.items()}
         simulated = asyncio.run(_replay(recording, made, rank_to_url, model=server.run.model))
     comparison = Comparison(recording.served, simulated)
-    console.print(comparison.table())
-    console.print(comparison.size_table())
-    for line in comparison.lines():
-        console.print(line)
-    write_json(json_file, comparison.as_json())
-    verdict(console, comparison.faults())
-
-
-def _load(path: Path) -> Recording:
-    try:
-        return load_recording(path)
-    except RecordingError as error:
-        fail(str(error))
+    tables = [comparison.table(), comparison.size_table()]
+    return Report(tables, comparison.as_json(), comparison.faults(), lines=comparison.lines())
 
 
 def _sessions(workload: str, num_sessions: int, seed: int) -> list[Session]:
     try:
         traffic = read_traffic([workload])[0]
     except (TextsError, KeyError) as error:
-        fail(f"workload {workload}: {error}")
+        raise MeasurementError(f"workload {workload}: {error}") from error
     return list(islice(sessions(traffic.workload, traffic.texts, seed=seed), num_sessions))
 
 
@@ -144,7 +128,7 @@ async def _replay(
         await asyncio.sleep(start_s + each.sent_s - asyncio.get_running_loop().time())
         answer = await exchange(client, request)
         if not answer.is_complete or answer.stream is None or answer.first_byte_s is None:
-            fail(f"{request.request_id}: {answer.outcome_text}")
+            raise MeasurementError(f"{request.request_id}: {answer.outcome_text}")
         stream = answer.stream
         return Served(
             each.session,

@@ -11,8 +11,9 @@ import psutil
 from rich.console import Console
 
 from benchmarks.harness import processes
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, chat, open_loop, outcome_counts, short_requests
-from benchmarks.harness.running_server import POLL_S, LiveError, Server, until
+from benchmarks.harness.running_server import POLL_S, Server, until
 from benchmarks.harness.snapshots import Snapshot, is_idle, rank_to_replica, short
 from benchmarks.live.failures.engine_result import Plan, Result, Victim
 from benchmarks.live.failures.ownership import Handover, handover, random_keys
@@ -48,7 +49,7 @@ class _Experiment:
     async def run(self) -> Result:
         before = await self._server.wait_until_idle()
         if not is_idle(before):
-            raise LiveError("the server is busy: let nobody else use it")
+            raise MeasurementError("the server is busy: let nobody else use it")
         async with self._server.client(keep_alive=self._plan.keep_alive) as client, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch())
             tasks.create_task(self._send_background(client))
@@ -108,11 +109,11 @@ class _Experiment:
         """When it was killed, and the replica's engine process."""
         pid = next((each.pid for each in await self._server.replicas() if each.replica_id == short(dead)), None)
         if pid is None:
-            raise LiveError(f"Serve does not list replica {short(dead)} with a process")
+            raise MeasurementError(f"Serve does not list replica {short(dead)} with a process")
         actor = processes.actor(pid)
         engines = processes.engines(actor)
         if not engines:
-            raise LiveError(f"replica {short(dead)} has no engine process below its actor, process {pid}")
+            raise MeasurementError(f"replica {short(dead)} has no engine process below its actor, process {pid}")
         process = engines[0] if self._plan.kill is Victim.ENGINE else actor
         process.kill()
         self._console.print(
@@ -154,11 +155,11 @@ def _choose(plan: Plan, streams: Sequence[Exchange], routers: Sequence[Snapshot]
     ranks = rank_to_replica(routers[0])
     if plan.rank is not None:
         if plan.rank not in ranks:
-            raise LiveError(f"--rank {plan.rank} is nobody's: there is {', '.join(map(str, sorted(ranks)))}")
+            raise MeasurementError(f"--rank {plan.rank} is nobody's: there is {', '.join(map(str, sorted(ranks)))}")
         return ranks[plan.rank], plan.rank
     served = Counter(each.replica for each in streams if each.outcome is None and each.replica in ranks.values())
     if not served:
-        raise LiveError(f"no stream is under way: {counts_text(outcome_counts(streams))}; raise --tokens")
+        raise MeasurementError(f"no stream is under way: {counts_text(outcome_counts(streams))}; raise --tokens")
     dead = served.most_common(1)[0][0]
     assert dead is not None
     return dead, next(rank for rank, replica in ranks.items() if replica == dead)

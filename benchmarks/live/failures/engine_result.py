@@ -163,5 +163,4 @@ def as_json(result: Result) -> dict[str, Any]:
         },
         "routers_before": result.routers_before,
         "routers_after": result.routers_after,
-        "faults": result.faults(),
     }

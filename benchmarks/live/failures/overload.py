@@ -14,8 +14,9 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, outcome_counts
-from benchmarks.harness.running_server import LiveError, Server
+from benchmarks.harness.running_server import Server
 from benchmarks.harness.snapshots import Snapshot, is_idle, outstanding, short
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import ClientRequest, Exchange
@@ -93,7 +94,7 @@ async def run(server: Server, plan: Plan, console: Console) -> Result:
     """Send ever more until some are refused, go on for a while, and wait for the rest."""
     before = await server.wait_until_idle()
     if not is_idle(before):
-        raise LiveError("the server is busy: let nobody else use it")
+        raise MeasurementError("the server is busy: let nobody else use it")
     load = Load()
     with console.status("Sending"):
         async with server.client(keep_alive=False) as client, asyncio.TaskGroup() as tasks:
@@ -169,5 +170,4 @@ def as_json(result: Result) -> dict[str, Any]:
     return {
         "requests": [each.as_json() for each in result.exchanges],
         "routers_after": result.routers_after,
-        "faults": result.faults(),
     }

@@ -9,8 +9,9 @@ import httpx
 from rich.console import Console
 
 from benchmarks.harness import processes
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, closed_loop, short_requests
-from benchmarks.harness.running_server import POLL_S, LiveError, Server, ServeReplica, until
+from benchmarks.harness.running_server import POLL_S, Server, ServeReplica, until
 from benchmarks.harness.snapshots import Snapshot, is_idle
 from benchmarks.live.failures.router_result import Kill, Look, Plan, Result
 from serve_app.control.serve_api import ServeApiError
@@ -35,7 +36,7 @@ class _Experiment:
     async def run(self) -> Result:
         before = await self._server.wait_until_idle()
         if not is_idle(before):
-            raise LiveError("the server is busy: let nobody else use it")
+            raise MeasurementError("the server is busy: let nobody else use it")
         kills = []
         started_s = time.monotonic()
         async with self._server.client(keep_alive=self._plan.keep_alive) as client, asyncio.TaskGroup() as tasks:

@@ -190,5 +190,4 @@ def as_json(result: Result) -> dict[str, Any]:
         "buckets": [asdict(each) for each in result.buckets()],
         "requests": [each.as_json() for each in result.exchanges],
         "routers_after": result.routers_after,
-        "faults": result.faults(),
     }

@@ -206,5 +206,4 @@ def as_json(result: Result) -> dict[str, Any]:
         "capacity": result.capacity,
         "ended_s": result.ended_s,
         "requests": {phase: [each.as_json() for each in rows] for phase, rows in result.phase_to_exchanges.items()},
-        "faults": result.faults(),
     }

@@ -8,26 +8,22 @@ import httpx
 import typer
 from rich.console import Console
 
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
 from benchmarks.harness.load import Load, open_loop, short_requests
-from benchmarks.harness.running_server import (
-    JsonOption,
-    SeedOption,
-    Server,
-    make_console,
-    running_server,
-    verdict,
-    write_json,
-)
+from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import Server, running_server
 from benchmarks.harness.snapshots import unreadable
 from benchmarks.live.large_bodies.result import MIB, ROUND, Beside, Phase, Result, as_json, large_table, ordinary_table
 from benchmarks.live.large_bodies.sender import Burst, Sender, Sent
 
 WARM_UP_S = 5.0
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()
+@measurement
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Each: without, just under, without, just over.")] = 2,
     seconds: Annotated[float, typer.Option(min=1, help="Of each of the four.")] = 30,
@@ -35,19 +31,15 @@ def main(
     large_rate: Annotated[float, typer.Option(min=0.1, help="Large bodies a second.")] = 10,
     limit_mib: Annotated[float, typer.Option(min=0.25, help="The sizes are 1/16 MiB below and above this.")] = 8,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Measure ordinary requests with and without large bodies beside them, in turn."""
-    console = make_console()
+    console = notes_console()
     plan = Plan(rounds, seconds, rate, large_rate, round(limit_mib * MIB), seed)
     with running_server() as server, Sender(server.run.url, server.run.model) as sender:
         result = asyncio.run(_Experiment(server, sender, plan, console).run())
-    console.print(ordinary_table(result))
-    console.print(large_table(result))
     late_s = max(phase.max_late_s for phase in result.phases)
-    console.print(f"Ordinary requests were sent {late_s * 1000:.0f} ms late at worst.")
-    write_json(json_file, as_json(result))
-    verdict(console, result.faults())
+    line = f"Ordinary requests were sent {late_s * 1000:.0f} ms late at worst."
+    return Report([ordinary_table(result), large_table(result)], as_json(result), result.faults(), lines=[line])
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,5 +173,4 @@ def as_json(result: Result) -> dict[str, Any]:
             }
             for phase in result.phases
         ],
-        "faults": result.faults(),
     }

@@ -13,16 +13,11 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.harness.command import SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
 from benchmarks.harness.load import Load, open_loop
-from benchmarks.harness.running_server import (
-    JsonOption,
-    SeedOption,
-    Server,
-    make_console,
-    running_server,
-    verdict,
-    write_json,
-)
+from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import Server, running_server
 from benchmarks.harness.snapshots import NOTHING, EngineTotals, Snapshot, engine_totals, is_idle, outstanding
 from benchmarks.live.soak.samples import (
     MEMORY,
@@ -41,7 +36,7 @@ from serve_app.control.serve_api import ServeApiError
 LOOK_S = 1.0
 """Between two looks at the routers, so that short exclusions are seen."""
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @dataclass(slots=True)
@@ -97,24 +92,20 @@ class Result:
 
 
 @app.command()
+@measurement
 def main(
     minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 30,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second, whatever becomes of them.")] = 8,
     sample_seconds: Annotated[float, typer.Option(min=1, help="Between two samples.")] = 10,
     csv_file: Annotated[Path, typer.Option("--csv", help="Every sample is written here at once.")] = Path("soak.csv"),
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Keep the server busy, and watch what grows."""
-    console = make_console()
+    console = notes_console()
     with running_server() as server, Recorder(csv_file) as recorder, Progress(console=console) as progress:
         soak = _Soak(server, recorder, progress)
         result = asyncio.run(soak.run(seconds=minutes * 60, rate=rate, sample_s=sample_seconds, seed=seed))
-    console.print(course_table(result.courses))
-    for line in lines(result):
-        console.print(line)
-    write_json(json_file, as_json(result))
-    verdict(console, result.faults())
+    return Report([course_table(result.courses)], as_json(result), result.faults(), lines=lines(result))
 
 
 class _Soak:
@@ -209,5 +200,4 @@ def as_json(result: Result) -> dict[str, Any]:
         "engines": {replica: asdict(totals) for replica, totals in result.engines().items()},
         "courses": [asdict(each) for each in result.courses],
         "routers_after": result.routers_after,
-        "faults": result.faults(),
     }

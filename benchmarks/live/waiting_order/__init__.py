@@ -1,1 +1,1 @@
-"""What the order of waiting in a replica is worth, and what it costs: `python -m benchmarks waiting_order`."""
+"""What the order of waiting in a replica is worth, and what it costs."""

@@ -1,10 +1,14 @@
 """What a choice among waiting requests costs vLLM's scheduler, on its own requests and block pool."""
 
 import time
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
+from rich.table import Table
+
 from loadtests.report.statistics import percentile
+from loadtests.report.tables import make_table
 
 BLOCK_SIZE = 16
 NUM_PROMPT_TOKENS = 8_000
@@ -31,11 +35,12 @@ def choice_costs_s(num_waiting: int) -> list[float]:
     return costs_s
 
 
-def cost_line(num_waiting: int) -> str:
-    """In milliseconds."""
-    costs_s = choice_costs_s(num_waiting)
-    median_ms, p99_ms = (1000 * percentile(costs_s, percent) for percent in (50, 99))
-    return f"{num_waiting:5,} waiting: {median_ms:.3f} ms, p99 {p99_ms:.3f} ms a choice"
+def cost_table(num_waiting_to_costs_s: Mapping[int, Sequence[float]]) -> Table:
+    """A line for each number of waiting requests."""
+    table = make_table("A choice of vLLM's scheduler, in ms", left=(), right=("waiting requests", "p50", "p99"))
+    for num_waiting, costs_s in num_waiting_to_costs_s.items():
+        table.add_row(f"{num_waiting:,}", *(f"{1000 * percentile(costs_s, percent):.3f}" for percent in (50, 99)))
+    return table
 
 
 def _make_queue(num_waiting: int) -> tuple[Any, Any, list[list[Any]]]:

@@ -1,11 +1,15 @@
 """What is told of a run: how long first tokens took, of all prompts, of the shortest and of the longest. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from rich.table import Table
+
+from benchmarks.harness.errors import MeasurementError
 from loadtests.report.statistics import percentile
+from loadtests.report.tables import make_table
 
 
 class Answer(NamedTuple):
@@ -28,6 +32,8 @@ class Figures:
     longest_fifth_s: float
 
 
+Row = tuple[str, str, Figures]
+"""Load, order, and the figures of the runs with them."""
 COLUMNS = ("mean", "p50", "p99", "longest wait", "shortest fifth", "longest fifth")
 
 
@@ -35,12 +41,12 @@ def figures(answers: Sequence[Answer]) -> Figures:
     """Of one run.
 
     Raises:
-        ValueError: there are fewer than five answers.
+        MeasurementError: there are fewer than five answers.
 
     """
     num_fifth = len(answers) // 5
     if not num_fifth:
-        raise ValueError(f"{len(answers)} answers have no fifths: measure more")
+        raise MeasurementError(f"{len(answers)} answers have no fifths: measure more")
     ttfts_s = [answer.ttft_s for answer in answers]
     by_length = [answer.ttft_s for answer in sorted(answers, key=lambda answer: answer.prompt_tokens)]
     return Figures(
@@ -58,9 +64,14 @@ def mean_of(runs: Sequence[Figures]) -> Figures:
     return Figures(*(fmean(values) for values in zip(*map(astuple, runs), strict=True)))
 
 
-def table(rows: Sequence[tuple[str, str, Figures]]) -> str:
-    """Markdown: load, order, and the figures in seconds."""
-    lines = [f"| load | order | {' | '.join(COLUMNS)} |", "|---" * (len(COLUMNS) + 2) + "|"]
-    for load, order, each in rows:
-        lines.append(f"| {load} | {order} | {' | '.join(f'{value:.2f}' for value in astuple(each))} |")
-    return "\n".join(lines)
+def table(rows: Sequence[Row]) -> Table:
+    """Load, order, and the figures in seconds."""
+    shown = make_table("Seconds until the first token", left=("load", "order"), right=COLUMNS)
+    for load, order, run in rows:
+        shown.add_row(load, order, *(f"{value:.2f}" for value in astuple(run)))
+    return shown
+
+
+def records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The same in full precision."""
+    return [{"load": load, "order": order, **asdict(run)} for load, order, run in rows]

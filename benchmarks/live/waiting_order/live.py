@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import httpx
 
 from benchmarks.harness import vllm_server
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.live.waiting_order.figures import Answer
 from benchmarks.live.waiting_order.traffic import Ask, make_traffic
 from serve_app.engines.options import replica_options
@@ -33,7 +32,7 @@ def running(settings: Settings, folder: Path) -> Iterator[dict[str, str]]:
             order: stack.enter_context(
                 vllm_server.running(
                     server_options(settings, order),
-                    variables=settings.llm.get("runtime_env", {}).get("env_vars", {}) | UNBOUND,
+                    variables=vllm_server.variables_of(settings.llm) | UNBOUND,
                     log=folder / f"{order}.log",
                 )
             )
@@ -45,10 +44,7 @@ def running(settings: Settings, folder: Path) -> Iterator[dict[str, str]]:
 def server_options(settings: Settings, order: WaitingOrderName) -> dict[str, Any]:
     """What `vllm serve` is told for a replica with these settings and this order."""
     replicas = settings.replicas.model_copy(update={"waiting_order": order})
-    llm = replica_options(settings.model_copy(update={"replicas": replicas}))
-    model = llm["model_loading_config"]
-    options = {"model": model["model_source"], "served_model_name": model["model_id"], **llm["engine_kwargs"]}
-    return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in options.items()}
+    return vllm_server.options_of(replica_options(settings.model_copy(update={"replicas": replicas})))
 
 
 async def capacity_tokens_per_s(urls: Mapping[str, str], model: str) -> float:
@@ -67,7 +63,7 @@ async def ask_all(urls: Mapping[str, str], model: str, asks: Sequence[Ask]) -> d
     """Every server's answers, in order of the prompts.
 
     Raises:
-        LiveError: a server did not answer one of them.
+        MeasurementError: a server did not answer one of them.
 
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)  # servers close idle connections
@@ -97,10 +93,10 @@ async def _ask(client: httpx.AsyncClient, url: str, model: str, ask: Ask) -> Ans
     ttft_s = None
     async with client.stream("POST", f"{url}/v1/completions", json=body) as response:
         if not response.is_success:
-            raise LiveError(f"{url} answered {response.status_code}: {(await response.aread())[:200]!r}")
+            raise MeasurementError(f"{url} answered {response.status_code}: {(await response.aread())[:200]!r}")
         async for line in response.aiter_lines():
             if ttft_s is None and line.startswith("data: {"):
                 ttft_s = time.monotonic() - started_s
     if ttft_s is None:
-        raise LiveError(f"{url} sent no token for a prompt of {len(ask.token_ids)} tokens")
+        raise MeasurementError(f"{url} sent no token for a prompt of {len(ask.token_ids)} tokens")
     return Answer(len(ask.token_ids), ttft_s)

@@ -1,10 +1,8 @@
-"""How well does `warmroute audit` find what is wrong with prompts, and what does it find where nothing is?
+"""How well `warmroute audit` finds what is wrong with prompts, and what it finds where nothing is wrong.
 
-python -m benchmarks audit_corpus --data ../shared/data/texts --each 20
-
-A log of 18 requests for each defect: six real conversations of one application with a real system prompt and real
-tools, into which one defect of one kind was put; and as many logs without any. Recall: of the logs with a kind's
-defect, those in which that kind is found. Precision: of the logs in which a kind is found, those that have its defect.
+There are logs of 18 requests for each defect: six real conversations of one application with a real system prompt and
+real tools, into which one defect of one kind was put; and as many logs without any. Recall: of the logs with a kind's
+defect, the share in which that kind is found. Precision: of the logs in which a kind is found, the share that have it.
 """
 
 import asyncio
@@ -20,7 +18,10 @@ import orjson
 import typer
 from rich.progress import track
 
-from benchmarks.harness.running_server import JsonOption, SeedOption, fail, make_console, write_json
+from benchmarks.harness.command import TEXTS, DataOption, SeedOption, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.report import Report
 from benchmarks.virtual.audit_corpus.defects import KIND_TO_SEED, Case, cases
 from benchmarks.virtual.audit_corpus.texts import Texts
 from loadtests.report.tables import make_table
@@ -31,56 +32,59 @@ from serve_app.settings.load import load_settings
 BLOCK_SIZE = 16
 KV_TOKENS = 10_000_000
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()
+@measurement
 def main(
-    data: Annotated[Path, typer.Option(help="Folder of texts.")] = Path("../shared/data/texts"),
+    data: DataOption = TEXTS,
     config: Annotated[Path, typer.Option(help="Settings, for tokenizer and chat template.")] = Path(
         "configs/cpu-demo.yaml"
     ),
     each: Annotated[int, typer.Option(min=1, help="Logs of each kind, and without a defect.")] = 20,
     seed: SeedOption = 1,
-    json_file: JsonOption = None,
-) -> None:
+) -> Report:
     """Print precision and recall by kind, and the false alarms."""
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from serve_app.audit.token_reader import TokenReader
     from serve_app.settings import vllm_options
 
-    console = make_console()
     try:
         corpus = cases(Texts(data), num_each=each, seed=seed)
     except OSError as error:
-        fail(f"the texts are not there: {error}")
+        raise MeasurementError(f"the texts are not there: {error}") from error
     tokens = TokenReader(vllm_options.with_absolute_model_path(load_settings(config)).llm, block_size=BLOCK_SIZE)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "log.jsonl")
         found = [
             (case, _kinds(_audit(case, path, tokens)))
-            for case in track(corpus, "Logs", console=console, transient=True)
+            for case in track(corpus, "Logs", console=notes_console(), transient=True)
         ]
+    return _report(found)
+
+
+def _report(found: Sequence[tuple[Case, set[KindName]]]) -> Report:
     table = make_table(
         "Kinds by what was put in", left=("kind",), right=("logs", "found", "recall", "alarms", "precision")
     )
-    results = {}
-    for kind in KIND_TO_SEED:
-        result = _result(kind, found)
-        results[kind.value] = result
-        table.add_row(kind.value, *(f"{value:.3f}" if isinstance(value, float) else str(value) for value in result))
-    console.print(table)
-    for case, kinds in found:
-        if kinds != {case.kind} - {None}:
-            console.print(f"{case.name}: found {', '.join(sorted(kinds)) or 'nothing'}")
+    results = {kind.value: _result(kind, found) for kind in KIND_TO_SEED}
+    for kind, figures in results.items():
+        table.add_row(kind, *(f"{figure:.3f}" if isinstance(figure, float) else str(figure) for figure in figures))
+    wrong = [
+        f"{case.name}: found {', '.join(sorted(kinds)) or 'nothing'}"
+        for case, kinds in found
+        if kinds != {case.kind} - {None}
+    ]
     clean = [kinds for case, kinds in found if case.kind is None]
     num_prompts = sum(len(case.bodies) for case, _ in found if case.kind is None)
     alarms = Counter(kind.value for kinds in clean for kind in kinds)
-    console.print(
-        f"{len(clean)} logs without a defect, {num_prompts:,} prompts: {sum(alarms.values())} false alarms, "
-        f"{1000 * sum(alarms.values()) / num_prompts:.2f} a thousand prompts ({dict(alarms) or 'none'})"
+    total = (
+        f"{len(clean)} logs without a defect, {num_prompts:,} prompts: {alarms.total()} false alarms, "
+        f"{1000 * alarms.total() / num_prompts:.2f} a thousand prompts ({dict(alarms) or 'none'})"
     )
-    write_json(json_file, {"results": results, "clean_alarms": alarms, "clean_prompts": num_prompts})
+    records = {"results": results, "clean_alarms": alarms, "clean_prompts": num_prompts}
+    return Report([table], records, lines=[*wrong, total])
 
 
 def _audit(case: Case, path: Path, tokens: Tokens) -> Audit:

@@ -1,7 +1,7 @@
 """Autoscaling in virtual time: our policy against Serve's default, over a day, and when prompts hit more or less.
 
-`python -m benchmarks autoscaling` replays both with the production router, the production policy and Serve's
-own code around it (`loadtests.replay.scaling`).
+Both are replayed with the production router, the production policy and Serve's own code around it
+(`loadtests.replay.scaling`).
 
 traffic     sessions of a trace, started again and again at changing rates
 day         a day of them

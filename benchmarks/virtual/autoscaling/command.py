@@ -1,4 +1,4 @@
-"""`python -m benchmarks autoscaling`. Thin: parse, run, print."""
+"""Autoscaling policies on the same traffic in virtual time: what each costs in replicas and in late first tokens."""
 
 import os
 from collections.abc import Callable
@@ -9,25 +9,27 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.harness import rows as report
+from benchmarks.harness.command import CONVERSATION_TRACE, TRACES, TraceOption, make_app, measurement
+from benchmarks.harness.report import Report
+from benchmarks.harness.rows import rows_report
 from benchmarks.virtual.autoscaling import trials
 from benchmarks.virtual.autoscaling.contenders import read_contenders
 from benchmarks.virtual.autoscaling.day import make_day
 from benchmarks.virtual.autoscaling.step import make_step
 from benchmarks.virtual.autoscaling.traffic import Traffic
-from benchmarks.virtual.several_routers.command import DEFAULT_TRACE
-from loadtests.replay.console import at_least, fail
+from benchmarks.virtual.several_routers.setup import CAVEATS
+from loadtests.replay.console import at_least
 from loadtests.replay.engine import EngineOptions
 
-DEFAULT_RATES = DEFAULT_TRACE.with_name("servegen_client_rates.csv.zst")
-DEFAULT_AGENTS = DEFAULT_TRACE.with_name("derived_blocks_tau_airline.jsonl.zst")
+DEFAULT_RATES = TRACES / "servegen_client_rates.csv.zst"
+DEFAULT_AGENTS = TRACES / "derived_blocks_tau_airline.jsonl.zst"
 DEFAULT_CONTENDERS = (
     "uncached_work:0.6,uncached_work:0.7,uncached_work:0.8,"
     "ongoing_requests:4,ongoing_requests:4@0.2,ongoing_requests:8@0.2,fixed:6"
 )
 NUM_CORES = os.cpu_count() or 1
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 class Experiment(StrEnum):
@@ -38,34 +40,31 @@ class Experiment(StrEnum):
 
 
 @app.command()
+@measurement
 def main(  # noqa: PLR0913  one for each option
     experiments: Annotated[list[Experiment] | None, typer.Argument(help="Default: both.")] = None,
     *,
-    trace: Annotated[Path, typer.Option(help="JSON lines in Mooncake's format, plain or .zst.")] = DEFAULT_TRACE,
+    trace: TraceOption = CONVERSATION_TRACE,
     rates: Annotated[Path, typer.Option(help="ServeGen's table of clients' rates, .zst.")] = DEFAULT_RATES,
     model: Annotated[str, typer.Option(help="One of its models.")] = "m-small",
     day: Annotated[int, typer.Option(min=0, help="One of its days.")] = 1,
     agents: Annotated[Path, typer.Option(help="A trace of sessions, for the step.")] = DEFAULT_AGENTS,
-    new_share: Annotated[float, typer.Option(min=0, max=1, help="Of the step's sessions, for a while.")] = 0.25,
+    new_share: Annotated[float, typer.Option(min=0, max=1, help="Share of sessions with new prompts.")] = 0.25,
     policy: Annotated[str, typer.Option(help="Rules and their numbers, separated by commas.")] = DEFAULT_CONTENDERS,
     day_rps: Annotated[float, typer.Option(callback=at_least(0.001), help="Requests a second, the mean.")] = 2.0,
     step_rps: Annotated[float, typer.Option(callback=at_least(0.001), help="Requests a second.")] = 30.0,
     start_s: Annotated[float, typer.Option(callback=at_least(0), help="Until a new replica serves.")] = 60.0,
     first_replicas: Annotated[int, typer.Option(min=1, help="At the start, where they are not fixed.")] = 4,
-    max_replicas: Annotated[int, typer.Option(min=1)] = 24,
-    upscale_delay_s: Annotated[float, typer.Option(callback=at_least(0))] = 30.0,
-    downscale_delay_s: Annotated[float, typer.Option(callback=at_least(0))] = 600.0,
+    max_replicas: Annotated[int, typer.Option(min=1, help="The most replicas.")] = 24,
+    upscale_delay_s: Annotated[float, typer.Option(callback=at_least(0), help="Seconds.")] = 30.0,
+    downscale_delay_s: Annotated[float, typer.Option(callback=at_least(0), help="Seconds.")] = 600.0,
     ttft_limit: Annotated[float, typer.Option(callback=at_least(0), help="Seconds; a later first token is late.")] = 5,
     kv_tokens: Annotated[int, typer.Option(min=1, help="KV cache of each replica, in tokens.")] = 500_000,
-    seed: Annotated[int, typer.Option(help="Of arrivals.")] = 1,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same arrivals.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = NUM_CORES,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the tables there too.")] = None,
-) -> None:
+) -> Report:
     """Replay traffic in virtual time under autoscaling policies, and print what each costs in replicas and misses."""
-    try:
-        contenders = read_contenders(policy)
-    except ValueError as error:
-        fail(str(error))
+    contenders = read_contenders(policy)
     rules = trials.Rules(
         start_s=start_s,
         first_replicas=first_replicas,
@@ -81,11 +80,10 @@ def main(  # noqa: PLR0913  one for each option
         Experiment.DAY: (day_title, partial(make_day, trace, rates, model=model, day=day, mean_rps=day_rps, seed=seed)),
         Experiment.STEP: (step_title, partial(make_step, agents, rps=step_rps, new_share=new_share, seed=seed)),
     }
-    report.print_tables(
+    return rows_report(
         [
             (f"{title}; late: after {ttft_limit:g} s", partial(trials.run, make, contenders, rules, num_jobs=jobs))
-            for title, make in (experiment_to_traffic[each] for each in experiments or list(Experiment))
+            for title, make in map(experiment_to_traffic.__getitem__, experiments or list(Experiment))
         ],
-        width=200,
-        json_file=json_file,
+        caveats=CAVEATS,
     )

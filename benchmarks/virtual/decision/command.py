@@ -1,4 +1,4 @@
-"""`python -m benchmarks decision`. Thin: parse, run, print."""
+"""Our routing decision against every rival's, in the simulator, with a verdict for each situation."""
 
 import re
 from collections.abc import Sequence
@@ -8,22 +8,26 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.harness.command import TRACES, make_app, measurement
+from benchmarks.harness.console import notes_console
+from benchmarks.harness.report import Report
 from benchmarks.virtual.decision import show
-from benchmarks.virtual.decision.runs import Book, run_cells
+from benchmarks.virtual.decision.runs import ResultStore, run_cells
 from benchmarks.virtual.decision.situation import SHIPPED_ORDER, Cell, Situation, Table
 from benchmarks.virtual.decision.situations import all_situations
 from benchmarks.virtual.decision.verdict import OURS, RIVALS, Situations
-from loadtests.replay.console import check_output, fail, make_console, progress
+from benchmarks.virtual.several_routers.setup import CAVEATS
+from loadtests.replay.console import check_output, progress
 from loadtests.replay.generators import DURATION_S
 from loadtests.replay.options import OptionError, read_policies
 from loadtests.replay.rivals.table import installed_names
 from serve_app.settings.schema import WaitingOrderName
 
-TRACES = Path(__file__).parents[3] / "../shared/data/traces"
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()
+@measurement
 def main(  # noqa: PLR0913  one for each option
     tables: Annotated[list[Table] | None, typer.Argument(help="Default: all of them.")] = None,
     *,
@@ -44,48 +48,39 @@ def main(  # noqa: PLR0913  one for each option
     brief: Annotated[bool, typer.Option("--brief", help="Only the verdicts.")] = False,
     names_only: Annotated[bool, typer.Option("--list", help="Only the names of the situations.")] = False,
     show_only: Annotated[bool, typer.Option("--show-only", help="Run nothing, show what is there.")] = False,
-) -> None:
-    """Our decision against every rival's, in the simulator."""
-    try:
-        check_output("--out", out)
-        names = read_policies(policies or ",".join(name for name in (OURS, *RIVALS) if name in installed_names()))
-        situations = _chosen(tables or list(Table), only)
-        if names_only:
-            _print_names(situations)
-            raise typer.Exit
-        cells = [
-            Cell(situation, policy, seed, duration_s, waiting_order)
-            for situation, seed, policy in product(situations, _read_seeds(seeds), names)
-        ]
-        book = Book(out, {name: tag if name == OURS else rivals_tag or tag for name in names})
-        if not show_only:
-            _run_missing(cells, book, traces=traces, num_jobs=jobs)
-    except ValueError as error:
-        fail(str(error))
-    _print(book.measured(cells), tables or list(Table), waiting_order, is_brief=brief)
+) -> Report:
+    """Judge our decision against every rival's, in the simulator."""
+    check_output("--out", out)
+    names = read_policies(policies or ",".join(name for name in (OURS, *RIVALS) if name in installed_names()))
+    shown, situations = tables or list(Table), _chosen(tables or list(Table), only)
+    if names_only:
+        return Report((), {}, lines=[f"{situation.table}: {situation.name}" for situation in situations])
+    cells = [
+        Cell(situation, policy, seed, duration_s, waiting_order)
+        for situation, seed, policy in product(situations, _read_seeds(seeds), names)
+    ]
+    store = ResultStore(out, {name: tag if name == OURS else rivals_tag or tag for name in names})
+    if not show_only:
+        _run_missing(cells, store, traces=traces, num_jobs=jobs)
+    return _report(store.measured(cells), shown, waiting_order, is_brief=brief)
 
 
-def _run_missing(cells: Sequence[Cell], book: Book, *, traces: Path, num_jobs: int) -> None:
-    todo = book.missing(cells)
-    make_console().print(f"{len(cells) - len(todo)} of {len(cells)} results are in {book.path}")
+def _run_missing(cells: Sequence[Cell], store: ResultStore, *, traces: Path, num_jobs: int) -> None:
+    todo = store.missing(cells)
+    notes_console().print(f"{len(cells) - len(todo)} of {len(cells)} results are in {store.path}")
     with progress(len(todo)) as on_done:
-        run_cells(todo, book, traces=traces, num_jobs=num_jobs, on_done=on_done)
+        run_cells(todo, store, traces=traces, num_jobs=num_jobs, on_done=on_done)
 
 
-def _print(measured: Situations, tables: Sequence[Table], waiting_order: str, *, is_brief: bool) -> None:
-    console = make_console()
+def _report(measured: Situations, tables: Sequence[Table], waiting_order: str, *, is_brief: bool) -> Report:
+    shown, lines = [], []
     for table in tables:
         if any(situation.table is table for situation in measured):
-            if not is_brief:
-                console.print(show.all_numbers(table, measured, waiting_order))
-            console.print(show.verdicts(table, measured, waiting_order))
-            console.print(show.count_verdicts(table, measured))
-
-
-def _print_names(situations: Sequence[Situation]) -> None:
-    console = make_console()
-    for situation in situations:
-        console.print(f"{situation.table}: {situation.name}")
+            shown += [] if is_brief else [show.all_numbers(table, measured, waiting_order)]
+            shown.append(show.verdicts(table, measured, waiting_order))
+            lines.append(show.count_verdicts(table, measured))
+    records = {"situations": [show.record(situation, means) for situation, means in measured.items()]}
+    return Report(shown, records, lines=lines, caveats=CAVEATS)
 
 
 def _chosen(tables: Sequence[Table], only: str) -> list[Situation]:
@@ -93,7 +88,9 @@ def _chosen(tables: Sequence[Table], only: str) -> list[Situation]:
         pattern = re.compile(only)
     except re.error as error:
         raise OptionError(f"--only {only} is no regular expression: {error}") from error
-    chosen = [each for each in all_situations() if each.table in tables and pattern.search(each.name)]
+    chosen = [
+        situation for situation in all_situations() if situation.table in tables and pattern.search(situation.name)
+    ]
     if not chosen:
         raise OptionError(f"--only {only} leaves no situation: see all their names with --list")
     return chosen

@@ -13,8 +13,8 @@ from loadtests.replay.parallel import run_all
 
 
 @dataclass(frozen=True, slots=True)
-class Book:
-    """Where results are kept, and which version of the code each policy's are of."""
+class ResultStore:
+    """The file of results, and the version of the code that each policy's results are of."""
 
     path: Path
     policy_to_tag: Mapping[str, str]
@@ -42,19 +42,21 @@ class Book:
         return kept.key(cell, self.policy_to_tag[cell.policy])
 
 
-def run_cells(cells: Sequence[Cell], book: Book, *, traces: Path, num_jobs: int, on_done: Callable[[], None]) -> None:
+def run_cells(
+    cells: Sequence[Cell], store: ResultStore, *, traces: Path, num_jobs: int, on_done: Callable[[], None]
+) -> None:
     """Run all and keep each result at once, so that whoever is interrupted can go on.
 
     Raises:
         TraceError: a trace is not in the folder `traces`, or not as it should be.
 
     """
-    kept.end_last_line(book.path)
-    run_all(partial(_run, book, traces), cells, num_jobs=num_jobs, on_done=on_done)
+    kept.end_last_line(store.path)
+    run_all(partial(_run, store, traces), cells, num_jobs=num_jobs, on_done=on_done)
 
 
-def _run(book: Book, traces: Path, cell: Cell) -> None:
-    book.keep(cell, measure(cell, traces=traces))
+def _run(store: ResultStore, traces: Path, cell: Cell) -> None:
+    store.keep(cell, measure(cell, traces=traces))
 
 
 def _means(policy_to_results: Mapping[str, Sequence[Result]]) -> dict[str, Means]:

@@ -1,6 +1,8 @@
 """The tables: every policy's numbers, and ours against the best rival's."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 from rich.table import Table as RichTable
 
@@ -52,6 +54,15 @@ def count_verdicts(table: Table, measured: Situations) -> str:
     """In one line."""
     found = [_verdict(checks(each, measured)) for each in _of(table, measured) if OURS in measured[each]]
     return f"{table}: {found.count('PASS')} PASS, {found.count('FAIL')} FAIL, {found.count('-')} without a rival"
+
+
+def record(situation: Situation, policy_to_means: Mapping[str, Means]) -> dict[str, Any]:
+    """Everything measured in one situation, for a JSON file."""
+    return {
+        "table": situation.table,
+        "name": situation.name,
+        "policies": {policy: asdict(means) for policy, means in policy_to_means.items()},
+    }
 
 
 def _title(table: Table, waiting_order: str) -> str:

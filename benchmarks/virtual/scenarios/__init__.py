@@ -1,6 +1,4 @@
-"""Situations that a router has to stand: a hot prefix, replicas that come and go, several routers, other workloads.
-
-`python -m benchmarks scenarios` plays them in virtual time, with the production router and its rivals.
+"""Situations that a router has to withstand: a hot prefix, replicas that come and go, several routers, other workloads.
 
 hot_traffic   a trace with one prefix that becomes hot
 hot_prefix    what a peak of it costs, and when it is over

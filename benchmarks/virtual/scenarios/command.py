@@ -1,17 +1,17 @@
-"""`python -m benchmarks scenarios`. Thin: parse, run, print."""
+"""The production router and its rivals in situations that a router has to withstand, in virtual time."""
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from benchmarks.harness import rows as report
+from benchmarks.harness.command import CONVERSATION_TRACE, TraceOption, make_app, measurement
+from benchmarks.harness.report import Report
+from benchmarks.harness.rows import rows_report
 from benchmarks.virtual.scenarios import giants, hot_prefix, membership, ring_moves, routers, workloads
-from benchmarks.virtual.several_routers.command import DEFAULT_TRACE
-from benchmarks.virtual.several_routers.setup import Setup
+from benchmarks.virtual.several_routers.setup import CAVEATS, Setup
 from serve_app.settings.schema import RouterSettings
 
 
@@ -44,19 +44,19 @@ EXPERIMENT_TO_RUN: dict[Experiment, Callable[[Setup], Iterator[Any]]] = {
 }
 MEMBERSHIP_REPLICAS, OTHER_REPLICAS = 16, 8
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = make_app()
 
 
 @app.command()
+@measurement
 def main(
     experiments: Annotated[list[Experiment] | None, typer.Argument(help="Default: all of them.")] = None,
     *,
-    trace: Annotated[Path, typer.Option(help="JSON lines in Mooncake's format, plain or .zst.")] = DEFAULT_TRACE,
+    trace: TraceOption = CONVERSATION_TRACE,
     load: Annotated[float, typer.Option(min=0.01, help="Where the experiment does not try several.")] = 0.8,
     replicas: Annotated[int | None, typer.Option(min=2, help="Default: 8, or 16 where they come and go.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each case, with seeds from 1 on.")] = 2,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the tables there too.")] = None,
-) -> None:
+) -> Report:
     """Put the production router and its rivals into situations, in virtual time, in front of simulated engines."""
     titled_runs = []
     for experiment in experiments or list(Experiment):
@@ -64,4 +64,4 @@ def main(
         num_replicas = replicas or (MEMBERSHIP_REPLICAS if is_membership else OTHER_REPLICAS)
         setup = Setup(trace, load, num_replicas, range(1, seeds + 1), is_spread_evenly=False)
         titled_runs.append((f"{experiment}: {setup}", partial(EXPERIMENT_TO_RUN[experiment], setup)))
-    report.print_tables(titled_runs, width=240, json_file=json_file)
+    return rows_report(titled_runs, caveats=CAVEATS)

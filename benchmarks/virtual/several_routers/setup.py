@@ -12,8 +12,9 @@ from loadtests.replay.simulation import Scenario, Simulation
 from loadtests.replay.trace import TraceRequest
 
 NUM_ROUTERS = 2
+CAVEATS = ("Time and engines are simulated: the figures compare routing decisions and are no measurement of a model.",)
 MID_TRACE = (0.25, 0.35, 0.45, 0.55, 0.65)
-"""When something happens, as shares of the trace's duration."""
+"""The times at which something happens, as shares of the trace's duration."""
 
 
 @dataclass(frozen=True, slots=True)

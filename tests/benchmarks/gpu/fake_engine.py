@@ -8,7 +8,7 @@ import httpx
 import orjson
 
 from benchmarks.gpu.engine import Answer
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from router import cacheable_tokens, hash_blocks
 from router.types import BlockHash
 
@@ -40,7 +40,7 @@ class FakeEngine:
         await asyncio.sleep(0)
         if self._failures:
             self._failures -= 1
-            raise LiveError("the engine answered 500: too bad")
+            raise MeasurementError("the engine answered 500: too bad")
         on_first_token()
         await asyncio.sleep(0)
         held_before = set(self._held)

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from benchmarks.gpu import command as program
 from benchmarks.gpu.engine import Engine, KvCache
 from benchmarks.gpu.engines import EngineOptions
-from benchmarks.gpu.machine import Machine
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness import report
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.machine import Machine
 from serve_app.calibration import main as calibration
 from serve_app.calibration.errors import CalibrationError
 from serve_app.calibration.fit import Fit, Point, fit_constants
@@ -53,7 +54,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, EngineOptions]]:
         prefill = [Point(tokens, 0.01 + tokens / 1000) for tokens in (100, 200, plan.longest)]
         return fit_constants(prefill, [Point(streams, 0.008 + 0.001 * streams) for streams in range(1, 5)])
 
-    monkeypatch.setattr(program, "find_machine", lambda: Machine("NVIDIA H100, 81559 MiB", "580.1"))
+    for module in (program, report):
+        monkeypatch.setattr(module, "find_machine", lambda: Machine("NVIDIA H100, 81559 MiB", "580.1"))
     monkeypatch.setattr(program, "running_engines", run)
     monkeypatch.setattr(program, "connected", connect)
     monkeypatch.setattr(calibration, "measure", measure)
@@ -75,7 +77,8 @@ def test_ttft_prints_table_and_constants(started: list[tuple[int, EngineOptions]
     [(count, options)] = started
     assert (count, options.shape, options.max_prompt_tokens, options.memory_share) == (1, "llama-8b", 400, 0.9)
     content = json.loads(document.read_text())
-    assert (content["measurement"], content["driver"], len(content["prompts"])) == ("ttft", "580.1", 6)
+    assert (content["measurement"], len(content["prompts"])) == ("ttft", 6)
+    assert content["machine"] == "NVIDIA H100, 81559 MiB, driver 580.1"
     assert content["engine"]["shape"] == "llama-8b"
     assert content["engine_model"]["prefill_tokens_per_s"] == 1000
 
@@ -161,7 +164,7 @@ def test_an_engine_that_does_not_start_is_one_message(monkeypatch: pytest.Monkey
     """Whatever brackets its log has."""
 
     def fail(*_: object, **__: object) -> None:
-        raise LiveError("the engine ended while starting: [/no markup] CUDA out of memory")
+        raise MeasurementError("the engine ended while starting: [/no markup] CUDA out of memory")
 
     monkeypatch.setattr(program, "running_engines", fail)
     monkeypatch.setattr(program, "find_machine", lambda: Machine("NVIDIA H100, 81559 MiB", "580.1"))

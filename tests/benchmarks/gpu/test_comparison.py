@@ -11,7 +11,7 @@ from benchmarks.gpu.comparison import Plan, Result, Run, compare, result_tables,
 from benchmarks.gpu.driver import Record
 from benchmarks.gpu.engine import KvCache
 from benchmarks.gpu.sessions import Traffic
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from router import ReplicaId
 from tests.benchmarks.gpu.fake_engine import BLOCK_SIZE, FakeEngine
 
@@ -107,7 +107,7 @@ async def test_a_conversation_is_worth_more_where_it_stays() -> None:
 async def test_engines_that_never_answer_end_the_comparison() -> None:
     """At once, instead of after hours."""
     engines = [FakeEngine(failures=10_000) for _ in range(2)]
-    with pytest.raises(LiveError, match=r"no request was answered: .*too bad"):
+    with pytest.raises(MeasurementError, match=r"no request was answered: .*too bad"):
         async for _ in compare(PLAN, engines, CACHES, clock=time.perf_counter):
             pass
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.gpu import engine as engine_module
 from benchmarks.gpu.engine import Answer, Engine, KvCache
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from tests.benchmarks.gpu.fake_engine import BLOCK_SIZE, FakeEngine
 
 Respond = Callable[[httpx.Request], httpx.Response]
@@ -55,7 +55,7 @@ async def test_an_engine_that_does_not_count_has_cached_nothing() -> None:
 )
 async def test_half_an_answer_is_an_error(respond: Respond, message: str) -> None:
     """So is none."""
-    with pytest.raises(LiveError, match=message):
+    with pytest.raises(MeasurementError, match=message):
         await engine_of(respond).ask([1], answer_tokens=1)
 
 
@@ -65,7 +65,7 @@ async def test_a_broken_connection_is_an_error() -> None:
     def fail(request: httpx.Request) -> httpx.Response:
         raise httpx.ReadError("gone", request=request)
 
-    with pytest.raises(LiveError, match="ReadError"):
+    with pytest.raises(MeasurementError, match="ReadError"):
         await engine_of(fail).ask([1], answer_tokens=1)
 
 
@@ -75,18 +75,18 @@ async def test_a_cache_in_use_is_reset_later(monkeypatch: pytest.MonkeyPatch) ->
     fake = FakeEngine(refused_resets=2)
     await engine_of(fake.respond).reset_cache()
     assert fake.num_resets == 3
-    with pytest.raises(LiveError, match="still in use after 30 s"):
+    with pytest.raises(MeasurementError, match="still in use after 30 s"):
         await engine_of(FakeEngine(refused_resets=100).respond).reset_cache()
 
 
 async def test_an_engine_that_cannot_be_reset_is_an_error() -> None:
     """With what it lacks."""
-    with pytest.raises(LiveError, match=r"\(404\): start it with VLLM_SERVER_DEV_MODE=1"):
+    with pytest.raises(MeasurementError, match=r"\(404\): start it with VLLM_SERVER_DEV_MODE=1"):
         await engine_of(lambda _: httpx.Response(404)).reset_cache()
 
 
 async def test_the_cache_size_is_read_from_the_metrics() -> None:
     """In tokens."""
     assert await engine_of(FakeEngine().respond).kv_cache() == KvCache(400, BLOCK_SIZE)
-    with pytest.raises(LiveError, match="size of its KV cache"):
+    with pytest.raises(MeasurementError, match="size of its KV cache"):
         await engine_of(streaming("other 1.0\n")).kv_cache()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu.engines import EngineOptions, variables, vllm_options
-from benchmarks.gpu.machine import Machine
 from benchmarks.gpu.model import Shape, write_model
+from benchmarks.harness.machine import Machine
 
 GPU = Machine("NVIDIA H100, 81559 MiB", driver="580.1")
 CPU = Machine("CPU: some, 2 cores", driver=None)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from benchmarks.harness.rows import as_json, as_table, mean_row
+from benchmarks.harness.rows import as_table, mean_row, rows_report
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def test_columns_are_named_and_formatted_by_their_fields() -> None:
 
 def test_json_keeps_full_precision() -> None:
     """With the table's title."""
-    assert as_json("t", [ROW])["rows"][0] == {
+    report = rows_report([("t", lambda: [ROW])], caveats=())
+    assert report.records["tables"][0]["title"] == "t"
+    assert report.records["tables"][0]["rows"][0] == {
         "name": "a",
         "routers": 2,
         "hit_rate": 0.12344,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.harness.running_server import LiveError, require_full_headers, settled
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.running_server import require_full_headers, settled
 from serve_app.control.serve_config import application_config
 from serve_app.settings.schema import ExplainHeaders, ReplicaSettings, Settings
 
@@ -45,7 +46,7 @@ async def test_a_value_counts_once_it_has_stood_still() -> None:
 
 async def test_what_never_stands_still_is_an_error() -> None:
     """Somebody else uses the server."""
-    with pytest.raises(LiveError, match="still change after 20 s"):
+    with pytest.raises(MeasurementError, match="still change after 20 s"):
         await settle(itertools.count(), FakeClock(), timeout_s=20)
 
 
@@ -61,7 +62,9 @@ def deployed(mode: ExplainHeaders) -> Any:
 @pytest.mark.parametrize("mode", ["off", "brief"])
 def test_figures_that_need_headers_are_not_made_without_them(mode: ExplainHeaders) -> None:
     """They would be zeros."""
-    with pytest.raises(LiveError, match=f"not available: with replicas.explain_headers: {mode}, .* set it to full"):
+    with pytest.raises(
+        MeasurementError, match=f"not available: with replicas.explain_headers: {mode}, .* set it to full"
+    ):
         require_full_headers(deployed(mode), "warmroute")
 
 

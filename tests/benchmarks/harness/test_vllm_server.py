@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from benchmarks.harness import vllm_server
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.vllm_server import ENTRY_MODULES, command, running
 
 SERVER = """
@@ -43,7 +43,7 @@ def test_a_server_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: p
     """With its exit code, where its log is, and how that ends."""
     start_instead("import os, sys; print('begin\\n' * 20 + os.environ['WHY']); sys.exit(3)", monkeypatch)
     with (
-        pytest.raises(LiveError, match=r"(?s)exit code 3: see .*log, which ends so:\nbegin.*too little memory"),
+        pytest.raises(MeasurementError, match=r"(?s)exit code 3: see .*log, which ends so:\nbegin.*too little memory"),
         running({}, variables={"WHY": "too little memory"}, log=tmp_path / "log"),
     ):
         pass
@@ -53,7 +53,7 @@ def test_a_server_that_never_becomes_ready_is_an_error(tmp_path: Path, monkeypat
     """It is stopped then."""
     start_instead("import time; time.sleep(600)", monkeypatch)
     monkeypatch.setattr(vllm_server, "START_TIMEOUT_S", 0.0)
-    with pytest.raises(LiveError, match="not ready after 0 s"), running({}, variables={}, log=tmp_path / "log"):
+    with pytest.raises(MeasurementError, match="not ready after 0 s"), running({}, variables={}, log=tmp_path / "log"):
         pass
 
 

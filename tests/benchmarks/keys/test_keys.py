@@ -11,12 +11,14 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.harness.running_server import LiveError, make_console
+from benchmarks.harness.console import report_console
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.vllm_server import command, options_of
 from benchmarks.keys.bodies import ENDPOINT_TO_VARIATIONS, Endpoint, Question, questions
 from benchmarks.keys.command import app
-from benchmarks.keys.engine import command, llm_settings
+from benchmarks.keys.engine import llm_settings
 from benchmarks.keys.models import Family, Model, build
-from benchmarks.keys.replica import Replica, Report
+from benchmarks.keys.replica import Replica, ReplicaPrompt
 from benchmarks.keys.result import Comparison, FamilyResult, as_json, lines, result_table
 from benchmarks.keys.router import Pass, Reader, Reading
 from benchmarks.keys.texts import SHIPPED, Dialogue, Source, allocate, read, sample
@@ -138,10 +140,10 @@ def test_messages_have_blocks_for_calls_and_results() -> None:
     assert not is_anthropic(question(Endpoint.CHAT).body)
 
 
-def report(asked: Question, answer: Callable[[httpx.Request], httpx.Response]) -> Report:
+def report(asked: Question, answer: Callable[[httpx.Request], httpx.Response]) -> ReplicaPrompt:
     """By a replica of blocks of four tokens that answers so."""
 
-    async def ask() -> Report:
+    async def ask() -> ReplicaPrompt:
         async with httpx.AsyncClient(base_url="http://replica", transport=httpx.MockTransport(answer)) as client:
             (reported,) = await Replica(client, block_size=4).report_all([asked], concurrency=1, on_report=lambda: None)
             return reported
@@ -165,21 +167,21 @@ def test_the_replica_is_asked_for_its_own_token_ids(endpoint: Endpoint, wish: st
         bodies.append(json.loads(request.content))
         return httpx.Response(200, json=answer)
 
-    assert report(question(endpoint), handle) == Report((1, 2))
+    assert report(question(endpoint), handle) == ReplicaPrompt((1, 2))
     assert bodies == [{**question(endpoint).body, wish: True}]
 
 
 @pytest.mark.parametrize("endpoint", Endpoint)
 def test_a_refusal_is_reported_and_a_failure_is_not_hidden(endpoint: Endpoint) -> None:
     """4xx is an answer; 5xx is the end of the measurement."""
-    assert report(question(endpoint), lambda _: httpx.Response(400, json={})) == Report(None, 400)
-    with pytest.raises(LiveError, match=f"{endpoint} answered 500"):
+    assert report(question(endpoint), lambda _: httpx.Response(400, json={})) == ReplicaPrompt(None, 400)
+    with pytest.raises(MeasurementError, match=f"{endpoint} answered 500"):
         report(question(endpoint), lambda _: httpx.Response(500))
 
 
 def test_a_replica_that_reports_nothing_is_an_error() -> None:
     """An older vLLM, say."""
-    with pytest.raises(LiveError, match="does not report"):
+    with pytest.raises(MeasurementError, match="does not report"):
         report(question(Endpoint.CHAT), lambda _: httpx.Response(200, json={"prompt_token_ids": None}))
 
 
@@ -204,13 +206,13 @@ def test_a_messages_rendered_ids_are_checked_with_the_engine(counted: int, cache
         assert (sent["prompt"], sent["cache_salt"]) == (MESSAGE_TOKENS, "own")
         return httpx.Response(200, json={"usage": {"prompt_tokens_details": {"cached_tokens": cached}}})
 
-    assert report(asked, handle) == Report(tuple(MESSAGE_TOKENS), is_proven=is_proven)
+    assert report(asked, handle) == ReplicaPrompt(tuple(MESSAGE_TOKENS), is_proven=is_proven)
 
 
 def compare(replica: tuple[int, ...] | None, *, is_proven: bool = True, **read: tuple[int, ...] | None) -> Comparison:
     """The router reads 1, 2, 3, unless it is said what else."""
     readings = {each: Reading(read.get(each.name.lower(), (1, 2, 3))) for each in Pass}
-    return Comparison(question(Endpoint.CHAT), readings, Report(replica, is_proven=is_proven))
+    return Comparison(question(Endpoint.CHAT), readings, ReplicaPrompt(replica, is_proven=is_proven))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ def test_a_result_is_a_fault_where_anything_differs() -> None:
     assert list(FamilyResult(Family.CHATML, [same], "fastokens", is_exact=False).faults())
     assert not list(FamilyResult(Family.CHATML, [same], "fastokens", is_exact=True).faults())
     assert len(list(lines([result]))) == 1 + len(Pass)
-    console = make_console()
+    console = report_console()
     with console.capture() as printed:
         console.print(result_table([result]), *lines([result]))
     assert TEXT not in printed.get() + json.dumps(as_json([result]))
@@ -254,7 +256,7 @@ def test_a_result_is_a_fault_where_anything_differs() -> None:
 
 def test_the_engine_is_started_as_the_settings_say() -> None:
     """On the loopback interface only; a switch has no value."""
-    started = " ".join(command(llm_settings(Model(Path("model"), {"tool_call_parser": "other"})), port=1))
+    started = " ".join(command(options_of(llm_settings(Model(Path("model"), {"tool_call_parser": "other"}))), port=1))
     for part in (
         "--host 127.0.0.1",
         "--port 1",

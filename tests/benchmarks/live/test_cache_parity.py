@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.live.cache_parity.questions import (
     MAX_PROMPT_TOKENS,
     SCALE,
@@ -171,5 +171,5 @@ def test_a_replicas_answer_is_read() -> None:
 )
 def test_a_replica_that_cannot_be_compared_ends_it(response: httpx.Response, message: str) -> None:
     """In a sentence."""
-    with pytest.raises(LiveError, match=message):
+    with pytest.raises(MeasurementError, match=message):
         answering(response).ask(Question(Kind.NEW, (1,), 1))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.harness import processes
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.snapshots import short
 from benchmarks.live import mixed_requests
 from benchmarks.live.failures import engine, engine_result, overload, router, router_result
@@ -80,14 +80,14 @@ async def test_the_killed_rank_can_be_chosen(server: Any, console: Console) -> N
     assert server.killed == [101]
     with pytest.raises(ExceptionGroup) as caught:
         await engine.run(server, engine_plan(rank=7), console)
-    assert caught.group_contains(LiveError, match="--rank 7 is nobody's: there is 0, 1")
+    assert caught.group_contains(MeasurementError, match="--rank 7 is nobody's: there is 0, 1")
 
 
 async def test_streams_that_are_over_too_soon_kill_nobody(server: Any, console: Console) -> None:
     """The user is told what to change."""
     with pytest.raises(ExceptionGroup) as caught:
         await engine.run(server, engine_plan(tokens=1), console)
-    assert caught.group_contains(LiveError, match="raise --tokens")
+    assert caught.group_contains(MeasurementError, match="raise --tokens")
     assert not server.excluded
 
 

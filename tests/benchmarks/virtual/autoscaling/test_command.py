@@ -105,7 +105,7 @@ def test_the_command_prints_and_writes_tables(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments, "--json", str(out)])
     assert result.exit_code == 0, result.output
     assert "fixed:1" in result.output
-    (table,) = json.loads(out.read_text())
+    (table,) = json.loads(out.read_text())["tables"]
     assert [each["phase"] for each in table["rows"]] == ["as recorded", "25% new", "as recorded again"]
 
 

@@ -18,12 +18,12 @@ def test_results_are_kept_and_used_again(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
     first = decide(out, "--tag", "a", "--policies", "prefix_affinity,least_loaded")
     assert (first.exit_code, len(out.read_text().splitlines())) == (0, 2)
-    assert "0 of 2 results are in" in first.stdout
+    assert "0 of 2 results are in" in first.stderr
     again = decide(out, "--tag", "a", "--policies", "prefix_affinity,least_loaded")
-    assert "2 of 2 results are in" in again.stdout
-    assert first.stdout.splitlines()[1:] == again.stdout.splitlines()[1:]
+    assert "2 of 2 results are in" in again.stderr
+    assert first.stdout == again.stdout
     newer = decide(out, "--tag", "b", "--rivals-tag", "a", "--policies", "prefix_affinity,least_loaded")
-    assert "1 of 2 results are in" in newer.stdout
+    assert "1 of 2 results are in" in newer.stderr
     assert len(out.read_text().splitlines()) == 3
 
 
@@ -43,10 +43,10 @@ def test_the_waiting_order_is_an_option(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
     options = ("--tag", "a", "--policies", "prefix_affinity,least_loaded", "--brief")
     assert "(waiting order arrival)" in decide(out, *options).stdout
-    shortest = decide(out, *options, "--waiting-order", "shortest").stdout
+    shortest = decide(out, *options, "--waiting-order", "shortest").output
     assert "0 of 2 results are in" in shortest
     assert "(waiting order shortest)" in shortest
-    assert "2 of 2 results are in" in decide(out, *options, "--waiting-order", "arrival").stdout
+    assert "2 of 2 results are in" in decide(out, *options, "--waiting-order", "arrival").stderr
 
 
 def test_it_is_said_when_seeds_differ(tmp_path: Path) -> None:

