@@ -15,7 +15,7 @@ import psutil
 import yaml
 
 from serve_app.demo.model import build_demo_model
-from serve_app.local.cluster import HAPROXY_PORTS, RUN_VARIABLE, Run
+from serve_app.local.cluster import HAPROXY_PORTS, RUN_VARIABLE, LocalRun
 
 ROOT = Path(__file__).parent.parent
 DEMO_MODEL = ROOT / ".warmroute" / "demo-model"
@@ -25,7 +25,7 @@ STOP_TIMEOUT_S = 90
 
 
 @contextlib.contextmanager
-def serving(settings: Mapping[str, Any], folder: Path) -> Iterator[Run]:
+def serving(settings: Mapping[str, Any], folder: Path) -> Iterator[LocalRun]:
     """Ready; stopped with Ctrl-C at the end, and checked to have left nothing.
 
     It is started from the folder: its state file is found there, and no other run's.
@@ -38,7 +38,7 @@ def serving(settings: Mapping[str, Any], folder: Path) -> Iterator[Run]:
         process = subprocess.Popen([*COMMAND, "serve", config], cwd=folder, stdout=output, stderr=output)
     try:
         _wait_until_ready(process, log)
-        run = Run.load(folder / ".warmroute" / "run.json")
+        run = LocalRun.load(folder / ".warmroute" / "run.json")
         assert run is not None
         yield run
     finally:
@@ -70,7 +70,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.5)
 
 
-def _assert_nothing_left(run: Run) -> None:
+def _assert_nothing_left(run: LocalRun) -> None:
     """No process of the run, no port of ours."""
     left = []
     for process in psutil.process_iter():

@@ -9,20 +9,20 @@ from warmroute.terminal import fail
 
 if TYPE_CHECKING:
     from serve_app.control.running_application import RunningApplication
-    from serve_app.local.cluster import Run
+    from serve_app.local.cluster import LocalRun
 
 
-def noted_run() -> "Run | None":
+def noted_run() -> "LocalRun | None":
     """The run, if there is one."""
     from serve_app.local import cluster
 
     try:
-        return cluster.Run.load()
+        return cluster.LocalRun.load()
     except cluster.RunFileError as error:
         fail(str(error))
 
 
-def local_run() -> "Run":
+def local_run() -> "LocalRun":
     """The run; without one, the command ends."""
     run = noted_run()
     if run is None:
@@ -31,7 +31,7 @@ def local_run() -> "Run":
 
 
 @contextmanager
-def running_application(run: "Run") -> "Iterator[RunningApplication]":
+def running_application(run: "LocalRun") -> "Iterator[RunningApplication]":
     """The application of the run; a failure to reach it ends the command."""
     from serve_app.control.running_application import ApplicationError, RunningApplication
 

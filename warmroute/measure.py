@@ -24,11 +24,11 @@ def demo(
     json_file: Annotated[Path | None, typer.Option("--json", help="File for every measurement, as JSON.")] = None,
 ) -> None:
     """Compare policies on the running server: the same conversations through each in turn, caches reset between."""
-    from serve_app.demo import main
+    from serve_app.demo import command
 
     check_policies("--policy", policies or [])
     run = local_run()
-    plan = main.Plan(
+    plan = command.DemoPlan(
         texts=texts,
         tools=tools,
         sessions=sessions,
@@ -38,8 +38,8 @@ def demo(
         policies=policies or ["round_robin", "prefix_affinity"],
     )
     try:
-        main.compare(plan, run, console, json_file)
-    except main.FAILURES as error:
+        command.compare(plan, run, console, json_file)
+    except command.FAILURES as error:
         fail(str(error))
 
 
@@ -55,13 +55,13 @@ def calibrate(
     repetitions: Annotated[int, typer.Option(min=1, help="Repetitions of each measurement; the median counts.")] = 5,
 ) -> None:
     """Measure how long the steps of an idle replica take; print it as settings (engine_model)."""
-    from serve_app.calibration import main
+    from serve_app.calibration import command
 
     run = None if url else noted_run()
-    plan = main.Plan(longest=longest, streams=streams, repetitions=repetitions)
+    plan = command.CalibrationPlan(longest=longest, streams=streams, repetitions=repetitions)
     try:
-        main.calibrate(plan, run, console, url=url, replica=replica)
-    except main.FAILURES as error:
+        command.calibrate(plan, run, console, url=url, replica=replica)
+    except command.FAILURES as error:
         fail(str(error))
 
 

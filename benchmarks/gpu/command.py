@@ -24,9 +24,9 @@ from benchmarks.harness.machine import Machine, find_machine
 from benchmarks.harness.report import Report
 from router import UnknownPolicyError
 from router.policies import POLICY_NAMES
-from serve_app.calibration import main as calibration
+from serve_app.calibration import command as calibration
 from serve_app.calibration.errors import CalibrationError
-from serve_app.calibration.place import Place
+from serve_app.calibration.measured_replica import MeasuredReplica
 
 DEFAULT_FOLDER = Path(".warmroute/gpu")
 DEFAULT_LENGTHS = "1024,2048,4096,8192,16384,32768,65536"
@@ -80,7 +80,7 @@ def ttft_command(
     )
     with running_engines(1, options, machine, folder=folder) as [url]:
         result = asyncio.run(_measure_ttft(url, sizes, repetitions, seed, console))
-        constants, line = _calibrate(calibration.Plan(step_tokens, streams, repetitions), url, console)
+        constants, line = _calibrate(calibration.CalibrationPlan(step_tokens, streams, repetitions), url, console)
     records = _records("ttft", options) | {"engine_model": constants} | result.as_json()
     return Report([ttft.ttft_table(result)], records, result.faults(), lines=[line])
 
@@ -232,10 +232,10 @@ async def _measure_arm(name: str, plan: Plan, url: str, lengths: list[int], cons
     return Arm(runs, reloads, cache)
 
 
-def _calibrate(plan: calibration.Plan, url: str, console: Console) -> tuple[dict[str, float] | None, str]:
+def _calibrate(plan: calibration.CalibrationPlan, url: str, console: Console) -> tuple[dict[str, float] | None, str]:
     """The simulator's constants as a dictionary and as text; None and the reason where the times make no sense."""
     try:
-        fit = calibration.measure(plan, Place(url, bystanders=None), console)
+        fit = calibration.measure(plan, MeasuredReplica(url, bystanders=None), console)
     except CalibrationError as error:
         return None, f"No engine_model: {error}"
     calibration.print_fit(fit, console)

@@ -16,7 +16,7 @@ from loadtests.client.exchange import TIMEOUT_S
 from serve_app.control.running_application import RunningApplication
 from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
 from serve_app.settings.schema import ReplicaSettings, RouterSettings
 
@@ -54,7 +54,7 @@ class ServeReplica:
 class Server:
     """The running application. Ray's calls block, so they are made in threads."""
 
-    def __init__(self, run: Run, application: RunningApplication) -> None:
+    def __init__(self, run: LocalRun, application: RunningApplication) -> None:
         from ray import serve
 
         self.run = run
@@ -196,7 +196,7 @@ def running_server(*, full_headers: bool = False) -> Iterator[Server]:
         MeasurementError: there is none, or its answers do not say enough.
 
     """
-    run = Run.load()
+    run = LocalRun.load()
     if run is None:
         raise MeasurementError(
             "no cluster was started from this folder: run `warmroute serve CONFIG` or `make serve` first"

@@ -22,7 +22,7 @@ from benchmarks.harness.errors import MeasurementError
 from serve_app.control.environment import data_path_environment
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.local import server as local_server
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.messages.response_headers import REQUEST_ID_HEADER
 from serve_app.ops.login import BEARER, TOKEN_VARIABLE
 from serve_app.settings.schema import OPS_APPLICATION, Settings
@@ -89,7 +89,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings:
     return Settings.model_validate({**named, **model["args"], "routing": routing, "http": http})
 
 
-def check(run: Run, settings: Settings) -> None:
+def check(run: LocalRun, settings: Settings) -> None:
     """Readiness as the workers' probe sees it, routed requests, and metrics."""
     for _ in range(2):
         console.print(f"warmroute ready: {ready(run)}")
@@ -100,7 +100,7 @@ def check(run: Run, settings: Settings) -> None:
         wait_for_prompts(client, before + NUM_QUESTIONS)
 
 
-def ready(run: Run) -> str:
+def ready(run: LocalRun) -> str:
     """What the probe's command says."""
     command = [sys.executable, "-m", "warmroute", "ready", "--url", run.url, "--mark", f"{run.run_dir}/ready"]
     answer = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  our own

@@ -23,7 +23,7 @@ from serve_app import extras
 from serve_app.control.running_application import CHANGE_TIMEOUT_S, RunningApplication
 from serve_app.control.serve_api import ServeApi
 from serve_app.local import server as local_server
-from serve_app.local.cluster import Run, StartError, num_replicas
+from serve_app.local.cluster import LocalRun, StartError, num_replicas
 from serve_app.messages.response_headers import ENGINE_HEADER
 from serve_app.settings.schema import Settings
 
@@ -85,7 +85,7 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
 class Cluster:
     """Prepares one routing after the other. This process started it, and is Ray's driver."""
 
-    def __init__(self, run: Run, settings: Settings) -> None:
+    def __init__(self, run: LocalRun, settings: Settings) -> None:
         self._run = run
         self._settings = settings
         self._api = ServeApi(run.dashboard_url)

@@ -13,7 +13,13 @@ import zstandard
 from loadtests.workloads.dialogues import Dialogue, spoken
 from loadtests.workloads.documents import Document
 from loadtests.workloads.recorded_texts import TEXTS, TextsError, read_json_lines, read_text
-from serve_app.demo.conversations import OWN_WORKLOAD, Conversation, WorkloadError, load_conversations, load_tools
+from serve_app.demo.conversations import (
+    OWN_WORKLOAD,
+    RecordedConversation,
+    WorkloadError,
+    load_conversations,
+    load_tools,
+)
 from serve_app.demo.model import WORKLOAD
 
 __all__ = ["Texts", "TextsError", "default_texts", "read_texts"]
@@ -89,7 +95,7 @@ def _chats(dialogues: Iterable[Dialogue]) -> tuple[Dialogue, ...]:
     return tuple(chat for each in dialogues if (chat := spoken(each)) is not None)
 
 
-def _dialogues(conversations: Iterable[Conversation], *, place: Path) -> Iterator[Dialogue]:
+def _dialogues(conversations: Iterable[RecordedConversation], *, place: Path) -> Iterator[Dialogue]:
     """From the first message to the last answer."""
     for each in conversations:
         last = each.turns[-1]

@@ -9,7 +9,7 @@ import orjson
 import xxhash
 
 from serve_app.audit.layout import first_user_texts, tool_list
-from serve_app.audit.log_file import Place
+from serve_app.audit.log_file import LogPlace
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.text_groups import Style, TextGroup, Use
 from serve_app.audit.tool_sets import ToolSet
@@ -88,7 +88,7 @@ class Application:
                 self.examples.append(request)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> LogPlace:
         """Of its first request."""
         return self.examples[0].place
 

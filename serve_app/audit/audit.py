@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, Protocol
 from serve_app.audit.application import Application, ApplicationKey
 from serve_app.audit.cache_replay import Branch, CacheReplay, Keys, Sums
 from serve_app.audit.common_prefix import common_prefix
-from serve_app.audit.kind import Finding, Forfeits, Kind, KindName, Mend
+from serve_app.audit.kind import AuditFinding, DefectKind, Forfeits, KindName, Mend
 from serve_app.audit.kinds import KINDS
 from serve_app.audit.layout import all_texts, path_text, system_texts, tool_list
-from serve_app.audit.learned import MIN_TOKENS, Learned, Seen
-from serve_app.audit.log_file import Flaw, Place, read_lines
+from serve_app.audit.learned import MIN_TOKENS, Learned, PlacedRequest
+from serve_app.audit.log_file import Flaw, LogPlace, read_lines
 from serve_app.audit.logged_request import FlawError, LoggedRequest, read_request
 from serve_app.audit.normal_form import normal_form
 
@@ -26,7 +26,7 @@ OnRead = Callable[[int], None]
 OnFixed = Callable[[LoggedRequest, dict[str, Any]], None]
 
 
-class Tokens(Protocol):
+class TokenSource(Protocol):
     """As `TokenReader`, which takes a while to import."""
 
     block_size: int
@@ -43,9 +43,9 @@ class FoundFlaws:
     """Lines that were not read."""
 
     flaw_to_count: Counter[Flaw] = field(default_factory=Counter)
-    flaw_to_places: dict[Flaw, list[Place]] = field(default_factory=dict)
+    flaw_to_places: dict[Flaw, list[LogPlace]] = field(default_factory=dict)
 
-    def add(self, flaw: Flaw, place: Place) -> None:
+    def add(self, flaw: Flaw, place: LogPlace) -> None:
         """One more."""
         self.flaw_to_count[flaw] += 1
         places = self.flaw_to_places.setdefault(flaw, [])
@@ -95,13 +95,13 @@ class Audit:
     """With every finding mended."""
     flaws: FoundFlaws
     applications: list[ApplicationSums]
-    findings: list[Finding]
+    findings: list[AuditFinding]
     subject_to_cost: dict[tuple[KindName, str], Cost]
     kind_to_cost: dict[KindName, Cost]
     branches: list[Branch]
     model_to_tokens: dict[str, int]
 
-    def cost(self, finding: Finding) -> Cost | None:
+    def cost(self, finding: AuditFinding) -> Cost | None:
         """None for what costs no tokens."""
         return self.subject_to_cost.get((finding.kind, finding.subject))
 
@@ -113,13 +113,13 @@ class Options:
     capacity_tokens: int
     price_saved: Callable[[str], float | None]
     """Dollars that a model's million of tokens saves by being reused; None where nobody knows."""
-    kinds: Sequence[Kind] = KINDS
+    kinds: Sequence[DefectKind] = KINDS
     min_tokens: int = MIN_TOKENS
     """The shortest prefix that providers cache."""
 
 
 async def audit(
-    files: Sequence[Path], tokens: Tokens, options: Options, *, on_read: OnRead, on_fixed: OnFixed | None = None
+    files: Sequence[Path], tokens: TokenSource, options: Options, *, on_read: OnRead, on_fixed: OnFixed | None = None
 ) -> Audit:
     """Read the files twice.
 
@@ -171,7 +171,7 @@ class _Remedy(NamedTuple):
 class _Replays:
     """The log as it is, in normal form, and mended in every way."""
 
-    def __init__(self, learned: Learned, tokens: Tokens, options: Options, kinds: set[KindName]) -> None:
+    def __init__(self, learned: Learned, tokens: TokenSource, options: Options, kinds: set[KindName]) -> None:
         self._tokens = tokens
         self._options = options
         found = [kind for kind in options.kinds if kind.name in kinds]
@@ -192,7 +192,7 @@ class _Replays:
     def _replay(self) -> CacheReplay:
         return CacheReplay(capacity_tokens=self._options.capacity_tokens, block_size=self._tokens.block_size)
 
-    async def add(self, seen: Seen, fixed_body: dict[str, Any]) -> bool:
+    async def add(self, seen: PlacedRequest, fixed_body: dict[str, Any]) -> bool:
         """The next request; returns whether it could be rendered."""
         request = seen.request
         keys = await self._tokens.keys(request.body)
@@ -219,7 +219,7 @@ class _Replays:
         """Of another body for the same request."""
         return keys if body is request.body else (await self._tokens.keys(body) or keys)
 
-    def _count(self, seen: Seen, num_tokens: int, cached: int) -> None:
+    def _count(self, seen: PlacedRequest, num_tokens: int, cached: int) -> None:
         self._model_to_tokens[seen.request.model] += num_tokens
         application = self._learned.applications.get(seen.application)
         if application is not None:
@@ -241,7 +241,7 @@ class _Replays:
         self,
         files: Sequence[Path],
         flaws: FoundFlaws,
-        found: list[Finding],
+        found: list[AuditFinding],
         divergences: dict[ApplicationKey, Divergence],
     ) -> Audit:
         """In the end."""
@@ -272,7 +272,7 @@ class _Replays:
             dict(self._model_to_tokens.most_common()),
         )
 
-    def _is_worth_it(self, finding: Finding, costs: dict[tuple[KindName, str], Cost]) -> bool:
+    def _is_worth_it(self, finding: AuditFinding, costs: dict[tuple[KindName, str], Cost]) -> bool:
         """Content that is moved for nothing was where it should be: behind all that is shared, say."""
         if finding.kind not in {KindName.VOLATILE, KindName.LATE_STATIC}:
             return True
@@ -289,7 +289,7 @@ def _by_kind(costs: dict[tuple[KindName, str], Cost]) -> dict[KindName, Cost]:
     return by_kind
 
 
-def _with_all(mends: Iterable[Mend], seen: Seen, learned: Learned) -> dict[str, Any]:
+def _with_all(mends: Iterable[Mend], seen: PlacedRequest, learned: Learned) -> dict[str, Any]:
     """A request's body, mended in every way."""
     for mend in mends:
         mended = mend(seen)
@@ -298,7 +298,9 @@ def _with_all(mends: Iterable[Mend], seen: Seen, learned: Learned) -> dict[str, 
     return seen.request.body
 
 
-async def _divergences(learned: Learned, tokens: Tokens, mends: Sequence[Mend]) -> dict[ApplicationKey, Divergence]:
+async def _divergences(
+    learned: Learned, tokens: TokenSource, mends: Sequence[Mend]
+) -> dict[ApplicationKey, Divergence]:
     """Of the examples of each application; notes on it how much they share, and would share."""
     found: dict[ApplicationKey, Divergence] = {}
     for application in learned.applications:
@@ -312,7 +314,7 @@ async def _divergences(learned: Learned, tokens: Tokens, mends: Sequence[Mend]) 
 
 
 async def _shared(
-    bodies: Sequence[dict[str, Any]], tokens: Tokens
+    bodies: Sequence[dict[str, Any]], tokens: TokenSource
 ) -> tuple[int | None, tuple[dict[str, Any], dict[str, Any]] | None]:
     """The least number of tokens that two of them begin with alike, and which two; None where there are no two."""
     read = [(each, ids) for each in bodies if (ids := await tokens.token_ids(each)) is not None]

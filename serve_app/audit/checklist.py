@@ -7,7 +7,7 @@ from serve_app.audit.audit import Audit
 from serve_app.audit.kind import KindName
 
 
-class Verdict(StrEnum):
+class ItemVerdict(StrEnum):
     """Of an item."""
 
     DONE = "done"
@@ -19,7 +19,7 @@ class Item(NamedTuple):
     """One line."""
 
     text: str
-    verdict: Verdict
+    verdict: ItemVerdict
     why: str
 
 
@@ -40,14 +40,14 @@ def checklist(audit: Audit, *, min_tokens: int, hit_rate_target: float) -> list[
     for text, kinds in ITEM_TO_KINDS.items():
         found = [each for each in audit.findings if each.kind in kinds]
         if kinds == (KindName.BREAKPOINTS,) and not _has_breakpoints(audit):
-            items.append(Item(text, Verdict.NOT_APPLICABLE, "no request is for an API that has them"))
+            items.append(Item(text, ItemVerdict.NOT_APPLICABLE, "no request is for an API that has them"))
         elif found:
             places = ", ".join(sorted({each.where for each in found})[:3])
-            items.append(Item(text, Verdict.OPEN, f"{len(found)} finding{'s' if len(found) > 1 else ''}: {places}"))
+            items.append(Item(text, ItemVerdict.OPEN, f"{len(found)} finding{'s' if len(found) > 1 else ''}: {places}"))
         else:
-            items.append(Item(text, Verdict.DONE, ""))
+            items.append(Item(text, ItemVerdict.DONE, ""))
     rate = audit.as_is.hit_rate
-    verdict = Verdict.DONE if rate >= hit_rate_target else Verdict.OPEN
+    verdict = ItemVerdict.DONE if rate >= hit_rate_target else ItemVerdict.OPEN
     items.append(Item(f"A hit rate of {hit_rate_target:.0%} and more", verdict, f"{rate:.1%}"))
     return items
 
@@ -57,10 +57,10 @@ def _longest_prefix(audit: Audit, min_tokens: int) -> Item:
     tokens = (each.application.shared_tokens for each in audit.applications)
     shared = [each for each in tokens if each is not None]
     if not shared:
-        return Item(text, Verdict.NOT_APPLICABLE, "no application has several conversations")
+        return Item(text, ItemVerdict.NOT_APPLICABLE, "no application has several conversations")
     num_short = sum(each < min_tokens for each in shared)
     why = f"the longest is {max(shared):,} tokens; {num_short} of {len(shared)} applications have less"
-    return Item(text, Verdict.OPEN if num_short else Verdict.DONE, why)
+    return Item(text, ItemVerdict.OPEN if num_short else ItemVerdict.DONE, why)
 
 
 def _has_breakpoints(audit: Audit) -> bool:

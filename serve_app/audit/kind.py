@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from serve_app.audit.learned import Learned, Seen
-from serve_app.audit.log_file import Place
+from serve_app.audit.learned import Learned, PlacedRequest
+from serve_app.audit.log_file import LogPlace
 
 
 class KindName(StrEnum):
@@ -27,7 +27,7 @@ class KindName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class AuditFinding:
     """A defect in one place of an application's prompts."""
 
     kind: KindName
@@ -41,7 +41,7 @@ class Finding:
     """That are affected."""
     num_in_group: int
     """That should be alike."""
-    example: Place
+    example: LogPlace
     """Of an affected request."""
     what: str
     """In words, without any text of a prompt."""
@@ -55,15 +55,15 @@ class Mended(NamedTuple):
     """Of the finding."""
 
 
-Find = Callable[[Learned], Iterable[Finding]]
-Mend = Callable[[Seen], Mended | None]
+Find = Callable[[Learned], Iterable[AuditFinding]]
+Mend = Callable[[PlacedRequest], Mended | None]
 """None for a request that has nothing of it."""
-Forfeits = Callable[[Seen], str | None]
+Forfeits = Callable[[PlacedRequest], str | None]
 """The subject of the finding by which a request's prefix cannot be reused; None if it can."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class DefectKind:
     """One kind of defect.
 
     Another one is a value of this class in `kinds.KINDS`. `find` sees what the first reading learned. `make_mend`, if

@@ -9,7 +9,7 @@ FieldPath = tuple[str | int, ...]
 SYSTEM_ROLES = frozenset({"system", "developer"})
 
 
-class Text(NamedTuple):
+class TextField(NamedTuple):
     """A text of a body."""
 
     path: FieldPath
@@ -47,9 +47,9 @@ def tool_name(tool: dict[str, Any]) -> str:
     return name if isinstance(name, str) else str(tool.get("type", ""))
 
 
-def system_texts(body: dict[str, Any]) -> list[Text]:
+def system_texts(body: dict[str, Any]) -> list[TextField]:
     """What is said before the conversation begins, in order."""
-    texts: list[Text] = []
+    texts: list[TextField] = []
     for name in ("system", "instructions"):
         if name in body:
             texts += _content_texts(body[name], (name,))
@@ -61,11 +61,11 @@ def system_texts(body: dict[str, Any]) -> list[Text]:
     return texts
 
 
-def first_user_texts(body: dict[str, Any]) -> list[Text]:
+def first_user_texts(body: dict[str, Any]) -> list[TextField]:
     """The first thing that a user says; a completion's prompt is one, too."""
     for name in ("prompt", "input"):
         if isinstance(body.get(name), str):
-            return [Text((name,), body[name])]
+            return [TextField((name,), body[name])]
     name, messages = message_list(body)
     for index, message in enumerate(messages):
         if message.get("role") == "user":
@@ -84,7 +84,7 @@ def last_user_path(body: dict[str, Any]) -> FieldPath | None:
     return prompts[-1].path if prompts else None
 
 
-def all_texts(body: dict[str, Any]) -> Iterator[Text]:
+def all_texts(body: dict[str, Any]) -> Iterator[TextField]:
     """Every text of the prompt but the tools', in order."""
     for name in ("system", "instructions", "prompt", "input"):
         if name in body:
@@ -94,15 +94,15 @@ def all_texts(body: dict[str, Any]) -> Iterator[Text]:
         yield from _content_texts(message.get("content"), (name, index, "content"))
 
 
-def _content_texts(content: object, path: FieldPath) -> Iterator[Text]:
+def _content_texts(content: object, path: FieldPath) -> Iterator[TextField]:
     if isinstance(content, str):
-        yield Text(path, content)
+        yield TextField(path, content)
     elif isinstance(content, list):
         for index, part in enumerate(content):
             if isinstance(part, str):
-                yield Text((*path, index), part)
+                yield TextField((*path, index), part)
             elif isinstance(part, dict) and isinstance(part.get("text"), str):
-                yield Text((*path, index, "text"), part["text"])
+                yield TextField((*path, index, "text"), part["text"])
 
 
 def with_value(body: dict[str, Any], path: FieldPath, value: object) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from serve_app.audit.application import Application, ApplicationKey, Applications, key_of
 from serve_app.audit.histories import Histories, Rewriting
-from serve_app.audit.layout import FieldPath, Text, first_user_texts, system_texts, tool_list, with_value
-from serve_app.audit.log_file import Place
+from serve_app.audit.layout import FieldPath, TextField, first_user_texts, system_texts, tool_list, with_value
+from serve_app.audit.log_file import LogPlace
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.text_groups import Located, TextGroup, TextGroups
 from serve_app.audit.tool_sets import ToolSet, ToolSets
@@ -21,7 +21,7 @@ SEPARATOR = "\x1e"
 class Unit(NamedTuple):
     """Texts of a request that are compared with others' as one."""
 
-    texts: tuple[Text, ...]
+    texts: tuple[TextField, ...]
     located: Located
 
     @property
@@ -30,7 +30,7 @@ class Unit(NamedTuple):
         return self.located.group
 
 
-class Seen(NamedTuple):
+class PlacedRequest(NamedTuple):
     """A request, and where it belongs. None for what it does not have."""
 
     request: LoggedRequest
@@ -61,7 +61,7 @@ class Rewritings:
 
     num_requests: int
     num_changed: int
-    example: Place | None
+    example: LogPlace | None
     first_changed: int
 
 
@@ -101,7 +101,7 @@ class Learned:
         self.applications.see(request, number, system=system, tools=tool_set, user=user)
         self._note(key_of(system, tool_set, user), request, self._histories.see(request))
 
-    def example_texts(self, unit: str, group: TextGroup) -> tuple[Text, ...]:
+    def example_texts(self, unit: str, group: TextGroup) -> tuple[TextField, ...]:
         """Those of a request with a text of this group; none if no request is remembered."""
         application = self._group_to_application().get((unit, group.number))
         if application is None:
@@ -129,12 +129,12 @@ class Learned:
                         self._by_group.setdefault((unit, group.number), application)
         return self._by_group
 
-    def find(self, request: LoggedRequest) -> Seen:
+    def find(self, request: LoggedRequest) -> PlacedRequest:
         """Where one that was seen belongs."""
         tools = tool_list(request.body)
         written = self.tool_sets.read(tools) if tools else None
         tool_set = None if written is None else self.tool_sets.find(written)
-        return Seen(
+        return PlacedRequest(
             request,
             _unit(self.systems, system_texts(request.body), None if tool_set is None else tool_set.number),
             _unit(self.users, first_user_texts(request.body), None),
@@ -150,7 +150,7 @@ class Learned:
                 noted.example, noted.first_changed = request.place, rewriting.first_changed
 
 
-def joined(texts: list[Text]) -> str:
+def joined(texts: list[TextField]) -> str:
     """As one."""
     return SEPARATOR.join(each.text for each in texts)
 
@@ -166,7 +166,7 @@ def with_unit(body: dict[str, Any], unit: Unit, text: str) -> dict[str, Any] | N
     return body
 
 
-def field_at(unit_texts: tuple[Text, ...], offset: int) -> tuple[FieldPath, int]:
+def field_at(unit_texts: tuple[TextField, ...], offset: int) -> tuple[FieldPath, int]:
     """In which of a unit's fields an offset of its text is, and where there."""
     for each in unit_texts:
         if offset <= len(each.text):
@@ -176,7 +176,7 @@ def field_at(unit_texts: tuple[Text, ...], offset: int) -> tuple[FieldPath, int]
     return last.path, len(last.text)
 
 
-def _unit(groups: TextGroups, texts: list[Text], hint: int | None) -> Unit | None:
+def _unit(groups: TextGroups, texts: list[TextField], hint: int | None) -> Unit | None:
     text = joined(texts)
     located = groups.locate(text, hint) if text else None
     return None if located is None else Unit(tuple(texts), located)

@@ -27,7 +27,7 @@ class Flaw(StrEnum):
     DAMAGED = "the compressed file is damaged from here on"
 
 
-class Place(NamedTuple):
+class LogPlace(NamedTuple):
     """Where in the logs."""
 
     file: Path
@@ -40,18 +40,18 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
-NOWHERE = Place(Path(), 0, 0)
+NOWHERE = LogPlace(Path(), 0, 0)
 
 
-class Line(NamedTuple):
+class LogLine(NamedTuple):
     """One that is not empty, or what is wrong with it."""
 
-    place: Place
+    place: LogPlace
     content: bytes
     flaw: Flaw | None = None
 
 
-def read_lines(path: Path, on_read: Callable[[int], None] = lambda _: None) -> Iterator[Line]:
+def read_lines(path: Path, on_read: Callable[[int], None] = lambda _: None) -> Iterator[LogLine]:
     """All of a file; `on_read` is told how many more of its bytes were read.
 
     Raises:
@@ -71,26 +71,26 @@ def read_lines(path: Path, on_read: Callable[[int], None] = lambda _: None) -> I
         yield from _lines(path, io.BufferedReader(content, 2**20))
 
 
-def _lines(path: Path, content: io.BufferedReader) -> Iterator[Line]:
+def _lines(path: Path, content: io.BufferedReader) -> Iterator[LogLine]:
     number = offset = 0
     while True:
         number += 1
-        place = Place(path, number, offset)
+        place = LogPlace(path, number, offset)
         try:
             line = content.readline(MAX_LINE_BYTES + 1)
             size = len(line)
             if size > MAX_LINE_BYTES:
                 size += _pass_over(content, line)
         except (EOFError, gzip.BadGzipFile, zstandard.ZstdError, OSError):
-            yield Line(place, b"", Flaw.DAMAGED)
+            yield LogLine(place, b"", Flaw.DAMAGED)
             return
         if not line:
             return
         offset += size
         if size > MAX_LINE_BYTES:
-            yield Line(place, b"", Flaw.TOO_LONG)
+            yield LogLine(place, b"", Flaw.TOO_LONG)
         elif line.strip():
-            yield Line(place, line)
+            yield LogLine(place, line)
 
 
 def _pass_over(content: io.BufferedReader, start: bytes) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from serve_app.audit.log_file import Flaw, Line, Place
+from serve_app.audit.log_file import Flaw, LogLine, LogPlace
 from serve_app.prompt.body import session_id_of
 
 PROMPT_FIELDS = ("messages", "input", "prompt")
@@ -27,7 +27,7 @@ class FlawError(Exception):
 class LoggedRequest:
     """What a client sent."""
 
-    place: Place
+    place: LogPlace
     body: dict[str, Any]
     """Not to be changed."""
     session_id: str = ""
@@ -40,7 +40,7 @@ class LoggedRequest:
         return name if isinstance(name, str) else ""
 
 
-def read_request(line: Line) -> LoggedRequest:
+def read_request(line: LogLine) -> LoggedRequest:
     """The request in a line: the whole of it, or what a logger put under a name such as `body`.
 
     Raises:

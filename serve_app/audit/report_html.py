@@ -9,7 +9,7 @@ from jinja2 import Environment, StrictUndefined
 from serve_app.audit.audit import Audit
 from serve_app.audit.cache_replay import Branch
 from serve_app.audit.checklist import Item
-from serve_app.audit.kind import Kind, KindName
+from serve_app.audit.kind import DefectKind, KindName
 from serve_app.audit.report_text import after_line, dollars_text, flaw_lines, place_text, totals_line
 from serve_app.audit.suggested_layout import suggested_layout
 
@@ -40,7 +40,7 @@ class Bar(NamedTuple):
     width: float
 
 
-def as_html(audit: Audit, kinds: Sequence[Kind], items: Sequence[Item]) -> str:
+def as_html(audit: Audit, kinds: Sequence[DefectKind], items: Sequence[Item]) -> str:
     """The page."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files(__package__).joinpath("report.html.jinja").read_text())
@@ -99,7 +99,7 @@ def _box(branch: Branch, x: float, width: float, block_size: int, most: int) -> 
     )
 
 
-def _bars(audit: Audit, kinds: Sequence[Kind]) -> list[Bar]:
+def _bars(audit: Audit, kinds: Sequence[DefectKind]) -> list[Bar]:
     name_to_title = {kind.name: kind.title for kind in kinds}
     found: set[KindName] = {finding.kind for finding in audit.findings}
     costs = sorted(

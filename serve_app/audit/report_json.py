@@ -7,12 +7,12 @@ from typing import Any
 from serve_app.audit.audit import ApplicationSums, Audit, Cost
 from serve_app.audit.cache_replay import Sums
 from serve_app.audit.checklist import Item
-from serve_app.audit.kind import Kind
-from serve_app.audit.log_file import Place
+from serve_app.audit.kind import DefectKind
+from serve_app.audit.log_file import LogPlace
 from serve_app.audit.suggested_layout import suggested_layout
 
 
-def as_json(audit: Audit, kinds: Sequence[Kind], items: Sequence[Item]) -> dict[str, Any]:
+def as_json(audit: Audit, kinds: Sequence[DefectKind], items: Sequence[Item]) -> dict[str, Any]:
     """All of it."""
     kind_to_title = {kind.name: kind.title for kind in kinds}
     kind_to_remedy = {kind.name: kind.remedy for kind in kinds}
@@ -60,7 +60,7 @@ def _sums(sums: Sums) -> dict[str, float]:
     }
 
 
-def _place(place: Place) -> dict[str, Any]:
+def _place(place: LogPlace) -> dict[str, Any]:
     return {"file": str(place.file), "line": place.line, "offset": place.offset}
 
 

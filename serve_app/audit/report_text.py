@@ -6,15 +6,15 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from serve_app.audit.audit import Audit, Cost
-from serve_app.audit.checklist import Item, Verdict
-from serve_app.audit.kind import Finding, Kind
+from serve_app.audit.checklist import Item, ItemVerdict
+from serve_app.audit.kind import AuditFinding, DefectKind
 
 MAX_FINDINGS = 40
 MAX_APPLICATIONS = 10
-VERDICT_TO_STYLE = {Verdict.DONE: "green", Verdict.OPEN: "red", Verdict.NOT_APPLICABLE: "dim"}
+VERDICT_TO_STYLE = {ItemVerdict.DONE: "green", ItemVerdict.OPEN: "red", ItemVerdict.NOT_APPLICABLE: "dim"}
 
 
-def as_text(audit: Audit, kinds: Sequence[Kind]) -> Iterator[RenderableType]:
+def as_text(audit: Audit, kinds: Sequence[DefectKind]) -> Iterator[RenderableType]:
     """Part by part."""
     yield from flaw_lines(audit)
     yield totals_line(audit)
@@ -61,7 +61,7 @@ def dollars_text(cost: Cost | None) -> str:
     return f"{cost.dollars:,.2f}" if cost.dollars >= 1 else f"{cost.dollars:.4f}"
 
 
-def place_text(finding: Finding) -> str:
+def place_text(finding: AuditFinding) -> str:
     """The field, and where in it."""
     return finding.where if finding.offset is None else f"{finding.where} +{finding.offset:,}"
 
@@ -102,7 +102,7 @@ def _divergence_text(where: str, offset: int | None, block: int) -> str:
     return f"{where}{'' if offset is None else f' +{offset:,}'} (block {block:,})"
 
 
-def _findings(audit: Audit, kinds: Sequence[Kind]) -> Table:
+def _findings(audit: Audit, kinds: Sequence[DefectKind]) -> Table:
     kind_to_title = {kind.name: kind.title for kind in kinds}
     table = Table(title=f"{len(audit.findings):,} findings, by what mending saves")
     for name in ("finding", "where", "what"):
@@ -124,7 +124,7 @@ def _findings(audit: Audit, kinds: Sequence[Kind]) -> Table:
     return table
 
 
-def _remedies(audit: Audit, kinds: Sequence[Kind]) -> Iterator[str]:
+def _remedies(audit: Audit, kinds: Sequence[DefectKind]) -> Iterator[str]:
     found = {finding.kind for finding in audit.findings}
     yield from (f"{kind.title}: {kind.remedy}" for kind in kinds if kind.name in found)
 

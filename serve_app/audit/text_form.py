@@ -19,7 +19,7 @@ Signature = tuple[object, ...]
 """Of what was put in order: equal for texts that were off in the same way, empty for those that were in order."""
 
 
-class Form(NamedTuple):
+class OrderedText(NamedTuple):
     """A text in order, and what was not."""
 
     text: str
@@ -27,12 +27,12 @@ class Form(NamedTuple):
     json_style: Signature
 
 
-def in_order(text: str) -> Form:
+def in_order(text: str) -> OrderedText:
     """Without trivia, and with its JSON written in one way."""
     plain = without_trivia(text)
     trivia = () if plain == text else _trivia_of(text)
     ordered, styles = _with_json_in_order(plain)
-    return Form(ordered, trivia, styles)
+    return OrderedText(ordered, trivia, styles)
 
 
 def without_trivia(text: str) -> str:

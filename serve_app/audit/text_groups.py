@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import xxhash
 
-from serve_app.audit.log_file import NOWHERE, Place
+from serve_app.audit.log_file import NOWHERE, LogPlace
 from serve_app.audit.template import Template, is_enough
-from serve_app.audit.text_form import Form, Signature, in_order
+from serve_app.audit.text_form import OrderedText, Signature, in_order
 
 MAX_GROUPS = 20_000
 """Of those that were seen longest ago, one with a single request makes room: nobody comes back to it."""
@@ -36,7 +36,7 @@ class Use(NamedTuple):
     first: int
     """Number of the request in which it came first, and of that in which it came last."""
     last: int
-    place: Place
+    place: LogPlace
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class TextGroup:
         """The first one, in order."""
         return self.template.text
 
-    def add(self, form: Form, number: int, place: Place, *, is_sure: bool = False) -> None:
+    def add(self, form: OrderedText, number: int, place: LogPlace, *, is_sure: bool = False) -> None:
         """One more request; whether it belongs here may be known from elsewhere."""
         use = Use(1, number, number, place)
         self.num_requests += 1
@@ -167,7 +167,7 @@ class Located(NamedTuple):
     """A text, and where it belongs."""
 
     group: TextGroup
-    form: Form
+    form: OrderedText
 
 
 class TextGroups:
@@ -187,7 +187,7 @@ class TextGroups:
     def __iter__(self) -> Iterator[TextGroup]:
         return iter(self._groups.values())
 
-    def see(self, text: str, number: int, place: Place, hint: int | None = None) -> TextGroup:
+    def see(self, text: str, number: int, place: LogPlace, hint: int | None = None) -> TextGroup:
         """A request has this text, the one of that number.
 
         A text that is like no other belongs to the first one with the same hint, if it has one.

@@ -9,7 +9,7 @@ import orjson
 import xxhash
 
 from serve_app.audit.layout import tool_name
-from serve_app.audit.log_file import Place
+from serve_app.audit.log_file import LogPlace
 from serve_app.audit.text_groups import Style, Use
 
 MAX_KNOWN = 1_024
@@ -35,7 +35,7 @@ class ToolSet:
         self.num_requests = 0
         self.order, self.keys = Style(), Style()
 
-    def add(self, tools: WrittenTools, number: int, place: Place) -> None:
+    def add(self, tools: WrittenTools, number: int, place: LogPlace) -> None:
         """One more request."""
         use = Use(1, number, number, place)
         self.num_requests += 1
@@ -61,7 +61,7 @@ class ToolSets:
                 self._written_to_tools.popitem(last=False)
         return known
 
-    def see(self, tools: WrittenTools, number: int, place: Place) -> ToolSet:
+    def see(self, tools: WrittenTools, number: int, place: LogPlace) -> ToolSet:
         """A request has these tools."""
         found = self.find(tools)
         if found is None:

@@ -14,7 +14,7 @@ ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaLoad:
+class ReplicaWork:
     """One replica's own figures."""
 
     arriving_tokens_per_s: float
@@ -42,7 +42,7 @@ class Targets:
     have to be computed again elsewhere, which must not call it back."""
 
 
-def wanted_replicas(loads: Sequence[ReplicaLoad], targets: Targets, *, current: int) -> int:
+def wanted_replicas(loads: Sequence[ReplicaWork], targets: Targets, *, current: int) -> int:
     """How many replicas there should be, when `current` are meant to be there; the same without any figures."""
     if not loads:
         return current
@@ -50,7 +50,7 @@ def wanted_replicas(loads: Sequence[ReplicaLoad], targets: Targets, *, current: 
     return min(max(current, _whole(needed)), _whole(needed / (1 - targets.slack)))
 
 
-def needed_replicas(loads: Sequence[ReplicaLoad], targets: Targets) -> float:
+def needed_replicas(loads: Sequence[ReplicaWork], targets: Targets) -> float:
     """The largest of three needs, in replicas: to compute what comes, to work off what waits, to hold what runs.
 
     A backlog is not divided by the time to first token that was promised: what waits stays where it was sent, and a

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Protocol
 
-from serve_app.autoscaling.policy import ReplicaLoad, Targets, wanted_replicas
+from serve_app.autoscaling.policy import ReplicaWork, Targets, wanted_replicas
 from serve_app.autoscaling.stats import ARRIVED_TOKENS, KV_USE, WAITING_TOKENS
 from serve_app.settings.schema import AutoscalingOptions
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from ray.serve.config import AutoscalingContext
 
 
-class Point(Protocol):
+class TimedValue(Protocol):
     """A metric at one time, in seconds; Serve's `TimeStampedValue`."""
 
     timestamp: float
     value: float
 
 
-Metrics = Mapping[str, Mapping[Any, Sequence[Point]]]
+Metrics = Mapping[str, Mapping[Any, Sequence[TimedValue]]]
 """By name and replica, each in order of time."""
 
 
@@ -40,19 +40,19 @@ class UncachedWorkPolicy:
         return wanted_replicas(loads, self._targets, current=context.target_num_replicas), {}
 
 
-def replica_loads(metrics: Metrics) -> Iterator[ReplicaLoad]:
+def replica_loads(metrics: Metrics) -> Iterator[ReplicaWork]:
     """Of each replica that has said enough; work comes at a rate, which takes two points."""
     for replica_id, arrived in metrics.get(ARRIVED_TOKENS, {}).items():
         if arrived and arrived[-1].timestamp > arrived[0].timestamp:
             waiting = metrics.get(WAITING_TOKENS, {}).get(replica_id, ())
             kv_use = metrics.get(KV_USE, {}).get(replica_id, ())
-            yield ReplicaLoad(
+            yield ReplicaWork(
                 arriving_tokens_per_s=_rate(arrived),
                 waiting_tokens=waiting[-1].value if waiting else 0.0,
                 kv_use=fmean(point.value for point in kv_use) if kv_use else 0.0,
             )
 
 
-def _rate(points: Sequence[Point]) -> float:
+def _rate(points: Sequence[TimedValue]) -> float:
     first, last = points[0], points[-1]
     return (last.value - first.value) / (last.timestamp - first.timestamp)

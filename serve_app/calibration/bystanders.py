@@ -13,7 +13,7 @@ TIMEOUT_S = 10.0
 POLL_S = 0.5
 
 
-class _Use(NamedTuple):
+class _ReplicaUse(NamedTuple):
     num_requests: int
     """Waiting or running."""
     prompt_tokens: int
@@ -73,7 +73,7 @@ class Bystanders:
                 "calibrate an idle one"
             )
 
-    def _use(self) -> _Use:
+    def _use(self) -> _ReplicaUse:
         engine = self._read()["replicas"][self._replica_id]["engine"] or {}
         prompt_tokens = (engine.get("prompt_tokens") or 0) - (engine.get("own_tokens") or 0)
-        return _Use((engine.get("waiting") or 0) + (engine.get("running") or 0), prompt_tokens)
+        return _ReplicaUse((engine.get("waiting") or 0) + (engine.get("running") or 0), prompt_tokens)

@@ -26,7 +26,7 @@ MIN_DECODE_GROWTH = -0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class MeasuredPoint:
     """One measurement."""
 
     x: float
@@ -34,10 +34,10 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FittedLine:
     """The line through some points that is nearest to them."""
 
-    points: tuple[Point, ...]
+    points: tuple[MeasuredPoint, ...]
     intercept_s: float
     slope_s: float
 
@@ -68,7 +68,7 @@ class Contexts:
 
     new_tokens: int
     """After each of them, as many."""
-    points: Sequence[Point]
+    points: Sequence[MeasuredPoint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,22 +77,22 @@ class DecodeContexts:
 
     short_tokens: float
     """The context of each sequence where it was their number that differed."""
-    points: Sequence[Point]
+    points: Sequence[MeasuredPoint]
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
     """The lines, and the constants that they give."""
 
-    prefill: Line
+    prefill: FittedLine
     """Time to the first token over a cold prompt's tokens, without their attention."""
-    decode: Line
+    decode: FittedLine
     """Time between tokens over the sequences being decoded, without their contexts."""
-    context: Line | None
+    context: FittedLine | None
     """Time to the first token over the cached tokens before as many new ones; None where it was not measured."""
     attention_s: float
     """What each pair of a prefill token and one before it adds."""
-    decode_context: Line | None
+    decode_context: FittedLine | None
     """Time between the tokens of a single sequence over the tokens of its context; None where it was not measured."""
     decode_context_s: float
     """What each token of a sequence being decoded adds."""
@@ -119,8 +119,8 @@ class Fit:
 
 
 def fit_constants(
-    prefill: Sequence[Point],
-    decode: Sequence[Point],
+    prefill: Sequence[MeasuredPoint],
+    decode: Sequence[MeasuredPoint],
     contexts: Contexts | None = None,
     decode_contexts: DecodeContexts | None = None,
 ) -> Fit:
@@ -141,14 +141,15 @@ def fit_constants(
         decode_context_line = _line(decode_contexts.points, "contexts of different lengths")
         decode_context_s = max(0.0, decode_context_line.slope_s)
         each_s = decode_context_s * decode_contexts.short_tokens
-        decode = [Point(point.x, point.seconds - each_s * point.x) for point in decode]
+        decode = [MeasuredPoint(point.x, point.seconds - each_s * point.x) for point in decode]
     decode_line = _line(decode, "different numbers of streams")
     context_line, attention_s = None, 0.0
     if contexts is not None:
         context_line = _line(contexts.points, "cached contexts of different lengths")
         attention_s = max(0.0, context_line.slope_s / contexts.new_tokens)
     straight = [
-        Point(each.x, each.seconds - attention_s * num_attended(round(each.x), num_before=0)) for each in prefill
+        MeasuredPoint(each.x, each.seconds - attention_s * num_attended(round(each.x), num_before=0))
+        for each in prefill
     ]
     prefill_line = _prefill_line(straight, step_s=decode_line.intercept_s)
     fit = Fit(prefill_line, decode_line, context_line, attention_s, decode_context_line, decode_context_s)
@@ -178,7 +179,7 @@ def _check(fit: Fit) -> None:
             )
 
 
-def _prefill_line(points: Sequence[Point], *, step_s: float) -> Line:
+def _prefill_line(points: Sequence[MeasuredPoint], *, step_s: float) -> FittedLine:
     """A prompt takes a step at least. Where long prompts are dearer by the token, the nearest line would start below
     that; then the nearest of those that start there is taken.
     """
@@ -186,15 +187,15 @@ def _prefill_line(points: Sequence[Point], *, step_s: float) -> Line:
     if line.intercept_s >= step_s:
         return line
     slope_s = sum(point.x * (point.seconds - step_s) for point in points) / sum(point.x**2 for point in points)
-    return Line(line.points, step_s, slope_s)
+    return FittedLine(line.points, step_s, slope_s)
 
 
-def _line(points: Sequence[Point], wanted: str) -> Line:
+def _line(points: Sequence[MeasuredPoint], wanted: str) -> FittedLine:
     if len({point.x for point in points}) < MIN_POINTS:
         raise FitError(f"{MIN_POINTS} {wanted} are needed: raise --longest or --streams")
     slope_s, intercept_s = linear_regression([point.x for point in points], [point.seconds for point in points])
-    return Line(tuple(points), intercept_s, slope_s)
+    return FittedLine(tuple(points), intercept_s, slope_s)
 
 
-def _times(line: Line) -> str:
+def _times(line: FittedLine) -> str:
     return ", ".join(f"{point.x:g}: {point.seconds * 1000:.1f} ms" for point in line.points)

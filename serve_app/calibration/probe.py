@@ -10,7 +10,7 @@ import httpx
 import orjson
 
 from serve_app.calibration.errors import CalibrationError
-from serve_app.calibration.streams import Progress, seconds_a_token
+from serve_app.calibration.streams import StreamProgress, seconds_a_token
 
 TOKEN_IDS = range(300, 1_300)
 """Words of every vocabulary; special tokens are elsewhere."""
@@ -23,14 +23,14 @@ TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ProbedModel:
     """What a replica serves."""
 
     name: str
     max_prompt_tokens: int
 
 
-class Probe:
+class ReplicaProbe:
     """Sends the requests of one calibration.
 
     Args:
@@ -49,7 +49,7 @@ class Probe:
         self.prompt_tokens = 0
         """Of all prompts so far."""
 
-    async def find_model(self) -> Model:
+    async def find_model(self) -> ProbedModel:
         """What the replica serves; to be asked first.
 
         Raises:
@@ -60,7 +60,7 @@ class Probe:
             response = await self._client.get("/v1/models", timeout=TIMEOUT_S)
             model = response.json()["data"][0]
             self._model_name = str(model["id"])
-            return Model(self._model_name, int(model["max_model_len"]) - 1)
+            return ProbedModel(self._model_name, int(model["max_model_len"]) - 1)
         except (httpx.TransportError, ValueError, LookupError, TypeError) as error:
             raise CalibrationError(
                 f"what is at {self._client.base_url} does not say which model it serves ({type(error).__name__}): "
@@ -138,7 +138,7 @@ class Probe:
     def _random_tokens(self, num_tokens: int) -> list[int]:
         return self._rng.choices(TOKEN_IDS, k=num_tokens)
 
-    async def _stream(self, prompt: list[int], *, answer_tokens: int) -> list[Progress]:
+    async def _stream(self, prompt: list[int], *, answer_tokens: int) -> list[StreamProgress]:
         self.prompt_tokens += len(prompt)
         content = orjson.dumps(self._body(prompt, answer_tokens))
         headers = {"content-type": "application/json"}
@@ -153,7 +153,7 @@ class Probe:
                 async for line in response.aiter_lines():
                     num_tokens, cached_tokens = _usage(line)
                     if num_tokens:
-                        progress.append(Progress(self._clock(), num_tokens, cached_tokens))
+                        progress.append(StreamProgress(self._clock(), num_tokens, cached_tokens))
         except httpx.TransportError as error:
             raise CalibrationError(f"the replica broke the connection off: {type(error).__name__}") from error
         if not progress:

@@ -5,7 +5,7 @@ from statistics import median
 from typing import NamedTuple
 
 
-class Progress(NamedTuple):
+class StreamProgress(NamedTuple):
     """How far an answer was at a time."""
 
     at_s: float
@@ -14,7 +14,7 @@ class Progress(NamedTuple):
     """Of the prompt, where the replica says so."""
 
 
-def seconds_a_token(streams: Sequence[Sequence[Progress]]) -> float | None:
+def seconds_a_token(streams: Sequence[Sequence[StreamProgress]]) -> float | None:
     """The median stream's time from token to token, while all of them were being decoded; None if they never were.
 
     Several tokens may come in one chunk, so they are counted, not the chunks.

@@ -14,7 +14,7 @@ ENVIRONMENT_FILE = "data-path.env"
 HEAD = "# Made from {source} by `warmroute kubernetes`; change that instead.\n"
 
 
-class _Block(str):
+class _MultilineText(str):
     """Text that YAML shall show line by line."""
 
     __slots__ = ()
@@ -24,11 +24,11 @@ class _Dumper(yaml.SafeDumper):
     pass
 
 
-def _as_block(dumper: yaml.SafeDumper, text: _Block) -> yaml.ScalarNode:
+def _as_block(dumper: yaml.SafeDumper, text: _MultilineText) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
 
 
-_Dumper.add_representer(_Block, _as_block)
+_Dumper.add_representer(_MultilineText, _as_block)
 
 
 def overlay_files(settings: Settings, *, source: str) -> dict[str, str]:
@@ -63,5 +63,5 @@ def _patch(settings: Settings) -> dict[str, Any]:
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
         "metadata": {"name": "warmroute"},
-        "spec": {"serveConfigV2": _Block(config)},
+        "spec": {"serveConfigV2": _MultilineText(config)},
     }

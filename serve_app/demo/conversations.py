@@ -16,7 +16,7 @@ class WorkloadError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class RecordedTurn:
     """One request: everything up to the answer that was recorded here."""
 
     conversation: str
@@ -40,21 +40,23 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class RecordedConversation:
     """A session of one user."""
 
     name: str
-    turns: tuple[Turn, ...]
+    turns: tuple[RecordedTurn, ...]
 
 
-def load_conversations(path: Path, *, tools: list[dict[str, Any]] | None, limit: int | None) -> list[Conversation]:
+def load_conversations(
+    path: Path, *, tools: list[dict[str, Any]] | None, limit: int | None
+) -> list[RecordedConversation]:
     """Read JSON Lines (.zst too): an object with `messages` a line, and `tools` unless given for all.
 
     Raises:
         WorkloadError: the file cannot be read, or a line is not a conversation.
 
     """
-    conversations: list[Conversation] = []
+    conversations: list[RecordedConversation] = []
     for number, line in enumerate(_lines(path), start=1):
         if limit is not None and len(conversations) == limit:
             break
@@ -88,7 +90,7 @@ def _lines(path: Path) -> Iterator[str]:
         raise WorkloadError(f"{path} cannot be read: {error}") from error
 
 
-def _conversation(place: str, line: str, tools: list[dict[str, Any]] | None) -> Conversation:
+def _conversation(place: str, line: str, tools: list[dict[str, Any]] | None) -> RecordedConversation:
     try:
         record = json.loads(line)
         messages = record["messages"]
@@ -96,9 +98,11 @@ def _conversation(place: str, line: str, tools: list[dict[str, Any]] | None) -> 
     except (ValueError, KeyError, TypeError) as error:
         raise WorkloadError(f'{place} is not an object with "messages", each with a "role"') from error
     turns = tuple(
-        Turn(place, number, messages[:index], tools if tools is not None else record.get("tools"), messages[index])
+        RecordedTurn(
+            place, number, messages[:index], tools if tools is not None else record.get("tools"), messages[index]
+        )
         for number, index in enumerate(index for index, role in enumerate(roles) if role == "assistant" and index)
     )
     if not turns:
         raise WorkloadError(f"{place} has no answer by the assistant, so there is nothing to ask for")
-    return Conversation(place, turns)
+    return RecordedConversation(place, turns)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import httpx
 import orjson
 
-from serve_app.demo.conversations import Conversation, Turn
+from serve_app.demo.conversations import RecordedConversation, RecordedTurn
 from serve_app.messages.response_headers import REPLICA_HEADER
 
 REQUEST_TIMEOUT_S = 300
@@ -38,7 +38,7 @@ class Measurement:
 
 
 async def drive(
-    conversations: Sequence[Conversation],
+    conversations: Sequence[RecordedConversation],
     *,
     url: str,
     model: str,
@@ -69,7 +69,7 @@ async def drive(
     return measurements
 
 
-async def tokenize(turns: Sequence[Turn], *, url: str, model: str) -> list[list[int]]:
+async def tokenize(turns: Sequence[RecordedTurn], *, url: str, model: str) -> list[list[int]]:
     """The prompt's token ids of each request, as a replica sees them.
 
     Raises:
@@ -86,7 +86,7 @@ async def tokenize(turns: Sequence[Turn], *, url: str, model: str) -> list[list[
     return prompts
 
 
-async def _ask(client: httpx.AsyncClient, turn: Turn, model: str, max_tokens: int) -> Measurement:
+async def _ask(client: httpx.AsyncClient, turn: RecordedTurn, model: str, max_tokens: int) -> Measurement:
     content = orjson.dumps(turn.body(model, max_tokens))
     headers = {"content-type": "application/json"}
     sent_at_s = time.perf_counter()
@@ -115,7 +115,7 @@ async def _ask(client: httpx.AsyncClient, turn: Turn, model: str, max_tokens: in
     )
 
 
-def _check(response: httpx.Response, turn: Turn) -> None:
+def _check(response: httpx.Response, turn: RecordedTurn) -> None:
     if not response.is_success:
         place = f"{turn.conversation}, turn {turn.number}"
         raise DriveError(f"{place}: the server answered {response.status_code}: {response.text[:500]}")

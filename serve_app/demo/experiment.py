@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from serve_app.control.running_application import RunningApplication
-from serve_app.demo.conversations import Conversation
+from serve_app.demo.conversations import RecordedConversation
 from serve_app.demo.driver import Measurement, drive, tokenize
 from serve_app.demo.reuse import ReuseBound
 
@@ -15,10 +15,10 @@ class ExperimentError(Exception):
 
 
 @dataclass(slots=True)
-class Experiment:
+class PolicyExperiment:
     """Its plan and, once run, its measurements."""
 
-    conversations: Sequence[Conversation]
+    conversations: Sequence[RecordedConversation]
     policies: Sequence[str]
     repetitions: int
     concurrency: int

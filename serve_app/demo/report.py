@@ -8,15 +8,15 @@ from typing import Any
 from rich.table import Table
 
 from serve_app.demo.driver import Measurement
-from serve_app.demo.experiment import Experiment
-from serve_app.demo.statistics import Interval, Totals, paired_ttft_ratio, percentile
+from serve_app.demo.experiment import PolicyExperiment
+from serve_app.demo.statistics import Interval, TokenTotals, paired_ttft_ratio, percentile
 
 BASELINE = "round_robin"
 BOOTSTRAP_SEED = 1
 REMEDY = "Set replicas.explain_headers: full."
 
 
-def table(experiment: Experiment) -> Table:
+def table(experiment: PolicyExperiment) -> Table:
     """Per policy and replica: requests and tokens; per policy: uncached prefill tokens and TTFT."""
     title = f"{experiment.repetitions} repetitions, {experiment.concurrency} conversations at a time{experiment.note}"
     result = Table(title=title)
@@ -35,7 +35,7 @@ def table(experiment: Experiment) -> Table:
     return result
 
 
-def lines(experiment: Experiment) -> list[str]:
+def lines(experiment: PolicyExperiment) -> list[str]:
     """What the table does not say: the workload against the cache, reuse, and the paired comparison."""
     assert experiment.bound is not None
     kv_tokens = experiment.application.kv_capacity_tokens()
@@ -60,7 +60,7 @@ def lines(experiment: Experiment) -> list[str]:
     return result
 
 
-def as_json(experiment: Experiment) -> dict[str, Any]:
+def as_json(experiment: PolicyExperiment) -> dict[str, Any]:
     """Every measurement, for other tools."""
     return {
         "repetitions": experiment.repetitions,
@@ -75,16 +75,16 @@ def as_json(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _comparisons(experiment: Experiment) -> list[tuple[str, Interval, float]]:
+def _comparisons(experiment: PolicyExperiment) -> list[tuple[str, Interval, float]]:
     if BASELINE not in experiment.policy_to_runs:
         return []
     base = experiment.policy_to_runs[BASELINE]
-    base_uncached = sum(Totals.of(run).uncached_tokens for run in base)
+    base_uncached = sum(TokenTotals.of(run).uncached_tokens for run in base)
     return [
         (
             policy,
             paired_ttft_ratio(runs, base, Random(BOOTSTRAP_SEED)),  # noqa: S311  resampling, not secrets
-            sum(Totals.of(run).uncached_tokens for run in runs) / base_uncached,
+            sum(TokenTotals.of(run).uncached_tokens for run in runs) / base_uncached,
         )
         for policy, runs in experiment.policy_to_runs.items()
         if policy != BASELINE
@@ -92,7 +92,7 @@ def _comparisons(experiment: Experiment) -> list[tuple[str, Interval, float]]:
 
 
 def _cells(measurements: list[Measurement]) -> list[str]:
-    totals = Totals.of(measurements)
+    totals = TokenTotals.of(measurements)
     ttfts = [each.ttft_s for each in measurements]
     seconds = (fmean(ttfts), percentile(ttfts, 50), percentile(ttfts, 95))
     return [

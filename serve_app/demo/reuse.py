@@ -12,7 +12,7 @@ RequestKey = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Reuse:
+class ReuseShare:
     """Token counts over one run."""
 
     reusable_tokens: int
@@ -54,7 +54,7 @@ class ReuseBound:
         """Tokens of all different blocks: the cache that would hold the whole workload."""
         return len({each for hashes in self._key_to_hashes.values() for each in hashes}) * self._block_size
 
-    def measure(self, run: Sequence[Measurement]) -> Reuse:
+    def measure(self, run: Sequence[Measurement]) -> ReuseShare:
         """Compare what the engines reused with what was there to reuse."""
         seen: set[BlockHash] = set()
         reusable = reused = 0
@@ -66,7 +66,7 @@ class ReuseBound:
             reusable += max(0, ideal - self.common_tokens)
             reused += max(0, min(each.cached_tokens, ideal) - self.common_tokens)
             seen.update(hashes)
-        return Reuse(reusable, reused)
+        return ReuseShare(reusable, reused)
 
 
 def _num_common(all_hashes: list[tuple[BlockHash, ...]]) -> int:

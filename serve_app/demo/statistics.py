@@ -21,7 +21,7 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class TokenTotals:
     """Sums over requests; rates are ratios of sums."""
 
     num_requests: int
@@ -29,7 +29,7 @@ class Totals:
     cached_tokens: int
 
     @classmethod
-    def of(cls, measurements: Sequence[Measurement]) -> "Totals":
+    def of(cls, measurements: Sequence[Measurement]) -> "TokenTotals":
         """Of some requests."""
         return cls(
             len(measurements),

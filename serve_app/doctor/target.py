@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 
 
 class TargetError(ValueError):
@@ -22,7 +22,12 @@ class Target:
 
 
 def find_target(
-    run: Run | None, *, application: str | None, url: str | None, dashboard_url: str | None, ray_address: str | None
+    run: LocalRun | None,
+    *,
+    application: str | None,
+    url: str | None,
+    dashboard_url: str | None,
+    ray_address: str | None,
 ) -> Target:
     """What was asked for, completed from the cluster that was started here, unless another one was named.
 

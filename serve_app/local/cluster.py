@@ -41,7 +41,7 @@ class RunFileError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LocalRun:
     """One running cluster, as its state file describes it."""
 
     run_id: str
@@ -142,14 +142,14 @@ def num_replicas(settings: Settings) -> int:
     return int(initial if count == "auto" else count)
 
 
-def start_ray(settings: Settings) -> Run:
+def start_ray(settings: Settings) -> LocalRun:
     """Start Ray in and below this process, on the data path. The caller must `stop` the run.
 
     Raises:
         StartError: Ray did not start.
 
     """
-    run = Run(
+    run = LocalRun(
         run_id=uuid.uuid4().hex[:12],
         owner_pid=os.getpid(),
         owner_started_at=psutil.Process().create_time(),
@@ -185,7 +185,7 @@ def start_ray(settings: Settings) -> Run:
     return run
 
 
-def _environment(settings: Settings, run: Run) -> dict[str, str]:
+def _environment(settings: Settings, run: LocalRun) -> dict[str, str]:
     """Of every process of the run."""
     http = settings.http.model_copy(update={"host": settings.http.host or LOOPBACK})
     settings = settings.model_copy(update={"http": http})
@@ -199,7 +199,7 @@ def _environment(settings: Settings, run: Run) -> dict[str, str]:
     }
 
 
-def stop(run: Run, *, state_file: Path = STATE_FILE) -> None:
+def stop(run: LocalRun, *, state_file: Path = STATE_FILE) -> None:
     """End every process of the run, first kindly, then not, and remove its files.
 
     Called by the owner itself, or from elsewhere; then the owner is asked first and given time to do it.
@@ -218,7 +218,7 @@ def _end(processes: list[psutil.Process]) -> None:
     psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
 
 
-def _processes_of(run: Run) -> list[psutil.Process]:
+def _processes_of(run: LocalRun) -> list[psutil.Process]:
     """Every live process of the run but this one and its ancestors."""
     ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
@@ -229,7 +229,7 @@ def _processes_of(run: Run) -> list[psutil.Process]:
     return found
 
 
-def _is_of_run(process: psutil.Process, run: Run) -> bool:
+def _is_of_run(process: psutil.Process, run: LocalRun) -> bool:
     if process.pid == run.owner_pid and process.create_time() == run.owner_started_at:
         return True
     if process.environ().get(RUN_VARIABLE) == run.run_id:

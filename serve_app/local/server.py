@@ -17,7 +17,7 @@ from serve_app import extras
 from serve_app.control.readiness import described, is_routed
 from serve_app.control.serve_api import NoAnswerError, ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT, serve_config
-from serve_app.local.cluster import Run, StartError, check_machine, start_ray, stop
+from serve_app.local.cluster import LocalRun, StartError, check_machine, start_ray, stop
 from serve_app.local.haproxy import known_replicas
 from serve_app.ops.login import TOKEN_VARIABLE, Login
 from serve_app.settings import vllm_options
@@ -47,7 +47,7 @@ def running(
     *,
     beside: Sequence[Mapping[str, Any]] = (),
     config: dict[str, Any] | None = None,
-) -> Iterator[Run | None]:
+) -> Iterator[LocalRun | None]:
     """The application, from ready until the block ends; None if `stopped` was set before it was ready.
 
     Args:
@@ -65,7 +65,7 @@ def running(
     """
     extras.require("ray", "vllm")
     started_at = time.monotonic()
-    progress = _Progress(console, started_at)
+    progress = _StartProgress(console, started_at)
     settings = _checked(settings, num_applications=1 + len(beside))
     config = serve_config(settings) if config is None else config
     config = {**config, "applications": [*config["applications"], *beside]}
@@ -168,7 +168,7 @@ def failure_text(application: dict[str, Any]) -> str:
     return "\n".join(line for line in explained.strip().splitlines() if "errors.pydantic.dev" not in line)
 
 
-def _wait_until_routed(api: ServeApi, run: Run, settings: Settings, stopped: threading.Event) -> None:
+def _wait_until_routed(api: ServeApi, run: LocalRun, settings: Settings, stopped: threading.Event) -> None:
     """HAProxy and the routers learn of new replicas a moment after Serve calls them running.
 
     HAProxy asks the routers in turn, so as many answers in a row as there are routers are wanted.
@@ -186,7 +186,7 @@ def _wait_until_routed(api: ServeApi, run: Run, settings: Settings, stopped: thr
     raise StartError(msg)
 
 
-def _missing(api: ServeApi, run: Run, settings: Settings, stopped: threading.Event) -> str:
+def _missing(api: ServeApi, run: LocalRun, settings: Settings, stopped: threading.Event) -> str:
     """Why a request may not be routed yet; empty if one was, by a HAProxy that knows every running replica.
 
     Where answers do not say that they are routed, any answer is taken.
@@ -221,7 +221,7 @@ def _try(url: str, model: str, *, any_answer: bool) -> tuple[bool, str]:
     return is_routed(response, any_answer=any_answer), described(response)
 
 
-def _shut_down(run: Run) -> None:
+def _shut_down(run: LocalRun) -> None:
     import ray
 
     ray.shutdown()
@@ -241,7 +241,7 @@ def _headers_line(settings: Settings) -> str:
     return "the x-warmroute- headers say where it went and why, and\n" if is_full else ""
 
 
-def _print_ready(console: Console, run: Run, settings: Settings, seconds: float) -> None:
+def _print_ready(console: Console, run: LocalRun, settings: Settings, seconds: float) -> None:
     messages = [{"role": "user", "content": EXAMPLE_QUESTION}]
     body = json.dumps({"model": settings.model_id, "max_tokens": 16, "messages": messages})
     console.print(
@@ -258,7 +258,7 @@ Ctrl-C here, or `make stop` elsewhere, stops everything.
     )
 
 
-class _Progress:
+class _StartProgress:
     """A line for each finished step; while a step runs, a spinner where there is a terminal."""
 
     def __init__(self, console: Console, started_at: float) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from serve_app.control.running_application import RunningApplication
 from serve_app.control.serve_api import ServeApi
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
 from tests.conftest import Require
 from tests.servers import serving, shipped_settings
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run(folder: Path, require: Require) -> Iterator[Run]:
+def run(folder: Path, require: Require) -> Iterator[LocalRun]:
     """The server."""
     require(importlib.util.find_spec("vllm") is not None, "vLLM: install with `make install`")
     with serving(demo_settings(), folder) as run:
@@ -49,13 +49,13 @@ def demo_settings() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def api(run: Run) -> ServeApi:
+def api(run: LocalRun) -> ServeApi:
     """Serve's REST API."""
     return ServeApi(run.dashboard_url)
 
 
 @pytest.fixture(scope="session")
-def application(run: Run) -> Iterator[RunningApplication]:
+def application(run: LocalRun) -> Iterator[RunningApplication]:
     """The application, over Ray."""
     with RunningApplication(
         run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
@@ -64,14 +64,14 @@ def application(run: Run) -> Iterator[RunningApplication]:
 
 
 @pytest.fixture(scope="session")
-def client(run: Run) -> Iterator[httpx.Client]:
+def client(run: LocalRun) -> Iterator[httpx.Client]:
     """Through the whole path."""
     with httpx.Client(base_url=run.url, timeout=120) as client:
         yield client
 
 
 @pytest.fixture(scope="session")
-def replica_client(run: Run) -> Iterator[httpx.Client]:
+def replica_client(run: LocalRun) -> Iterator[httpx.Client]:
     """Straight to one replica's own port, which HAProxy's configuration names: what vLLM itself answers."""
     url = next(iter(replica_urls(run.run_dir).values()))
     with httpx.Client(base_url=url, timeout=120) as client:
@@ -79,6 +79,6 @@ def replica_client(run: Run) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="session")
-def run_model(run: Run) -> str:
+def run_model(run: LocalRun) -> str:
     """The model's name for clients."""
     return run.model

@@ -7,24 +7,24 @@ from typing import Any
 
 import httpx
 
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.messages.response_headers import REQUEST_ID_HEADER
 
 TIMEOUT_S = 30.0
 POLL_S = 0.2
 
 
-def logs(run: Run) -> Path:
+def logs(run: LocalRun) -> Path:
     """Serve's."""
     return Path(run.ray_session) / "logs" / "serve"
 
 
-def reason_of(run: Run, response: httpx.Response) -> str:
+def reason_of(run: LocalRun, response: httpx.Response) -> str:
     """Why a routed request went where it went: what the response itself says only of a prompt that was computed."""
     return str(wait_for_line(run, response.headers[REQUEST_ID_HEADER])["reason"])
 
 
-def wait_for_line(run: Run, some_id: str) -> dict[str, Any]:
+def wait_for_line(run: LocalRun, some_id: str) -> dict[str, Any]:
     """Until a replica has written it, of a trace or a request."""
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:

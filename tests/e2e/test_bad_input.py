@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from tests.e2e.request_lines import reason_of
 
 MIB = 2**20
@@ -83,7 +83,13 @@ def assert_same_answer(client: httpx.Client, replica_client: httpx.Client, path:
 @pytest.mark.parametrize("fault", REASONS)
 @pytest.mark.parametrize("path", GOOD)
 def test_a_bad_body_gets_vllms_answer(
-    run: Run, client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, fault: str, stream: bool
+    run: LocalRun,
+    client: httpx.Client,
+    replica_client: httpx.Client,
+    run_model: str,
+    path: str,
+    fault: str,
+    stream: bool,
 ) -> None:
     """Status and body, for each API."""
     content = json.dumps(body_with(fault, path, run_model) | {"stream": stream}).encode()
@@ -110,7 +116,13 @@ def test_a_bad_body_gets_vllms_answer(
 )
 @pytest.mark.parametrize("path", GOOD)
 def test_what_is_no_request_gets_vllms_answer(
-    run: Run, client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, content: bytes, reason: str
+    run: LocalRun,
+    client: httpx.Client,
+    replica_client: httpx.Client,
+    run_model: str,
+    path: str,
+    content: bytes,
+    reason: str,
 ) -> None:
     """And is counted under its reason."""
     routed = assert_same_answer(client, replica_client, path, content)
@@ -122,7 +134,7 @@ def test_what_is_no_request_gets_vllms_answer(
     ("path", "fields"), HEAVY, ids=lambda each: each if isinstance(each, str) else next(iter(each))
 )
 def test_a_body_of_many_items_is_refused_in_a_few_words(
-    run: Run, client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, fields: dict[str, Any]
+    run: LocalRun, client: httpx.Client, replica_client: httpx.Client, run_model: str, path: str, fields: dict[str, Any]
 ) -> None:
     """By the replica; the router has placed it without a look at each."""
     content = json.dumps({"model": run_model, **fields}, separators=(",", ":")).encode()

@@ -10,7 +10,7 @@ from loadtests.bench.numbers import numbers
 from loadtests.bench.plan import Cell
 from loadtests.bench.records import Capacity
 from serve_app.control.running_application import RunningApplication
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from tests.loadtests.bench.builders import plan
 
 RATE = Capacity("chat", 1, requests_per_s=4.0, uncached_tokens_per_s=0.0, turns_per_session=4.0)
@@ -19,7 +19,7 @@ RATE = Capacity("chat", 1, requests_per_s=4.0, uncached_tokens_per_s=0.0, turns_
 class SharedServer:
     """The tests' server as a bench's cluster."""
 
-    def __init__(self, run: Run, application: RunningApplication) -> None:
+    def __init__(self, run: LocalRun, application: RunningApplication) -> None:
         self._run = run
         self._application = application
 
@@ -31,7 +31,7 @@ class SharedServer:
 
 
 @pytest.fixture
-def server(run: Run, application: RunningApplication) -> Iterator[SharedServer]:
+def server(run: LocalRun, application: RunningApplication) -> Iterator[SharedServer]:
     """Routes as before when it is over."""
     before = application.policy()
     yield SharedServer(run, application)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from tests.servers import ROOT
 
 
 @pytest.mark.timeout(600)
-def test_the_simulator_reuses_what_a_real_engine_does(folder: Path, run: Run) -> None:
+def test_the_simulator_reuses_what_a_real_engine_does(folder: Path, run: LocalRun) -> None:
     """320 requests, one after the other, from an empty cache on, most of it evicted on the way: equal for each."""
     assert run.url
     command = [sys.executable, "-m", "benchmarks", "cache_parity", "--requests", "320", "--seed", "7"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.doctor.finding import Check
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from tests.servers import COMMAND
 
 
@@ -17,7 +17,7 @@ def doctor(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=140, check=False)
 
 
-def test_a_healthy_server_passes_every_check(folder: Path, run: Run) -> None:
+def test_a_healthy_server_passes_every_check(folder: Path, run: LocalRun) -> None:
     """With the facts found; from this folder, and with every option given."""
     named = ["--dashboard", run.dashboard_url, "--url", run.url, "--ray-address", run.ray_address]
     for options in ([], [*named, "--application", run.application]):
@@ -45,7 +45,7 @@ def test_a_healthy_server_passes_every_check(folder: Path, run: Run) -> None:
         (["--url", "http://127.0.0.1:9"], Check.PORTS, "nobody accepts connections at http://127.0.0.1:9"),
     ],
 )
-def test_what_is_wrong_is_named(folder: Path, run: Run, options: list[str], check: Check, text: str) -> None:
+def test_what_is_wrong_is_named(folder: Path, run: LocalRun, options: list[str], check: Check, text: str) -> None:
     """Exactly one check fails, those that need it wait, and the rest is examined all the same."""
     assert run.url
     result = doctor(folder, "--json", *options)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from router import ReplicaId, RequestId
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.messages.response_headers import EXPLAIN_PREFIX, REASON_HEADER, UNROUTED
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings.cluster_secret import derived_key
@@ -46,7 +46,7 @@ def test_a_replica_believes_signed_notes_alone(replica_client: httpx.Client, run
     assert (answered.headers[REASON_HEADER] == UNROUTED) is (key == "a guess")
 
 
-def test_haproxy_listens_for_this_machine_alone(run: Run) -> None:
+def test_haproxy_listens_for_this_machine_alone(run: LocalRun) -> None:
     """Clients' port, statistics and metrics."""
     config = next(Path(run.run_dir).rglob("haproxy.cfg")).read_text()
     binds = [line.split()[1] for line in config.splitlines() if line.strip().startswith("bind ")]

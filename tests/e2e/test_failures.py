@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from tests.servers import ROOT
 
 TIMEOUT_S = 840
@@ -24,7 +24,7 @@ def run_experiment(folder: Path, *arguments: str) -> str:
     return result.stdout
 
 
-def test_haproxy_is_configured_to_send_requests_elsewhere_and_to_let_streams_end(run: Run) -> None:
+def test_haproxy_is_configured_to_send_requests_elsewhere_and_to_let_streams_end(run: LocalRun) -> None:
     """By the environment that `serve` sets."""
     haproxy_config = next(Path(run.run_dir).rglob("haproxy.cfg")).read_text()
     assert "retry-on conn-failure 503" in haproxy_config
@@ -33,7 +33,7 @@ def test_haproxy_is_configured_to_send_requests_elsewhere_and_to_let_streams_end
 
 
 @pytest.mark.timeout(TIMEOUT_S + 60)
-def test_an_engine_dies_under_streams(folder: Path, run: Run) -> None:
+def test_an_engine_dies_under_streams(folder: Path, run: LocalRun) -> None:
     """Only its own streams end early, no other request fails, and its successor owns the same keys.
 
     The other replica's streams outlive two reloads of HAProxy, and the 120 s after which Ray Serve would cut them.
@@ -44,7 +44,7 @@ def test_an_engine_dies_under_streams(folder: Path, run: Run) -> None:
 
 
 @pytest.mark.timeout(TIMEOUT_S + 60)
-def test_routers_die_under_load(folder: Path, run: Run) -> None:
+def test_routers_die_under_load(folder: Path, run: LocalRun) -> None:
     """No request fails: HAProxy asks the other one, and where there is none, it balances by itself."""
     assert run.url
     printed = run_experiment(folder, "router", "--both", "--clients", "8", "--seconds", "20", "--wait", "5")

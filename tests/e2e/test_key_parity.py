@@ -15,14 +15,14 @@ from benchmarks.keys.result import Comparison, FamilyResult
 from benchmarks.keys.router import Pass, Reader, Reading
 from benchmarks.keys.texts import SHIPPED, sample
 from serve_app.control.running_application import RunningApplication
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
 from tests.e2e.conftest import demo_settings
 
 NUM_PROMPTS = 60
 
 
-def url_of_a_replica(run: Run, application: RunningApplication) -> str:
+def url_of_a_replica(run: LocalRun, application: RunningApplication) -> str:
     """One that is there now; other tests may have replaced those that were there first."""
     urls = replica_urls(run.run_dir)
     return next(urls[short(each)] for each in application.routers()[0]["replicas"] if short(each) in urls)
@@ -31,7 +31,7 @@ def url_of_a_replica(run: Run, application: RunningApplication) -> str:
 @pytest.mark.timeout(600)
 @pytest.mark.filterwarnings("ignore")  # vLLM's own
 def test_the_router_reads_the_tokens_that_the_replica_gets(
-    run: Run, application: RunningApplication, run_model: str
+    run: LocalRun, application: RunningApplication, run_model: str
 ) -> None:
     """60 dialogues, each on four endpoints and in many ways; read fast, fast again, and plainly."""
     llm = demo_settings()["llm"]

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from serve_app.control.running_application import RunningApplication
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from tests.loadtests.locust_kit.builders import (
     Ended,
     end,
@@ -23,7 +23,7 @@ PAGE_TIMEOUT_MS = 60_000
 
 
 @pytest.fixture(scope="module")
-def headless(run: Run, application: RunningApplication, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+def headless(run: LocalRun, application: RunningApplication, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """One process, from empty caches on."""
     application.reset_caches()
     report = tmp_path_factory.mktemp("locust") / "report.json"
@@ -56,7 +56,9 @@ def test_a_run_without_a_page(headless: Ended) -> None:
     assert rows["chat"]["count"] == report["complete"]
 
 
-def test_two_workers_reuse_as_much(run: Run, application: RunningApplication, headless: Ended, tmp_path: Path) -> None:
+def test_two_workers_reuse_as_much(
+    run: LocalRun, application: RunningApplication, headless: Ended, tmp_path: Path
+) -> None:
     """Split between them."""
     application.reset_caches()
     ended = run_distributed(
@@ -70,7 +72,7 @@ def test_two_workers_reuse_as_much(run: Run, application: RunningApplication, he
 
 @pytest.mark.usefixtures("headless", "emptied")
 def test_the_page_starts_a_run_and_shows_its_hit_rate(
-    run: Run, headless: Ended, tmp_path: Path, browser: Browser
+    run: LocalRun, headless: Ended, tmp_path: Path, browser: Browser
 ) -> None:
     """Pressed in a browser; the same as without."""
     port, report = free_port(), tmp_path / "report.json"
@@ -87,7 +89,7 @@ def test_the_page_starts_a_run_and_shows_its_hit_rate(
     assert shown == f"{ended.report['hit_rate']:.4f}"
 
 
-def test_a_missed_slo_fails_the_run(run: Run) -> None:
+def test_a_missed_slo_fails_the_run(run: LocalRun) -> None:
     """No first token comes within a microsecond."""
     ended = run_locust("--host", run.url, *SESSIONS, "--sessions", "1", "--warm-ttft-slo-ms", "0.001")
     assert ended.code == 1

@@ -11,7 +11,7 @@ from benchmarks.cost.route_cost.applications import wait_for_router_ports
 from serve_app.control.running_application import RunningApplication
 from serve_app.control.serve_api import ServeApi
 from serve_app.edge.options import TOKEN_HEADER, edge_token
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.messages.response_headers import POLICY_HEADER
 from tests.e2e.conftest import demo_settings
 from tests.servers import COMMAND
@@ -20,7 +20,7 @@ ENGINE = demo_settings()["llm"]["engine_kwargs"]
 KV_CAPACITY_TOKENS = ENGINE["num_gpu_blocks_override"] * ENGINE["block_size"]
 
 
-def process_ids(api: ServeApi, run: Run) -> set[tuple[str, int]]:
+def process_ids(api: ServeApi, run: LocalRun) -> set[tuple[str, int]]:
     """Every replica's and router's id and process."""
     application = api.application(run.application)
     assert application is not None
@@ -32,7 +32,7 @@ def process_ids(api: ServeApi, run: Run) -> set[tuple[str, int]]:
 
 
 def test_the_policy_changes_without_a_restart(
-    client: httpx.Client, run: Run, api: ServeApi, application: RunningApplication, folder: Path
+    client: httpx.Client, run: LocalRun, api: ServeApi, application: RunningApplication, folder: Path
 ) -> None:
     """By the command, on every router, with the same processes before and after; and back."""
     before = process_ids(api, run)
@@ -56,7 +56,7 @@ def test_routers_agree_on_what_is_where(application: RunningApplication) -> None
         assert {replica["kv_capacity_tokens"] for replica in router["replicas"].values()} == {KV_CAPACITY_TOKENS}
 
 
-def test_decisions_pass_serves_own_handling_by(run: Run, application: RunningApplication) -> None:
+def test_decisions_pass_serves_own_handling_by(run: LocalRun, application: RunningApplication) -> None:
     """Serve gives each answer that it handles a request's id."""
     before = sum(sum(router["decisions"].values()) for router in application.routers())
     ports = wait_for_router_ports(run.run_dir, [run.application], num_routers=2)[run.application]
@@ -74,7 +74,7 @@ def test_decisions_pass_serves_own_handling_by(run: Run, application: RunningApp
     assert after - before == len(ports) == 2
 
 
-def test_a_second_server_is_refused_in_a_sentence(folder: Path, run: Run, tmp_path: Path) -> None:
+def test_a_second_server_is_refused_in_a_sentence(folder: Path, run: LocalRun, tmp_path: Path) -> None:
     """The ports are taken, by us."""
     assert run.url
     result = subprocess.run(
@@ -91,7 +91,7 @@ def test_a_second_server_is_refused_in_a_sentence(folder: Path, run: Run, tmp_pa
 
 
 @pytest.mark.timeout(600)
-def test_the_demo_prints_its_table(folder: Path, run: Run) -> None:
+def test_the_demo_prints_its_table(folder: Path, run: LocalRun) -> None:
     """Both policies, every figure, and the policy as it was before."""
     assert run.url
     command = [*COMMAND, "demo", "--sessions", "4", "--concurrency", "4", "--repetitions", "1", "--max-tokens", "2"]

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 from serve_app.control.running_application import RunningApplication
 from serve_app.control.serve_api import ray_token
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.ops.report import ApplicationReport, Overview
 from serve_app.settings.schema import OPS_APPLICATION
 from serve_app.settings.tenants import NONE, OTHER
@@ -30,7 +30,7 @@ Found = TypeVar("Found")
 
 
 @pytest.fixture
-def ops(run: Run) -> Iterator[httpx.Client]:
+def ops(run: LocalRun) -> Iterator[httpx.Client]:
     """Through HAProxy."""
     with httpx.Client(base_url=f"{run.url}/ops", timeout=30) as client:
         yield client
@@ -64,7 +64,7 @@ def read_again(ops: httpx.Client) -> ApplicationReport:
 
 
 def test_its_sums_are_the_routers(
-    ops: httpx.Client, client: httpx.Client, application: RunningApplication, run: Run
+    ops: httpx.Client, client: httpx.Client, application: RunningApplication, run: LocalRun
 ) -> None:
     """Replica by replica, token by token, once everything has been read."""
     ask(client, run.model, times=6)
@@ -86,7 +86,7 @@ def test_its_sums_are_the_routers(
     assert hottest.ranks
 
 
-def test_tenants_have_figures_of_their_own(ops: httpx.Client, client: httpx.Client, run: Run) -> None:
+def test_tenants_have_figures_of_their_own(ops: httpx.Client, client: httpx.Client, run: LocalRun) -> None:
     """By the gateway's header; names that are not in the settings together, and all of them make the whole."""
     before = tenant_to_prompts(read_again(ops))
     for headers in ({"x-tenant": TENANT}, {"x-tenant": TENANT}, {"x-tenant": "somebody"}, {}):
@@ -105,7 +105,7 @@ def tenant_to_prompts(found: ApplicationReport) -> dict[str, int]:
     return {tenant.name: tenant.figures.tokens.prompts for tenant in found.tenants}
 
 
-def test_a_restart_loses_no_count(ops: httpx.Client, client: httpx.Client, run: Run) -> None:
+def test_a_restart_loses_no_count(ops: httpx.Client, client: httpx.Client, run: LocalRun) -> None:
     """Killed, not asked; prompts come meanwhile."""
     ask(client, run.model)
     before = read_again(ops).figures.tokens
@@ -141,7 +141,7 @@ def wait_until(read: Callable[[], Found], is_right: Callable[[Found], bool]) -> 
         time.sleep(POLL_S)
 
 
-def opened(browser: Browser, run: Run, complaints: list[str], **options: Any) -> Page:
+def opened(browser: Browser, run: LocalRun, complaints: list[str], **options: Any) -> Page:
     """The page, once it shows figures; all that its console says goes into `complaints`."""
     page = browser.new_page(**options)
     page.set_default_timeout(1000 * TIMEOUT_S)
@@ -153,7 +153,7 @@ def opened(browser: Browser, run: Run, complaints: list[str], **options: Any) ->
     return page
 
 
-def test_the_page_follows_the_load(browser: Browser, client: httpx.Client, run: Run) -> None:
+def test_the_page_follows_the_load(browser: Browser, client: httpx.Client, run: LocalRun) -> None:
     """Without a reload, and without a word in its console."""
     complaints: list[str] = []
     page = opened(browser, run, complaints)
@@ -173,7 +173,7 @@ def test_the_page_follows_the_load(browser: Browser, client: httpx.Client, run: 
 
 
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
-def test_it_fits_a_phone(browser: Browser, run: Run, color_scheme: Any) -> None:
+def test_it_fits_a_phone(browser: Browser, run: LocalRun, color_scheme: Any) -> None:
     """Nothing is wider than the screen, and text stands out from its ground, in light and in dark."""
     complaints: list[str] = []
     page = opened(browser, run, complaints, viewport=PHONE, color_scheme=color_scheme)
@@ -188,7 +188,7 @@ def test_it_fits_a_phone(browser: Browser, run: Run, color_scheme: Any) -> None:
     assert complaints == []
 
 
-def test_the_ray_dashboard_shows_both_applications(browser: Browser, run: Run) -> None:
+def test_the_ray_dashboard_shows_both_applications(browser: Browser, run: LocalRun) -> None:
     """On its Serve page, with the policy among the routers' settings."""
     token = ray_token()
     page = browser.new_page(extra_http_headers={} if token is None else {"Authorization": f"Bearer {token}"})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.control.running_application import RunningApplication
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from tests.servers import DEMO_MODEL, ROOT
 
 
@@ -21,7 +21,7 @@ def test_every_replica_is_ok(application: RunningApplication) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_replica_with_another_chat_template_is_noticed(folder: Path, run: Run) -> None:
+def test_a_replica_with_another_chat_template_is_noticed(folder: Path, run: LocalRun) -> None:
     """The experiment of benchmarks.live.parity_alarms: verdict, alarm in time, no request lost, and then well again."""
     assert run.url
     command = [sys.executable, "-m", "benchmarks", "parity_alarms", "run", "template", "--model", str(DEMO_MODEL)]

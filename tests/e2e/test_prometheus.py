@@ -14,7 +14,7 @@ import yaml
 from serve_app.control.running_application import RunningApplication
 from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.telemetry.alerts import alerts, rules
 from serve_app.telemetry.dashboard import panels
 from tests.conftest import Require
@@ -33,7 +33,7 @@ PREFIX = "Tell me everything that you know about the weather in the mountains. "
 
 
 @pytest.fixture
-def prometheus(run: Run, tmp_path: Path, require: Require) -> Iterator[httpx.Client]:
+def prometheus(run: LocalRun, tmp_path: Path, require: Require) -> Iterator[httpx.Client]:
     """With our alert rules, on a port of its own."""
     binary = shutil.which("prometheus")
     require(binary is not None, "prometheus: install Debian's package prometheus")
@@ -74,7 +74,7 @@ def prometheus(run: Run, tmp_path: Path, require: Require) -> Iterator[httpx.Cli
 
 
 @pytest.fixture
-def shadows(api: ServeApi, application: RunningApplication, run: Run) -> Iterator[Any]:
+def shadows(api: ServeApi, application: RunningApplication, run: LocalRun) -> Iterator[Any]:
     """Changes the live policy and its shadow; as before when it is over."""
     before = application.policy()
 
@@ -107,7 +107,7 @@ def wait_for(prometheus: httpx.Client, path: str, **params: str) -> Any:
 
 @pytest.mark.timeout(600)
 def test_every_query_of_the_dashboard_finds_data(
-    prometheus: httpx.Client, client: httpx.Client, run: Run, shadows: Any
+    prometheus: httpx.Client, client: httpx.Client, run: LocalRun, shadows: Any
 ) -> None:
     """After prompts that are shared, unreadable, and placed worse and better than another policy would."""
 

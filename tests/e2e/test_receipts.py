@@ -17,7 +17,7 @@ import pytest
 
 from router import Loss
 from serve_app.control.running_application import RunningApplication
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.telemetry.funnel_report import add_up, by_rank
 from tests.e2e.request_lines import wait_for_line
 from tests.servers import ROOT
@@ -40,7 +40,7 @@ def is_decoding(replicas: list[dict[str, Any]]) -> bool:
 
 
 def test_an_answer_given_at_once_is_running_from_its_first_token_on(
-    client: httpx.Client, run: Run, application: RunningApplication
+    client: httpx.Client, run: LocalRun, application: RunningApplication
 ) -> None:
     """The client sees nothing until the end; the routers hear of the engine's first output."""
     application.wait_until_idle()
@@ -60,7 +60,7 @@ def test_an_answer_given_at_once_is_running_from_its_first_token_on(
     ],
 )
 def test_the_engine_stops_when_the_client_of_a_whole_answer_leaves(
-    run: Run, application: RunningApplication, path: str, fields: dict[str, Any]
+    run: LocalRun, application: RunningApplication, path: str, fields: dict[str, Any]
 ) -> None:
     """Through HAProxy. Far fewer tokens were computed than were asked for, and nobody counts the request any more."""
     application.wait_until_idle()
@@ -83,7 +83,9 @@ def test_the_engine_stops_when_the_client_of_a_whole_answer_leaves(
     assert 0 < wait_for_line(run, trace_id)["answer_tokens"] < 1000
 
 
-def test_replicas_report_their_engines_numbers(client: httpx.Client, run: Run, application: RunningApplication) -> None:
+def test_replicas_report_their_engines_numbers(
+    client: httpx.Client, run: LocalRun, application: RunningApplication
+) -> None:
     """Running requests and KV use while it runs, totals afterwards; heard of all the time.
 
     These come with heartbeats, so what was reported last may be older than the last request's end.
@@ -115,7 +117,7 @@ def test_replicas_report_their_engines_numbers(client: httpx.Client, run: Run, a
 
 
 @pytest.mark.timeout(600)
-def test_mixed_requests_leave_nothing_behind_and_add_up_to_vllms_own_counters(folder: Path, run: Run) -> None:
+def test_mixed_requests_leave_nothing_behind_and_add_up_to_vllms_own_counters(folder: Path, run: LocalRun) -> None:
     """Streaming and not, aborted, refused, n=2, lists: 0 outstanding in every router, totals equal to 0.1 %."""
     assert run.url
     command = [sys.executable, "-m", "benchmarks", "mixed_requests", "--requests", "200", "--seed", "7"]
@@ -128,7 +130,7 @@ def test_mixed_requests_leave_nothing_behind_and_add_up_to_vllms_own_counters(fo
 
 
 def test_the_funnel_accounts_for_every_prompt_token(
-    client: httpx.Client, run: Run, application: RunningApplication
+    client: httpx.Client, run: LocalRun, application: RunningApplication
 ) -> None:
     """Two turns of one conversation: what the answers say was cached is what the routers, together, count as reused."""
     application.wait_until_idle()

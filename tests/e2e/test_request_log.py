@@ -5,7 +5,7 @@ import json
 import httpx
 
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.messages.response_headers import UNROUTED
 from tests.e2e.request_lines import logs, wait_for_line
 
@@ -13,7 +13,7 @@ TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PHRASE = "the pass phrase of the mountain hut is edelweiss"
 
 
-def test_a_request_has_a_line_with_its_trace(run: Run, client: httpx.Client) -> None:
+def test_a_request_has_a_line_with_its_trace(run: LocalRun, client: httpx.Client) -> None:
     """What was decided and what came of it, as the response says, and none of its text."""
     body = {"model": run.model, "prompt": f"{PHRASE}. " * 40, "max_tokens": 2}
     headers = {"traceparent": f"00-{TRACE_ID}-00f067aa0ba902b7-01", "authorization": "Bearer sk-edelweiss"}
@@ -33,7 +33,7 @@ def test_a_request_has_a_line_with_its_trace(run: Run, client: httpx.Client) -> 
         assert "edelweiss" not in path.read_text(errors="replace"), path
 
 
-def test_serve_adds_no_line_of_its_own(run: Run, client: httpx.Client) -> None:
+def test_serve_adds_no_line_of_its_own(run: LocalRun, client: httpx.Client) -> None:
     """Nor is one missing where no router is asked; and the routers' logs are JSON as well."""
     trace_id = TRACE_ID[::-1]
     client.get("/v1/models", headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"}).raise_for_status()

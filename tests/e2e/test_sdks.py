@@ -4,19 +4,19 @@ import anthropic
 import openai
 import pytest
 
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 
 SYSTEM = "You answer questions about a railway that exists only in this test. " * 20
 
 
 @pytest.fixture
-def openai_client(run: Run) -> openai.OpenAI:
+def openai_client(run: LocalRun) -> openai.OpenAI:
     """As an application would make it."""
     return openai.OpenAI(base_url=f"{run.url}/v1", api_key="unused")
 
 
 @pytest.fixture
-def anthropic_client(run: Run) -> anthropic.Anthropic:
+def anthropic_client(run: LocalRun) -> anthropic.Anthropic:
     """As an application would make it."""
     return anthropic.Anthropic(base_url=run.url, api_key="unused")
 

@@ -7,11 +7,11 @@ import pytest
 from benchmarks.harness.running_server import Server
 from benchmarks.live.stale_beliefs import late, measure, wrong
 from serve_app.control.running_application import RunningApplication
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 
 
 @pytest.mark.timeout(600)
-def test_predictions_are_soon_right_again(run: Run, application: RunningApplication) -> None:
+def test_predictions_are_soon_right_again(run: LocalRun, application: RunningApplication) -> None:
     """By what engines reuse: two misses at each of two replicas tell of all that was used before."""
     answers = asyncio.run(measure(Server(run, application), 40, 100, wait_s=0, seed=2))
     assert wrong(answers), "the routers knew of it"

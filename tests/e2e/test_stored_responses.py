@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from serve_app.control.running_application import RunningApplication
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.messages.response_headers import REASON_HEADER, REPLICA_HEADER
 from tests.e2e.request_lines import reason_of
 
@@ -93,7 +93,7 @@ def test_a_stream_says_the_same_id(client: httpx.Client, run_model: str) -> None
     assert (answer.status_code, answer.headers[REASON_HEADER]) == (200, "stored")
 
 
-def test_an_unknown_response_is_vllms_to_refuse(run: Run, client: httpx.Client, run_model: str) -> None:
+def test_an_unknown_response_is_vllms_to_refuse(run: LocalRun, client: httpx.Client, run_model: str) -> None:
     """It goes where there is least to do, and gets vLLM's own words."""
     body = {"model": run_model, "input": "Hello", "previous_response_id": "resp_unknown"}
     response = client.post("/v1/responses", json=body)

@@ -33,12 +33,12 @@ from loadtests.bench.traffic import read_traffic
 from loadtests.client.exchange import exchange
 from loadtests.client.turn_request import turn_request
 from loadtests.workloads import Session, TextsError, sessions
-from serve_app.calibration import main as calibration
-from serve_app.calibration.place import find_place
-from serve_app.local.cluster import Run
+from serve_app.calibration import command as calibration
+from serve_app.calibration.measured_replica import find_replica
+from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
 
-CALIBRATION = calibration.Plan(longest=2048, streams=8, repetitions=3)
+CALIBRATION = calibration.CalibrationPlan(longest=2048, streams=8, repetitions=3)
 THINK_SCALE = 0.02
 """Users pause for minutes; so it takes seconds."""
 RecordingArgument = Annotated[Path, typer.Argument(help="Where the recorded run is.")]
@@ -57,7 +57,7 @@ def record(
 ) -> Report:
     """Measure a replica's constants, then send sessions through the routers, and note what became of each request."""
     made = _sessions(workload, num_sessions, seed)
-    with find_place(Run.load(), url=None, replica=None) as place:
+    with find_replica(LocalRun.load(), url=None, replica=None) as place:
         fit = calibration.measure(CALIBRATION, place, notes_console())
     with running_server(full_headers=True) as server:
         if server.run.engine != "vllm":

@@ -25,7 +25,7 @@ from benchmarks.harness.report import Report
 from benchmarks.virtual.audit_corpus.defects import KIND_TO_SEED, Case, cases
 from benchmarks.virtual.audit_corpus.texts import Texts
 from loadtests.report.tables import make_table
-from serve_app.audit.audit import Audit, Options, Tokens, audit
+from serve_app.audit.audit import Audit, Options, TokenSource, audit
 from serve_app.audit.kind import KindName
 from serve_app.settings.load import load_settings
 
@@ -87,7 +87,7 @@ def _report(found: Sequence[tuple[Case, set[KindName]]]) -> Report:
     return Report([table], records, lines=[*wrong, total])
 
 
-def _audit(case: Case, path: Path, tokens: Tokens) -> Audit:
+def _audit(case: Case, path: Path, tokens: TokenSource) -> Audit:
     path.write_bytes(b"".join(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE) for body in case.bodies))
     options = Options(KV_TOKENS, lambda _: None)
     return asyncio.run(audit([path], tokens, options, on_read=lambda _: None))

@@ -1,6 +1,6 @@
 """What an audit looks for. To look for more, write a module with a `Kind` and add it here."""
 
-from serve_app.audit.kind import Kind
+from serve_app.audit.kind import DefectKind
 from serve_app.audit.kinds import (
     breakpoints,
     history,
@@ -16,7 +16,7 @@ from serve_app.audit.kinds import (
     volatile_content,
 )
 
-KINDS: tuple[Kind, ...] = (
+KINDS: tuple[DefectKind, ...] = (
     volatile_content.KIND,
     late_static.KIND,
     trivia.KIND,

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from serve_app.audit.application import MAX_BREAKPOINTS, Application, Breakpoints, breakpoints_of, takes_breakpoints
-from serve_app.audit.kind import Finding, Forfeits, Kind, KindName
-from serve_app.audit.learned import SEPARATOR, Learned, Seen
+from serve_app.audit.kind import AuditFinding, DefectKind, Forfeits, KindName
+from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest
 from serve_app.audit.slot_kinds import SlotKind, slot_kind
 from serve_app.audit.text_groups import TextGroup
 
@@ -17,7 +17,7 @@ PROBLEM_TO_WORDS = {
 }
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """Applications of several conversations, whose static part could be shared."""
     for application in learned.applications:
         first_changing = _first_changing_part(application.system)
@@ -26,7 +26,7 @@ def find(learned: Learned) -> Iterator[Finding]:
             if not problem or (application.num_conversations < 2 and problem != TOO_MANY):  # noqa: PLR2004  to share
                 continue
             where, what = PROBLEM_TO_WORDS[problem]
-            yield Finding(
+            yield AuditFinding(
                 KindName.BREAKPOINTS,
                 _subject(application, problem),
                 where,
@@ -42,7 +42,7 @@ def make_forfeits(learned: Learned) -> Forfeits:
     """Requests whose prefix others cannot reuse."""
     key_to_changing = {each.key: _first_changing_part(each.system) for each in learned.applications}
 
-    def forfeits(seen: Seen) -> str | None:
+    def forfeits(seen: PlacedRequest) -> str | None:
         application = learned.applications.get(seen.application)
         if application is None or not takes_breakpoints(seen.request.body):
             return None
@@ -76,7 +76,7 @@ def _subject(application: Application, problem: str) -> str:
     return f"{application.key} {problem}"
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.BREAKPOINTS,
     "Breakpoints missing, misplaced or too many",
     f"Mark the last tool or the last static part of the system prompt, and the last message; {MAX_BREAKPOINTS} at most",

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 
 from serve_app.audit.histories import Histories, num_leading_system
-from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
 from serve_app.audit.layout import message_list, with_value
-from serve_app.audit.learned import Learned, Seen
+from serve_app.audit.learned import Learned, PlacedRequest
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """Applications with such conversations."""
     for key, noted in learned.application_to_rewritings.items():
         if noted.num_changed and noted.example is not None:
-            yield Finding(
+            yield AuditFinding(
                 KindName.HISTORY,
                 str(key),
                 f"messages[{noted.first_changed}]",
@@ -28,7 +28,7 @@ def make_mend(_learned: Learned) -> Mend:
     """Everything that was said is sent again, with what is new at its end."""
     histories = Histories(is_remembering=True)
 
-    def mend(seen: Seen) -> Mended | None:
+    def mend(seen: PlacedRequest) -> Mended | None:
         rewriting = histories.see(seen.request)
         if rewriting is None or not rewriting.append_only:
             return None
@@ -39,7 +39,7 @@ def make_mend(_learned: Learned) -> Mend:
     return mend
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.HISTORY,
     "History rewritten instead of appended",
     "Only append. Where the context must shrink, cut rarely and much, and change nothing until the next cut.",

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
 from serve_app.audit.kinds.styles import finding
 from serve_app.audit.layout import path_text, tool_list, with_value
-from serve_app.audit.learned import SEPARATOR, Learned, Seen, with_unit
+from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest, with_unit
 from serve_app.audit.text_form import with_json_in_order
 from serve_app.audit.text_groups import TextGroup
 from serve_app.audit.tool_sets import ToolSet, with_sorted_keys
@@ -20,7 +20,7 @@ def _groups(learned: Learned) -> Iterator[TextGroup]:
     return (group for group in learned.systems if group.json_style.num_others)
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """Sets of tools whose keys come in several orders, and texts with JSON in several styles."""
     for tools in _sets(learned):
         what = f"the same schemas with their keys in {len(tools.keys.signature_to_use):,} orders"
@@ -36,7 +36,7 @@ def make_mend(learned: Learned) -> Mend:
     sets = {tools.number for tools in _sets(learned)}
     groups = {group.number for group in _groups(learned)}
 
-    def mend(seen: Seen) -> Mended | None:
+    def mend(seen: PlacedRequest) -> Mended | None:
         body, subject = seen.request.body, ""
         if seen.tool_set is not None and seen.tool_set.number in sets:
             body = with_value(body, ("tools",), list(map(with_sorted_keys, tool_list(body))))
@@ -50,7 +50,7 @@ def make_mend(learned: Learned) -> Mend:
     return mend
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.JSON_FORM,
     "JSON with unsorted keys or other spacing",
     "Write JSON in one way: sorted keys, one spacing (--fix does).",

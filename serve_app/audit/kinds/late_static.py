@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
-from serve_app.audit.kinds.slots import Place, finding, places, values_of
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kinds.slots import SlotPlace, finding, places, values_of
 from serve_app.audit.layout import first_user_texts, last_user_path, value_at, with_value
-from serve_app.audit.learned import SEPARATOR, Learned, Seen, with_unit
+from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest, with_unit
 from serve_app.audit.slot_kinds import MIN_STATIC_CHARS, NAME, SlotKind, static_chars_after
 
 
-def _places(learned: Learned) -> Iterator[Place]:
+def _places(learned: Learned) -> Iterator[SlotPlace]:
     for place in places(learned):
         is_users_text = place.unit == "user" and place.kind is SlotKind.VOLATILE and place.what == NAME
         is_late = static_chars_after(place.group, place.number) >= MIN_STATIC_CHARS
@@ -19,7 +19,7 @@ def _places(learned: Learned) -> Iterator[Place]:
             yield place
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """Slots with contents, and something static behind them."""
     for place in _places(learned):
         after = static_chars_after(place.group, place.number)
@@ -39,7 +39,7 @@ def make_mend(learned: Learned) -> Mend:
         if place.unit == "system" and len(place.slot.value_to_use) > learned.num_conversations(place.group):
             changing.add(place.group.number)
 
-    def mend(seen: Seen) -> Mended | None:
+    def mend(seen: PlacedRequest) -> Mended | None:
         body, subject = seen.request.body, ""
         for name, unit in reversed(list(seen.units())):  # a form first, before a system prompt's contents come into it
             numbers = group_to_numbers.get((name, unit.group.number))
@@ -68,7 +68,7 @@ def _with_contents(body: dict[str, Any], contents: Sequence[str], *, is_first: b
     return with_value(body, path, "\n\n".join((*contents, text) if is_first else (text, *contents)))
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.LATE_STATIC,
     "Retrieved or other content before the static part",
     "Put the instructions first and the retrieved chunks or the user's text behind them.",

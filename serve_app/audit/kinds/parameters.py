@@ -5,16 +5,16 @@ from collections.abc import Iterator
 import orjson
 
 from serve_app.audit.application import PARAMETERS, Application, parameters_of
-from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
 from serve_app.audit.kinds.styles import finding
-from serve_app.audit.learned import Learned, Seen
+from serve_app.audit.learned import Learned, PlacedRequest
 
 
 def _applications(learned: Learned) -> Iterator[Application]:
     return (each for each in learned.applications if each.parameters.num_others)
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """Applications whose requests have different ones."""
     for application in _applications(learned):
         settings = [orjson.loads(signature[0]) for signature in application.parameters.signature_to_use]  # type: ignore[arg-type]  # as made
@@ -29,7 +29,7 @@ def make_mend(learned: Learned) -> Mend:
     """All requests of an application have what most of them have."""
     key_to_usual = {application.key: application.parameters.usual[0] for application in _applications(learned)}
 
-    def mend(seen: Seen) -> Mended | None:
+    def mend(seen: PlacedRequest) -> Mended | None:
         usual = key_to_usual.get(seen.application)
         own = parameters_of(seen.request.body)
         if usual is None or orjson.dumps(own) == usual:
@@ -42,7 +42,7 @@ def make_mend(learned: Learned) -> Mend:
     return mend
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.PARAMETERS,
     "Parameters that change the tokens",
     "Decide on one setting for an application, or run those that need another one apart.",

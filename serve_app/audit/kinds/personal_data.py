@@ -6,7 +6,7 @@ Payment cards, IBANs and US social security numbers are checked by python-stdnum
 import re
 from collections.abc import Iterator
 
-from serve_app.audit.kind import Finding, Kind, KindName
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName
 from serve_app.audit.kinds.shared_texts import finding, shared_texts
 from serve_app.audit.learned import Learned
 
@@ -91,14 +91,14 @@ def personal_data(text: str) -> Iterator[tuple[str, int]]:
         yield "telephone number", number.start
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """One finding for each; its text is in none."""
     for shared in shared_texts(learned):
         for what, offset in personal_data(shared.text):
             yield finding(learned, KindName.PERSONAL_DATA, shared, offset, what)
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.PERSONAL_DATA,
     "Personal data in a shared prefix",
     "Take it out of what all conversations get: look it up by a tool where it is needed.",

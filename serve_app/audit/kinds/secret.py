@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import Finding, Kind, KindName
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName
 from serve_app.audit.kinds.shared_texts import finding, shared_texts
 from serve_app.audit.learned import Learned
 
@@ -31,7 +31,7 @@ DETECTORS = (
 """Those that know a secret by its form; others, by entropy or by a word such as `password`, cry wolf in prose."""
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """One finding for each secret; its text is in none."""
     # They come with urllib3, which must not be there before Locust patches the standard library.
     from detect_secrets.core.scan import scan_line
@@ -47,7 +47,7 @@ def find(learned: Learned) -> Iterator[Finding]:
                 offset += len(line)
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.SECRET,
     "Secret in a shared prefix",
     "Take it out and replace it; what is in a prompt is in logs, caches and answers. Let tools hold credentials.",

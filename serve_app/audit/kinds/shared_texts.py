@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from serve_app.audit.kind import Finding, KindName
+from serve_app.audit.kind import AuditFinding, KindName
 from serve_app.audit.layout import path_text
 from serve_app.audit.learned import Learned, field_at
 from serve_app.audit.slot_kinds import SlotKind, slot_kind
@@ -44,7 +44,7 @@ def _variants(unit: str, group: TextGroup) -> Iterator[SharedText]:
                     yield SharedText(unit, group, slot.start, value)
 
 
-def finding(learned: Learned, kind: KindName, shared: SharedText, offset: int, what: str) -> Finding:
+def finding(learned: Learned, kind: KindName, shared: SharedText, offset: int, what: str) -> AuditFinding:
     """Of what is at an offset of such a text."""
     start = shared.start + offset
     texts = learned.example_texts(shared.unit, shared.group)
@@ -53,7 +53,7 @@ def finding(learned: Learned, kind: KindName, shared: SharedText, offset: int, w
     if texts:
         path, within = field_at(texts, start)
         where = path_text(path)
-    return Finding(
+    return AuditFinding(
         kind,
         f"{shared.unit} {shared.group.number} {start} {what}",
         where,

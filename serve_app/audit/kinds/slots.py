@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from serve_app.audit.kind import Finding, KindName, Mended
+from serve_app.audit.kind import AuditFinding, KindName, Mended
 from serve_app.audit.layout import last_user_path, path_text, value_at, with_value
-from serve_app.audit.learned import SEPARATOR, Learned, Seen, Unit, field_at, with_unit
+from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest, Unit, field_at, with_unit
 from serve_app.audit.slot_kinds import SlotKind, an_unusual_use, slot_kind, usual_value
 from serve_app.audit.text_groups import Slot, TextGroup
 
 
-class Place(NamedTuple):
+class SlotPlace(NamedTuple):
     """A slot of a text that many requests have."""
 
     unit: str
@@ -28,20 +28,20 @@ class Place(NamedTuple):
         return f"{self.unit} {self.group.number} {self.number}"
 
 
-def places(learned: Learned) -> Iterator[Place]:
+def places(learned: Learned) -> Iterator[SlotPlace]:
     """All slots of all system prompts and first user's texts."""
     for unit, groups in (("system", learned.systems), ("user", learned.users)):
         for group in groups:
             for number, slot in enumerate(group.slots()):
-                yield Place(unit, group, number, slot, *slot_kind(group, number, slot))
+                yield SlotPlace(unit, group, number, slot, *slot_kind(group, number, slot))
 
 
-def finding(learned: Learned, kind: KindName, place: Place, what: str) -> Finding:
+def finding(learned: Learned, kind: KindName, place: SlotPlace, what: str) -> AuditFinding:
     """Of what is in a slot."""
     use = an_unusual_use(place.slot)
     texts = learned.example_texts(place.unit, place.group)
     path, offset = field_at(texts, place.slot.start) if texts else ((place.unit,), 0)
-    return Finding(
+    return AuditFinding(
         kind,
         place.subject,
         path_text(path),
@@ -58,13 +58,13 @@ def values_of(unit: Unit) -> Sequence[str] | None:
     return unit.group.template.fit(unit.located.form.text)
 
 
-def usual_values(places_of_group: Sequence[Place]) -> dict[int, str]:
+def usual_values(places_of_group: Sequence[SlotPlace]) -> dict[int, str]:
     """By the slots' numbers."""
     return {place.number: usual_value(place.slot) for place in places_of_group}
 
 
 def with_usual(
-    seen: Seen, group_to_usual: Mapping[tuple[str, int], Mapping[int, str]], *, is_kept: bool
+    seen: PlacedRequest, group_to_usual: Mapping[tuple[str, int], Mapping[int, str]], *, is_kept: bool
 ) -> Mended | None:
     """A request with the usual values in some slots; `is_kept` moves its own to the end of the last user's message."""
     body, subject, moved = seen.request.body, "", list[str]()

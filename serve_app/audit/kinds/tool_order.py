@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
 from serve_app.audit.kinds.styles import finding
 from serve_app.audit.layout import tool_list, with_value
-from serve_app.audit.learned import Learned, Seen
+from serve_app.audit.learned import Learned, PlacedRequest
 from serve_app.audit.tool_sets import ToolSet, by_name
 
 
@@ -13,7 +13,7 @@ def _sets(learned: Learned) -> Iterator[ToolSet]:
     return (each for each in learned.tool_sets.all() if each.order.num_others)
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """Sets of tools that come in several orders."""
     for tools in _sets(learned):
         first, other, *_ = orders = list(tools.order.signature_to_use)
@@ -26,7 +26,7 @@ def make_mend(learned: Learned) -> Mend:
     """By name."""
     found = {tools.number for tools in _sets(learned)}
 
-    def mend(seen: Seen) -> Mended | None:
+    def mend(seen: PlacedRequest) -> Mended | None:
         if seen.tool_set is None or seen.tool_set.number not in found:
             return None
         body = seen.request.body
@@ -35,7 +35,7 @@ def make_mend(learned: Learned) -> Mend:
     return mend
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.TOOL_ORDER,
     "Tools in another order",
     "Sort tools by name before they are sent (--fix does).",

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
 from serve_app.audit.kinds.styles import finding
 from serve_app.audit.layout import path_text
-from serve_app.audit.learned import SEPARATOR, Learned, Seen, with_unit
+from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest, with_unit
 from serve_app.audit.text_form import without_trivia
 from serve_app.audit.text_groups import TextGroup
 
@@ -15,7 +15,7 @@ def _groups(learned: Learned) -> Iterator[TextGroup]:
     return (group for group in learned.systems if group.trivia.num_others)
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """Groups whose texts were not put in order in one and the same way."""
     for group in _groups(learned):
         where = path_text(learned.example_texts("system", group)[0].path)
@@ -27,7 +27,7 @@ def make_mend(learned: Learned) -> Mend:
     """Without trivia, in all requests of the groups."""
     found = {group.number for group in _groups(learned)}
 
-    def mend(seen: Seen) -> Mended | None:
+    def mend(seen: PlacedRequest) -> Mended | None:
         unit = seen.system
         if unit is None or unit.group.number not in found:
             return None
@@ -37,7 +37,7 @@ def make_mend(learned: Learned) -> Mend:
     return mend
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.TRIVIA,
     "Variants that differ by trivia",
     "Normalise texts once, where they are made: NFC, line feeds, no spaces at the ends of lines (--fix does).",

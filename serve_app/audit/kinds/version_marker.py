@@ -2,21 +2,21 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import Finding, Kind, KindName, Mend, Mended
-from serve_app.audit.kinds.slots import Place, finding, places, usual_values, with_usual
-from serve_app.audit.learned import Learned, Seen
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kinds.slots import SlotPlace, finding, places, usual_values, with_usual
+from serve_app.audit.learned import Learned, PlacedRequest
 from serve_app.audit.slot_kinds import SlotKind
 
 
-def _group_to_places(learned: Learned) -> dict[int, list[Place]]:
-    group_to_places: dict[int, list[Place]] = {}
+def _group_to_places(learned: Learned) -> dict[int, list[SlotPlace]]:
+    group_to_places: dict[int, list[SlotPlace]] = {}
     for place in places(learned):
         if place.unit == "system" and place.kind in {SlotKind.VERSION, SlotKind.EDIT}:
             group_to_places.setdefault(place.group.number, []).append(place)
     return group_to_places
 
 
-def find(learned: Learned) -> Iterator[Finding]:
+def find(learned: Learned) -> Iterator[AuditFinding]:
     """Of system prompts. One finding for all edits of a text, in the place of the first."""
     for of_group in _group_to_places(learned).values():
         markers = [place for place in of_group if place.kind is SlotKind.VERSION]
@@ -43,13 +43,13 @@ def make_mend(learned: Learned) -> Mend:
         if all(place.kind is SlotKind.VERSION for place in of_group)
     }
 
-    def mend(seen: Seen) -> Mended | None:
+    def mend(seen: PlacedRequest) -> Mended | None:
         return with_usual(seen, group_to_usual, is_kept=False)
 
     return mend
 
 
-KIND = Kind(
+KIND = DefectKind(
     KindName.VERSION,
     "Version marker missing or changed for nothing",
     "Give each static block a version that changes when its text does, and only then: each change is a cold cache.",

@@ -17,10 +17,10 @@ from benchmarks.gpu.engines import EngineOptions
 from benchmarks.harness import report
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.machine import Machine
-from serve_app.calibration import main as calibration
+from serve_app.calibration import command as calibration
 from serve_app.calibration.errors import CalibrationError
-from serve_app.calibration.fit import Fit, Point, fit_constants
-from serve_app.calibration.place import Place
+from serve_app.calibration.fit import Fit, MeasuredPoint, fit_constants
+from serve_app.calibration.measured_replica import MeasuredReplica
 from tests.benchmarks.gpu.fake_engine import BLOCK_SIZE, FakeEngine
 
 ROOT = Path(__file__).parents[3]
@@ -49,10 +49,10 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, EngineOptions]]:
     async def connect(urls: list[str]) -> AsyncIterator[list[FakeEngine]]:
         yield [Sized(has_host=calls[-1][1].host_gib is not None) for _ in urls]
 
-    def measure(plan: calibration.Plan, place: Place, _: object) -> Fit:
+    def measure(plan: calibration.CalibrationPlan, place: MeasuredReplica, _: object) -> Fit:
         assert place.url == "http://engine-0"
-        prefill = [Point(tokens, 0.01 + tokens / 1000) for tokens in (100, 200, plan.longest)]
-        return fit_constants(prefill, [Point(streams, 0.008 + 0.001 * streams) for streams in range(1, 5)])
+        prefill = [MeasuredPoint(tokens, 0.01 + tokens / 1000) for tokens in (100, 200, plan.longest)]
+        return fit_constants(prefill, [MeasuredPoint(streams, 0.008 + 0.001 * streams) for streams in range(1, 5)])
 
     for module in (program, report):
         monkeypatch.setattr(module, "find_machine", lambda: Machine("NVIDIA H100, 81559 MiB", "580.1"))

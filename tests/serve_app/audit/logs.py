@@ -11,10 +11,10 @@ import orjson
 from router import BlockHasher, root_hash
 from serve_app.audit.audit import Audit, Options, audit
 from serve_app.audit.cache_replay import Keys
-from serve_app.audit.kind import Finding, KindName
+from serve_app.audit.kind import AuditFinding, KindName
 from serve_app.audit.layout import all_texts, system_texts, tool_list
 from serve_app.audit.learned import Learned
-from serve_app.audit.log_file import Place
+from serve_app.audit.log_file import LogPlace
 from serve_app.audit.logged_request import LoggedRequest
 
 BLOCK_SIZE = 4
@@ -68,7 +68,7 @@ def conversation(number: int, turn: int) -> tuple[str, ...]:
 
 def requests(bodies: Sequence[Body]) -> list[LoggedRequest]:
     """As if they were lines of a file."""
-    return [LoggedRequest(Place(Path("log"), number, 0), body) for number, body in enumerate(bodies, 1)]
+    return [LoggedRequest(LogPlace(Path("log"), number, 0), body) for number, body in enumerate(bodies, 1)]
 
 
 def learn(bodies: Sequence[Body]) -> Learned:
@@ -117,6 +117,6 @@ def audited(path: Path, bodies: Sequence[Body], **options: Any) -> Audit:
     return asyncio.run(audit([path], WordTokens(), given, on_read=lambda _: None))
 
 
-def of_kind(done: Audit, kind: KindName) -> list[Finding]:
+def of_kind(done: Audit, kind: KindName) -> list[AuditFinding]:
     """Its findings."""
     return [finding for finding in done.findings if finding.kind is kind]

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.audit import log_file
-from serve_app.audit.log_file import Flaw, Line, Place, read_lines
+from serve_app.audit.log_file import Flaw, LogLine, LogPlace, read_lines
 from serve_app.audit.logged_request import FlawError, read_request
 
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
@@ -24,10 +24,10 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def line(content: object, flaw: Flaw | None = None) -> Line:
+def line(content: object, flaw: Flaw | None = None) -> LogLine:
     """The first one of a file."""
     written = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Line(Place(Path("log"), 1, 0), written, flaw)
+    return LogLine(LogPlace(Path("log"), 1, 0), written, flaw)
 
 
 @pytest.mark.parametrize("packing", PACKERS)
@@ -60,7 +60,7 @@ def test_a_line_that_is_too_long_is_passed_over(tmp_path: Path, monkeypatch: pyt
     path.write_bytes(b"short\n" + b"x" * 3_000_000 + b"\nshort too\n" + b"y" * 11)
     found = list(read_lines(path))
     assert [each.flaw for each in found] == [None, Flaw.TOO_LONG, None, Flaw.TOO_LONG]
-    assert found[2].place == Place(path, 3, 6 + 3_000_001)
+    assert found[2].place == LogPlace(path, 3, 6 + 3_000_001)
 
 
 def test_a_damaged_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve_app.audit import text_groups
-from serve_app.audit.log_file import Place
+from serve_app.audit.log_file import LogPlace
 from serve_app.audit.slot_kinds import SlotKind, slot_kind
 from serve_app.audit.template import Template
 from serve_app.audit.text_groups import MAX_TEXTS, TextGroup, TextGroups
@@ -46,7 +46,7 @@ def test_texts_of_another_kind_are_not_learned() -> None:
 
 def see(groups: TextGroups, texts: list[str]) -> list[TextGroup]:
     """One request for each."""
-    return [groups.see(text, number, Place(Path("log"), number, 0)) for number, text in enumerate(texts, 1)]
+    return [groups.see(text, number, LogPlace(Path("log"), number, 0)) for number, text in enumerate(texts, 1)]
 
 
 def test_variants_are_one_group_and_others_are_not() -> None:
@@ -71,7 +71,7 @@ def test_short_texts_are_compared_by_words() -> None:
 def test_a_hint_keeps_together_what_has_nothing_else_in_common() -> None:
     """The same tools, say."""
     groups = TextGroups()
-    place = Place(Path("log"), 1, 0)
+    place = LogPlace(Path("log"), 1, 0)
     one = groups.see("x" * 900, 1, place, 7)
     assert groups.see("y" * 900 + " z", 2, place, 7) is one
     assert groups.see("u" * 900 + " v", 3, place, 8) is not one

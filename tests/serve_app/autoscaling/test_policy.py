@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.autoscaling.policy import ReplicaLoad, Targets, needed_replicas, wanted_replicas
+from serve_app.autoscaling.policy import ReplicaWork, Targets, needed_replicas, wanted_replicas
 
 TARGETS = Targets(prefill_tokens_per_s=10_000, prefill_use=0.5, kv_use=0.8, backlog_s=20, slack=0.2)
 LOADS = st.lists(
     st.builds(
-        ReplicaLoad,
+        ReplicaWork,
         arriving_tokens_per_s=st.floats(-1e3, 1e5),
         waiting_tokens=st.floats(0, 1e6),
         kv_use=st.floats(0, 1),
@@ -23,9 +23,9 @@ SOME_LOADS = LOADS.filter(bool)
 CURRENT = st.integers(0, 50)
 
 
-def load(arriving_tokens_per_s: float = 0, waiting_tokens: float = 0, kv_use: float = 0) -> ReplicaLoad:
+def load(arriving_tokens_per_s: float = 0, waiting_tokens: float = 0, kv_use: float = 0) -> ReplicaWork:
     """A replica's."""
-    return ReplicaLoad(arriving_tokens_per_s=arriving_tokens_per_s, waiting_tokens=waiting_tokens, kv_use=kv_use)
+    return ReplicaWork(arriving_tokens_per_s=arriving_tokens_per_s, waiting_tokens=waiting_tokens, kv_use=kv_use)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def load(arriving_tokens_per_s: float = 0, waiting_tokens: float = 0, kv_use: fl
         ([load(20_000, kv_use=0.1)], 4),
     ],
 )
-def test_the_largest_need_counts(loads: list[ReplicaLoad], needed: float) -> None:
+def test_the_largest_need_counts(loads: list[ReplicaWork], needed: float) -> None:
     """To compute, to catch up, to hold."""
     assert needed_replicas(loads, TARGETS) == pytest.approx(needed)
 
@@ -67,7 +67,7 @@ def test_without_figures_nothing_changes(current: int) -> None:
 
 
 @given(SOME_LOADS, CURRENT)
-def test_what_is_wanted_meets_the_targets_and_no_more_than_slack_allows(loads: list[ReplicaLoad], current: int) -> None:
+def test_what_is_wanted_meets_the_targets_and_no_more_than_slack_allows(loads: list[ReplicaWork], current: int) -> None:
     """Never too few, never below 0, never more than the targets with slack ask for."""
     needed = needed_replicas(loads, TARGETS)
     wanted = wanted_replicas(loads, TARGETS, current=current)
@@ -76,12 +76,12 @@ def test_what_is_wanted_meets_the_targets_and_no_more_than_slack_allows(loads: l
 
 @given(SOME_LOADS, CURRENT, st.integers(0, 5), st.floats(0, 1e5), st.floats(0, 1e6), st.floats(0, 1))
 def test_more_of_anything_never_wants_less(
-    loads: list[ReplicaLoad], current: int, index: int, arriving: float, waiting: float, kv_use: float
+    loads: list[ReplicaWork], current: int, index: int, arriving: float, waiting: float, kv_use: float
 ) -> None:
     """Of arrivals, of what waits, of memory in use."""
     changed = list(loads)
     one = loads[index % len(loads)]
-    changed[index % len(loads)] = ReplicaLoad(
+    changed[index % len(loads)] = ReplicaWork(
         arriving_tokens_per_s=one.arriving_tokens_per_s + arriving,
         waiting_tokens=one.waiting_tokens + waiting,
         kv_use=one.kv_use + kv_use,
@@ -91,10 +91,10 @@ def test_more_of_anything_never_wants_less(
 
 
 @given(SOME_LOADS, CURRENT, st.integers(1, 8))
-def test_it_does_not_matter_how_many_share_the_work(loads: list[ReplicaLoad], current: int, parts: int) -> None:
+def test_it_does_not_matter_how_many_share_the_work(loads: list[ReplicaWork], current: int, parts: int) -> None:
     """Each split into equal parts: the same work, more replicas that report it."""
     split = [
-        ReplicaLoad(
+        ReplicaWork(
             arriving_tokens_per_s=each.arriving_tokens_per_s / parts,
             waiting_tokens=each.waiting_tokens / parts,
             kv_use=each.kv_use / parts,
@@ -107,7 +107,7 @@ def test_it_does_not_matter_how_many_share_the_work(loads: list[ReplicaLoad], cu
 
 
 @given(SOME_LOADS, CURRENT)
-def test_a_decision_stands(loads: list[ReplicaLoad], current: int) -> None:
+def test_a_decision_stands(loads: list[ReplicaWork], current: int) -> None:
     """The same figures, when it was followed, want the same: no swinging."""
     wanted = wanted_replicas(loads, TARGETS, current=current)
     assert wanted_replicas(loads, TARGETS, current=wanted) == wanted

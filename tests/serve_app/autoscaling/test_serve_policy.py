@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from router import RequestId
-from serve_app.autoscaling.policy import ReplicaLoad
+from serve_app.autoscaling.policy import ReplicaWork
 from serve_app.autoscaling.serve_policy import UncachedWorkPolicy, replica_loads
 from serve_app.autoscaling.stats import ARRIVED_TOKENS, KV_USE, WAITING_TOKENS
 from serve_app.messages.receipts import EngineState
@@ -65,7 +65,7 @@ def test_loads_are_read_from_series() -> None:
         KV_USE: {"a": series(0.2, 0.4)},
     }
     (load,) = replica_loads(metrics)
-    assert load == ReplicaLoad(arriving_tokens_per_s=50, waiting_tokens=20, kv_use=pytest.approx(0.3))
+    assert load == ReplicaWork(arriving_tokens_per_s=50, waiting_tokens=20, kv_use=pytest.approx(0.3))
 
 
 def test_wanted_from_a_context() -> None:

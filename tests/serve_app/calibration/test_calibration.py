@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from serve_app.calibration.bystanders import TIMEOUT_S, Bystanders
+from serve_app.calibration.command import constants_yaml, context_lengths, line_table
 from serve_app.calibration.errors import CalibrationError, FitError
-from serve_app.calibration.fit import Contexts, DecodeContexts, Fit, Point, fit_constants
-from serve_app.calibration.main import constants_yaml, context_lengths, line_table
-from serve_app.calibration.place import choose_replica, find_place
-from serve_app.calibration.probe import Model, Probe
-from serve_app.calibration.streams import Progress, seconds_a_token
+from serve_app.calibration.fit import Contexts, DecodeContexts, Fit, MeasuredPoint, fit_constants
+from serve_app.calibration.measured_replica import choose_replica, find_replica
+from serve_app.calibration.probe import ProbedModel, ReplicaProbe
+from serve_app.calibration.streams import StreamProgress, seconds_a_token
 from serve_app.settings.schema import EngineModelSettings
 
 LENGTHS = (256, 512, 1024, 1536, 2048)
@@ -31,31 +31,31 @@ DECODE_CONTEXT_S, SHORT_TOKENS = 40e-9, 104
 ATTENTION_S, NEW_TOKENS, CONTEXTS = 5e-8, 256, (2048, 4096, 6144, 8192)
 
 
-def prefill(noise: Callable[[], float] = lambda: 1.0) -> list[Point]:
+def prefill(noise: Callable[[], float] = lambda: 1.0) -> list[MeasuredPoint]:
     """Times to first tokens of an engine with the default constants, each times `noise()`."""
-    return [Point(tokens, (OUTSIDE_S + STEP_S + tokens / RATE) * noise()) for tokens in LENGTHS]
+    return [MeasuredPoint(tokens, (OUTSIDE_S + STEP_S + tokens / RATE) * noise()) for tokens in LENGTHS]
 
 
-def decode(noise: Callable[[], float] = lambda: 1.0) -> list[Point]:
+def decode(noise: Callable[[], float] = lambda: 1.0) -> list[MeasuredPoint]:
     """Times between its tokens."""
-    return [Point(streams, (STEP_S + DECODE_S * streams) * noise()) for streams in STREAMS]
+    return [MeasuredPoint(streams, (STEP_S + DECODE_S * streams) * noise()) for streams in STREAMS]
 
 
-def with_attention(points: list[Point]) -> list[Point]:
+def with_attention(points: list[MeasuredPoint]) -> list[MeasuredPoint]:
     """The same prompts, where a token takes longer the more tokens are before it."""
-    return [Point(each.x, each.seconds + ATTENTION_S * each.x**2 / 2) for each in points]
+    return [MeasuredPoint(each.x, each.seconds + ATTENTION_S * each.x**2 / 2) for each in points]
 
 
 def contexts(noise: Callable[[], float] = lambda: 1.0, *, attention_s: float = ATTENTION_S) -> Contexts:
     """Times to first tokens of such an engine after cached contexts."""
     own_s = OUTSIDE_S + STEP_S + NEW_TOKENS / RATE + attention_s * NEW_TOKENS**2 / 2
     times = [(own_s + attention_s * NEW_TOKENS * tokens) * noise() for tokens in CONTEXTS]
-    return Contexts(NEW_TOKENS, [Point(*each) for each in zip(CONTEXTS, times, strict=True)])
+    return Contexts(NEW_TOKENS, [MeasuredPoint(*each) for each in zip(CONTEXTS, times, strict=True)])
 
 
-def with_contexts(points: list[Point]) -> list[Point]:
+def with_contexts(points: list[MeasuredPoint]) -> list[MeasuredPoint]:
     """The same streams, where each token of their contexts takes a little."""
-    return [Point(each.x, each.seconds + DECODE_CONTEXT_S * SHORT_TOKENS * each.x) for each in points]
+    return [MeasuredPoint(each.x, each.seconds + DECODE_CONTEXT_S * SHORT_TOKENS * each.x) for each in points]
 
 
 def decode_contexts(
@@ -64,7 +64,7 @@ def decode_contexts(
     """Times between the tokens of one of them after long contexts."""
     tokens = [4 * each for each in CONTEXTS]
     return DecodeContexts(
-        SHORT_TOKENS, [Point(each, (STEP_S + DECODE_S + decode_context_s * each) * noise()) for each in tokens]
+        SHORT_TOKENS, [MeasuredPoint(each, (STEP_S + DECODE_S + decode_context_s * each) * noise()) for each in tokens]
     )
 
 
@@ -133,7 +133,7 @@ def test_contexts_that_cost_nothing_when_decoded_cost_nothing() -> None:
 
 def test_times_after_long_contexts_that_are_no_line_are_refused() -> None:
     """Something else happened, as to one of them here."""
-    points = [Point(each.x, each.seconds * (1 + (each.x == 16384))) for each in decode_contexts().points]
+    points = [MeasuredPoint(each.x, each.seconds * (1 + (each.x == 16384))) for each in decode_contexts().points]
     with pytest.raises(FitError, match="the times between tokens after long contexts are no line"):
         fit_constants(prefill(), decode(), decode_contexts=DecodeContexts(SHORT_TOKENS, points))
 
@@ -150,13 +150,13 @@ def test_contexts_are_whole_blocks_within_the_longest() -> None:
 
 def test_sequences_that_cost_nothing_cost_nothing() -> None:
     """Not less, though noise says so."""
-    fit = fit_constants(prefill(), [Point(streams, 0.008 - 0.000_01 * streams) for streams in STREAMS])
+    fit = fit_constants(prefill(), [MeasuredPoint(streams, 0.008 - 0.000_01 * streams) for streams in STREAMS])
     assert fit.decode_s == 0
 
 
 def test_a_prompt_takes_a_step_at_least() -> None:
     """Twice as long a token at 2,048 tokens as at none: a line of its own would start 14 ms before the request."""
-    bent = [Point(tokens, STEP_S + tokens / RATE * (1 + tokens / 2048)) for tokens in LENGTHS]
+    bent = [MeasuredPoint(tokens, STEP_S + tokens / RATE * (1 + tokens / 2048)) for tokens in LENGTHS]
     fit = fit_constants(bent, decode())
     assert fit.outside_s == 0
     assert fit.prefill.at(0) == pytest.approx(STEP_S)
@@ -168,15 +168,29 @@ def test_a_prompt_takes_a_step_at_least() -> None:
     [
         (prefill()[:2], decode(), "3 prompts of different lengths are needed"),
         (prefill(), decode()[:1] * 5, "3 different numbers of streams are needed"),
-        ([Point(each.x, 0.05) for each in prefill()], decode(), r"hardly took longer \(256: 50.0 ms, .*--longest"),
-        (prefill(), [Point(n, 0.02 / n) for n in STREAMS], "more streams had less time between tokens"),
-        (prefill(), [Point(n, 0.001 * n**1.1) for n in STREAMS], "a step without work would take -"),
-        ([Point(n, 0.1 + (n == 1024)) for n in LENGTHS], decode(), "hardly"),
-        ([Point(n, n / RATE + (n > 1100)) for n in LENGTHS], decode(), "the times to the first token are no line"),
-        (prefill(), [Point(n, 0.01 + 0.02 * (n in {2, 16})) for n in STREAMS], "the times between tokens are no line"),
+        (
+            [MeasuredPoint(each.x, 0.05) for each in prefill()],
+            decode(),
+            r"hardly took longer \(256: 50.0 ms, .*--longest",
+        ),
+        (prefill(), [MeasuredPoint(n, 0.02 / n) for n in STREAMS], "more streams had less time between tokens"),
+        (prefill(), [MeasuredPoint(n, 0.001 * n**1.1) for n in STREAMS], "a step without work would take -"),
+        ([MeasuredPoint(n, 0.1 + (n == 1024)) for n in LENGTHS], decode(), "hardly"),
+        (
+            [MeasuredPoint(n, n / RATE + (n > 1100)) for n in LENGTHS],
+            decode(),
+            "the times to the first token are no line",
+        ),
+        (
+            prefill(),
+            [MeasuredPoint(n, 0.01 + 0.02 * (n in {2, 16})) for n in STREAMS],
+            "the times between tokens are no line",
+        ),
     ],
 )
-def test_nonsense_is_refused_in_a_sentence(prefill: list[Point], decode: list[Point], message: str) -> None:
+def test_nonsense_is_refused_in_a_sentence(
+    prefill: list[MeasuredPoint], decode: list[MeasuredPoint], message: str
+) -> None:
     """With the times, and what to do."""
     with pytest.raises(FitError, match=message):
         fit_constants(prefill, decode)
@@ -198,7 +212,7 @@ def test_the_constants_are_settings() -> None:
 
 def test_residuals_are_shown() -> None:
     """The third point is 21 ms above the line."""
-    points = [Point(1, 0.1), Point(2, 0.2), Point(3, 0.33), Point(4, 0.4)]
+    points = [MeasuredPoint(1, 0.1), MeasuredPoint(2, 0.2), MeasuredPoint(3, 0.33), MeasuredPoint(4, 0.4)]
     written = StringIO()
     Console(width=80, file=written).print(line_table("Times", "streams", fit_constants(points, decode()).prefill))
     assert "21.00" in written.getvalue()
@@ -206,15 +220,15 @@ def test_residuals_are_shown() -> None:
 
 def test_time_between_tokens_counts_tokens_not_chunks() -> None:
     """The second stream starts at 2 s and gets two tokens a chunk; until 5 s both are decoded."""
-    first = [Progress(float(number), number) for number in range(1, 8)]
-    second = [Progress(2.0, 1), Progress(4.0, 3), Progress(5.0, 5)]
+    first = [StreamProgress(float(number), number) for number in range(1, 8)]
+    second = [StreamProgress(2.0, 1), StreamProgress(4.0, 3), StreamProgress(5.0, 5)]
     assert seconds_a_token([first]) == 1
     assert seconds_a_token([first, second]) == pytest.approx((1 + 0.75) / 2)
 
 
 def test_streams_that_never_overlap_tell_nothing() -> None:
     """Nor does one of a single token."""
-    early, late = [Progress(1.0, 1), Progress(2.0, 2)], [Progress(3.0, 1), Progress(4.0, 2)]
+    early, late = [StreamProgress(1.0, 1), StreamProgress(2.0, 2)], [StreamProgress(3.0, 1), StreamProgress(4.0, 2)]
     assert seconds_a_token([early, late]) is None
     assert seconds_a_token([early[:1]]) is None
 
@@ -233,10 +247,10 @@ class FakeReplica:
         self.bodies: list[dict[str, Any]] = []
         self.forgets = False
 
-    def probe(self) -> Probe:
+    def probe(self) -> ReplicaProbe:
         """Of this replica."""
         client = httpx.AsyncClient(base_url="http://replica", transport=httpx.MockTransport(self._answer))
-        return Probe(client, rng=Random(1), clock=lambda: self.now_s)
+        return ReplicaProbe(client, rng=Random(1), clock=lambda: self.now_s)
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/models":
@@ -266,7 +280,7 @@ async def test_a_probe_takes_the_times_of_streams() -> None:
     """Of one alone a token a second, of two at a time each its half; no two prompts begin alike."""
     replica = FakeReplica()
     probe = replica.probe()
-    assert await probe.find_model() == Model("demo", 4095)
+    assert await probe.find_model() == ProbedModel("demo", 4095)
     assert await probe.first_token_s(500) == pytest.approx(1.5)
     assert await probe.between_tokens_s(1) == pytest.approx(1)
     assert await probe.between_tokens_s(2) == pytest.approx(2, rel=0.05)
@@ -311,7 +325,7 @@ async def test_streams_that_fail_together_have_one_reason() -> None:
         base_url="http://replica", transport=httpx.MockTransport(lambda _: httpx.Response(503, text="no room"))
     )
     with pytest.raises(CalibrationError, match="answered 503: no room"):
-        await Probe(client, rng=Random(1), clock=lambda: 0.0).between_tokens_s(4)
+        await ReplicaProbe(client, rng=Random(1), clock=lambda: 0.0).between_tokens_s(4)
 
 
 async def test_what_is_no_replica_ends_the_calibration() -> None:
@@ -320,7 +334,7 @@ async def test_what_is_no_replica_ends_the_calibration() -> None:
         base_url="http://elsewhere", transport=httpx.MockTransport(lambda _: httpx.Response(200, text="hello"))
     )
     with pytest.raises(CalibrationError, match="http://elsewhere does not say which model"):
-        await Probe(client, rng=Random(1), clock=lambda: 0.0).find_model()
+        await ReplicaProbe(client, rng=Random(1), clock=lambda: 0.0).find_model()
 
 
 def bystanders(*reports: tuple[int, ...]) -> Bystanders:
@@ -370,5 +384,5 @@ def test_a_replica_is_chosen_by_its_short_id() -> None:
 
 def test_a_url_needs_no_cluster() -> None:
     """But then nobody knows about others."""
-    with find_place(None, url="http://replica:8000/v1/", replica=None) as place:
+    with find_replica(None, url="http://replica:8000/v1/", replica=None) as place:
         assert (place.url, place.bystanders) == ("http://replica:8000", None)

@@ -14,7 +14,7 @@ from serve_app.demo import driver, report
 from serve_app.demo.conversations import OWN_WORKLOAD, WorkloadError, load_conversations, load_tools
 from serve_app.demo.driver import Measurement
 from serve_app.demo.reuse import ReuseBound
-from serve_app.demo.statistics import Totals, paired_ttft_ratio, percentile
+from serve_app.demo.statistics import TokenTotals, paired_ttft_ratio, percentile
 
 TALK = [
     {"role": "system", "content": "s"},
@@ -118,7 +118,7 @@ class TestStatistics:
 
     def test_rates_are_ratios_of_sums(self) -> None:
         """Not means of ratios: 90 of 1,000 and 0 of 10."""
-        totals = Totals.of([measurement("a", 0, prompt=1000, cached=90), measurement("a", 1, prompt=10)])
+        totals = TokenTotals.of([measurement("a", 0, prompt=1000, cached=90), measurement("a", 1, prompt=10)])
         assert (totals.num_requests, totals.uncached_tokens) == (2, 920)
         assert totals.hit_rate == 90 / 1010
 

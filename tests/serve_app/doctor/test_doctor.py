@@ -9,13 +9,13 @@ from typer.testing import CliRunner
 from serve_app.doctor.finding import Check, Finding, Problem, Status, failed, ok
 from serve_app.doctor.report import as_json, line
 from serve_app.doctor.target import Target, TargetError, find_target
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from warmroute.cli import app
 
 runner = CliRunner()
 DEAD = "http://127.0.0.1:9"
 ELSEWHERE = ["--dashboard", DEAD, "--url", DEAD, "--ray-address", "127.0.0.1:9"]
-RUN = Run("id", 1, 0.0, "dir", "app", "http://127.0.0.1:8000", "http://127.0.0.1:8265", "127.0.0.1:6379", "", "m")
+RUN = LocalRun("id", 1, 0.0, "dir", "app", "http://127.0.0.1:8000", "http://127.0.0.1:8265", "127.0.0.1:6379", "", "m")
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ class TestCommand:
 
     def test_the_cluster_started_here_is_found(self, empty_folder: Path) -> None:
         """By the file that `serve` left."""
-        run = Run("id", 1, 0.0, "dir", "app", DEAD, DEAD, "127.0.0.1:9", "", "m")
+        run = LocalRun("id", 1, 0.0, "dir", "app", DEAD, DEAD, "127.0.0.1:9", "", "m")
         run.save(empty_folder / ".warmroute" / "run.json")
         result = runner.invoke(app, ["doctor"])
         assert result.exit_code == 1

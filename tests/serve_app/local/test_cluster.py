@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from serve_app.local import cluster as local_cluster
-from serve_app.local.cluster import RUN_VARIABLE, Run, StartError, check_machine, num_replicas, stop
+from serve_app.local.cluster import RUN_VARIABLE, LocalRun, StartError, check_machine, num_replicas, stop
 from serve_app.settings.cluster_secret import SECRET_VARIABLE
 from serve_app.settings.schema import HttpSettings, LocalSettings, Settings
 
@@ -31,10 +31,10 @@ def start(code: str, run_id: str) -> subprocess.Popen[str]:
     return process
 
 
-def make_run(tmp_path: Path, run_id: str) -> Run:
+def make_run(tmp_path: Path, run_id: str) -> LocalRun:
     """A run whose owner has died."""
     (tmp_path / run_id).mkdir()
-    return Run(run_id, 2**22 + 1, 0.0, str(tmp_path / run_id), "app", "http://x", "http://y", "z", "", "m")
+    return LocalRun(run_id, 2**22 + 1, 0.0, str(tmp_path / run_id), "app", "http://x", "http://y", "z", "", "m")
 
 
 def test_stop_ends_exactly_the_processes_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +80,8 @@ def test_a_run_survives_its_file(tmp_path: Path) -> None:
     """Other commands read what `serve` wrote."""
     run = make_run(tmp_path, "a")
     run.save(tmp_path / "deep" / "run.json")
-    assert Run.load(tmp_path / "deep" / "run.json") == run
-    assert Run.load(tmp_path / "absent.json") is None
+    assert LocalRun.load(tmp_path / "deep" / "run.json") == run
+    assert LocalRun.load(tmp_path / "absent.json") is None
 
 
 def settings_with(port: int, *, memory_gib: float = 0.001) -> Settings:

@@ -13,14 +13,14 @@ from serve_app.control.serve_api import ServeApiError
 from serve_app.demo import report
 from serve_app.demo.conversations import OWN_WORKLOAD, WorkloadError, load_conversations, load_tools
 from serve_app.demo.driver import DriveError
-from serve_app.demo.experiment import Experiment, ExperimentError
-from serve_app.local.cluster import Run
+from serve_app.demo.experiment import ExperimentError, PolicyExperiment
+from serve_app.local.cluster import LocalRun
 
 FAILURES = (WorkloadError, DriveError, ExperimentError, ApplicationError, ServeApiError)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DemoPlan:
     """What the command line asks for."""
 
     texts: Path | None
@@ -32,7 +32,7 @@ class Plan:
     policies: Sequence[str]
 
 
-def compare(plan: Plan, run: Run, console: Console, json_file: Path | None) -> None:
+def compare(plan: DemoPlan, run: LocalRun, console: Console, json_file: Path | None) -> None:
     """Run the comparison and print its table.
 
     Raises:
@@ -43,7 +43,7 @@ def compare(plan: Plan, run: Run, console: Console, json_file: Path | None) -> N
         plan.texts or OWN_WORKLOAD, tools=load_tools(plan.tools) if plan.tools else None, limit=plan.sessions
     )
     with RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url) as running:
-        experiment = Experiment(
+        experiment = PolicyExperiment(
             conversations,
             policies=plan.policies,
             repetitions=plan.repetitions,
@@ -66,7 +66,7 @@ def compare(plan: Plan, run: Run, console: Console, json_file: Path | None) -> N
             json_file.write_text(json.dumps(report.as_json(experiment)))
 
 
-def _run(experiment: Experiment, console: Console) -> None:
+def _run(experiment: PolicyExperiment, console: Console) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         total = experiment.num_requests * experiment.repetitions * len(experiment.policies)

@@ -15,12 +15,12 @@ from rich.progress import Progress
 from rich.table import Table
 
 from serve_app.calibration.errors import CalibrationError
-from serve_app.calibration.fit import Contexts, DecodeContexts, Fit, Line, Point, fit_constants
-from serve_app.calibration.place import Place, find_place
-from serve_app.calibration.probe import ANSWER_TOKENS, SHORT_CONTEXT_TOKENS, Probe
+from serve_app.calibration.fit import Contexts, DecodeContexts, Fit, FittedLine, MeasuredPoint, fit_constants
+from serve_app.calibration.measured_replica import MeasuredReplica, find_replica
+from serve_app.calibration.probe import ANSWER_TOKENS, SHORT_CONTEXT_TOKENS, ReplicaProbe
 from serve_app.control.running_application import ApplicationError
 from serve_app.control.serve_api import ServeApiError
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 
 FAILURES = (CalibrationError, ApplicationError, ServeApiError)
 LENGTHS = (1 / 8, 1 / 4, 1 / 2, 3 / 4, 1)
@@ -40,7 +40,7 @@ NUM_DIGITS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CalibrationPlan:
     """What the command line asks for."""
 
     longest: int
@@ -52,15 +52,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    prefill: list[Point]
-    decode: list[Point]
+    prefill: list[MeasuredPoint]
+    decode: list[MeasuredPoint]
     contexts: Contexts | None
     decode_contexts: DecodeContexts | None
     prompt_tokens: int
     """Of all prompts that were sent."""
 
 
-def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None, replica: str | None) -> None:
+def calibrate(
+    plan: CalibrationPlan, run: LocalRun | None, console: Console, *, url: str | None, replica: str | None
+) -> None:
     """Measure a replica, and print the constants.
 
     Raises:
@@ -69,7 +71,7 @@ def calibrate(plan: Plan, run: Run | None, console: Console, *, url: str | None,
     """
     if run is not None and run.note:
         console.print(f"The replica is not a real one{run.note}.")
-    with find_place(run, url=url, replica=replica) as place:
+    with find_replica(run, url=url, replica=replica) as place:
         fit = measure(plan, place, console)
     print_fit(fit, console)
 
@@ -89,7 +91,7 @@ def print_fit(fit: Fit, console: Console) -> None:
     console.print(constants_yaml(fit), end="", markup=False)
 
 
-def measure(plan: Plan, place: Place, console: Console) -> Fit:
+def measure(plan: CalibrationPlan, place: MeasuredReplica, console: Console) -> Fit:
     """The constants of an idle replica, with a progress bar.
 
     Raises:
@@ -121,7 +123,7 @@ def constants_yaml(fit: Fit) -> str:
     return yaml.safe_dump({"engine_model": constants(fit)}, sort_keys=False)
 
 
-def line_table(title: str, x: str, line: Line) -> Table:
+def line_table(title: str, x: str, line: FittedLine) -> Table:
     """What was measured, and how far from it the line is."""
     table = Table(title=f"{title}: a line, {line.error:.1%} off", title_justify="left")
     for column in (x, "measured ms", "fitted ms", "residual ms"):
@@ -133,10 +135,10 @@ def line_table(title: str, x: str, line: Line) -> Table:
     return table
 
 
-async def _measure(plan: Plan, url: str, console: Console) -> _Measured:
+async def _measure(plan: CalibrationPlan, url: str, console: Console) -> _Measured:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(base_url=url, trust_env=False, limits=limits) as client:
-        probe = Probe(client, rng=SystemRandom(), clock=time.perf_counter)
+        probe = ReplicaProbe(client, rng=SystemRandom(), clock=time.perf_counter)
         model = await probe.find_model()
         console.print(f"Measuring {model.name} at {url}")
         lengths = [round(min(plan.longest, model.max_prompt_tokens) * share) for share in LENGTHS]
@@ -170,9 +172,9 @@ def context_lengths(longest: int, *, shortest: int = BLOCK_TOKENS) -> list[int]:
 
 async def _medians(
     take: Callable[[int], Awaitable[float]], xs: Sequence[int], repetitions: int, progress: Progress, title: str
-) -> list[Point]:
+) -> list[MeasuredPoint]:
     """Each in turn, so that what changes with time changes all."""
     x_to_times: dict[int, list[float]] = {x: [] for x in xs}
     for x in progress.track(list(xs) * repetitions, description=title):
         x_to_times[x].append(await take(x))
-    return [Point(x, median(times_s)) for x, times_s in x_to_times.items()]
+    return [MeasuredPoint(x, median(times_s)) for x, times_s in x_to_times.items()]

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from serve_app.calibration.bystanders import Bystanders
 from serve_app.calibration.errors import CalibrationError
 from serve_app.control.running_application import RunningApplication
-from serve_app.local.cluster import Run
+from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class MeasuredReplica:
     """Where to measure."""
 
     url: str
@@ -22,7 +22,7 @@ class Place:
 
 
 @contextmanager
-def find_place(run: Run | None, *, url: str | None, replica: str | None) -> Iterator[Place]:
+def find_replica(run: LocalRun | None, *, url: str | None, replica: str | None) -> Iterator[MeasuredReplica]:
     """The replica of that URL, or one of the cluster that was started here, which is joined while the block runs.
 
     Args:
@@ -35,7 +35,7 @@ def find_place(run: Run | None, *, url: str | None, replica: str | None) -> Iter
 
     """
     if url is not None:
-        yield Place(url.rstrip("/").removesuffix("/v1"), bystanders=None)
+        yield MeasuredReplica(url.rstrip("/").removesuffix("/v1"), bystanders=None)
         return
     if run is None:
         raise CalibrationError(
@@ -45,7 +45,7 @@ def find_place(run: Run | None, *, url: str | None, replica: str | None) -> Iter
     urls = replica_urls(run.run_dir)
     with RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url) as running:
         replica_id = choose_replica(running.routers()[0]["replicas"], urls, wanted=replica)
-        yield Place(urls[_short(replica_id)], Bystanders(lambda: running.routers()[0], replica_id))
+        yield MeasuredReplica(urls[_short(replica_id)], Bystanders(lambda: running.routers()[0], replica_id))
 
 
 def choose_replica(replicas: Mapping[str, object], urls: Mapping[str, str], *, wanted: str | None) -> str:
