@@ -54,7 +54,7 @@ docs-site:  ## build the documentation as a site in .warmroute/site, apart from 
 	@test -e .warmroute/docs-tools/bin/mkdocs || { \
 	  $(PYTHON) -m venv .warmroute/docs-tools && \
 	  .warmroute/docs-tools/bin/pip install --quiet --disable-pip-version-check --requirement docs/requirements.txt; }
-	.warmroute/docs-tools/bin/mkdocs build --quiet --strict --site-dir .warmroute/site
+	NO_MKDOCS_2_WARNING=1 .warmroute/docs-tools/bin/mkdocs build --quiet --strict --site-dir .warmroute/site
 
 lock: install  ## renew requirements-cpu.lock from pyproject.toml (torch is pinned in pyproject.toml itself)
 	@$(BIN)/python tools/install.py --lock
