@@ -38,7 +38,7 @@ NUM_LEAST_LOADED = 8
 
 @dataclass(frozen=True, slots=True)
 class CostWeights:
-    """The numbers of the cost, chosen by replay; what each is worth is in docs/concepts/cost-rule.md."""
+    """The numbers of the cost, chosen by replay; what each is worth is in docs/measurements/decision.md."""
 
     evictions: float = 3.0
     """Of an uncached token, in times of its own, at a replica whose cache turns over as fast as all together."""

@@ -1,4 +1,4 @@
-"""Our policy with one term of its cost left out, to see what the term is worth (docs/concepts/cost-rule.md)."""
+"""Our policy with one term of its cost left out, to see what the term is worth (docs/measurements/decision.md)."""
 
 from router.policies.prefix_affinity import CostWeights, PrefixAffinity
 

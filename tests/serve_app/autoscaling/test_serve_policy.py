@@ -130,7 +130,7 @@ async def test_the_replica_answers_serves_hook_from_its_running_requests() -> No
 
 
 def test_bounds_alone_never_add_a_replica_of_an_llm() -> None:
-    """Ray Serve LLM's own target is so high; docs/operate/autoscaling.md and docs/size/gpu.md say so."""
+    """Ray Serve LLM's own target is so high; docs/operate/autoscaling.md says so."""
     from ray.llm._internal.serve.core.server.builder import DEFAULT_DEPLOYMENT_OPTIONS
 
     assert DEFAULT_DEPLOYMENT_OPTIONS["autoscaling_config"]["target_ongoing_requests"] >= 1e9

@@ -1,0 +1,95 @@
+"""What the documentation names exists: commands, claims, settings, metrics, alerts, policies and files."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from pydantic import BaseModel
+
+from benchmarks.claims import CLAIMS
+from serve_app.settings.schema import Settings
+from serve_app.telemetry.alerts import rules
+from serve_app.telemetry.definitions import METRICS, OPS_METRICS
+from tests.docs.pages import DOCS, PAGES, ROOT, code
+from warmroute.cli import app
+
+COMMAND = re.compile(r"\bwarmroute ([a-z][a-z-]*)")
+CLAIM = re.compile(r"\bpython -m benchmarks ([a-z_]+)")
+SECTIONS = tuple(
+    name
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+)
+KEY = re.compile(rf"^(?:{'|'.join(SECTIONS)})\.[a-z_0-9]+")
+METRIC = re.compile(r"\b(?:ray_)?(warmroute_[a-z_]+?)(?:_total|_bucket)?\b")
+ALERT = re.compile(r"^Warmroute[A-Z]\w+$")
+FILE = re.compile(r"^(?:router|serve_app|loadtests|warmroute|benchmarks|tests|tools|configs|k8s)/[\w./-]*$")
+NO_METRICS = ("warmroute_request_id", "warmroute_shadow_")
+"""A field of the request log, and the beginning of several metrics' names."""
+
+by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+
+
+@by_page
+def test_commands_exist(page: Path) -> None:
+    """Every `warmroute X`."""
+    group: Any = typer.main.get_command(app)
+    for line in code(page):
+        for name in COMMAND.findall(line.partition("#")[0]):
+            if _is_a_command(line):
+                assert name in group.commands, f"there is no `warmroute {name}`: {line}"
+
+
+@by_page
+def test_claims_exist(page: Path) -> None:
+    """Every `python -m benchmarks X`."""
+    for line in code(page):
+        for name in CLAIM.findall(line):
+            assert name in CLAIMS, f"there is no claim {name}: {line}"
+
+
+@by_page
+def test_settings_exist(page: Path) -> None:
+    """Every key of ours, such as `routing.policy`."""
+    known = set(_keys("", Settings))
+    for piece in code(page):
+        for key in KEY.findall(piece):
+            assert key in known, f"there is no setting {key}"
+
+
+@by_page
+def test_metrics_exist(page: Path) -> None:
+    """Every `warmroute_x`, with or without Ray's prefix and Prometheus' ending."""
+    known = {metric.name for metric in (*METRICS, *OPS_METRICS)}
+    for piece in code(page):
+        for name in METRIC.findall(piece):
+            assert name in known or name in NO_METRICS, f"there is no metric {name}"
+
+
+def test_the_page_of_alerts_lists_all() -> None:
+    """Neither more nor fewer than the rules."""
+    named = {piece for piece in code(DOCS / "operate" / "metrics-alerts.md") if ALERT.match(piece)}
+    assert named == {rule["alert"] for group in rules()["groups"] for rule in group["rules"]}
+
+
+@by_page
+def test_files_exist(page: Path) -> None:
+    """Every file and folder of the repository that is named as code."""
+    for piece in code(page):
+        if FILE.match(piece) and "/mine" not in piece:
+            assert (ROOT / piece).exists(), f"there is no {piece}"
+
+
+def _is_a_command(line: str) -> bool:
+    """Kubernetes' objects, and folders, are called warmroute as well."""
+    return line.lstrip("`.").startswith(("warmroute ", ".venv/bin/warmroute "))
+
+
+def _keys(prefix: str, model: type[BaseModel]) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _keys(f"{prefix}{name}.", field.annotation)
