@@ -22,6 +22,7 @@ from vllm.renderers.hf import (
 from vllm.renderers.online_renderer import OnlineRenderer
 from vllm.renderers.params import TokenizeParams
 
+from serve_app.prompt import vllm_hooks
 from serve_app.prompt.chat_memo import ChatMemo, Form, Message, Render
 
 logger = logging.getLogger("ray.serve")
@@ -30,6 +31,7 @@ CHECK_EVERY = 500
 """So many chats that vLLM need not render, one is rendered by it all the same, and compared."""
 
 Read = Callable[[dict[str, Any]], Awaitable[Sequence[int]]]
+Apply = Callable[..., Awaitable[Any]]
 
 
 class Rendered(NamedTuple):
@@ -84,7 +86,7 @@ class ChatReader:
         self._num_chats = 0
         self.num_fast_chats = 0
         """Those that vLLM need not render."""
-        self._watch_templates()
+        vllm_hooks.wrap_templates(self._renderer, _noting)
 
     async def read(self, fields: dict[str, Any], ask_vllm: Read) -> Sequence[int]:
         """The token ids of a chat."""
@@ -136,19 +138,6 @@ class ChatReader:
         self._num_chats += 1
         return self._num_chats % CHECK_EVERY == 0
 
-    def _watch_templates(self) -> None:
-        renderer = self._renderer
-        original = renderer._apply_chat_template_async  # noqa: SLF001
-
-        async def apply(model_config: Any, tokenizer: Any, conversation: Any, **arguments: Any) -> Any:  # noqa: ANN401
-            rendered = await original(model_config, tokenizer, conversation, **arguments)
-            notes = _notes.get()
-            if notes is not None and isinstance(rendered, str):
-                notes.append(Rendered(conversation, arguments, rendered))
-            return rendered
-
-        renderer._apply_chat_template_async = apply  # noqa: SLF001
-
     def _form(self, rendered: Rendered) -> Form | None:
         """By which other chats with such arguments can be rendered; None if not even this one can."""
         own = self._own_variables(rendered.arguments)
@@ -192,6 +181,19 @@ class ChatReader:
             return text
 
         return render
+
+
+def _noting(apply: Apply) -> Apply:
+    """Notes what a template was given and made, for whoever reads a chat now."""
+
+    async def apply_and_note(model_config: Any, tokenizer: Any, conversation: Any, **arguments: Any) -> Any:  # noqa: ANN401
+        rendered = await apply(model_config, tokenizer, conversation, **arguments)
+        notes = _notes.get()
+        if notes is not None and isinstance(rendered, str):
+            notes.append(Rendered(conversation, arguments, rendered))
+        return rendered
+
+    return apply_and_note
 
 
 @lru_cache

@@ -13,13 +13,15 @@ import functools
 import inspect
 import logging
 import traceback
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
 from vllm.exceptions import VLLMClientError, VLLMValidationError
 
+from serve_app.prompt import vllm_hooks
 from serve_app.prompt.validation import KINDS_OF_DATA
 
 logger = logging.getLogger("ray.serve")
@@ -28,27 +30,16 @@ FILE_LOADER = "_load_file_url"
 """Of vLLM's MediaConnector, which raises a RuntimeError where no files may be read."""
 MAX_REASON_CHARS = 300
 """Of an error's own words, which may repeat what the client sent."""
-READERS = {
-    "online_renderer": ("render_chat", "render_completion", "preprocess_chat", "preprocess_completion"),
-    "openai_serving_responses": ("_make_request", "_make_request_with_harmony"),
-    "anthropic_serving_messages": ("to_chat_completion_request",),
-}
-"""Of vLLM's app's state, what reads bodies."""
-LOGGING_ANSWERERS = {"anthropic_serving_messages": ("create_messages", "count_tokens")}
-"""Of it, what lets its caller log every error in its own words."""
 
 
 def blame_clients(app: FastAPI, engine_client: Any) -> None:  # noqa: ANN401  vLLM's AsyncLLM
     """From now on, vLLM's app around this engine answers 400 to what is the client's fault."""
-    for owner, name in _methods(app, READERS):
-        setattr(owner, name, _reading(getattr(owner, name)))
-    for owner, name in _methods(app, LOGGING_ANSWERERS):
-        setattr(owner, name, _answering(owner, getattr(owner, name)))
-    processor = engine_client.input_processor
-    processor.process_inputs = _reading(processor.process_inputs)
-    engine_client._add_request = _sending(engine_client)  # noqa: SLF001
+    vllm_hooks.wrap_body_readers(app, _reading)
+    vllm_hooks.wrap_logging_answerers(app, _answering)
+    vllm_hooks.wrap_request_making(engine_client, _reading)
+    vllm_hooks.wrap_request_sending(engine_client, partial(_sending, engine_client))
     if engine_client.vllm_config.kv_transfer_config is None:  # or else it may have been that
-        engine_client.generate = _generating(engine_client.generate)
+        vllm_hooks.wrap_generating(engine_client, _generating)
 
 
 @contextmanager
@@ -69,14 +60,6 @@ def of_the_client() -> Iterator[None]:
             # Not in its own words, in which the client's may be.
             logger.info("Refused what cannot be read: %s in %s", kind, place)
         raise VLLMValidationError(f"The request cannot be read: {kind}: {_briefly(error)}") from error
-
-
-def _methods(app: FastAPI, owner_to_names: Mapping[str, Sequence[str]]) -> Iterator[tuple[Any, str]]:
-    """None where the model does not have that API."""
-    for owner_name, names in owner_to_names.items():
-        owner = getattr(app.state, owner_name, None)
-        if owner is not None:
-            yield from ((owner, name) for name in names)
 
 
 def _reading(read: Callable[..., Any]) -> Callable[..., Any]:
@@ -110,9 +93,8 @@ def _answering(serving: Any, answer: Callable[..., Any]) -> Callable[..., Any]: 
     return answer_quietly
 
 
-def _sending(engine_client: Any) -> Callable[..., Any]:  # noqa: ANN401  vLLM's AsyncLLM
-    """What cannot be sent to the engine must not be kept as if the engine had it, as vLLM does."""
-    send = engine_client._add_request  # noqa: SLF001
+def _sending(engine_client: Any, send: Callable[..., Any]) -> Callable[..., Any]:  # noqa: ANN401  vLLM's AsyncLLM
+    """What cannot be sent to the engine must not be kept as if the engine had it."""
 
     @functools.wraps(send)
     async def send_or_forget(request: Any, prompt: Any, parent: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401

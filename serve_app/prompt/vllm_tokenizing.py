@@ -5,12 +5,13 @@ Adapter: private names of vLLM and transformers are listed in tests/serve_app/te
 
 import logging
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from vllm.renderers.hf import HfRenderer
 from vllm.renderers.params import TokenizeParams
 
+from serve_app.prompt import vllm_hooks
 from serve_app.prompt.fast_tokenizer import FastTokenizer, UnfitTokenizerError
 from serve_app.prompt.tokenizer_samples import samples
 from serve_app.settings.load import SettingsError
@@ -23,6 +24,7 @@ CHECK_EVERY = 1000
 SET_SO = "set so"
 
 AsIds = Callable[["array[int]"], Sequence[int]]
+Tokenize = Callable[[Any, TokenizeParams], Awaitable[Any]]
 
 
 class Tokenizing:
@@ -46,11 +48,10 @@ class Tokenizing:
         """Those that fastokens tokenised."""
         self._why = ""
         self._as_ids = as_ids
-        self._original = renderer._tokenize_prompt_async  # noqa: SLF001
         self._fast = self._choose(renderer, choice)
         if self._fast is not None:
             self._leading = _leading_ids(renderer.get_tokenizer())
-            renderer._tokenize_prompt_async = self._tokenize  # noqa: SLF001
+            vllm_hooks.wrap_tokenizing(renderer, self._around)
 
     @property
     def state(self) -> str:
@@ -72,18 +73,23 @@ class Tokenizing:
             self._give_up(str(error))
             return None
 
-    async def _tokenize(self, prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
-        try:
-            ids = await self._fast_ids(prompt["prompt"], params)
-        except UnfitTokenizerError as error:
-            self._give_up(str(error))
-            ids = None
-        if ids is None:
-            return await self._original(prompt, params)
-        self.num_fast_texts += 1
-        if self.num_fast_texts % CHECK_EVERY == 0:
-            return await self._compared(ids, prompt, params)
-        return {**prompt, "prompt_token_ids": self._as_ids(ids)}
+    def _around(self, original: Tokenize) -> Tokenize:
+        """vLLM's own way, taken only where fastokens cannot do it."""
+
+        async def tokenize(prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  as vLLM's
+            try:
+                ids = await self._fast_ids(prompt["prompt"], params)
+            except UnfitTokenizerError as error:
+                self._give_up(str(error))
+                ids = None
+            if ids is None:
+                return await original(prompt, params)
+            self.num_fast_texts += 1
+            if self.num_fast_texts % CHECK_EVERY == 0:
+                return self._compared(ids, await original(prompt, params))
+            return {**prompt, "prompt_token_ids": self._as_ids(ids)}
+
+        return tokenize
 
     async def _fast_ids(self, text: str, params: TokenizeParams) -> "array[int] | None":
         """None where it is for vLLM to do, or to refuse."""
@@ -97,9 +103,8 @@ class Tokenizing:
             return None
         return None if options["truncation"] and len(ids) > options["max_length"] else ids
 
-    async def _compared(self, ids: "array[int]", prompt: Any, params: TokenizeParams) -> Any:  # noqa: ANN401  vLLM's
+    def _compared(self, ids: "array[int]", answer: Any) -> Any:  # noqa: ANN401  vLLM's
         """The answer is vLLM's own, whatever fastokens says."""
-        answer = await self._original(prompt, params)
         if array("I", answer["prompt_token_ids"]) != ids:
             self._give_up("it gave other ids for a client's text")
         return {**answer, "prompt_token_ids": self._as_ids(array("I", answer["prompt_token_ids"]))}

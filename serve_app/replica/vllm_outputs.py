@@ -18,6 +18,7 @@ import psutil
 from router import RequestId, TokenHash, hash_tokens
 from serve_app.messages.receipts import EngineState, ProbeResult
 from serve_app.parity.samples import is_sampled
+from serve_app.prompt import vllm_hooks
 from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.replica.warmth.recent_prompts import RecentPrompts
 
@@ -130,12 +131,12 @@ class EngineWatch:
         """Watch this output processor from now on."""
         self._has_requests = output_processor.has_unfinished_requests
         self._engine_id_to_state = output_processor.request_states
-        _before(output_processor, "process_outputs", self._on_outputs)
-        _before(output_processor, "update_scheduler_stats", self._on_scheduler_stats)
-        _before(output_processor, "propagate_error", self._on_error)
+        vllm_hooks.before_outputs(output_processor, self._on_outputs)
+        vllm_hooks.before_scheduler_stats(output_processor, self._on_scheduler_stats)
+        vllm_hooks.before_errors(output_processor, self._on_error)
         self._propagate_error = output_processor.propagate_error
-        _after(output_processor, "add_request", self._on_added)
-        _after(output_processor, "abort_requests", self._on_aborted)
+        vllm_hooks.after_adding(output_processor, self._on_added)
+        vllm_hooks.after_aborting(output_processor, self._on_aborted)
 
     def watch_processes(self, engine_manager: Any) -> None:  # noqa: ANN401  vLLM's, or a test's
         """Know at once when a process of the engine ends: vLLM tidies up before it says so, which can take seconds.
@@ -260,31 +261,3 @@ def _kill_with_children(process: BaseProcess) -> None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
     process.kill()
-
-
-def _before(target: Any, name: str, observe: Callable[..., None]) -> None:  # noqa: ANN401
-    original = getattr(target, name)
-
-    def observed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        _guarded(observe, *args, **kwargs)
-        return original(*args, **kwargs)
-
-    setattr(target, name, observed)
-
-
-def _after(target: Any, name: str, observe: Callable[..., None]) -> None:  # noqa: ANN401
-    original = getattr(target, name)
-
-    def observed(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-        result = original(*args, **kwargs)
-        _guarded(observe, result, *args, **kwargs)
-        return result
-
-    setattr(target, name, observed)
-
-
-def _guarded(observe: Callable[..., None], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-    try:
-        observe(*args, **kwargs)
-    except Exception:
-        logger.exception("Cannot account for what the engine reports")

@@ -23,11 +23,11 @@ from vllm.distributed.kv_events import (
     BlockRemoved,
     BlockStored,
     EventPublisher,
-    EventPublisherFactory,
     KVEventBatch,
     ZmqEventPublisher,
 )
 
+from serve_app.prompt.vllm_hooks import publish_kv_events_by
 from serve_app.replica.kv_events.wire import TOPIC
 from serve_app.replica.private_logs import keep_out_clients_words
 
@@ -147,5 +147,5 @@ def make_publisher(data_parallel_rank: int, **options: Any) -> EventPublisher:  
 
 def register() -> None:
     """vLLM's hook for plugins, in each of its processes."""
-    EventPublisherFactory._registry["zmq"] = make_publisher  # noqa: SLF001
+    publish_kv_events_by(make_publisher)
     keep_out_clients_words()

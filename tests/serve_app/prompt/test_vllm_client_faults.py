@@ -89,7 +89,8 @@ class Serving:
 
 def blamed(engine: Engine) -> dict[str, Serving]:
     """What is around it, from now on as in a replica."""
-    from serve_app.prompt.vllm_client_faults import READERS, blame_clients
+    from serve_app.prompt.vllm_client_faults import blame_clients
+    from serve_app.prompt.vllm_hooks import READERS
 
     servings = {name: Serving(engine) for name in READERS}
     app: Any = SimpleNamespace(state=SimpleNamespace(**servings))
@@ -99,7 +100,7 @@ def blamed(engine: Engine) -> dict[str, Serving]:
 
 def steps(engine: Engine) -> dict[str, Callable[[], Any]]:
     """All that is done with a body before the engine has the request."""
-    from serve_app.prompt.vllm_client_faults import READERS
+    from serve_app.prompt.vllm_hooks import READERS
 
     servings = blamed(engine)
     named: dict[str, Callable[[], Any]] = {
