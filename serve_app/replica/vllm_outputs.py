@@ -6,7 +6,6 @@ also where the client gets everything at once, and each of `n` choices and of a 
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,8 +20,6 @@ from serve_app.parity.samples import is_sampled
 from serve_app.prompt import vllm_hooks
 from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.replica.warmth.recent_prompts import RecentPrompts
-
-logger = logging.getLogger("ray.serve")
 
 ABORTED = "aborted_before_first_token"
 NOT_LOOKED_UP = "prompt_logprobs"
@@ -250,6 +247,14 @@ class EngineWatch:
     def _on_error(self, _error: Exception) -> None:
         self.streams_told.set()
         self._running.engine_died()
+
+
+def dead_engine_error() -> Exception:
+    """The error with which vLLM's streams end when their engine has died."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    error: Exception = EngineDeadError()
+    return error
 
 
 def _kill_with_children(process: BaseProcess) -> None:

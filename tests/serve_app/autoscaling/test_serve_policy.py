@@ -1,5 +1,6 @@
 """Our policy in Serve's hands: its context, its configuration, its delays."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -125,7 +126,9 @@ async def test_the_replica_answers_serves_hook_from_its_running_requests() -> No
 
     running = RunningRequests(lambda _: None, clock=lambda: 0.0)
     running.arrived(RequestId("one"), uncached_tokens=300)
-    replica = SimpleNamespace(_running=running)
+    serving: asyncio.Future[Any] = asyncio.Future()
+    serving.set_result(SimpleNamespace(running=running))
+    replica = SimpleNamespace(_serving=serving)
     assert await LLMReplica.record_autoscaling_stats(replica) == {ARRIVED_TOKENS: 300, WAITING_TOKENS: 300}
 
 
