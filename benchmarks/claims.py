@@ -33,6 +33,12 @@ CLAIMS = {
     claim.name: claim
     for claim in (
         Claim(
+            "decision_time",
+            "How long does a routing decision take in the core, by replicas, blocks and length of the prompt?",
+            Need.NOTHING,
+            "benchmarks.cost.decision_time",
+        ),
+        Claim(
             "decision",
             "Is our routing decision as good as every rival's, over all workloads, traces, engines and routers?",
             Need.NOTHING,

@@ -48,4 +48,4 @@ def test_an_unknown_claim_is_refused_by_name() -> None:
     """The message lists what exists."""
     ended = run("nothing")
     assert ended.returncode == 1
-    assert "there is no claim 'nothing': use one of decision, rivals" in ended.stderr
+    assert "there is no claim 'nothing': use one of decision_time, decision, rivals" in ended.stderr
