@@ -159,12 +159,6 @@ CLAIMS = {
             "benchmarks.live.large_bodies.command",
         ),
         Claim(
-            "mixed_requests",
-            "After every kind of request, is nothing left outstanding, and do token counts agree with vLLM's own?",
-            Need.SERVER,
-            "benchmarks.live.mixed_requests",
-        ),
-        Claim(
             "parity_alarms",
             "Is a replica that deviates from the others noticed in time, while every request is answered?",
             Need.SERVER,
@@ -175,12 +169,6 @@ CLAIMS = {
             "Under hours of steady traffic, does memory stay flat, and does every request end as it should?",
             Need.SERVER,
             "benchmarks.live.soak.command",
-        ),
-        Claim(
-            "stale_beliefs",
-            "How soon are predictions right again after engines have emptied their caches unnoticed?",
-            Need.SERVER,
-            "benchmarks.live.stale_beliefs",
         ),
         Claim(
             "gpu",

@@ -1,5 +1,6 @@
 """What the routers know of requests under way, and of those that are over."""
 
+import asyncio
 import json
 import os
 import socket
@@ -15,11 +16,14 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.harness.running_server import Server
+from loadtests.client.request_mix import is_as_expected, request_mix
 from router import Loss
 from serve_app.control.running_application import RunningApplication
 from serve_app.local.cluster import LocalRun
 from serve_app.telemetry.funnel_report import add_up, by_rank
 from tests.e2e.request_lines import wait_for_line
+from tests.mixed_requests import send_mix
 from tests.servers import ROOT
 
 DEADLINE_S = 60
@@ -117,16 +121,15 @@ def test_replicas_report_their_engines_numbers(
 
 
 @pytest.mark.timeout(600)
-def test_mixed_requests_leave_nothing_behind_and_add_up_to_vllms_own_counters(folder: Path, run: LocalRun) -> None:
+def test_mixed_requests_leave_nothing_behind_and_add_up_to_vllms_own_counters(
+    run: LocalRun, application: RunningApplication
+) -> None:
     """Streaming and not, aborted, refused, n=2, lists: 0 outstanding in every router, totals equal to 0.1 %."""
-    assert run.url
-    command = [sys.executable, "-m", "benchmarks", "mixed_requests", "--requests", "200", "--seed", "7"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "ended as they should not: 0" in result.stdout
+    mix = request_mix(200, model=run.model, seed=7, prefill_tokens=12_000)
+    result = asyncio.run(send_mix(Server(run, application), mix, concurrency=12))
+    assert result.after.ours, "the routers' snapshots have no engine totals"
+    assert result.faults() == []
+    assert [exchange for exchange in result.exchanges if not is_as_expected(exchange)] == []
 
 
 def test_the_funnel_accounts_for_every_prompt_token(

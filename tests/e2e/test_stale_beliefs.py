@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from benchmarks.harness.running_server import Server
-from benchmarks.live.stale_beliefs import late, measure, wrong
 from serve_app.control.running_application import RunningApplication
 from serve_app.local.cluster import LocalRun
+from tests.emptied_caches import late, measure, wrong
 
 
 @pytest.mark.timeout(600)

@@ -5,22 +5,18 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.harness import processes
 from benchmarks.harness.errors import MeasurementError
-from benchmarks.harness.snapshots import short
-from benchmarks.live import mixed_requests
 from benchmarks.live.failures import engine, engine_result, overload, router, router_result
 from benchmarks.live.large_bodies import command as large_bodies
 from benchmarks.live.large_bodies.result import ROUND
 from benchmarks.live.large_bodies.sender import Burst, Sent
 from benchmarks.live.soak import command as soak
 from benchmarks.live.soak.samples import Recorder
-from loadtests.client.request_mix import KINDS, request_mix
 from serve_app.messages.response_headers import UNROUTED
 from tests.benchmarks.fake_server import FakeServer
 
@@ -156,20 +152,3 @@ async def test_soak(server: Any, console: Console, tmp_path: Path, monkeypatch: 
     waiting = next(course for course in result.courses if course.name == "router a waiting")
     assert waiting.quarters == (0, 0, 0, 0, 0)
     assert sum(totals.prompt_tokens for totals in result.engines().values()) >= 100
-
-
-async def test_mixed_requests(server: Any, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every kind is sent, and the totals agree."""
-
-    async def at_once(read: Any) -> Any:
-        return await read()
-
-    monkeypatch.setattr(mixed_requests, "settled", at_once)
-    mix = request_mix(len(KINDS) * 3, model="demo", seed=1, prefill_tokens=64)
-    result = await mixed_requests._run(server, mix, 6, console)
-    assert result.faults() == []
-    assert {each.kind for each in result.exchanges} == KINDS.keys()
-    assert len({each.request_id for each in result.exchanges}) == len(KINDS) * 3
-    assert {short(name) for name in server.pid_to_replica.values()} == result.agreements.keys()
-    assert all(agreement.prompt.ours > 0 for agreement in result.agreements.values())
-    assert len(orjson.dumps([each.as_json() for each in result.exchanges])) > 1000

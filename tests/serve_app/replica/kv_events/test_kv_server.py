@@ -4,13 +4,14 @@ Engines are simulated ones, whose scheduler, cache and events are vLLM's own. `m
 machine has room for one server at a time.
 """
 
-import json
-import subprocess
-import sys
+import asyncio
 from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.running_server import Server
+from serve_app.control.running_application import RunningApplication
+from tests.emptied_caches import measure, wrong
 from tests.servers import serving, shipped_settings
 
 pytestmark = [pytest.mark.own_process, pytest.mark.timeout(900)]
@@ -18,24 +19,19 @@ WAIT_S = 1.0
 
 
 def test_routers_know_of_it_within_a_second(tmp_path: Path) -> None:
-    """Each prediction afterwards is right, of what is computed anew, too."""
+    """Each prediction afterwards is right, of what is computed again, too."""
     settings = shipped_settings("simulated.yaml")
     settings["llm"]["deployment_config"]["num_replicas"] = 2
     settings["replicas"] |= {"kv_events": True}
-    found = tmp_path / "found.json"
-    options = ["--prompts", "40", "--requests", "60", "--wait-s", str(WAIT_S), "--json", str(found)]
-    with serving(settings, tmp_path):
-        ended = subprocess.run(
-            [sys.executable, "-m", "benchmarks", "stale_beliefs", *options],
-            cwd=tmp_path,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    measured = json.loads(found.read_text())
-    assert measured["knowledge"] == ["kv_events"]
-    answers = [(each["believed"], each["cached"]) for each in measured["answers"]]
+    with (
+        serving(settings, tmp_path) as run,
+        RunningApplication(
+            run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
+        ) as application,
+    ):
+        answers = asyncio.run(measure(Server(run, application), 40, 60, wait_s=WAIT_S, seed=1))
+        known_by = {replica["knowledge"] for router in application.routers() for replica in router["replicas"].values()}
+    assert known_by == {"kv_events"}
     assert len(answers) == 60
-    assert all(believed == cached for believed, cached in answers)
-    assert any(cached for _, cached in answers), "nothing was used again"
+    assert wrong(answers) == []
+    assert any(answer.cached for answer in answers), "nothing was used again"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from benchmarks.harness.engine_counters import CacheCounters
 from benchmarks.harness.snapshots import NOT_LOOKED_UP, Snapshot, rank_to_replica, short
-from benchmarks.live.agreement import TOLERANCE, Counted
 from router import Funnel
 from serve_app.telemetry.funnel_report import by_rank
+from tests.agreement import TOLERANCE, Counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,22 @@
 """What makes the run fail."""
 
-from io import StringIO
+from typing import Any
 
+import orjson
 import pytest
-from rich.console import Console
 
 from benchmarks.harness.engine_counters import CacheCounters
-from benchmarks.harness.snapshots import EngineTotals, Snapshot
-from benchmarks.live.agreement import Counted
-from benchmarks.live.mixed_requests import Result, agreement_table, funnel_table, outcome_table, outstanding_table
+from benchmarks.harness.snapshots import EngineTotals, Snapshot, short
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Exchange
+from loadtests.client.request_mix import KINDS, request_mix
 from router import Funnel, Loss
 from serve_app.telemetry.funnel_report import as_snapshot
+from tests import mixed_requests
+from tests.agreement import Counted
+from tests.benchmarks.fake_server import FakeServer
 from tests.benchmarks.routers import engine, replica, router
+from tests.mixed_requests import MixedRequests
 
 NONE = Counted({"one": EngineTotals(0, 0, 0, 0, {})}, {})
 
@@ -32,13 +35,13 @@ def with_funnel(offered: int, reused: int) -> list[Snapshot]:
 
 def result(
     *, before: list[Snapshot] | None = None, after: list[Snapshot] | None = None, counted: Counted = NONE
-) -> Result:
+) -> MixedRequests:
     """Of a run with nothing wrong, unless told otherwise."""
     exchanges = [
         Exchange("1", "chat", 0.0, outcome=Outcome.COMPLETE, status=200),
         Exchange("2", "chat", 0.0, outcome=Outcome.REFUSED, status=503),
     ]
-    return Result(exchanges, 1.0, before or routers(), after or routers(), NONE, counted)
+    return MixedRequests(exchanges, before or routers(), after or routers(), NONE, counted)
 
 
 OURS = with_funnel(1000, 320)
@@ -67,24 +70,26 @@ OUR_TOKENS = {"one": EngineTotals(1000, 320, 1100, 320, {"aborted_before_first_t
         (result(after=[*routers(), *routers("b")]), ["were replaced"]),
     ],
 )
-def test_each_fault_is_told(outcome: Result, faults: list[str]) -> None:
+def test_each_fault_is_told(outcome: MixedRequests, faults: list[str]) -> None:
     """Work left behind, totals that differ, members that changed."""
     told = outcome.faults()
     assert len(told) == len(faults)
     assert all(part in fault for part, fault in zip(faults, told, strict=True))
 
 
-def test_the_tables_say_it_all() -> None:
-    """Outcomes by status, what is outstanding, both differences and the causes."""
-    console = Console(width=160, file=StringIO())
-    outcome = result(after=OURS, counted=Counted(OUR_TOKENS, {"one": CacheCounters(1100, 320)}))
-    with console.capture() as printed:
-        for table in (
-            outcome_table(outcome),
-            outstanding_table(outcome.routers),
-            agreement_table(outcome.agreements),
-            funnel_table(outcome.funnels),
-        ):
-            console.print(table)
-    for part in ("503: 1, complete: 1", "pending tokens", "+9.0909%", "+0.0000%", "aborted_before_first_token: 100"):
-        assert part in printed.get()
+async def test_mixed_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every kind is sent, and the totals agree."""
+
+    async def at_once(read: Any) -> Any:
+        return await read()
+
+    server: Any = FakeServer()
+    monkeypatch.setattr(mixed_requests, "settled", at_once)
+    mix = request_mix(len(KINDS) * 3, model="demo", seed=1, prefill_tokens=64)
+    result = await mixed_requests.send_mix(server, mix, concurrency=6)
+    assert result.faults() == []
+    assert {each.kind for each in result.exchanges} == KINDS.keys()
+    assert len({each.request_id for each in result.exchanges}) == len(KINDS) * 3
+    assert {short(name) for name in server.pid_to_replica.values()} == result.agreements.keys()
+    assert all(agreement.prompt.ours > 0 for agreement in result.agreements.values())
+    assert len(orjson.dumps([each.as_json() for each in result.exchanges])) > 1000

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.harness.engine_counters import CacheCounters
 from benchmarks.harness.snapshots import NOT_LOOKED_UP, EngineTotals
-from benchmarks.live.agreement import Counted, Difference, compare
+from tests.agreement import Counted, Difference, compare
 
 
 @pytest.mark.parametrize(
