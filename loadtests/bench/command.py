@@ -18,19 +18,11 @@ from loadtests.bench.numbers import verdict_lines
 from loadtests.bench.options import read_routings, read_workloads
 from loadtests.bench.plan import Plan
 from loadtests.bench.records import Capacity, CellResult, Results
-from loadtests.bench.report import (
-    Report,
-    as_json,
-    banner,
-    capacity_cells,
-    circumstances,
-    knowledge_cells,
-    reason_cells,
-    workload_cells,
-)
+from loadtests.bench.report import Report, as_json, banner, circumstances, common_tables, workload_tables
 from loadtests.bench.traffic import read_traffic
-from loadtests.replay.console import at_least, check_output, command_line, fail, make_console, rich_table
 from loadtests.replay.options import read_numbers
+from loadtests.report.console import at_least, check_output, fail, make_console
+from loadtests.report.origin import command_line
 from loadtests.workloads import TextsError
 from serve_app.control.running_application import ApplicationError
 from serve_app.control.serve_api import ServeApiError
@@ -198,10 +190,9 @@ def _print(report: Report) -> None:
     if banner(report):
         console.print(banner(report), style="bold")
     for traffic in report.plan.workloads:
-        for cells in workload_cells(report, traffic.name):
-            console.print(rich_table(cells))
-    console.print(rich_table(knowledge_cells(report)))
-    console.print(rich_table(capacity_cells(report)))
-    console.print(rich_table(reason_cells(report)))
+        for table in workload_tables(report, traffic.name):
+            console.print(table.as_rich())
+    for table in common_tables(report):
+        console.print(table.as_rich())
     for line in (*verdict_lines(report.comparisons()), *circumstances(report)):
         console.print(line)

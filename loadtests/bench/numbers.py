@@ -8,31 +8,22 @@ from statistics import fmean
 
 from loadtests.bench.records import CellResult, SentTurn
 from loadtests.report.intervals import Estimate, mean, ratio
+from loadtests.report.metrics import Metric
 from loadtests.report.statistics import percentile
 
-COMPARED = ("ttft_mean_s", "ttft_p50_s", "ttft_p95_s", "ttft_p99_s", "end_to_end_s", "goodput_rps")
-"""Those whose ratios are reported; the first decides."""
+DECIDING = "ttft_mean_s"
+"""The metric by which one routing is ahead of another."""
 MAX_UNANSWERED_DIFFERENCE = 0.01
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A column."""
-
-    name: str
-    title: str
-    long_title: str
-    format: str
 
 
 METRICS = (
     Metric("hit_rate", "hit rate", "hit rate", ".3f"),
-    Metric("ttft_mean_s", "TTFT s", "mean TTFT, seconds", ".3f"),
-    Metric("ttft_p50_s", "p50", "median TTFT, seconds", ".3f"),
-    Metric("ttft_p95_s", "p95", "95th percentile of TTFT, seconds", ".3f"),
-    Metric("ttft_p99_s", "p99", "99th percentile of TTFT, seconds", ".3f"),
-    Metric("end_to_end_s", "whole answer s", "mean time to the last token, seconds", ".3f"),
-    Metric("goodput_rps", "good/s", "requests a second within the SLO", ".2f"),
+    Metric("ttft_mean_s", "TTFT s", "mean TTFT, seconds", ".3f", has_ratio=True),
+    Metric("ttft_p50_s", "p50", "median TTFT, seconds", ".3f", has_ratio=True),
+    Metric("ttft_p95_s", "p95", "95th percentile of TTFT, seconds", ".3f", has_ratio=True),
+    Metric("ttft_p99_s", "p99", "99th percentile of TTFT, seconds", ".3f", has_ratio=True),
+    Metric("end_to_end_s", "whole answer s", "mean time to the last token, seconds", ".3f", has_ratio=True),
+    Metric("goodput_rps", "good/s", "requests a second within the SLO", ".2f", has_ratio=True),
     Metric("good_share", "good", "share of requests within the SLO", ".3f"),
     Metric("failed_share", "failed", "share of requests that failed", ".3f"),
     Metric("rejected_share", "429", "share of requests answered 429", ".3f"),
@@ -40,32 +31,35 @@ METRICS = (
 )
 
 
+COMPARED = tuple(metric for metric in METRICS if metric.has_ratio)
+
+
 def numbers(result: CellResult, *, ttft_slo_s: float) -> dict[str, float]:
-    """By the names in `METRICS`. TTFT and end-to-end time are of complete answers, not a number without any."""
+    """The cell's numbers by metric. TTFT and end-to-end time are of complete answers, and not a number without any."""
     records = result.records
-    complete = [each for each in records if each.is_complete]
-    ttfts = [each.ttft_s for each in complete if each.ttft_s is not None]
+    complete = [record for record in records if record.is_complete]
+    ttfts = [record.ttft_s for record in complete if record.ttft_s is not None]
     num_good = sum(ttft <= ttft_slo_s for ttft in ttfts)
-    num_rejected = sum(each.is_shed for each in records)
-    prompt_tokens = sum(each.prompt_tokens for each in complete)
+    num_shed = sum(record.is_shed for record in records)
+    prompt_tokens = sum(record.prompt_tokens for record in complete)
     return {
-        "hit_rate": _share(sum(each.cached_tokens for each in complete), prompt_tokens),
+        "hit_rate": _share(sum(record.cached_tokens for record in complete), prompt_tokens),
         "ttft_mean_s": _or_nan(fmean, ttfts),
         "ttft_p50_s": _or_nan(lambda values: percentile(values, 50), ttfts),
         "ttft_p95_s": _or_nan(lambda values: percentile(values, 95), ttfts),
         "ttft_p99_s": _or_nan(lambda values: percentile(values, 99), ttfts),
-        "end_to_end_s": _or_nan(fmean, [each.end_to_end_s for each in complete]),
+        "end_to_end_s": _or_nan(fmean, [record.end_to_end_s for record in complete]),
         "goodput_rps": num_good / result.duration_s,
         "good_share": _share(num_good, len(records)),
-        "failed_share": _share(len(records) - len(complete) - num_rejected, len(records)),
-        "rejected_share": _share(num_rejected, len(records)),
+        "failed_share": _share(len(records) - len(complete) - num_shed, len(records)),
+        "rejected_share": _share(num_shed, len(records)),
         "imbalance": _imbalance(complete, result.num_replicas),
     }
 
 
 def reasons(records: Sequence[SentTurn]) -> dict[str, int]:
-    """How many decisions were made for which reason; the most frequent first."""
-    return dict(Counter(each.reason or "none" for each in records).most_common())
+    """The number of decisions by reason; the most frequent first."""
+    return dict(Counter(record.reason or "none" for record in records).most_common())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +80,8 @@ def rows(results: Sequence[CellResult], *, ttft_slo_s: float) -> list[Row]:
             workload,
             load,
             routing,
-            {
-                metric.name: _mean([numbers(each, ttft_slo_s=ttft_slo_s)[metric.name] for each in group])
-                for metric in METRICS
-            },
-            reasons([record for each in group for record in each.records]),
+            _means([numbers(cell, ttft_slo_s=ttft_slo_s) for cell in group]),
+            reasons([record for cell in group for record in cell.records]),
         )
         for (workload, load, routing), group in _groups(results).items()
     ]
@@ -106,12 +97,12 @@ class Comparison:
     metric_to_ratio: dict[str, Estimate]
     num_repetitions: int
     unanswered_difference: float
-    """Share of requests that failed or were answered 429, ours less theirs."""
+    """The share of requests that failed or were answered 429: ours less theirs."""
 
     @property
     def verdict(self) -> str:
-        """By mean TTFT: whether the whole interval lies on one side of 1. Nobody is ahead by answering less."""
-        ttft = self.metric_to_ratio[COMPARED[0]]
+        """By mean TTFT: whether the whole interval lies on one side of 1. No routing is ahead by answering less."""
+        ttft = self.metric_to_ratio[DECIDING]
         if math.isnan(ttft.value) or ttft.margin is None:
             return "no difference shown"
         if ttft.value + ttft.margin < 1 and self.unanswered_difference <= MAX_UNANSWERED_DIFFERENCE:
@@ -122,34 +113,40 @@ class Comparison:
 
 
 def comparisons(results: Sequence[CellResult], *, ours: str, ttft_slo_s: float) -> list[Comparison]:
-    """With every other routing, of the repetitions that both have."""
-    groups = _groups(results)
+    """Ours with every other routing, over the repetitions that both have."""
+    groups = {
+        key: {cell.cell.repetition: numbers(cell, ttft_slo_s=ttft_slo_s) for cell in group}
+        for key, group in _groups(results).items()
+    }
     compared = []
-    for (workload, load, other), group in groups.items():
-        if other == ours or (workload, load, ours) not in groups:
-            continue
-        theirs = {each.cell.repetition: numbers(each, ttft_slo_s=ttft_slo_s) for each in group}
-        own = {each.cell.repetition: numbers(each, ttft_slo_s=ttft_slo_s) for each in groups[workload, load, ours]}
+    for (workload, load, other), theirs in groups.items():
+        own = groups.get((workload, load, ours), {})
         both = sorted(own.keys() & theirs.keys())
-        if both:
-            ratios = {
-                name: ratio([own[each][name] for each in both], [theirs[each][name] for each in both])
-                for name in COMPARED
-            }
-            unanswered = fmean(_unanswered_share(own[each]) - _unanswered_share(theirs[each]) for each in both)
-            compared.append(Comparison(workload, load, other, ratios, len(both), unanswered))
+        if other != ours and both:
+            pairs = [(own[repetition], theirs[repetition]) for repetition in both]
+            compared.append(_comparison(workload, load, other, pairs))
     return compared
 
 
+def _comparison(
+    workload: str, load: float, other: str, pairs: Sequence[tuple[dict[str, float], dict[str, float]]]
+) -> Comparison:
+    ratios = {
+        metric.name: ratio([own[metric.name] for own, _ in pairs], [theirs[metric.name] for _, theirs in pairs])
+        for metric in COMPARED
+    }
+    unanswered = fmean(_unanswered_share(own) - _unanswered_share(theirs) for own, theirs in pairs)
+    return Comparison(workload, load, other, ratios, len(pairs), unanswered)
+
+
 def verdict_lines(compared: Sequence[Comparison]) -> list[str]:
-    """One for each workload and load."""
+    """A line for each workload and load."""
     lines = []
-    for workload, load in dict.fromkeys((each.workload, each.load) for each in compared):
-        here = [each for each in compared if (each.workload, each.load) == (workload, load)]
+    for workload, load in dict.fromkeys((comparison.workload, comparison.load) for comparison in compared):
+        here = [comparison for comparison in compared if (comparison.workload, comparison.load) == (workload, load)]
+        verdict_to_others = {verdict: [row.other for row in here if row.verdict == verdict] for verdict in _OF}
         parts = [
-            f"{verdict}{_OF[verdict]} {', '.join(each.other for each in here if each.verdict == verdict)}"
-            for verdict in _OF
-            if any(each.verdict == verdict for each in here)
+            f"{verdict}{_OF[verdict]} {', '.join(others)}" for verdict, others in verdict_to_others.items() if others
         ]
         lines.append(f"{workload}, load {load:g}: {'; '.join(parts)}")
     return lines
@@ -160,8 +157,8 @@ _OF = {"ahead": " of", "behind": "", "no difference shown": " against"}
 
 def _groups(results: Sequence[CellResult]) -> dict[tuple[str, float, str], list[CellResult]]:
     groups: dict[tuple[str, float, str], list[CellResult]] = {}
-    for each in sorted(results, key=lambda each: (each.cell.load, each.cell.repetition)):
-        groups.setdefault((each.cell.workload, each.cell.load, each.cell.routing), []).append(each)
+    for result in sorted(results, key=lambda result: (result.cell.load, result.cell.repetition)):
+        groups.setdefault((result.cell.workload, result.cell.load, result.cell.routing), []).append(result)
     return groups
 
 
@@ -171,16 +168,20 @@ def _imbalance(complete: Sequence[SentTurn], num_replicas: int) -> float:
     Not a number where an answer does not say which replica gave it.
     """
     computed: Counter[str] = Counter()
-    for each in complete:
-        if each.replica is None:
+    for record in complete:
+        if record.replica is None:
             return math.nan
-        computed[each.replica] += each.prompt_tokens - each.cached_tokens
+        computed[record.replica] += record.prompt_tokens - record.cached_tokens
     total = computed.total()
     return max(computed.values()) * num_replicas / total if total else math.nan
 
 
-def _unanswered_share(of_a_cell: dict[str, float]) -> float:
-    return of_a_cell["failed_share"] + of_a_cell["rejected_share"]
+def _unanswered_share(cell: dict[str, float]) -> float:
+    return cell["failed_share"] + cell["rejected_share"]
+
+
+def _means(cells: Sequence[dict[str, float]]) -> dict[str, Estimate]:
+    return {metric.name: _mean([cell[metric.name] for cell in cells]) for metric in METRICS}
 
 
 def _mean(values: Sequence[float]) -> Estimate:

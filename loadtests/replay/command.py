@@ -6,15 +6,15 @@ from typing import Annotated
 
 import typer
 
-from loadtests.replay import report_html, report_json
-from loadtests.replay.console import at_least, check_output, command_line, fail, make_console, progress, rich_table
+from loadtests.replay import report, report_html
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.experiment import Comparison, Experiment, compare, num_runs
 from loadtests.replay.generators import GENERATORS
 from loadtests.replay.options import read_change, read_policies, read_scale, read_tenants
-from loadtests.replay.report_cells import bounds_text, comparison_cells, headline
 from loadtests.replay.results import TTFT_LIMIT_S
 from loadtests.replay.workload import Workload
+from loadtests.report.console import at_least, check_output, fail, make_console, progress
+from loadtests.report.origin import command_line
 from serve_app.settings.schema import ReplicaSettings, WaitingOrderName
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -137,14 +137,14 @@ def replay(  # noqa: PLR0913  one for each option
 
 def _write(comparison: Comparison, *, json_file: Path | None, html_file: Path | None) -> None:
     if json_file is not None:
-        json_file.write_text(report_json.as_json(comparison, command=command_line()))
+        json_file.write_text(report.as_json(comparison, command=command_line()))
     if html_file is not None:
         html_file.write_text(report_html.as_html(comparison, command=command_line()))
 
 
 def _print(comparison: Comparison) -> None:
     console = make_console()
-    console.print(headline(comparison))
-    for cells in comparison_cells(comparison):
-        console.print(rich_table(cells))
-    console.print(bounds_text(comparison))
+    console.print(report.headline(comparison))
+    for table in report.comparison_tables(comparison):
+        console.print(table.as_rich())
+    console.print(report.bounds_text(comparison))

@@ -6,36 +6,22 @@ from dataclasses import dataclass
 from loadtests.replay.experiment import Comparison, Outcome
 from loadtests.report import intervals
 from loadtests.report.intervals import Estimate
+from loadtests.report.metrics import Metric
 from router import Loss
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One column."""
-
-    name: str
-    """The summary's field."""
-    title: str
-    """Short, for a table."""
-    long_title: str
-    format: str
-    has_ratio: bool
-    """Whether it is compared with the first policy's."""
-
 
 METRICS = (
     Metric("hit_rate", "hit rate", "hit rate", ".4f", has_ratio=True),
     Metric("mean_ttft_s", "TTFT mean s", "mean TTFT, seconds", ".3f", has_ratio=True),
-    Metric("p50_ttft_s", "p50", "median TTFT, seconds", ".3f", has_ratio=False),
+    Metric("p50_ttft_s", "p50", "median TTFT, seconds", ".3f"),
     Metric("p90_ttft_s", "p90", "p90 TTFT, seconds", ".3f", has_ratio=True),
     Metric("p99_ttft_s", "p99", "p99 TTFT, seconds", ".3f", has_ratio=True),
     Metric("mean_answer_s", "answer s", "mean time to the last token, seconds", ".2f", has_ratio=True),
     Metric("goodput_rps", "good/s", "good requests a second", ".3f", has_ratio=True),
     Metric("served_rps", "served/s", "served requests a second", ".3f", has_ratio=True),
-    Metric("computed_imbalance", "imbalance", "imbalance of computed tokens", ".3f", has_ratio=False),
-    Metric("window_imbalance", "in windows", "the same in windows", ".3f", has_ratio=False),
-    Metric("copies", "copies", "copies of a block", ".2f", has_ratio=False),
-    Metric("decisions_per_s", "decisions/s", "decisions a second", ",.0f", has_ratio=False),
+    Metric("computed_imbalance", "imbalance", "imbalance of computed tokens", ".3f"),
+    Metric("window_imbalance", "in windows", "the same in windows", ".3f"),
+    Metric("copies", "copies", "copies of a block", ".2f"),
+    Metric("decisions_per_s", "decisions/s", "decisions a second", ",.0f"),
 )
 
 
@@ -47,9 +33,9 @@ class PolicyEstimates:
     load: float
     metric_to_mean: dict[str, Estimate]
     metric_to_ratio: dict[str, Estimate]
-    """To the first policy's, of the metrics that are compared."""
+    """Ratios to the first policy, by metric that is compared."""
     cause_to_share: dict[str, Estimate]
-    """Of all prompt tokens, those lost to each cause that took any in any run."""
+    """Shares of all prompt tokens that were lost, by cause; causes that took none in any run are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +48,7 @@ class BoundEstimates:
 
 
 def estimates(comparison: Comparison) -> Iterator[PolicyEstimates]:
-    """In order of the loads, then of the policies."""
+    """The estimates in order of the loads, then of the policies."""
     experiment = comparison.experiment
     causes = [cause for cause in Loss if any(cause in outcome.funnel.lost for outcome in comparison.outcomes)]
     for load in experiment.loads:
@@ -78,18 +64,18 @@ def estimates(comparison: Comparison) -> Iterator[PolicyEstimates]:
                     for metric in METRICS
                     if metric.has_ratio
                 },
-                {cause.value: intervals.mean([_share(each, cause) for each in own]) for cause in causes},
+                {cause.value: intervals.mean([_share(outcome, cause) for outcome in own]) for cause in causes},
             )
 
 
 def bound_estimates(comparison: Comparison) -> Iterator[BoundEstimates]:
-    """In order of the loads."""
+    """The bounds in order of the loads."""
     for load in comparison.experiment.loads:
-        bounds = [each for each in comparison.bounds if each.load == load]
+        seeds = [bounds for bounds in comparison.bounds if bounds.load == load]
         yield BoundEstimates(
             load,
-            intervals.mean([each.pooled_hit_rate for each in bounds]),
-            intervals.mean([each.infinite_hit_rate for each in bounds]),
+            intervals.mean([bounds.pooled_hit_rate for bounds in seeds]),
+            intervals.mean([bounds.infinite_hit_rate for bounds in seeds]),
         )
 
 

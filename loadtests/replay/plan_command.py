@@ -1,7 +1,5 @@
 """`warmroute plan`. Thin: parse, run, print."""
 
-import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +7,14 @@ from typing import Annotated
 import typer
 
 from loadtests.replay import sizing_report
-from loadtests.replay.console import at_least, check_output, command_line, fail, make_console, progress, rich_table
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.experiment import Experiment
 from loadtests.replay.options import read_numbers, read_policies
-from loadtests.replay.report_json import plain, versions
 from loadtests.replay.results import TTFT_LIMIT_S
 from loadtests.replay.sizing import Answer, Question, Size, answer_all
 from loadtests.replay.workload import Workload, own_pace
+from loadtests.report.console import at_least, check_output, fail, make_console, progress
+from loadtests.report.origin import command_line
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 NUM_CORES = os.cpu_count() or 1
@@ -88,18 +86,12 @@ def plan(  # noqa: PLR0913  one for each option
 def _print(question: Question, answers: list[Answer]) -> None:
     console = make_console()
     console.print(sizing_report.headline(question))
-    console.print(rich_table(sizing_report.answer_cells(question, answers)))
+    console.print(sizing_report.answer_table(question, answers).as_rich())
     console.print(sizing_report.conclusion(question, answers))
 
 
 def _write(question: Question, answers: list[Answer], *, json_file: Path | None, html_file: Path | None) -> None:
     if json_file is not None:
-        content = {
-            "command": command_line(),
-            "versions": versions(),
-            "question": dataclasses.asdict(question),
-            "answers": [dataclasses.asdict(each) for each in answers],
-        }
-        json_file.write_text(json.dumps(plain(content), indent=1, default=str) + "\n")
+        json_file.write_text(sizing_report.as_json(question, answers, command=command_line()))
     if html_file is not None:
         html_file.write_text(sizing_report.as_html(question, answers, command=command_line()))

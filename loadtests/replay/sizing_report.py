@@ -1,16 +1,19 @@
-"""Answers of a sizing, as cells of text and as a page."""
+"""Answers of a sizing, as a table, as a page and as JSON."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import dataclasses
+from collections.abc import Sequence
 
-from loadtests.replay.page import PageChart, Section, render
-from loadtests.replay.report_cells import Cells
 from loadtests.replay.sizing import Answer, Question, kv_in_all, num_replicas, smallest
 from loadtests.report.charts import Series, line_chart
+from loadtests.report.json_text import json_text
+from loadtests.report.origin import versions
+from loadtests.report.page import Page, PageChart, Section
+from loadtests.report.tables import TextTable
 
 NUM_COLOURS = 8
-"""Of the page; styles beyond are the same, dashed."""
+"""Colours of the page; styles beyond are the same, dashed."""
 SHOWN_TIMES_TARGET = 4
-"""Trials far from the target would flatten what is of interest."""
+"""How many times the target a trial may take and still be drawn: those far from it would flatten the chart."""
 WORDS = (
     (
         "pace",
@@ -31,18 +34,18 @@ def headline(question: Question) -> str:
     )
 
 
-def answer_cells(question: Question, answers: Sequence[Answer]) -> Cells:
+def answer_table(question: Question, answers: Sequence[Answer]) -> TextTable:
     """A row for each size."""
-    return Cells(
+    return TextTable(
         "Fewest replicas that meet it",
         ["KV tokens each", "host tokens each", "replicas", "p90 TTFT s", "hit rate", "KV tokens in all"],
-        [_cells(question, each) for each in answers],
+        [_cells(question, answer) for answer in answers],
     )
 
 
 def conclusion(question: Question, answers: Sequence[Answer]) -> str:
     """The smallest in replicas and in KV, and what a host tier changes."""
-    without, with_host = ([each for each in answers if bool(each.size.host_tokens) == has] for has in (False, True))
+    without, with_host = (_with_host(answers, has_host=has_host) for has_host in (False, True))
     fewest = _answer_text(question, smallest(without, by=num_replicas))
     lines = [f"Fewest replicas: {fewest}.", f"Least KV: {_answer_text(question, smallest(without, by=kv_in_all))}."]
     if with_host:
@@ -51,18 +54,29 @@ def conclusion(question: Question, answers: Sequence[Answer]) -> str:
     return " ".join(lines)
 
 
+def as_json(question: Question, answers: Sequence[Answer], *, command: str) -> str:
+    """What was asked, and every trial."""
+    content = {
+        "command": command,
+        "versions": versions(),
+        "question": dataclasses.asdict(question),
+        "answers": [dataclasses.asdict(answer) for answer in answers],
+    }
+    return json_text(content)
+
+
 def as_html(question: Question, answers: Sequence[Answer], *, command: str) -> str:
     """One self-contained page."""
-    return render(
+    charts = [_needed(answers), _p90(question, answers)]
+    page = Page(
         title=headline(question),
         command=command,
-        tables=[answer_cells(question, answers)],
+        tables=[answer_table(question, answers)],
         legend=list(zip(map(_size_text, answers), _styles(answers), strict=True)),
-        sections=[
-            Section("What was tried", [_needed(answers), _p90(question, answers)], conclusion(question, answers))
-        ],
+        sections=[Section("What was tried", charts, conclusion(question, answers))],
         words=WORDS,
     )
+    return page.as_html()
 
 
 def _cells(question: Question, answered: Answer) -> list[str]:
@@ -91,41 +105,43 @@ def _size_text(answered: Answer) -> str:
     return f"{answered.size.kv_tokens:,} KV tokens{host}"
 
 
+def _with_host(answers: Sequence[Answer], *, has_host: bool) -> list[Answer]:
+    return [answer for answer in answers if bool(answer.size.host_tokens) == has_host]
+
+
 def _styles(answers: Sequence[Answer]) -> list[int]:
     """A colour for each KV size, dashed with a host tier."""
-    kv_sizes = list(dict.fromkeys(each.size.kv_tokens for each in answers))
-    colours = [kv_sizes.index(each.size.kv_tokens) % NUM_COLOURS for each in answers]
-    return [colour + NUM_COLOURS * bool(each.size.host_tokens) for colour, each in zip(colours, answers, strict=True)]
+    kv_sizes = list(dict.fromkeys(answer.size.kv_tokens for answer in answers))
+    return [
+        kv_sizes.index(answer.size.kv_tokens) % NUM_COLOURS + NUM_COLOURS * bool(answer.size.host_tokens)
+        for answer in answers
+    ]
 
 
 def _needed(answers: Sequence[Answer]) -> PageChart:
     grey = NUM_COLOURS - 1
     series = [
-        Series(name, sorted(_points(each for each in answers if bool(each.size.host_tokens) == has)), style)
-        for name, has, style in (
-            ("without a host tier", False, grey),
-            ("with a host tier", True, grey + NUM_COLOURS),
-        )
+        Series("without a host tier", _points(_with_host(answers, has_host=False)), grey),
+        Series("with a host tier", _points(_with_host(answers, has_host=True)), grey + NUM_COLOURS),
     ]
     svg = line_chart(series, x_label="KV tokens of each replica", y_label="replicas needed", is_log_x=True)
     return PageChart("Replicas needed by KV size", svg, "Dashed with a host tier.")
 
 
-def _points(answers: Iterable[Answer]) -> Iterator[tuple[float, float]]:
-    for each in answers:
-        if each.needed is not None:
-            yield float(each.size.kv_tokens), float(each.needed.num_replicas)
+def _points(answers: Sequence[Answer]) -> list[tuple[float, float]]:
+    met = [(answer.size.kv_tokens, answer.needed.num_replicas) for answer in answers if answer.needed is not None]
+    return sorted((float(kv_tokens), float(num)) for kv_tokens, num in met)
 
 
 def _p90(question: Question, answers: Sequence[Answer]) -> PageChart:
     most_s = SHOWN_TIMES_TARGET * question.p90_ttft_s
     series = [
         Series(
-            _size_text(each),
-            [(float(trial.num_replicas), trial.p90_ttft_s) for trial in each.trials if trial.p90_ttft_s <= most_s],
+            _size_text(answer),
+            [(float(trial.num_replicas), trial.p90_ttft_s) for trial in answer.trials if trial.p90_ttft_s <= most_s],
             style,
         )
-        for each, style in zip(answers, _styles(answers), strict=True)
+        for answer, style in zip(answers, _styles(answers), strict=True)
     ]
     svg = line_chart(series, x_label="replicas", y_label="p90 TTFT, seconds", is_log_x=True)
     caption = f"Trials with at most {SHOWN_TIMES_TARGET} times the target of {question.p90_ttft_s:g} s."

@@ -1,1 +1,1 @@
-"""Tables, plots and numbers over samples, shared by every report."""
+"""Tables, charts, pages, JSON and numbers over samples: one kit for every report."""

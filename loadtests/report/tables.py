@@ -1,14 +1,31 @@
 """Tables and lines of counts, in one manner for all measurements."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from rich.table import Table
 
 from loadtests.report.statistics import percentile
 
 
+@dataclass(frozen=True, slots=True)
+class TextTable:
+    """A table for the terminal and the page alike: the first column names the row, the others are numbers."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+    def as_rich(self) -> Table:
+        """The table for a terminal."""
+        table = make_table(self.title, left=self.header[:1], right=self.header[1:])
+        for row in self.rows:
+            table.add_row(*row)
+        return table
+
+
 def make_table(title: str, *, left: Sequence[str], right: Sequence[str]) -> Table:
-    """With columns of text first, then columns of numbers."""
+    """An empty table with columns of text first, then columns of numbers."""
     table = Table(title=title, title_justify="left")
     for name in left:
         table.add_column(name, overflow="fold")
@@ -18,12 +35,12 @@ def make_table(title: str, *, left: Sequence[str], right: Sequence[str]) -> Tabl
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
-    """In one line, by name."""
+    """The counts in one line, ordered by name."""
     return ", ".join(f"{name}: {count:,}" for name, count in sorted(counts.items()))
 
 
 def seconds_text(seconds: float | None) -> str:
-    """To the tenth; "never" for None."""
+    """Seconds to the tenth; "never" for None."""
     return "never" if seconds is None else f"{seconds:.1f} s"
 
 

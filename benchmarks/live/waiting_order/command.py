@@ -16,9 +16,9 @@ from benchmarks.live.waiting_order.figures import figures, records, table
 from benchmarks.live.waiting_order.replayed import Fleet, replayed
 from benchmarks.live.waiting_order.traffic import make_traffic
 from benchmarks.virtual.several_routers.setup import CAVEATS
-from loadtests.replay.console import at_least
 from loadtests.replay.options import read_numbers
 from loadtests.replay.workload import Workload
+from loadtests.report.console import at_least
 from serve_app.settings.load import load_settings
 
 LOADS = "0.6,0.8,1.0,1.2,1.3"

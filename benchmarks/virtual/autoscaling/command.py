@@ -18,8 +18,8 @@ from benchmarks.virtual.autoscaling.day import make_day
 from benchmarks.virtual.autoscaling.step import make_step
 from benchmarks.virtual.autoscaling.traffic import Traffic
 from benchmarks.virtual.several_routers.setup import CAVEATS
-from loadtests.replay.console import at_least
 from loadtests.replay.engine import EngineOptions
+from loadtests.report.console import at_least
 
 DEFAULT_RATES = TRACES / "servegen_client_rates.csv.zst"
 DEFAULT_AGENTS = TRACES / "derived_blocks_tau_airline.jsonl.zst"

@@ -17,10 +17,10 @@ from benchmarks.virtual.decision.situation import SHIPPED_ORDER, Cell, Situation
 from benchmarks.virtual.decision.situations import all_situations
 from benchmarks.virtual.decision.verdict import OURS, RIVALS, Situations
 from benchmarks.virtual.several_routers.setup import CAVEATS
-from loadtests.replay.console import check_output, progress
 from loadtests.replay.generators import DURATION_S
 from loadtests.replay.options import OptionError, read_policies
 from loadtests.replay.rivals.table import installed_names
+from loadtests.report.console import check_output, progress
 from serve_app.settings.schema import WaitingOrderName
 
 app = make_app()

@@ -1,21 +1,15 @@
-"""A comparison as tables of text, for the terminal and the page alike."""
+"""A comparison as a headline, as tables for the terminal and the page alike, and as JSON."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
 from loadtests.replay.experiment import Comparison, Experiment
 from loadtests.report.intervals import estimate_text
+from loadtests.report.json_text import json_text
+from loadtests.report.origin import versions
+from loadtests.report.tables import TextTable
 from serve_app.settings.schema import ReplicaSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """The first column says what a row is about, the others are numbers."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
 
 
 def headline(comparison: Comparison) -> str:
@@ -51,19 +45,19 @@ def _events_text(experiment: Experiment) -> str:
     return ", KV events" + ("" if experiment.kv_delay_s is None else f" {experiment.kv_delay_s * 1000:g} ms late")
 
 
-def comparison_cells(comparison: Comparison) -> Iterator[Cells]:
+def comparison_tables(comparison: Comparison) -> Iterator[TextTable]:
     """The numbers by load and policy and, of several policies, their ratios to the first one's."""
     rows = sorted(estimates(comparison), key=lambda row: row.load)  # stable: policies stay in order
     first, *others = comparison.experiment.policies
     limit_s = comparison.experiment.ttft_limit_s
-    yield _cells(f"Good: first token within {limit_s:g} s", rows, _numbers)
+    yield _table(f"Good: first token within {limit_s:g} s", rows, _numbers)
     if others:
-        yield _cells(f"Times {first}", [row for row in rows if row.policy != first], _ratios)
-    yield _cells("Prompt tokens: share reused, and shares lost by cause", rows, _fates)
+        yield _table(f"Times {first}", [row for row in rows if row.policy != first], _ratios)
+    yield _table("Prompt tokens: share reused, and shares lost by cause", rows, _shares)
 
 
 def bounds_text(comparison: Comparison) -> str:
-    """The hit rates that the policies are held against, at the first load."""
+    """The hit rates that the policies are compared with, at the first load."""
     engine, num_replicas = comparison.experiment.engine, comparison.experiment.num_replicas
     bounds = next(iter(bound_estimates(comparison)))
     return (
@@ -73,26 +67,36 @@ def bounds_text(comparison: Comparison) -> str:
     )
 
 
-def _cells(
-    title: str, rows: Sequence[PolicyEstimates], make_cells: Callable[[PolicyEstimates], dict[str, str]]
-) -> Cells:
-    titles = list(make_cells(rows[0]))
-    return Cells(
+def as_json(comparison: Comparison, *, command: str) -> str:
+    """How the comparison was made, every run, and the estimates."""
+    content = {
+        "command": command,
+        "versions": versions(),
+        **dataclasses.asdict(comparison),
+        "estimates": [dataclasses.asdict(row) for row in estimates(comparison)],
+        "bound_estimates": [dataclasses.asdict(bounds) for bounds in bound_estimates(comparison)],
+    }
+    return json_text(content)
+
+
+def _table(
+    title: str, rows: Sequence[PolicyEstimates], cells: Callable[[PolicyEstimates], dict[str, str]]
+) -> TextTable:
+    return TextTable(
         title,
-        ["policy", "load", *titles],
-        [[row.policy, f"{row.load:g}", *make_cells(row).values()] for row in rows],
+        ["policy", "load", *cells(rows[0])],
+        [[row.policy, f"{row.load:g}", *cells(row).values()] for row in rows],
     )
 
 
 def _numbers(row: PolicyEstimates) -> dict[str, str]:
-    return {each.title: estimate_text(row.metric_to_mean[each.name], each.format) for each in METRICS}
-
-
-def _fates(row: PolicyEstimates) -> dict[str, str]:
-    shares = {"reused": row.metric_to_mean["hit_rate"], **row.cause_to_share}
-    return {name.replace("_", " "): estimate_text(share, ".4f") for name, share in shares.items()}
+    return {metric.title: metric.text(row.metric_to_mean) for metric in METRICS}
 
 
 def _ratios(row: PolicyEstimates) -> dict[str, str]:
-    compared = [each for each in METRICS if each.has_ratio]
-    return {each.title: estimate_text(row.metric_to_ratio[each.name], ".3f") for each in compared}
+    return {metric.title: metric.ratio_text(row.metric_to_ratio) for metric in METRICS if metric.has_ratio}
+
+
+def _shares(row: PolicyEstimates) -> dict[str, str]:
+    shares = {"reused": row.metric_to_mean["hit_rate"], **row.cause_to_share}
+    return {name.replace("_", " "): estimate_text(share, ".4f") for name, share in shares.items()}

@@ -1,8 +1,6 @@
-"""What the commands have in common in a terminal."""
+"""What commands share in a terminal: the console, a bar of progress, checks of options, and errors."""
 
 import os
-import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,36 +9,23 @@ from typing import NoReturn, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
-
-from loadtests.replay.options import OptionError
-from loadtests.replay.report_cells import Cells
-from loadtests.report.tables import make_table
 
 Number = TypeVar("Number", int, float, float | None)
 FILE_WIDTH = 240
-"""Columns of a table in a log file, which needs no narrow terminal's."""
+"""Columns of a table in a file, which need not fit into a terminal."""
 
 
 def make_console() -> Console:
-    """For results."""
+    """The console for results."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = FILE_WIDTH
     return console
 
 
-def rich_table(cells: Cells) -> Table:
-    """The same, with lines."""
-    table = make_table(cells.title, left=cells.header[:1], right=cells.header[1:])
-    for row in cells.rows:
-        table.add_row(*row)
-    return table
-
-
 @contextmanager
 def progress(num_runs: int) -> Iterator[Callable[[], None]]:
-    """A bar in a terminal, until the end; what it yields is to be called after each run."""
+    """Show a bar in a terminal, until the end; the function that it yields is to be called after each run."""
     console = Console(stderr=True)
     columns = (TextColumn("Replaying"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -49,18 +34,13 @@ def progress(num_runs: int) -> Iterator[Callable[[], None]]:
 
 
 def check_output(option: str, path: Path | None) -> None:
-    """Before hours of runs, not after: whether a file can be written there.
-
-    Raises:
-        OptionError: it cannot.
-
-    """
+    """End the command before hours of runs, not after, where a file cannot be written."""
     if path is not None and (path.is_dir() or not os.access(path.parent, os.W_OK)):
-        raise OptionError(f"{option} {path} cannot be written: name a file in a folder that you may write to")
+        fail(f"{option} {path} cannot be written: name a file in a folder that you may write to")
 
 
 def at_least(least: float) -> Callable[[typer.CallbackParam, Number], Number]:
-    """An option's callback: its number is not below that."""
+    """An option's callback, which refuses a number below the least."""
 
     def check(option: typer.CallbackParam, value: Number) -> Number:
         if value is not None and not value >= least:  # which no number is, if it is not a number
@@ -70,12 +50,7 @@ def at_least(least: float) -> Callable[[typer.CallbackParam, Number], Number]:
     return check
 
 
-def command_line() -> str:
-    """What was typed."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-
-
 def fail(message: str) -> NoReturn:
-    """One clear sentence, and status 1."""
+    """Print one clear sentence, and end with status 1."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {message}", style="red", markup=False)
     raise typer.Exit(1)
