@@ -68,5 +68,5 @@ def compare_funnels(
 
 
 def _count(routers: Sequence[Snapshot], replica_id: str, name: str) -> int:
-    replicas = [router["replicas"][replica_id] for router in routers if replica_id in router["replicas"]]
-    return max((int(each["engine"][name]) for each in replicas if each["engine"] is not None), default=0)
+    replicas = [router.replicas[replica_id] for router in routers if replica_id in router.replicas]
+    return max((getattr(replica.engine, name) for replica in replicas if replica.engine is not None), default=0)

@@ -70,7 +70,7 @@ async def send_mix(server: Server, mix: Sequence[ClientRequest], *, concurrency:
 
 
 def _members(routers: Sequence[Snapshot]) -> set[str]:
-    return {router["router"] for router in routers} | {replica for router in routers for replica in router["replicas"]}
+    return {router.router for router in routers} | {replica for router in routers for replica in router.replicas}
 
 
 async def _count(server: Server, client: httpx.AsyncClient) -> Counted:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -11,12 +12,13 @@ from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Exchange
 from loadtests.client.request_mix import KINDS, request_mix
 from router import Funnel, Loss
-from serve_app.telemetry.funnel_report import as_snapshot
+from serve_app.messages.prompt_totals import PromptTotals
+from serve_app.messages.snapshot import Totals
 from tests import mixed_requests
 from tests.agreement import Counted
 from tests.benchmarks.fake_server import FakeServer
-from tests.benchmarks.routers import engine, replica, router
 from tests.mixed_requests import MixedRequests
+from tests.snapshots import engine, replica, router
 
 NONE = Counted({"one": EngineTotals(0, 0, 0, 0, {})}, {})
 
@@ -30,7 +32,7 @@ def with_funnel(offered: int, reused: int) -> list[Snapshot]:
     """One that placed prompts of so many tokens."""
     funnel = Funnel(1, offered, reused, reused, reused, lost={Loss.NEW: offered - reused})
     (snapshot,) = routers()
-    return [{**snapshot, "accounts": {"rank": {"0": {"funnel": as_snapshot(funnel)}}}}]
+    return [msgspec.structs.replace(snapshot, totals=Totals(by_rank={0: PromptTotals(funnel)}))]
 
 
 def result(

@@ -20,17 +20,17 @@ def top(
     ] = False,
 ) -> None:
     """Show the running server's replicas, live: load, memory, and the hit rate predicted and actual."""
-    from serve_app.telemetry import replica_view
+    from serve_app.telemetry import replica_table
 
     run = local_run()
     try:
         with running_application(run) as application:
             if once:
                 snapshots = application.routers()
-                console.print(replica_view.table(replica_view.replicas(snapshots), seconds=None, note=run.note))
-                console.print(replica_view.routing_line(snapshots))
+                console.print(replica_table.table(replica_table.replica_rows(snapshots), seconds=None, note=run.note))
+                console.print(replica_table.routing_line(snapshots))
             else:
-                replica_view.watch(application.routers, console, window_s=window, note=run.note)
+                replica_table.watch(application.routers, console, window_s=window, note=run.note)
     except KeyboardInterrupt:
         return
 

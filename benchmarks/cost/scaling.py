@@ -220,7 +220,7 @@ class _Experiment:
         await asyncio.to_thread(api.scale, run.application, after, deployment=replica_deployment(run.model))
         while True:
             routers = await self._server.routers()
-            if routers and all(len(router["replicas"]) == after for router in routers):
+            if routers and all(len(router.replicas) == after for router in routers):
                 return Change(before, after, asked_s, time.monotonic())
             if time.monotonic() > asked_s + CHANGE_TIMEOUT_S:
                 raise StartError(f"there are not {after} replicas after {CHANGE_TIMEOUT_S:.0f} s")

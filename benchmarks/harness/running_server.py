@@ -18,6 +18,7 @@ from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
+from serve_app.messages.snapshot import RouterSnapshot
 from serve_app.settings.schema import ReplicaSettings, RouterSettings
 
 SNAPSHOT_TIMEOUT_S = 5.0
@@ -130,7 +131,7 @@ class Server:
             answers = self._routers.broadcast("snapshot").results(timeout_s=SNAPSHOT_TIMEOUT_S, return_exceptions=True)
         except (RayServeException, RayError, TimeoutError):
             return []
-        return [answer for answer in answers if isinstance(answer, dict)]
+        return [RouterSnapshot.from_plain(answer) for answer in answers if not isinstance(answer, Exception)]
 
 
 async def settled(

@@ -3,18 +3,15 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Snapshot = Mapping[str, Any]
-"""One router's, as `RunningApplication.routers` gives it."""
+from serve_app.messages.snapshot import EngineSnapshot, RouterSnapshot, short_id
+
+Snapshot = RouterSnapshot
+short = short_id
 
 NOT_LOOKED_UP = "prompt_logprobs"
 """The cause under which replicas count prompts that vLLM never looks up in its cache, so does not count itself."""
-
-
-def short(replica_id: str) -> str:
-    """The part of a replica's or router's full id that tells it from the others; Serve's and Ray's own lists use it."""
-    return replica_id.rpartition("#")[2]
+NO_ENGINE = EngineSnapshot()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +37,17 @@ def outstanding(routers: Sequence[Snapshot]) -> list[Outstanding]:
     """For every router and replica."""
     return [
         Outstanding(
-            router=short(router["router"]),
-            replica=short(replica_id),
-            pending_tokens=replica["pending_tokens"],
-            waiting=replica["waiting"],
-            running=replica["running"],
-            # None before the engine's first step, as without an entry.
-            engine_waiting=(replica["engine"] or {}).get("waiting") or 0,
-            engine_running=(replica["engine"] or {}).get("running") or 0,
+            router=short_id(router.router),
+            replica=short_id(replica_id),
+            pending_tokens=replica.pending_tokens,
+            waiting=replica.waiting,
+            running=replica.running,
+            # None before the engine's first step, as without an engine.
+            engine_waiting=(replica.engine or NO_ENGINE).waiting or 0,
+            engine_running=(replica.engine or NO_ENGINE).running or 0,
         )
         for router in routers
-        for replica_id, replica in router["replicas"].items()
+        for replica_id, replica in router.replicas.items()
     ]
 
 
@@ -62,12 +59,12 @@ def is_idle(routers: Sequence[Snapshot]) -> bool:
 
 def rank_to_replica(router: Snapshot) -> dict[int, str]:
     """Who owns which part of the ring, by full id."""
-    return {replica["rank"]: replica_id for replica_id, replica in router["replicas"].items()}
+    return {replica.rank: replica_id for replica_id, replica in router.replicas.items()}
 
 
 def unreadable(routers: Sequence[Snapshot]) -> Counter[str]:
     """How many prompts the routers could not read since they started, by their reason."""
-    return sum((Counter(router["unreadable"]) for router in routers), Counter[str]())
+    return sum((Counter(router.unreadable) for router in routers), Counter[str]())
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,23 +110,23 @@ def engine_totals(routers: Sequence[Snapshot]) -> dict[str, EngineTotals]:
     """Each replica's totals, by short id; where routers differ, the furthest: totals only grow."""
     newest: dict[str, EngineTotals] = {}
     for router in routers:
-        for replica_id, replica in router["replicas"].items():
-            if replica["engine"] is None:
+        for replica_id, replica in router.replicas.items():
+            if replica.engine is None:
                 continue
-            totals = _totals(replica["engine"])
-            if _extent(totals) >= _extent(newest.setdefault(short(replica_id), totals)):
-                newest[short(replica_id)] = totals
+            totals = _totals(replica.engine)
+            if _extent(totals) >= _extent(newest.setdefault(short_id(replica_id), totals)):
+                newest[short_id(replica_id)] = totals
     return newest
 
 
-def _totals(engine: Mapping[str, Any]) -> EngineTotals:
+def _totals(engine: EngineSnapshot) -> EngineTotals:
     return EngineTotals(
-        engine["prompt_tokens"],
-        engine["cached_tokens"],
-        engine["looked_up_tokens"],
-        engine["hit_tokens"],
-        dict(engine["uncounted_tokens"]),
-        engine.get("external_cached_tokens", 0),
+        engine.prompt_tokens,
+        engine.cached_tokens,
+        engine.looked_up_tokens,
+        engine.hit_tokens,
+        engine.uncounted_tokens,
+        engine.external_cached_tokens,
     )
 
 

@@ -255,9 +255,9 @@ def _is_well(verdicts: Sequence[str]) -> bool:
 def _successor(routers: Sequence[Snapshot], dead: str) -> tuple[str, tuple[str, ...]]:
     """The replica that has the rank now, and what each router that knows it makes of it."""
     found = [
-        (replica_id, replica["parity"])
+        (replica_id, replica.parity)
         for router in routers
-        for replica_id, replica in router["replicas"].items()
-        if replica["rank"] == RANK and replica_id != dead
+        for replica_id, replica in router.replicas.items()
+        if replica.rank == RANK and replica_id != dead
     ]
     return (found[0][0] if found else ""), tuple(verdict for _, verdict in found)

@@ -1,13 +1,11 @@
 """Whether others use the replica while it is measured, by what the routers hear of its engine."""
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from serve_app.calibration.errors import CalibrationError
-
-Snapshot = Mapping[str, Any]
-"""A router's, as `RunningApplication.routers` gives it."""
+from serve_app.messages.snapshot import EngineSnapshot, RouterSnapshot
 
 TIMEOUT_S = 10.0
 POLL_S = 0.5
@@ -36,7 +34,7 @@ class Bystanders:
 
     def __init__(
         self,
-        read: Callable[[], Snapshot],
+        read: Callable[[], RouterSnapshot],
         replica_id: str,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -74,6 +72,5 @@ class Bystanders:
             )
 
     def _use(self) -> _ReplicaUse:
-        engine = self._read()["replicas"][self._replica_id]["engine"] or {}
-        prompt_tokens = (engine.get("prompt_tokens") or 0) - (engine.get("own_tokens") or 0)
-        return _ReplicaUse((engine.get("waiting") or 0) + (engine.get("running") or 0), prompt_tokens)
+        engine = self._read().replicas[self._replica_id].engine or EngineSnapshot()
+        return _ReplicaUse((engine.waiting or 0) + (engine.running or 0), engine.prompt_tokens - engine.own_tokens)

@@ -9,6 +9,7 @@ from serve_app.calibration.errors import CalibrationError
 from serve_app.control.running_application import RunningApplication
 from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
+from serve_app.messages.snapshot import short_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ def find_replica(run: LocalRun | None, *, url: str | None, replica: str | None) 
         )
     urls = replica_urls(run.run_dir)
     with RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url) as running:
-        replica_id = choose_replica(running.routers()[0]["replicas"], urls, wanted=replica)
-        yield MeasuredReplica(urls[_short(replica_id)], Bystanders(lambda: running.routers()[0], replica_id))
+        replica_id = choose_replica(running.routers()[0].replicas, urls, wanted=replica)
+        yield MeasuredReplica(urls[short_id(replica_id)], Bystanders(lambda: running.routers()[0], replica_id))
 
 
 def choose_replica(replicas: Mapping[str, object], urls: Mapping[str, str], *, wanted: str | None) -> str:
@@ -55,7 +56,7 @@ def choose_replica(replicas: Mapping[str, object], urls: Mapping[str, str], *, w
         CalibrationError: there is no such replica.
 
     """
-    reachable = {_short(replica_id): replica_id for replica_id in replicas if _short(replica_id) in urls}
+    reachable = {short_id(replica_id): replica_id for replica_id in replicas if short_id(replica_id) in urls}
     if wanted is None and reachable:
         return next(iter(reachable.values()))
     if wanted not in reachable:
@@ -63,7 +64,3 @@ def choose_replica(replicas: Mapping[str, object], urls: Mapping[str, str], *, w
             f"no replica {wanted or ''} is known to HAProxy and the routers: there is {', '.join(reachable) or 'none'}"
         )
     return reachable[wanted]
-
-
-def _short(replica_id: str) -> str:
-    return replica_id.rpartition("#")[2]

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from serve_app.control.serve_api import ServeApi, ray_token
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
+from serve_app.messages.snapshot import RouterSnapshot
 
 CHANGE_TIMEOUT_S = 60.0
 POLL_S = 0.1
@@ -68,27 +69,29 @@ class RunningApplication:
 
         ray.shutdown()
 
-    def routers(self) -> list[dict[str, Any]]:
+    def routers(self) -> list[RouterSnapshot]:
         """The snapshot of every router that Serve lists; one that is taking new settings is not among them."""
-        snapshots: list[dict[str, Any]] = self._routers.broadcast("snapshot").results(timeout_s=CHANGE_TIMEOUT_S)
-        return snapshots
+        answers = self._routers.broadcast("snapshot").results(timeout_s=CHANGE_TIMEOUT_S)
+        return [RouterSnapshot.from_plain(answer) for answer in answers]
 
     def policy(self) -> str:
         """The policy in force."""
-        return str(self.routers()[0]["policy"])
+        return self.routers()[0].policy
 
     def block_size(self) -> int:
         """Tokens in an engine block."""
-        return int(self.routers()[0]["block_size"])
+        block_size = self.routers()[0].block_size
+        assert block_size is not None, "the routers know no replica yet"
+        return block_size
 
     def kv_capacity_tokens(self) -> int:
         """KV cache of all replicas."""
-        return sum(replica["kv_capacity_tokens"] for replica in self.routers()[0]["replicas"].values())
+        return sum(replica.kv_capacity_tokens for replica in self.routers()[0].replicas.values())
 
     def set_policy(self, policy: str) -> None:
         """Change the policy, and wait until every router has it."""
         self._api.change_routing(self._name, {"policy": policy}, router_deployment=ROUTER_DEPLOYMENT)
-        self._wait(lambda: all(router["policy"] == policy for router in self._all_routers()), f"routing by {policy}")
+        self._wait(lambda: all(router.policy == policy for router in self._all_routers()), f"routing by {policy}")
 
     def reset_caches(self) -> None:
         """Empty every replica's prefix cache, and the routers' belief in it, once nothing is running."""
@@ -104,13 +107,13 @@ class RunningApplication:
         """Wait until no router counts a request as outstanding."""
 
         def is_idle() -> bool:
-            replicas = [replica for router in self._all_routers() for replica in router["replicas"].values()]
-            return all(replica["waiting"] + replica["running"] == 0 for replica in replicas)
+            replicas = [replica for router in self._all_routers() for replica in router.replicas.values()]
+            return all(replica.outstanding == 0 for replica in replicas)
 
         self._wait(is_idle, "idle")
 
-    def _all_routers(self) -> list[dict[str, Any]]:
-        return self._ask_all("snapshot")
+    def _all_routers(self) -> list[RouterSnapshot]:
+        return [RouterSnapshot.from_plain(answer) for answer in self._ask_all("snapshot")]
 
     def _ask_all(self, method: str) -> list[Any]:
         """Serve does not list routers that take new settings, so a call may not reach all; then it is repeated."""

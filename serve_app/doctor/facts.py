@@ -1,6 +1,6 @@
 """What the checks judge: plain values, gathered by `gathering` and built by hand in tests.
 
-Of what Serve and the routers answer, the models hold only what a check reads, under the names that it has there.
+Of what Serve answers, the models have only what a check reads, under the names that it has there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from serve_app.control.environment import data_path_environment
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.doctor.target import Target
 from serve_app.edge.options import EDGE_VARIABLE, HAPROXY_VARIABLE
-from serve_app.parity.verdicts import Verdict
+from serve_app.messages.snapshot import ReplicaSnapshot, RouterSnapshot
 from serve_app.settings.schema import Settings
 
 ROUTERS_PER_NODE = "RAY_SERVE_INGRESS_ROUTER_REPLICAS_PER_NODE"
@@ -160,80 +160,6 @@ class Node:
     view: NodeView | Missing
 
 
-SUSPECT_AFTER_CACHES = 10
-"""A second tier that gave nothing back is suspect after so many times the tokens that the first one holds were
-computed: most of them were evicted by then."""
-
-
-class EngineView(_Part):
-    """A replica's engine, as of its last heartbeat."""
-
-    waiting: int | None = None
-    running: int | None = None
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    external_cached_tokens: int = 0
-
-
-class ReplicaView(_Part):
-    """One replica, as one router sees it."""
-
-    rank: int
-    waiting: int
-    running: int
-    heard_s_ago: float | None
-    excluded: str | None
-    engine: EngineView | None
-    parity: Verdict
-    tokenizer: str = ""
-    """Who makes its token ids, and why it is not fastokens; empty where it has not said."""
-    kv_capacity_tokens: int = 0
-    host_capacity_tokens: int = 0
-    """Of a second tier; 0 for none."""
-
-    @property
-    def outstanding(self) -> int:
-        """Sequences that the router counts there, as the engine does: several of a request for several answers."""
-        return self.waiting + self.running
-
-    @property
-    def has_reloaded(self) -> bool:
-        """Whether anything came back from its second tier."""
-        return self.engine is not None and self.engine.external_cached_tokens > 0
-
-    @property
-    def is_tier_suspect(self) -> bool:
-        """Whether nothing did, although its engine computed many times what its first tier holds."""
-        if self.engine is None or self.has_reloaded:
-            return False
-        computed_tokens = self.engine.prompt_tokens - self.engine.cached_tokens
-        return computed_tokens > SUSPECT_AFTER_CACHES * self.kv_capacity_tokens
-
-    @property
-    def is_heard(self) -> bool:
-        """Whether its receipts arrive."""
-        return self.heard_s_ago is not None and self.heard_s_ago <= HEARD_WITHIN_S
-
-
-class PromptsView(_Part):
-    """How a router reads prompts."""
-
-    tokenizer: str
-
-
-class RouterView(_Part):
-    """A router's snapshot."""
-
-    router: str
-    policy: str
-    block_size: int | None
-    refused: Mapping[str, int]
-    prompts: PromptsView | None = None
-    """None before it can read any."""
-    replicas: Mapping[str, ReplicaView]
-    """By full replica id."""
-
-
 @dataclass(frozen=True, slots=True)
 class Unsettled:
     """A router's count of a replica's sequences that did not return to what it was before ours."""
@@ -249,7 +175,7 @@ class Unsettled:
 class RouterAnswers:
     """What the routers said when all were asked."""
 
-    views: Sequence[RouterView]
+    snapshots: Sequence[RouterSnapshot]
     errors: Sequence[str] = ()
     """Of those that did not answer."""
     unsettled: Sequence[Unsettled] = ()
@@ -311,6 +237,6 @@ class Facts:
         return by_importance[0][1] if by_importance else None
 
 
-def short_id(replica_id: str) -> str:
-    """A replica's id as Serve's own lists show it: the part that differs."""
-    return replica_id.rpartition("#")[2]
+def is_heard(replica: ReplicaSnapshot) -> bool:
+    """Whether the replica's receipts arrive."""
+    return replica.heard_s_ago is not None and replica.heard_s_ago <= HEARD_WITHIN_S

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from pydantic import ValidationError
+import msgspec
 
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
-from serve_app.doctor.facts import ApplicationDetails, Missing, ReplicaView, RouterAnswers, RouterView, Unsettled
+from serve_app.doctor.facts import ApplicationDetails, Missing, RouterAnswers, Unsettled, is_heard
+from serve_app.messages.snapshot import ReplicaSnapshot, RouterSnapshot
 
 ANSWER_TIMEOUT_S = 20.0
 SETTLE_TIMEOUT_S = 10.0
@@ -14,7 +15,7 @@ POLL_S = 0.2
 
 ReadRouters = Callable[[], RouterAnswers | Missing]
 Place = tuple[str, str]
-"""A router, and a replica that it knows."""
+"""The id of a router, and of a replica that it knows."""
 
 
 def router_reader(name: str, application: ApplicationDetails | None) -> ReadRouters:
@@ -43,12 +44,11 @@ def router_reader(name: str, application: ApplicationDetails | None) -> ReadRout
 def as_answers(results: Sequence[object]) -> RouterAnswers | Missing:
     """The snapshots, and the errors of the routers that gave none."""
     errors = tuple(type(result).__name__ for result in results if isinstance(result, Exception))
-    snapshots = [result for result in results if not isinstance(result, Exception)]
+    answers = [result for result in results if not isinstance(result, Exception)]
     try:
-        return RouterAnswers([RouterView.model_validate(snapshot) for snapshot in snapshots], errors)
-    except ValidationError as error:
-        fields = ", ".join(sorted({str(fault["loc"][-1]) for fault in error.errors() if fault["loc"]}))
-        return Missing(f"the routers' snapshots are of another version of Warmroute (see: {fields})")
+        return RouterAnswers([RouterSnapshot.from_plain(answer) for answer in answers], errors)
+    except msgspec.ValidationError as error:
+        return Missing(f"the routers' snapshots are of another version of Warmroute ({error})")
 
 
 def settle(
@@ -59,33 +59,37 @@ def settle(
     Each count must come down once, not all at the same moment: others send requests too.
     """
     deadline = now() + SETTLE_TIMEOUT_S
-    counted_before = {place: seen.outstanding for place, seen in _places(before).items()}
+    counted_before = {place: replica.outstanding for place, replica in _places(before).items()}
     settled: set[Place] = set()
     while True:
         routers = read()
         if isinstance(routers, Missing):
             return routers
         places = _places(routers)
-        settled |= {place for place, seen in places.items() if seen.outstanding <= counted_before.get(place, 0)}
-        is_done = places.keys() <= settled and all(seen.is_heard for seen in places.values())
+        settled |= {place for place, replica in places.items() if replica.outstanding <= counted_before.get(place, 0)}
+        is_done = places.keys() <= settled and all(is_heard(replica) for replica in places.values())
         if is_done or now() >= deadline:
-            left = {place: seen for place, seen in places.items() if place not in settled}
+            left = {place: replica for place, replica in places.items() if place not in settled}
             return replace(routers, unsettled=_unsettled(left, counted_before))
         sleep(POLL_S)
 
 
-def _places(routers: RouterAnswers) -> dict[Place, ReplicaView]:
-    return {(view.router, replica): seen for view in routers.views for replica, seen in view.replicas.items()}
+def _places(routers: RouterAnswers) -> dict[Place, ReplicaSnapshot]:
+    return {
+        (snapshot.router, replica_id): replica
+        for snapshot in routers.snapshots
+        for replica_id, replica in snapshot.replicas.items()
+    }
 
 
-def _unsettled(places: Mapping[Place, ReplicaView], counted_before: Mapping[Place, int]) -> tuple[Unsettled, ...]:
+def _unsettled(places: Mapping[Place, ReplicaSnapshot], counted_before: Mapping[Place, int]) -> tuple[Unsettled, ...]:
     return tuple(
         Unsettled(
             router,
-            replica,
-            before=counted_before.get((router, replica), 0),
-            after=seen.outstanding,
-            in_engine=0 if seen.engine is None else (seen.engine.waiting or 0) + (seen.engine.running or 0),
+            replica_id,
+            before=counted_before.get((router, replica_id), 0),
+            after=replica.outstanding,
+            in_engine=0 if replica.engine is None else (replica.engine.waiting or 0) + (replica.engine.running or 0),
         )
-        for (router, replica), seen in places.items()
+        for (router, replica_id), replica in places.items()
     )

@@ -30,13 +30,14 @@ from serve_app.ingress.endpoint import RouteEndpoint, answer_with
 from serve_app.ingress.metrics import RouterMetrics
 from serve_app.ingress.ready_router import ReadyRouter, new_request_id
 from serve_app.ingress.records import RouterRecords
-from serve_app.ingress.snapshot import prefixes_snapshot, snapshot
+from serve_app.ingress.snapshot import hot_prefixes, replica_snapshots
 from serve_app.ingress.unready_router import UnreadyRouter
 from serve_app.messages import batches
 from serve_app.messages.delivery import RECEIPTS_PATH, RESERVATIONS_PATH, Delivery, DeliveryError
 from serve_app.messages.facts import ReplicaFacts
 from serve_app.messages.receipts import BatchAnswer
 from serve_app.messages.routing_note import NO_REPLICAS, NOTE_HEADER, ROUTING_ERROR, RoutingNote
+from serve_app.messages.snapshot import RouterSnapshot
 from serve_app.parity.verdicts import Verdict
 from serve_app.prompt.body import Unreadable
 from serve_app.prompt.incoming import Incoming, RequestReader
@@ -235,25 +236,28 @@ class IngressRouter:
         return self._router.places_of(prompts)
 
     async def snapshot(self, num_prefixes: int = 0) -> dict[str, Any]:
-        """The router's own view, for operators and tests, with so many of the hottest prefixes. Counts and ids only."""
-        inbox, core = self._records.inbox, self._router.core
-        return {
-            "router": self._router_id,
-            "policy": self._routing.policy,
-            "decisions": dict(self._metrics.reason_to_decisions),
-            "unreadable": dict(self._metrics.reason_to_unreadable),
-            "shadows": self._metrics.shadows.snapshot(),
-            "prompts": self._reader.snapshot(),
-            "model": self._model.name,
-            "engine": self._engine,
-            "accounts": self._metrics.funnel.snapshot(),
-            "reservations_dropped": self._reservations.num_dropped,
-            "refused": dict(inbox.reason_to_refused),
-            "kv_events_lost": inbox.kv.num_lost,
-            "tasks": len(asyncio.all_tasks()),
-            "hot_prefixes": prefixes_snapshot(core, num_prefixes) if core and num_prefixes else [],
-            **snapshot(core, inbox, self._records.verdicts, now=time.monotonic()),
-        }
+        """A `RouterSnapshot` as plain data, with at most `num_prefixes` of the hottest prefixes."""
+        inbox, core, now = self._records.inbox, self._router.core, time.monotonic()
+        snapshot = RouterSnapshot(
+            router=self._router_id,
+            policy=self._routing.policy,
+            model=self._model.name,
+            engine=self._engine,
+            decisions=self._metrics.reason_to_decisions,
+            unreadable=self._metrics.reason_to_unreadable,
+            shadows=self._metrics.shadows.policy_to_totals,
+            prompts=self._reader.snapshot(),
+            totals=self._metrics.funnel.totals,
+            reservations_dropped=self._reservations.num_dropped,
+            refused=inbox.reason_to_refused,
+            kv_events_lost=inbox.kv.num_lost,
+            tasks=len(asyncio.all_tasks()),
+            hot_prefixes=hot_prefixes(core, num_prefixes) if core and num_prefixes else [],
+            block_size=None if core is None else core.cluster.block_size,
+            remembered=0 if core is None else core.cluster.load.num_remembered,
+            replicas={} if core is None else replica_snapshots(core, inbox, self._records.verdicts, now=now),
+        )
+        return snapshot.as_plain()
 
     def _unplaced(self, reason: str, incoming: Incoming) -> RoutingNote:
         """A note that names no replica: Serve's fallback proxy will find one."""

@@ -4,18 +4,17 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
 
 from router import CacheRecord, ReplicaId, Router, RoutingDecision, ShadowFault, ShadowTotals
 from serve_app.ingress.snapshot import knowledge
+from serve_app.messages.prompt_totals import PromptTotals
 from serve_app.messages.receipts import Status
 from serve_app.messages.routing_note import RoutingNote
+from serve_app.messages.snapshot import Totals
 from serve_app.parity.verdicts import Verdict
 from serve_app.prompt.body import Unreadable
 from serve_app.telemetry import definitions
-from serve_app.telemetry.definitions import RANK, TENANT
 from serve_app.telemetry.funnel_report import TOKEN_SUMS
-from serve_app.telemetry.prompt_totals import Account
 from serve_app.telemetry.ray_counters import Counters, Levels, Tally
 
 logger = logging.getLogger("ray.serve")
@@ -92,22 +91,23 @@ class ParityMetrics:
 
 
 class ShadowMetrics:
-    """Sums up the shadows' answers, by their policy and the live one."""
+    """Adds up what the shadows answer, by their policy and the live one."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._shadow_to_totals: defaultdict[str, ShadowTotals] = defaultdict(ShadowTotals)
+        self.policy_to_totals: defaultdict[str, ShadowTotals] = defaultdict(ShadowTotals)
+        """Each shadow's totals since the routing settings were last applied."""
 
     def start(self, shadows: Iterable[str]) -> None:
-        """Others from now on, or the same anew. The snapshot begins again; what was exported stays."""
-        self._shadow_to_totals.clear()
+        """Begin again, with these shadows from now on. What was exported stays."""
+        self.policy_to_totals.clear()
         for shadow in shadows:
-            self._shadow_to_totals[shadow] = ShadowTotals()
+            self.policy_to_totals[shadow] = ShadowTotals()
 
     def on_decision(self, decision: RoutingDecision) -> None:
-        """What the shadows say to it."""
+        """Count what the shadows say to a decision."""
         for answer in decision.shadows:
-            totals = self._shadow_to_totals[answer.policy]
+            totals = self.policy_to_totals[answer.policy]
             if isinstance(answer, ShadowFault) and not totals.failures:
                 logger.error("The shadow policy %s failed and is out", answer.policy, exc_info=answer.error)
             totals.add(answer, decision)
@@ -117,37 +117,33 @@ class ShadowMetrics:
                 labels = {"policy": decision.policy, "shadow": answer.policy}
                 self._counters.add(definitions.SHADOWS[name], amount, labels)
 
-    def snapshot(self) -> dict[str, dict[str, Any]]:
-        """The sums since the routing settings were last applied, by shadow."""
-        return {shadow: asdict(totals) for shadow, totals in self._shadow_to_totals.items()}
-
 
 class FunnelMetrics:
-    """Sums up where prompt tokens went, of the prompts that were decided here, by who got them, and by whose they were.
+    """Adds up where prompt tokens went, of the prompts that this router placed, by replica and by tenant.
 
-    Tenants' sums are in the snapshot alone, from where the operators' application exports them.
+    Tenants' totals are in the snapshot alone, from where the operators' application exports them.
     """
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._rank_to_account: defaultdict[int, Account] = defaultdict(Account)
-        self._tenant_to_account: defaultdict[str, Account] = defaultdict(Account)
+        self._rank_to_totals: defaultdict[int, PromptTotals] = defaultdict(PromptTotals)
+        self._tenant_to_totals: defaultdict[str, PromptTotals] = defaultdict(PromptTotals)
+
+    @property
+    def totals(self) -> Totals:
+        """The totals since the router's start."""
+        return Totals(
+            by_rank=dict(sorted(self._rank_to_totals.items())), by_tenant=dict(sorted(self._tenant_to_totals.items()))
+        )
 
     def on_record(self, record: CacheRecord, ttft_s: float | None, *, rank: int) -> None:
-        """A prompt got its first token."""
-        self._rank_to_account[rank].add(record, ttft_s)
+        """Count a prompt that got its first token."""
+        self._rank_to_totals[rank].add(record, ttft_s)
         if record.tenant:
-            self._tenant_to_account[record.tenant].add(record, ttft_s)
+            self._tenant_to_totals[record.tenant].add(record, ttft_s)
         self._counters.add(definitions.PROMPTS, 1, {"rank": str(rank)})
         for stage in TOKEN_SUMS:
             labels = {"rank": str(rank), "stage": stage}
             self._counters.add(definitions.PROMPT_TOKENS, getattr(record, stage), labels)
         for cause, tokens in record.lost.items():
             self._counters.add(definitions.LOST_TOKENS, tokens, {"rank": str(rank), "cause": cause.value})
-
-    def snapshot(self) -> dict[str, dict[str, Any]]:
-        """The accounts since the router started, by rank and by tenant."""
-        return {
-            RANK: {str(rank): account.as_snapshot() for rank, account in sorted(self._rank_to_account.items())},
-            TENANT: {tenant: account.as_snapshot() for tenant, account in sorted(self._tenant_to_account.items())},
-        }

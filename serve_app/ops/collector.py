@@ -1,45 +1,47 @@
-"""Reads every router, again and again: what it counts goes into the book, what it says of now is kept for the page."""
+"""Reads every router again and again: what it counts goes into the history, its state of now is kept for the page."""
 
 import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-from serve_app.ops import amounts
-from serve_app.ops.history import Book, BookError, Reading, Series
+import msgspec
+
+from serve_app.messages.snapshot import HotPrefix, RouterSnapshot
+from serve_app.ops.history import History, HistoryError, Reading, Series
 from serve_app.ops.prefix_names import KEY_BYTES, PrefixNames
+from serve_app.telemetry.definitions import RANK, TENANT
 
 logger = logging.getLogger("ray.serve")
 
 READ_S = 2.0
-"""A call takes a router's time whatever it asks, and nobody sees the difference to once a second."""
+"""A call takes a router's time whatever it asks, and no one sees the difference to once a second."""
 PREFIXES_S = 5.0
 FORGET_S = 3600.0
 MAX_PREFIXES = 12
 
-Snapshot = Mapping[str, Any]
 Result = TypeVar("Result")
 
 
 class Cluster(Protocol):
-    """What there is to read."""
+    """The cluster that is read."""
 
     async def applications(self) -> list[str]:
-        """Those that have routers."""
+        """The names of the applications that have routers."""
 
-    async def snapshots(self, application: str, num_prefixes: int) -> list[dict[str, Any]]:
-        """Of the routers that answer, each with so many of the hottest prefixes."""
+    async def snapshots(self, application: str, num_prefixes: int) -> list[RouterSnapshot]:
+        """A snapshot of each router that answers, with at most `num_prefixes` of the hottest prefixes."""
 
 
 class Collector:
     """Call `run` once.
 
     Args:
-        cluster: is read.
-        path: of the book; None for none that outlives the process.
+        cluster: the cluster that is read.
+        path: of the history's file; None for a history that does not outlive the process.
         clock: Unix time in seconds.
         steady_clock: seconds, from any start; it must not go back, nor be set.
         prefix_key: for the names of prefixes; None makes one.
@@ -60,11 +62,11 @@ class Collector:
         self._clock = clock
         self._steady_clock = steady_clock
         self._prefix_names = PrefixNames(secrets.token_bytes(KEY_BYTES) if prefix_key is None else prefix_key)
-        self._book: Book | None = None
+        self._history: History | None = None
         self._fault: str | None = None
         self._prefixes_at_s = self._forgot_at_s = float("-inf")
-        self.application_to_snapshots: dict[str, list[Snapshot]] = {}
-        self.application_to_prefixes: dict[str, list[dict[str, Any]]] = {}
+        self.application_to_snapshots: dict[str, list[RouterSnapshot]] = {}
+        self.application_to_prefixes: dict[str, list[HotPrefix]] = {}
         self.read_at_s: float | None = None
         """When all this was so."""
 
@@ -85,8 +87,8 @@ class Collector:
                 await self.read()
                 await asyncio.sleep(READ_S)
         finally:
-            if self._book is not None:
-                self._book.close()
+            if self._history is not None:
+                self._history.close()
 
     async def read(self) -> None:
         """Once."""
@@ -103,35 +105,34 @@ class Collector:
         if num_prefixes:
             # Of one router: they tell each other of every decision.
             self.application_to_prefixes = {
-                name: [self._named(each) for each in snapshots[0]["hot_prefixes"]]
+                name: [self._named(prefix) for prefix in snapshots[0].hot_prefixes]
                 for name, snapshots in zip(names, readings, strict=True)
                 if snapshots
             }
             self._prefixes_at_s = started_s
         await self._write(self.read_at_s)
 
-    async def ask(self, question: Callable[[Book], Result]) -> Result | None:
-        """Of the book, in a thread; None while there is none."""
-        book = self._book
-        return None if book is None else await asyncio.to_thread(question, book)
+    async def ask(self, question: Callable[[History], Result]) -> Result | None:
+        """Ask the history in a thread; None while there is none."""
+        history = self._history
+        return None if history is None else await asyncio.to_thread(question, history)
 
-    def _named(self, prefix: Mapping[str, Any]) -> dict[str, Any]:
-        """With a name in place of its hash, which stays in this process."""
-        return {**prefix, "hash": self._prefix_names.name_of(prefix["hash"])}
+    def _named(self, prefix: HotPrefix) -> HotPrefix:
+        """The prefix with a name in place of its hash, which stays in this process."""
+        return msgspec.structs.replace(prefix, hash=self._prefix_names.name_of(prefix.hash))
 
     async def _write(self, now_s: float) -> None:
         readings = [
-            Reading(snapshot["router"], Series(application, label, value), amounts.of_account(account))
+            reading
             for application, snapshots in self.application_to_snapshots.items()
             for snapshot in snapshots
-            for label, value_to_account in snapshot["accounts"].items()
-            for value, account in value_to_account.items()
+            for reading in _readings(application, snapshot)
         ]
         started_s = self._steady_clock()
         is_time_to_forget = started_s - self._forgot_at_s >= FORGET_S
         try:
-            await asyncio.to_thread(self._write_book, readings, now_s, forget=is_time_to_forget)
-        except BookError as error:
+            await asyncio.to_thread(self._write_history, readings, now_s, forget=is_time_to_forget)
+        except HistoryError as error:
             if str(error) != self._fault:
                 logger.warning("%s; trying again", error)
             self._fault = str(error)
@@ -139,9 +140,16 @@ class Collector:
             self._fault = None
             self._forgot_at_s = started_s if is_time_to_forget else self._forgot_at_s
 
-    def _write_book(self, readings: list[Reading], now_s: float, *, forget: bool) -> None:
-        if self._book is None:
-            self._book = Book(self._path, clock=self._steady_clock)
-        self._book.add(readings, now_s=now_s)
+    def _write_history(self, readings: list[Reading], now_s: float, *, forget: bool) -> None:
+        if self._history is None:
+            self._history = History(self._path, clock=self._steady_clock)
+        self._history.add(readings, now_s=now_s)
         if forget:
-            self._book.forget_old({each.router for each in readings})
+            self._history.forget_old({reading.router for reading in readings})
+
+
+def _readings(application: str, snapshot: RouterSnapshot) -> Iterator[Reading]:
+    for rank, totals in snapshot.totals.by_rank.items():
+        yield Reading(snapshot.router, Series(application, RANK, str(rank)), totals)
+    for tenant, totals in snapshot.totals.by_tenant.items():
+        yield Reading(snapshot.router, Series(application, TENANT, tenant), totals)

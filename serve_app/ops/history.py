@@ -1,4 +1,4 @@
-"""The amounts of all time, in buckets, in one SQLite file.
+"""The history of what routers counted: totals of prompts in buckets of time, in one SQLite file.
 
 What was last seen of each router's counters is stored with them, in the same transaction: after a restart, counting
 goes on where it was, and what routers counted meanwhile is not lost. Only one process can have the file open.
@@ -14,13 +14,16 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from serve_app.ops.amounts import Amounts
+from router import Funnel, Loss
+from serve_app.messages.prompt_totals import PromptTotals
+from serve_app.messages.ttft import BOUNDS_S, KINDS, Histogram, Ttft
 from serve_app.ops.windows import EVER, SPANS, Window
 from serve_app.telemetry.definitions import RANK
+from serve_app.telemetry.funnel_report import TOKEN_SUMS
 
 SCHEMA_VERSION = 3
 SCHEMA = """
@@ -54,17 +57,18 @@ INSERT INTO amounts VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, run_s = excluded.run_s
 """
 REMEMBER = "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?, ?, ?, ?)"
+SUMS = ("prompts", *TOKEN_SUMS)
 ROUTERS_KEPT_S = 7 * 86400
 """Counters of a router that was not seen for so long while the application was running are forgotten: it will not come
 back."""
 
 
-class BookError(Exception):
+class HistoryError(Exception):
     """The file cannot be used; the message says why."""
 
 
 class Series(NamedTuple):
-    """Whose amounts."""
+    """Whose totals."""
 
     application: str
     label: str
@@ -77,10 +81,10 @@ class Reading(NamedTuple):
 
     router: str
     series: Series
-    amounts: Amounts
+    totals: PromptTotals
 
 
-class Book:
+class History:
     """May be used from several threads.
 
     Args:
@@ -88,7 +92,7 @@ class Book:
         clock: seconds, from any start; it must not go back.
 
     Raises:
-        BookError: another process has it, or it is of another version or no such file.
+        HistoryError: another process has it, or it is of another version or no such file.
 
     """
 
@@ -101,7 +105,7 @@ class Book:
                 path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False)
         except (sqlite3.Error, OSError) as error:
-            raise BookError(f"{name} cannot be used for the history of ops: {error}") from error
+            raise HistoryError(f"{name} cannot be used for the history of ops: {error}") from error
         try:
             self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -111,9 +115,9 @@ class Book:
             self._counted = self._load_counted()
             (self._ran_before_s,) = self._db.execute("SELECT run_s FROM running").fetchone()
             self._opened_at_s = clock()
-        except (sqlite3.Error, BookError) as error:
+        except (sqlite3.Error, HistoryError) as error:
             self._db.close()
-            raise BookError(f"{name} cannot be used for the history of ops: {error}") from error
+            raise HistoryError(f"{name} cannot be used for the history of ops: {error}") from error
 
     def close(self) -> None:
         """Let go of the file."""
@@ -128,13 +132,13 @@ class Book:
             now_s: Unix time.
 
         Raises:
-            BookError: it cannot be written.
+            HistoryError: it cannot be written.
 
         """
         added: defaultdict[tuple[Series, str], float] = defaultdict(float)
         counted: dict[tuple[str, Series, str], float] = {}
-        for router, series, amounts in readings:
-            for name, amount in amounts.items():
+        for router, series, totals in readings:
+            for name, amount in _amounts(totals).items():
                 before = self._counted.get((router, series, name), 0.0)
                 if amount != before:
                     added[series, name] += amount - before if amount > before else amount
@@ -158,7 +162,7 @@ class Book:
                     ((router, *series, name, amount, run_s) for (router, series, name), amount in counted.items()),
                 )
         except sqlite3.Error as error:
-            raise BookError(f"the history of ops cannot be written: {error}") from error
+            raise HistoryError(f"the history of ops cannot be written: {error}") from error
         self._counted |= counted
 
     def forget_old(self, routers: Iterable[str]) -> None:
@@ -168,7 +172,7 @@ class Book:
             routers: those that are there now.
 
         Raises:
-            BookError: it cannot be written.
+            HistoryError: it cannot be written.
 
         """
         run_s = self._run_s
@@ -184,29 +188,32 @@ class Book:
                 self._db.execute("DELETE FROM counted WHERE run_s < ?", (run_s - ROUTERS_KEPT_S,))
             self._counted = self._load_counted()
         except sqlite3.Error as error:
-            raise BookError(f"the history of ops cannot be written: {error}") from error
+            raise HistoryError(f"the history of ops cannot be written: {error}") from error
 
-    def totals(self, window: Window | None, *, now_s: float) -> dict[Series, dict[str, float]]:
-        """The sums of a window; of all time where it is None."""
+    def totals(self, window: Window | None, *, now_s: float) -> dict[Series, PromptTotals]:
+        """The totals of a window; of all time where it is None."""
         span, start_s = (EVER, 0) if window is None else (window.span, window.start(now_s))
-        return _by_series(
-            self._rows(
-                "SELECT application, label, value, name, SUM(amount) FROM amounts WHERE span_s = ? "
-                "AND start_s BETWEEN ? AND ? GROUP BY application, label, value, name",
-                (span.length_s, start_s, now_s),
-            )
-        )
+        series_to_amounts: defaultdict[Series, dict[str, float]] = defaultdict(dict)
+        for *series, name, amount in self._rows(
+            "SELECT application, label, value, name, SUM(amount) FROM amounts WHERE span_s = ? "
+            "AND start_s BETWEEN ? AND ? GROUP BY application, label, value, name",
+            (span.length_s, start_s, now_s),
+        ):
+            series_to_amounts[Series(*series)][name] = amount
+        return {series: _totals(amounts) for series, amounts in series_to_amounts.items()}
 
-    def history(self, application: str, window: Window, *, now_s: float) -> dict[int, dict[str, float]]:
-        """The buckets of a window, of all of an application's replicas together, by their start; empty ones lack."""
-        start_to_amounts: dict[int, dict[str, float]] = {}
+    def buckets(self, application: str, window: Window, *, now_s: float) -> dict[int, PromptTotals]:
+        """The buckets of a window, of all replicas of an application together, by their start; empty ones are left
+        out.
+        """
+        start_to_amounts: defaultdict[int, dict[str, float]] = defaultdict(dict)
         for start_s, name, amount in self._rows(
             "SELECT start_s, name, SUM(amount) FROM amounts WHERE span_s = ? AND start_s BETWEEN ? AND ? "
             "AND application = ? AND label = ? GROUP BY start_s, name ORDER BY start_s",
             (window.span.length_s, window.start(now_s), now_s, application, RANK),
         ):
-            start_to_amounts.setdefault(start_s, {})[name] = amount
-        return start_to_amounts
+            start_to_amounts[start_s][name] = amount
+        return {start_s: _totals(amounts) for start_s, amounts in start_to_amounts.items()}
 
     @property
     def _run_s(self) -> float:
@@ -230,14 +237,14 @@ class Book:
             with self._lock:
                 return self._db.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise BookError(f"the history of ops cannot be read: {error}") from error
+            raise HistoryError(f"the history of ops cannot be read: {error}") from error
 
     def _prepare(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         if version == SCHEMA_VERSION:
             return
         if version and version not in VERSION_TO_LABELS:
-            raise BookError(f"it is of version {version}, this one reads {SCHEMA_VERSION}; move it away")
+            raise HistoryError(f"it is of version {version}, this one reads {SCHEMA_VERSION}; move it away")
         script = UPGRADE.format(labels=VERSION_TO_LABELS[version]) if version else SCHEMA
         for statement in filter(str.strip, script.split(";")):
             self._db.execute(statement)
@@ -248,8 +255,23 @@ class Book:
         return {(router, Series(*series), name): amount for router, *series, name, amount in rows}
 
 
-def _by_series(rows: Iterable[tuple[Any, ...]]) -> dict[Series, dict[str, float]]:
-    series_to_amounts: dict[Series, dict[str, float]] = {}
-    for *series, name, amount in rows:
-        series_to_amounts.setdefault(Series(*series), {})[name] = amount
-    return series_to_amounts
+def _amounts(totals: PromptTotals) -> dict[str, float]:
+    """Totals as named amounts, as the file has them."""
+    amounts = {name: float(getattr(totals.funnel, name)) for name in SUMS}
+    amounts |= {f"lost.{cause.value}": float(tokens) for cause, tokens in totals.funnel.lost.items()}
+    for kind, histogram in totals.ttft.by_kind():
+        amounts |= {f"ttft.{kind}.{index}": float(count) for index, count in enumerate(histogram.counts)}
+        amounts[f"ttft.{kind}.sum_s"] = histogram.sum_s
+    return amounts
+
+
+def _totals(amounts: Mapping[str, float]) -> PromptTotals:
+    """The totals that `_amounts` named."""
+    lost = {cause: round(amounts[f"lost.{cause.value}"]) for cause in Loss if amounts.get(f"lost.{cause.value}")}
+    funnel = Funnel(**{name: round(amounts.get(name, 0)) for name in SUMS}, lost=lost)
+    return PromptTotals(funnel, Ttft(**{kind: _histogram(amounts, f"ttft.{kind}") for kind in KINDS}))
+
+
+def _histogram(amounts: Mapping[str, float], prefix: str) -> Histogram:
+    counts = [round(amounts.get(f"{prefix}.{index}", 0)) for index in range(len(BOUNDS_S) + 1)]
+    return Histogram(counts, amounts.get(f"{prefix}.sum_s", 0.0))

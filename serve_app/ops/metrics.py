@@ -1,4 +1,4 @@
-"""The book and the replicas' state as Prometheus metrics, made from the same definitions as those of the routers."""
+"""The history and the replicas' state as Prometheus metrics, made from the same definitions as those of the routers."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -6,15 +6,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector as PrometheusCollector
 
 from router import Loss
-from serve_app.ops import amounts
-from serve_app.ops.amounts import Amounts
-from serve_app.ops.collector import Snapshot
+from serve_app.messages.prompt_totals import PromptTotals
+from serve_app.messages.snapshot import RouterSnapshot
+from serve_app.messages.ttft import BOUNDS_S, Histogram
 from serve_app.ops.history import Series
 from serve_app.telemetry import definitions
 from serve_app.telemetry.definitions import APPLICATION, RANK, TENANT, Metric
 from serve_app.telemetry.funnel_report import TOKEN_SUMS
-from serve_app.telemetry.replica_view import replicas as lines
-from serve_app.telemetry.ttft import BOUNDS_S, Histogram
+from serve_app.telemetry.replica_table import replica_rows
 
 COUNTERS = {
     RANK: (definitions.PROMPTS, definitions.PROMPT_TOKENS, definitions.LOST_TOKENS),
@@ -24,18 +23,18 @@ TTFTS = {RANK: definitions.TTFT, TENANT: definitions.TENANT_TTFT}
 
 
 class OpsMetrics(PrometheusCollector):
-    """Of one scrape. Label values come from closed sets."""
+    """The metrics of one scrape. Label values come from closed sets."""
 
     def __init__(
         self,
-        application_to_snapshots: Mapping[str, Sequence[Snapshot]],
-        series_to_amounts: Mapping[Series, Amounts],
+        application_to_snapshots: Mapping[str, Sequence[RouterSnapshot]],
+        series_to_totals: Mapping[Series, PromptTotals],
     ) -> None:
         self._application_to_snapshots = application_to_snapshots
-        self._series_to_amounts = series_to_amounts
+        self._series_to_totals = series_to_totals
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]:
-        """All of it."""
+        """Counters and histograms of all time, and the replicas' state of now."""
         for label in (RANK, TENANT):
             yield from self._counters(label)
             yield self._ttft(label)
@@ -43,36 +42,37 @@ class OpsMetrics(PrometheusCollector):
 
     def _counters(self, label: str) -> Iterator[CounterMetricFamily]:
         prompts, tokens, lost = map(_counter, COUNTERS[label])
-        for application, value, named in self._labelled(label):
-            prompts.add_metric([application, value], named.get("prompts", 0))
+        for application, value, totals in self._labelled(label):
+            funnel = totals.funnel
+            prompts.add_metric([application, value], funnel.prompts)
             for stage in TOKEN_SUMS:
-                tokens.add_metric([application, value, stage], named.get(stage, 0))
+                tokens.add_metric([application, value, stage], getattr(funnel, stage))
             for cause in Loss:
-                lost.add_metric([application, value, cause.value], named.get(f"lost.{cause.value}", 0))
+                lost.add_metric([application, value, cause.value], funnel.lost.get(cause, 0))
         yield from (prompts, tokens, lost)
 
     def _ttft(self, label: str) -> HistogramMetricFamily:
         metric = TTFTS[label]
         family = HistogramMetricFamily(metric.name, metric.description, labels=[APPLICATION, *metric.labels])
-        for application, value, named in self._labelled(label):
-            for kind, histogram in amounts.ttft_of(named).by_kind():
+        for application, value, totals in self._labelled(label):
+            for kind, histogram in totals.ttft.by_kind():
                 family.add_metric([application, value, kind], _buckets(histogram), histogram.sum_s)
         return family
 
-    def _labelled(self, label: str) -> Iterator[tuple[str, str, Amounts]]:
-        for series, named in self._series_to_amounts.items():
+    def _labelled(self, label: str) -> Iterator[tuple[str, str, PromptTotals]]:
+        for series, totals in self._series_to_totals.items():
             if series.label == label:
-                yield series.application, series.value, named
+                yield series.application, series.value, totals
 
     def _gauges(self) -> Iterator[GaugeMetricFamily]:
         pending, kv_use, excluded = map(_gauge, (definitions.PENDING_TOKENS, definitions.KV_USE, definitions.EXCLUDED))
         for application, snapshots in self._application_to_snapshots.items():
-            for line in lines(snapshots):
-                labels = [application, str(line.rank)]
-                pending.add_metric(labels, line.pending_tokens)
-                excluded.add_metric(labels, float(line.is_excluded))
-                if line.kv_use is not None:
-                    kv_use.add_metric(labels, line.kv_use)
+            for row in replica_rows(snapshots):
+                labels = [application, str(row.rank)]
+                pending.add_metric(labels, row.pending_tokens)
+                excluded.add_metric(labels, float(row.is_excluded))
+                if row.kv_use is not None:
+                    kv_use.add_metric(labels, row.kv_use)
         yield from (pending, kv_use, excluded)
 
 
@@ -85,7 +85,7 @@ def _gauge(metric: Metric) -> GaugeMetricFamily:
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    """Each with all before it, as Prometheus wants them."""
+    """Each class together with all before it, as Prometheus wants them."""
     total, buckets = 0, []
     for bound, count in zip((*map(str, BOUNDS_S), "+Inf"), histogram.counts, strict=True):
         total += count

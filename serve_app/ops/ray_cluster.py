@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import Collection
-from typing import Any
 
+import msgspec
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
@@ -13,6 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from serve_app.control.ray_broadcast import answers_of, handle_of
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.messages.delivery import DeliveryError
+from serve_app.messages.snapshot import RouterSnapshot
 
 DISCOVERY_S = 5.0
 ANSWER_TIMEOUT_S = 5.0
@@ -42,15 +43,17 @@ class ServeCluster:
             self._looked_at_s = now_s
         return self._names
 
-    async def snapshots(self, application: str, num_prefixes: int) -> list[dict[str, Any]]:
-        """Of the routers that answer."""
+    async def snapshots(self, application: str, num_prefixes: int) -> list[RouterSnapshot]:
+        """A snapshot of each router that answers, with at most `num_prefixes` of the hottest prefixes."""
         # Routers of an older version, during an upgrade, can be asked for none.
         wishes = (num_prefixes,) if num_prefixes else ()
         try:
             if application not in self._name_to_handle:
                 self._name_to_handle[application] = handle_of(ROUTER_DEPLOYMENT, application)
-            return await answers_of(self._name_to_handle[application], "snapshot", *wishes, timeout_s=ANSWER_TIMEOUT_S)
-        except DeliveryError:
+            handle = self._name_to_handle[application]
+            answers = await answers_of(handle, "snapshot", *wishes, timeout_s=ANSWER_TIMEOUT_S)
+            return [RouterSnapshot.from_plain(answer) for answer in answers]
+        except (DeliveryError, msgspec.ValidationError):  # the latter of a version that is too old
             return []
 
 

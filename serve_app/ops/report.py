@@ -1,20 +1,18 @@
 """What the operators' application answers: the schema of its JSON, and how it is made. Pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
+import msgspec
 from pydantic import BaseModel, Field
 
 from router import Funnel
-from serve_app.ops import amounts
-from serve_app.ops.amounts import Amounts
-from serve_app.ops.collector import Snapshot
+from serve_app.messages.prompt_totals import PromptTotals
+from serve_app.messages.snapshot import HotPrefix, RouterSnapshot
+from serve_app.messages.ttft import Histogram
 from serve_app.ops.history import Series
 from serve_app.telemetry.definitions import RANK, TENANT
-from serve_app.telemetry.funnel_report import as_snapshot
-from serve_app.telemetry.replica_view import Replica as Line
-from serve_app.telemetry.replica_view import replicas as lines
-from serve_app.telemetry.ttft import Histogram
+from serve_app.telemetry.replica_table import ReplicaRow, replica_rows
 
 
 class HitRates(BaseModel):
@@ -44,23 +42,12 @@ class Ttfts(BaseModel):
     warm: Latency
 
 
-class Tokens(BaseModel):
-    """Where prompt tokens went: offered = reused + all that was lost."""
-
-    prompts: int
-    offered: int
-    reachable: int
-    selected: int
-    reused: int
-    shared: int
-    shared_reused: int
-    lost: dict[str, int] = Field(description="By cause, see docs/concepts/funnel.md")
-
-
 class Figures(BaseModel):
-    """Of some prompts."""
+    """What became of some prompts."""
 
-    tokens: Tokens
+    tokens: Funnel = Field(
+        description="Where prompt tokens went: offered = reused + all that was lost, by cause: docs/concepts/funnel.md"
+    )
     hit_rates: HitRates
     ttft: Ttfts
 
@@ -132,7 +119,7 @@ class Bucket(BaseModel):
     figures: Figures
 
 
-class History(BaseModel):
+class HistoryReport(BaseModel):
     """One application's, oldest first; stretches without prompts are left out."""
 
     application: str
@@ -145,62 +132,65 @@ class History(BaseModel):
 
 def application_report(
     name: str,
-    snapshots: Sequence[Snapshot],
-    prefixes: Iterable[Mapping[str, Any]],
-    series_to_amounts: Mapping[Series, Amounts],
+    snapshots: Sequence[RouterSnapshot],
+    prefixes: Iterable[HotPrefix],
+    series_to_totals: Mapping[Series, PromptTotals],
 ) -> ApplicationReport:
-    """Of at least one router's snapshot, and the amounts of the window."""
+    """One application, of which at least one router has answered, and its totals of the window."""
     first = snapshots[0]
-    rank_to_amounts, tenant_to_amounts = (_labelled(name, label, series_to_amounts) for label in (RANK, TENANT))
-    decisions: dict[str, int] = {}
+    rank_to_totals, tenant_to_totals = (_labelled(name, label, series_to_totals) for label in (RANK, TENANT))
+    decisions: Counter[str] = Counter()
     for snapshot in snapshots:
-        for reason, number in snapshot["decisions"].items():
-            decisions[reason] = decisions.get(reason, 0) + number
+        decisions.update(snapshot.decisions)
+    whole = PromptTotals()
+    for totals in rank_to_totals.values():
+        whole.merge(totals)
     return ApplicationReport(
         name=name,
-        model=first["model"],
-        engine=first["engine"],
-        policy=first["policy"],
+        model=first.model,
+        engine=first.engine,
+        policy=first.policy,
         routers=len(snapshots),
         decisions=decisions,
-        figures=figures(amounts.add_up(*rank_to_amounts.values())),
-        replicas=[_replica_report(line, rank_to_amounts.get(str(line.rank), {})) for line in lines(snapshots)],
-        tenants=[
-            TenantReport(name=tenant, figures=figures(each)) for tenant, each in sorted(tenant_to_amounts.items())
+        figures=figures(whole),
+        replicas=[
+            _replica_report(row, rank_to_totals.get(str(row.rank), PromptTotals())) for row in replica_rows(snapshots)
         ],
-        prefixes=[Prefix.model_validate(each) for each in prefixes],
+        tenants=[
+            TenantReport(name=tenant, figures=figures(totals)) for tenant, totals in sorted(tenant_to_totals.items())
+        ],
+        prefixes=[Prefix(**msgspec.structs.asdict(prefix)) for prefix in prefixes],
     )
 
 
-def figures(named: Amounts) -> Figures:
-    """Rates and times of some amounts."""
-    funnel, ttft = amounts.funnel_of(named), amounts.ttft_of(named)
+def figures(totals: PromptTotals) -> Figures:
+    """Rates and times of some prompts."""
     return Figures(
-        tokens=Tokens(**as_snapshot(funnel)),
-        hit_rates=_hit_rates(funnel),
-        ttft=Ttfts(cold=_latency(ttft.cold), warm=_latency(ttft.warm)),
+        tokens=totals.funnel,
+        hit_rates=_hit_rates(totals.funnel),
+        ttft=Ttfts(cold=_latency(totals.ttft.cold), warm=_latency(totals.ttft.warm)),
     )
 
 
-def _labelled(application: str, label: str, series_to_amounts: Mapping[Series, Amounts]) -> dict[str, Amounts]:
-    """An application's, by the label's value."""
+def _labelled(application: str, label: str, series_to_totals: Mapping[Series, PromptTotals]) -> dict[str, PromptTotals]:
+    """An application's totals by the label's value."""
     wanted = (application, label)
-    return {series.value: each for series, each in series_to_amounts.items() if series[:2] == wanted}
+    return {series.value: totals for series, totals in series_to_totals.items() if series[:2] == wanted}
 
 
-def _replica_report(line: Line, named: Amounts) -> ReplicaReport:
+def _replica_report(row: ReplicaRow, totals: PromptTotals) -> ReplicaReport:
     return ReplicaReport(
-        rank=line.rank,
-        replica=line.name,
-        state=line.state,
-        knowledge=line.knowledge,
-        waiting=line.waiting,
-        running=line.running,
-        pending_tokens=line.pending_tokens,
-        kv_use=line.kv_use,
-        held=line.held,
-        ring_share=line.ring_share,
-        figures=figures(named),
+        rank=row.rank,
+        replica=row.name,
+        state=row.state,
+        knowledge=row.knowledge,
+        waiting=row.waiting,
+        running=row.running,
+        pending_tokens=row.pending_tokens,
+        kv_use=row.kv_use,
+        held=row.cached_share,
+        ring_share=row.ring_share,
+        figures=figures(totals),
     )
 
 

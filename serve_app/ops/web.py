@@ -14,7 +14,7 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 from serve_app.ops import report
 from serve_app.ops.collector import Collector
-from serve_app.ops.history import BookError
+from serve_app.ops.history import HistoryError
 from serve_app.ops.login import COOKIE, SESSION_S, Login, TooManyGuessesError
 from serve_app.ops.metrics import OpsMetrics
 from serve_app.ops.windows import WINDOWS, Window
@@ -58,8 +58,8 @@ def build(collector: Collector, login: Login) -> FastAPI:
         response.headers.update(HEADERS)
         return response
 
-    @app.exception_handler(BookError)
-    async def no_history(_: Request, error: BookError) -> JSONResponse:
+    @app.exception_handler(HistoryError)
+    async def no_history(_: Request, error: HistoryError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, HTTPStatus.SERVICE_UNAVAILABLE)
 
     @app.exception_handler(TooManyGuessesError)
@@ -133,7 +133,7 @@ def _figures(collector: Collector) -> APIRouter:
     async def overview(window: WindowName = "5m") -> report.Overview:
         """Replicas, funnel and hot prefixes of every application: as they are now, and over the window."""
         chosen = _window(window)
-        series_to_amounts = await collector.ask(lambda book: book.totals(chosen, now_s=collector.now_s)) or {}
+        series_to_totals = await collector.ask(lambda history: history.totals(chosen, now_s=collector.now_s)) or {}
         return report.Overview(
             read_at_s=collector.read_at_s,
             window=window,
@@ -143,7 +143,7 @@ def _figures(collector: Collector) -> APIRouter:
                     name,
                     snapshots,
                     collector.application_to_prefixes.get(name, ()),
-                    series_to_amounts,
+                    series_to_totals,
                 )
                 for name, snapshots in collector.application_to_snapshots.items()
                 if snapshots
@@ -151,28 +151,28 @@ def _figures(collector: Collector) -> APIRouter:
         )
 
     @router.get("/api/history")
-    async def history(application: str, window: WindowName = "1h") -> report.History:
+    async def history(application: str, window: WindowName = "1h") -> report.HistoryReport:
         """One application's figures over the window, bucket by bucket; days are of UTC."""
         chosen, now_s = _window(window), collector.now_s
-        start_to_amounts = await collector.ask(lambda book: book.history(application, chosen, now_s=now_s)) or {}
-        return report.History(
+        start_to_totals = await collector.ask(lambda past: past.buckets(application, chosen, now_s=now_s)) or {}
+        return report.HistoryReport(
             application=application,
             window=window,
             bucket_s=chosen.span.length_s,
             start_s=chosen.start(now_s),
             end_s=int(now_s),
             buckets=[
-                report.Bucket(start_s=start_s, figures=report.figures(named))
-                for start_s, named in start_to_amounts.items()
+                report.Bucket(start_s=start_s, figures=report.figures(totals))
+                for start_s, totals in start_to_totals.items()
             ],
         )
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """For Prometheus: counters of all time, and replicas as they are now."""
-        series_to_amounts = await collector.ask(lambda book: book.totals(None, now_s=collector.now_s)) or {}
+        series_to_totals = await collector.ask(lambda history: history.totals(None, now_s=collector.now_s)) or {}
         registry = CollectorRegistry()
-        registry.register(OpsMetrics(collector.application_to_snapshots, series_to_amounts))
+        registry.register(OpsMetrics(collector.application_to_snapshots, series_to_totals))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from router import BlockHash, BlockHasher, ReplicaId, RequestId, RouteRequest, SessionKey, root_hash, session_key
 from serve_app.messages.response_ids import stored_at
+from serve_app.messages.snapshot import ReaderSnapshot
 from serve_app.prompt.body import (
     Prompt,
     Unreadable,
@@ -36,7 +37,7 @@ class Prompts(Protocol):
         """Who makes token ids, and why it is not fastokens."""
         ...
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> ReaderSnapshot:
         """Counts only."""
         ...
 
@@ -155,7 +156,7 @@ class RequestReader:
             raise UnreadableError(Unreadable.STARTING)
         return await self.prompts.read(fields)
 
-    def snapshot(self) -> dict[str, Any] | None:
+    def snapshot(self) -> ReaderSnapshot | None:
         """How prompts are read; None while they cannot be."""
         return None if self.prompts is None else self.prompts.snapshot()
 

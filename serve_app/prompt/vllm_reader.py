@@ -23,6 +23,7 @@ from vllm.renderers import renderer_from_config
 from vllm.renderers.inputs.preprocess import extract_prompt_components
 from vllm.renderers.online_renderer import OnlineRenderer
 
+from serve_app.messages.snapshot import ReaderSnapshot
 from serve_app.prompt.body import Prompt, Unreadable, UnreadableError, is_anthropic, num_prompts_of
 from serve_app.prompt.chat_memo import MEMO_BYTES
 from serve_app.prompt.media import Placeholder, has_unread_media
@@ -107,13 +108,13 @@ class PromptReader:
         """Who makes token ids, and why it is not fastokens."""
         return self.tokenizing.state
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> ReaderSnapshot:
         """For operators. Counts only."""
-        return {
-            "tokenizer": self.tokenizing.state,
-            "fast_texts": self.tokenizing.num_fast_texts,
-            "chats": None if self.chats is None else self.chats.snapshot(),
-        }
+        return ReaderSnapshot(
+            tokenizer=self.tokenizing.state,
+            fast_texts=self.tokenizing.num_fast_texts,
+            chats=None if self.chats is None else self.chats.snapshot(),
+        )
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt of an OpenAI or Anthropic request, given as its body's fields; nothing that these name is opened.

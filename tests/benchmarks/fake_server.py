@@ -16,10 +16,11 @@ from benchmarks.harness.running_server import ServeReplica
 from benchmarks.harness.snapshots import Snapshot, short
 from router import Funnel, Loss
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
+from serve_app.messages.prompt_totals import PromptTotals
 from serve_app.messages.response_headers import REASON_HEADER, REPLICA_HEADER, UNROUTED
+from serve_app.messages.snapshot import Totals
 from serve_app.settings.schema import RouterSettings
-from serve_app.telemetry.funnel_report import as_snapshot
-from tests.benchmarks.routers import engine, replica, router
+from tests.snapshots import engine, replica, router
 
 STEP_S = 0.005
 RECOVERY_S = 0.15
@@ -81,13 +82,13 @@ class FakeServer:
             for rank, pid in self.rank_to_pid.items()
         }
         # Of the router that placed all of them.
-        funnels = {
-            str(rank): {"funnel": as_snapshot(Funnel(offered=tokens, lost={Loss.NEW: tokens}))}
+        rank_to_totals = {
+            rank: PromptTotals(Funnel(offered=tokens, lost={Loss.NEW: tokens}))
             for rank, pid in self.rank_to_pid.items()
             if (tokens := self.prompt_tokens[self.pid_to_replica[pid]])
         }
         return [
-            router(name, replicas, accounts={"rank": {} if number else funnels})
+            router(name, replicas, totals=Totals(by_rank={} if number else rank_to_totals))
             for number, name in enumerate(self.pid_to_router.values())
         ]
 

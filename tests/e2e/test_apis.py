@@ -199,5 +199,5 @@ def test_load_returns_to_zero_after_every_kind_of_request(
             list(pool.map(kind, range(6)))
     application.wait_until_idle()
     for router in application.routers():
-        for replica in router["replicas"].values():
-            assert (replica["pending_tokens"], replica["waiting"], replica["running"]) == (0, 0, 0)
+        for replica in router.replicas.values():
+            assert (replica.pending_tokens, replica.waiting, replica.running) == (0, 0, 0)

@@ -25,7 +25,7 @@ NUM_PROMPTS = 60
 def url_of_a_replica(run: LocalRun, application: RunningApplication) -> str:
     """One that is there now; other tests may have replaced those that were there first."""
     urls = replica_urls(run.run_dir)
-    return next(urls[short(each)] for each in application.routers()[0]["replicas"] if short(each) in urls)
+    return next(urls[short(each)] for each in application.routers()[0].replicas if short(each) in urls)
 
 
 @pytest.mark.timeout(600)

@@ -50,15 +50,15 @@ def test_routers_agree_on_what_is_where(application: RunningApplication) -> None
     """Both see both replicas, with the capacity that the engines have."""
     routers = application.routers()
     assert len(routers) == 2
-    assert routers[0]["replicas"].keys() == routers[1]["replicas"].keys()
+    assert routers[0].replicas.keys() == routers[1].replicas.keys()
     for router in routers:
-        assert sorted(replica["rank"] for replica in router["replicas"].values()) == [0, 1]
-        assert {replica["kv_capacity_tokens"] for replica in router["replicas"].values()} == {KV_CAPACITY_TOKENS}
+        assert sorted(replica.rank for replica in router.replicas.values()) == [0, 1]
+        assert {replica.kv_capacity_tokens for replica in router.replicas.values()} == {KV_CAPACITY_TOKENS}
 
 
 def test_decisions_pass_serves_own_handling_by(run: LocalRun, application: RunningApplication) -> None:
     """Serve gives each answer that it handles a request's id."""
-    before = sum(sum(router["decisions"].values()) for router in application.routers())
+    before = sum(sum(router.decisions.values()) for router in application.routers())
     ports = wait_for_router_ports(run.run_dir, [run.application], num_routers=2)[run.application]
     for port in ports:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as router:
@@ -70,7 +70,7 @@ def test_decisions_pass_serves_own_handling_by(run: LocalRun, application: Runni
         assert refused.status_code == HTTPStatus.FORBIDDEN
         assert "x-request-id" not in decided.headers
         assert decided.json()["replica_id"].startswith("SERVE_REPLICA::")
-    after = sum(sum(router["decisions"].values()) for router in application.routers())
+    after = sum(sum(router.decisions.values()) for router in application.routers())
     assert after - before == len(ports) == 2
 
 

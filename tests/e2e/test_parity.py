@@ -15,9 +15,10 @@ from tests.servers import DEMO_MODEL, ROOT
 def test_every_replica_is_ok(application: RunningApplication) -> None:
     """For every router; and its canary is in the engine's totals, told apart."""
     for router in application.routers():
-        for replica in router["replicas"].values():
-            assert replica["parity"] == "ok"
-            assert 0 < replica["engine"]["own_tokens"] < replica["engine"]["prompt_tokens"]
+        for replica in router.replicas.values():
+            assert replica.parity == "ok"
+            assert replica.engine is not None
+            assert 0 < replica.engine.own_tokens < replica.engine.prompt_tokens
 
 
 @pytest.mark.timeout(600)

@@ -82,7 +82,7 @@ def shadows(api: ServeApi, application: RunningApplication, run: LocalRun) -> It
         api.change_routing(run.application, {"shadow_policies": shadows}, router_deployment=ROUTER_DEPLOYMENT)
         application.set_policy(policy)
         deadline = time.monotonic() + TIMEOUT_S
-        while any(router["shadows"].keys() != set(shadows) for router in application.routers()):
+        while any(router.shadows.keys() != set(shadows) for router in application.routers()):
             assert time.monotonic() < deadline, f"the routers have other shadows than {shadows}"
             time.sleep(POLL_S)
 

@@ -21,6 +21,7 @@ from loadtests.client.request_mix import is_as_expected, request_mix
 from router import Loss
 from serve_app.control.running_application import RunningApplication
 from serve_app.local.cluster import LocalRun
+from serve_app.messages.snapshot import EngineSnapshot, ReplicaSnapshot
 from serve_app.telemetry.funnel_report import add_up, by_rank
 from tests.e2e.request_lines import wait_for_line
 from tests.mixed_requests import send_mix
@@ -29,18 +30,23 @@ from tests.servers import ROOT
 DEADLINE_S = 60
 
 
-def wait_for(application: RunningApplication, is_so: Callable[[list[dict[str, Any]]], bool]) -> None:
+def wait_for(application: RunningApplication, is_so: Callable[[list[ReplicaSnapshot]], bool]) -> None:
     """Until every router's view of the replicas is as wanted."""
     deadline = time.monotonic() + DEADLINE_S
-    while not all(is_so(list(router["replicas"].values())) for router in application.routers()):
+    while not all(is_so(list(router.replicas.values())) for router in application.routers()):
         assert time.monotonic() < deadline, application.routers()
         time.sleep(0.1)
 
 
-def is_decoding(replicas: list[dict[str, Any]]) -> bool:
+def engine_of(replica: ReplicaSnapshot) -> EngineSnapshot:
+    """The replica's own numbers; none before its first heartbeat."""
+    return replica.engine or EngineSnapshot()
+
+
+def is_decoding(replicas: list[ReplicaSnapshot]) -> bool:
     """One request, past its prefill."""
     counts = {"pending_tokens": 0, "waiting": 0, "running": 1}
-    return {name: sum(replica[name] for replica in replicas) for name in counts} == counts
+    return {name: sum(getattr(replica, name) for replica in replicas) for name in counts} == counts
 
 
 def test_an_answer_given_at_once_is_running_from_its_first_token_on(
@@ -83,7 +89,7 @@ def test_the_engine_stops_when_the_client_of_a_whole_answer_leaves(
         client.sendall(head.encode() + body)
         wait_for(application, is_decoding)
     application.wait_until_idle()
-    wait_for(application, lambda replicas: all(each["engine"]["running"] == 0 for each in replicas))
+    wait_for(application, lambda replicas: all(engine_of(replica).running == 0 for replica in replicas))
     assert 0 < wait_for_line(run, trace_id)["answer_tokens"] < 1000
 
 
@@ -95,18 +101,18 @@ def test_replicas_report_their_engines_numbers(
     These come with heartbeats, so what was reported last may be older than the last request's end.
     """
 
-    def prompt_tokens(replicas: list[dict[str, Any]]) -> int:
-        return sum(each["engine"]["prompt_tokens"] for each in replicas)
+    def prompt_tokens(replicas: list[ReplicaSnapshot]) -> int:
+        return sum(engine_of(replica).prompt_tokens for replica in replicas)
 
-    def is_idle(replicas: list[dict[str, Any]]) -> bool:
-        return all(each["engine"]["running"] == 0 and each["engine"]["kv_use"] == 0 for each in replicas)
+    def is_idle(replicas: list[ReplicaSnapshot]) -> bool:
+        return all((engine_of(replica).running, engine_of(replica).kv_use) == (0, 0) for replica in replicas)
 
     wait_for(application, is_idle)
-    before = prompt_tokens(list(application.routers()[0]["replicas"].values()))
+    before = prompt_tokens(list(application.routers()[0].replicas.values()))
     body = {"model": run.model, "prompt": "Tell me " * 200, "max_tokens": 1500, "ignore_eos": True, "stream": True}
 
-    def is_busy(replicas: list[dict[str, Any]]) -> bool:
-        return any(each["engine"]["running"] == 1 and each["engine"]["kv_use"] > 0 for each in replicas)
+    def is_busy(replicas: list[ReplicaSnapshot]) -> bool:
+        return any(engine_of(replica).running == 1 and (engine_of(replica).kv_use or 0) > 0 for replica in replicas)
 
     with client.stream("POST", "/v1/completions", json=body) as response:
         chunks = response.iter_lines()
@@ -115,9 +121,10 @@ def test_replicas_report_their_engines_numbers(
     wait_for(application, lambda replicas: is_idle(replicas) and prompt_tokens(replicas) > before)
     for router in application.routers():
         assert all(
-            each["heard_s_ago"] < DEADLINE_S and each["excluded"] is None for each in router["replicas"].values()
+            replica.heard_s_ago is not None and replica.heard_s_ago < DEADLINE_S and replica.excluded is None
+            for replica in router.replicas.values()
         )
-        assert router["refused"] == {}
+        assert router.refused == {}
 
 
 @pytest.mark.timeout(600)

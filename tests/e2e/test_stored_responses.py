@@ -46,7 +46,7 @@ def round_robin(application: RunningApplication) -> Iterator[None]:
 
 def decisions(application: RunningApplication) -> Counter[str]:
     """How many follow-ups each router sent where the response is."""
-    return Counter({router["router"]: router["decisions"].get("stored", 0) for router in application.routers()})
+    return Counter({router.router: router.decisions.get("stored", 0) for router in application.routers()})
 
 
 @pytest.mark.usefixtures("round_robin")

@@ -31,10 +31,11 @@ def find_place(server: Server) -> Place:
 
     """
     snapshot, urls = server.application.routers()[0], replica_urls(server.run.run_dir)
-    for replica_id, replica in snapshot["replicas"].items():
+    for replica_id, replica in snapshot.replicas.items():
         if short(replica_id) in urls:
             url = urls[short(replica_id)]
-            return Place(short(replica_id), url, snapshot["block_size"], replica["kv_capacity_tokens"])
+            assert snapshot.block_size is not None
+            return Place(short(replica_id), url, snapshot.block_size, replica.kv_capacity_tokens)
     raise MeasurementError("HAProxy's configuration names no replica that the routers know: is the server ready?")
 
 

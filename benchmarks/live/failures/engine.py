@@ -57,7 +57,7 @@ class _Experiment:
             await asyncio.sleep(self._plan.wait_s)
             dead, rank = _choose(self._plan, self._streams.exchanges, before)
             killed_s, engine = await self._kill(dead, rank)
-            known = tuple(before[0]["replicas"])
+            known = tuple(before[0].replicas)
 
             def recovered() -> dict[str, Recovery]:
                 return recoveries(self._sightings, dead=dead, known_before=known, rank=rank, killed_s=killed_s)
@@ -125,14 +125,14 @@ class _Experiment:
         self, dead: str, rank: int, before: Sequence[Snapshot], after: Sequence[Snapshot]
     ) -> dict[str, Handover]:
         virtual_nodes = (await self._server.router_settings()).virtual_nodes
-        router_to_ranks = {router["router"]: rank_to_replica(router) for router in after}
+        router_to_ranks = {router.router: rank_to_replica(router) for router in after}
         keys = random_keys(self._plan.seed)
         return {
-            router["router"]: handover(
-                rank_to_replica(router), router_to_ranks[router["router"]], keys, dead=dead, virtual_nodes=virtual_nodes
+            router.router: handover(
+                rank_to_replica(router), router_to_ranks[router.router], keys, dead=dead, virtual_nodes=virtual_nodes
             )
             for router in before
-            if rank in router_to_ranks.get(router["router"], {})
+            if rank in router_to_ranks.get(router.router, {})
         }
 
 

@@ -93,7 +93,7 @@ class Result:
         failed = [each for each in self.streams_elsewhere if not each.is_complete]
         if failed:
             faults.append(f"{len(failed)} streams failed that the killed replica did not serve")
-        routers = {router["router"] for router in self.routers_before}
+        routers = {router.router for router in self.routers_before}
         for router in sorted(routers):
             recovery = self.recoveries.get(router)
             if recovery is None or recovery.replacement is None:

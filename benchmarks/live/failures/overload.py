@@ -129,11 +129,7 @@ def long_requests(model: str, plan: Plan) -> Iterator[ClientRequest]:
 def refusals(routers: Sequence[Snapshot]) -> Counter[str]:
     """What each router has refused so far, by router and cause."""
     return Counter(
-        {
-            f"{short(router['router'])} {cause}": count
-            for router in routers
-            for cause, count in dict(router.get("refused") or {}).items()
-        }
+        {f"{short(router.router)} {cause}": count for router in routers for cause, count in router.refused.items()}
     )
 
 

@@ -84,5 +84,5 @@ def _look(routers: Sequence[Snapshot], replicas: Sequence[ServeReplica]) -> Look
     return Look(
         at_s=time.monotonic(),
         running=frozenset(each.replica_id for each in replicas if each.is_router and each.is_running),
-        answering=frozenset(router["router"] for router in routers if router["replicas"]),
+        answering=frozenset(router.router for router in routers if router.replicas),
     )

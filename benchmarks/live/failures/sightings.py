@@ -27,9 +27,9 @@ def sighting(at_s: float, routers: Sequence[Snapshot]) -> Sighting:
     return Sighting(
         at_s,
         {
-            router["router"]: {
-                replica_id: Membership(replica["rank"], replica["excluded"])
-                for replica_id, replica in router["replicas"].items()
+            router.router: {
+                replica_id: Membership(replica.rank, replica.excluded)
+                for replica_id, replica in router.replicas.items()
             }
             for router in routers
         },

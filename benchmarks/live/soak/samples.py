@@ -17,8 +17,8 @@ from loadtests.report.statistics import at_quarters, slope, sparkline
 
 MEMORY = "MiB "
 """Series with this prefix are resident memory."""
-OPTIONAL = ("tasks", "remembered")
-"""Numbers that a router's snapshot may have."""
+ALONE = ("reservations_dropped", "tasks", "remembered")
+"""Numbers that a router has of itself."""
 SUMMED = ("pending_tokens", "waiting", "running", "believed_blocks")
 """Numbers that a router has for each replica."""
 
@@ -27,14 +27,13 @@ def router_series(routers: Sequence[Snapshot]) -> dict[str, float]:
     """Each router's numbers, over all replicas."""
     series: dict[str, float] = {}
     for router in routers:
-        replicas = router["replicas"].values()
-        name = f"router {short(router['router'])}"
-        series |= {f"{name} {key}": sum(replica[key] for replica in replicas) for key in SUMMED}
-        series[f"{name} excluded"] = sum(replica["excluded"] is not None for replica in replicas)
+        replicas = router.replicas.values()
+        name = f"router {short(router.router)}"
+        series |= {f"{name} {key}": sum(getattr(replica, key) for replica in replicas) for key in SUMMED}
+        series[f"{name} excluded"] = sum(replica.excluded is not None for replica in replicas)
         for counted in ("decisions", "unreadable", "refused"):
-            series[f"{name} {counted}"] = sum((router.get(counted) or {}).values())
-        series[f"{name} reservations_dropped"] = router["reservations_dropped"]
-        series |= {f"{name} {key}": float(router[key]) for key in OPTIONAL if key in router}
+            series[f"{name} {counted}"] = sum(getattr(router, counted).values())
+        series |= {f"{name} {key}": float(getattr(router, key)) for key in ALONE}
     return series
 
 
@@ -67,9 +66,7 @@ def memory_series(replicas: Iterable[ServeReplica], ranks: Mapping[str, int], ru
 
 def ranks_by_short_id(routers: Sequence[Snapshot]) -> dict[str, int]:
     """Of all replicas that any router knows."""
-    return {
-        short(replica_id): replica["rank"] for router in routers for replica_id, replica in router["replicas"].items()
-    }
+    return {short(replica_id): replica.rank for router in routers for replica_id, replica in router.replicas.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +113,14 @@ class Exclusions:
     def look(self, routers: Sequence[Snapshot]) -> None:
         """At every snapshot; an exclusion that goes on counts once."""
         for router in routers:
-            for replica_id, replica in router["replicas"].items():
-                key = (router["router"], replica_id)
-                cause = replica["excluded"]
+            for replica_id, replica in router.replicas.items():
+                key = (router.router, replica_id)
+                cause = replica.excluded
                 if cause is None:
                     self._now_out.pop(key, None)
                 elif self._now_out.get(key) != cause:
                     self._now_out[key] = cause
-                    self.counts[f"rank {replica['rank']} {cause}"] += 1
+                    self.counts[f"rank {replica.rank} {cause}"] += 1
 
 
 class Recorder:

@@ -12,16 +12,9 @@ from benchmarks.harness.snapshots import (
     is_idle,
     outstanding,
     rank_to_replica,
-    short,
     unreadable,
 )
-from tests.benchmarks.routers import engine, replica, router
-
-
-def test_ids_are_shortened_to_what_tells_them_apart() -> None:
-    """As Serve's API and Ray's metrics have them; a router's is short already."""
-    assert short("SERVE_REPLICA::warmroute#LLMReplica#0f9lq8kl") == "0f9lq8kl"
-    assert short("0f9lq8kl") == "0f9lq8kl"
+from tests.snapshots import engine, replica, router
 
 
 def test_what_routers_cannot_read_is_counted_together() -> None:
@@ -67,7 +60,7 @@ def test_of_two_routers_who_heard_differently_the_later_is_believed() -> None:
     """Totals only grow; an aborted request alone is news as well."""
     early = {
         "app#LLM#one": replica(engine=engine(prompt=10, cached=5)),
-        "app#LLM#two": replica(engine=engine(prompt=7, aborted=3)),
+        "app#LLM#two": replica(engine=engine(prompt=7, uncounted_tokens={"aborted": 3})),
         "app#LLM#three": replica(),
     }
     late = {

@@ -18,7 +18,7 @@ from benchmarks.live.failures.router_result import Kill, Look
 from benchmarks.live.failures.sightings import Recovery, recoveries, sighting
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Exchange
-from tests.benchmarks.routers import replica, router
+from tests.snapshots import replica, router
 
 DEAD, OTHER, NEW = "app#LLM#dead", "app#LLM#other", "app#LLM#new"
 VIRTUAL_NODES = 128

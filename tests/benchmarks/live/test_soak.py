@@ -17,7 +17,7 @@ from benchmarks.live.soak.samples import Course, Exclusions, Point, Recorder, ra
 from benchmarks.live.soak.traffic import MAX_TURNS, Traffic, is_as_expected
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Close, Exchange
-from tests.benchmarks.routers import engine, replica, router
+from tests.snapshots import engine, replica, router
 
 ONE, TWO = "app#LLM#one", "app#LLM#two"
 
@@ -88,7 +88,7 @@ def test_each_kind_has_an_end_that_is_right(*, kind: str, outcome: Outcome, stat
 
 
 def test_a_routers_numbers_are_summed_over_replicas() -> None:
-    """What only some versions have is taken where it is."""
+    """And those that it has of itself."""
     replicas = {
         ONE: replica(0, pending_tokens=5, waiting=1, believed_blocks=10, excluded="silent"),
         TWO: replica(1, pending_tokens=7, running=2, believed_blocks=20),
@@ -105,6 +105,7 @@ def test_a_routers_numbers_are_summed_over_replicas() -> None:
         "router a refused": 2,
         "router a reservations_dropped": 0,
         "router a tasks": 9,
+        "router a remembered": 0,
     }
 
 

@@ -22,7 +22,9 @@ from serve_app.calibration.fit import Contexts, DecodeContexts, Fit, MeasuredPoi
 from serve_app.calibration.measured_replica import choose_replica, find_replica
 from serve_app.calibration.probe import ProbedModel, ReplicaProbe
 from serve_app.calibration.streams import StreamProgress, seconds_a_token
+from serve_app.messages.snapshot import EngineSnapshot, RouterSnapshot
 from serve_app.settings.schema import EngineModelSettings
+from tests.snapshots import replica, router
 
 LENGTHS = (256, 512, 1024, 1536, 2048)
 STREAMS = (1, 2, 4, 8, 16)
@@ -344,9 +346,10 @@ def bystanders(*reports: tuple[int, ...]) -> Bystanders:
     following: Iterator[tuple[int, ...]] = itertools.chain(reports, itertools.repeat(reports[-1]))
     time_s = itertools.count(step=TIMEOUT_S / 4)
 
-    def read() -> dict[str, object]:
+    def read() -> RouterSnapshot:
         names = ("running", "prompt_tokens", "own_tokens")
-        return {"replicas": {"one": {"engine": {"waiting": 0, **dict(zip(names, next(following), strict=False))}}}}
+        engine = EngineSnapshot(waiting=0, **dict(zip(names, next(following), strict=False)))
+        return router("a", {"one": replica(engine=engine)})
 
     return Bystanders(read, "one", clock=lambda: next(time_s), sleep=lambda _: None)
 

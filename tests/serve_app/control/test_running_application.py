@@ -8,6 +8,7 @@ import pytest
 from serve_app.control import running_application
 from serve_app.control.running_application import ApplicationError, RunningApplication
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
+from tests.snapshots import router
 
 
 class Routers:
@@ -20,7 +21,7 @@ class Routers:
     def broadcast(self, method: str) -> Any:
         """To those that are listed."""
         self.calls.append(method)
-        answers = [{"policy": "prefix_affinity", "replicas": {}}] * (1 + (len(self.calls) >= self._listed_from))
+        answers = [router("a").as_plain()] * (1 + (len(self.calls) >= self._listed_from))
         return SimpleNamespace(results=lambda timeout_s: answers)  # noqa: ARG005  as Serve names it
 
 

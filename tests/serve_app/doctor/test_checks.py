@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from serve_app.control.environment import data_path_environment
@@ -31,9 +32,7 @@ from serve_app.doctor.facts import (
     NodeView,
     PortView,
     ReplicaDetails,
-    ReplicaView,
     RouterAnswers,
-    RouterView,
     ServeDetails,
     Unsettled,
     default_environment,
@@ -51,8 +50,10 @@ from serve_app.doctor.routing_checks import (
     check_tokenizer,
 )
 from serve_app.doctor.target import Target
+from serve_app.messages.snapshot import EngineSnapshot, ReaderSnapshot, ReplicaSnapshot, RouterSnapshot
 from serve_app.parity.verdicts import REMEDY, Verdict
 from serve_app.settings.schema import EdgeSettings, HttpSettings, RouterSettings, Settings
+from tests import snapshots
 
 HEAD, WORKER = "10.0.0.1", "10.0.0.2"
 URL = "http://10.0.0.1:8000"
@@ -123,27 +124,22 @@ def with_deployments(**changes: DeploymentDetails) -> ServeDetails:
     return serve(application(deployments={**application().deployments, **changed}))
 
 
-def replica_view(rank: int, **changes: Any) -> ReplicaView:
+def replica_snapshot(rank: int, **changes: Any) -> ReplicaSnapshot:
     """A replica that is idle and well."""
-    engine = {"waiting": 0, "running": 0}
-    fields = {"rank": rank, "waiting": 0, "running": 0, "heard_s_ago": 0.3, "excluded": None, "engine": engine}
-    fields |= {"parity": Verdict.OK, "tokenizer": "fastokens"}
-    return ReplicaView(**(fields | changes))
+    return snapshots.replica(rank, **({"heard_s_ago": 0.3, "engine": snapshots.engine()} | changes))
 
 
-def router(name: str, replicas: dict[str, ReplicaView] | None = None, **changes: Any) -> RouterView:
+def router(name: str, replicas: dict[str, ReplicaSnapshot] | None = None, **changes: Any) -> RouterSnapshot:
     """A router that knows both replicas."""
-    known = {full_id("a"): replica_view(0), full_id("b"): replica_view(1)}
-    fields: dict[str, Any] = {"router": name, "policy": "prefix_affinity", "block_size": 32, "refused": {}}
-    fields["prompts"] = {"tokenizer": "fastokens"}
-    fields["replicas"] = known | {full_id(replica): view for replica, view in (replicas or {}).items()}
-    return RouterView(**(fields | changes))
+    known = {full_id("a"): replica_snapshot(0), full_id("b"): replica_snapshot(1)}
+    known |= {full_id(replica): snapshot for replica, snapshot in (replicas or {}).items()}
+    return snapshots.router(name, known, **({"block_size": 32} | changes))
 
 
-def answers(*changed: RouterView, **changes: Any) -> RouterAnswers:
+def answers(*changed: RouterSnapshot, **changes: Any) -> RouterAnswers:
     """Four routers, the first of them as given."""
-    views = [*changed, *(router(f"r{number}") for number in range(len(changed) + 1, 5))]
-    return RouterAnswers(views, **changes)
+    routers = [*changed, *(router(f"r{number}") for number in range(len(changed) + 1, 5))]
+    return RouterAnswers(routers, **changes)
 
 
 def answer(**changes: Any) -> Answer:
@@ -465,12 +461,12 @@ class TestReplicas:
     @pytest.mark.parametrize(("rank", "ranks"), [(0, "0, 0"), (2, "0, 2")])
     def test_ranks_must_be_complete_and_different(self, rank: int, ranks: str) -> None:
         """They are the replicas' places on the ring."""
-        finding = check_replicas(facts(routers=answers(router("r1", {"b": replica_view(rank)}))))
+        finding = check_replicas(facts(routers=answers(router("r1", {"b": replica_snapshot(rank)}))))
         assert_says(finding, Status.FAILED, f"router r1 sees the ranks {ranks}, not 0 to 1", "restart the application")
 
     def test_a_replica_that_leaves_does_not_count(self) -> None:
         """A router may know it a moment longer."""
-        leaving = answers(router("r1", {"gone": replica_view(2)}))
+        leaving = answers(router("r1", {"gone": replica_snapshot(2)}))
         assert_says(check_replicas(facts(routers=leaving)), Status.OK, "ranks 0 to 1")
         one = with_deployments(server=deployment("a", wanted=1))
         assert_says(check_replicas(facts(serve=one)), Status.OK, "1 of 1 run, rank 0")
@@ -594,7 +590,7 @@ class TestReceipts:
     )
     def test_a_silent_replica_is_named(self, heard_s_ago: float | None, text: str) -> None:
         """With the router that misses it."""
-        quiet = answers(router("r1", {"b": replica_view(1, heard_s_ago=heard_s_ago)}))
+        quiet = answers(router("r1", {"b": replica_snapshot(1, heard_s_ago=heard_s_ago)}))
         assert_says(check_receipts(facts(routers=quiet)), Status.FAILED, text, "Its receipts do not arrive")
 
     def test_a_request_that_never_ends_is_counted(self) -> None:
@@ -614,13 +610,13 @@ class TestReceipts:
 
     def test_routers_without_replicas_have_nothing_to_hear(self) -> None:
         """The replicas' check says why."""
-        none = [router(f"r{number}").model_copy(update={"replicas": {}}) for number in range(1, 5)]
+        none = [msgspec.structs.replace(router(f"r{number}"), replicas={}) for number in range(1, 5)]
         assert_says(check_receipts(facts(routers=answers(*none))), Status.SKIPPED, "waits for: replicas")
 
 
 def test_an_excluded_replica_is_named_with_the_reason() -> None:
     """In each router that leaves it out."""
-    silent = {"b": replica_view(1, excluded="silent")}
+    silent = {"b": replica_snapshot(1, excluded="silent")}
     finding = check_exclusions(facts(routers=answers(router("r1", silent), router("r2", silent))))
     assert_says(finding, Status.FAILED, "router r1 sends nothing to replica b: silent; router r2 sends", "see the logs")
 
@@ -628,7 +624,7 @@ def test_an_excluded_replica_is_named_with_the_reason() -> None:
 @pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict.is_broken])
 def test_a_replica_without_key_parity_is_named_with_the_remedy(verdict: Verdict) -> None:
     """For each router that found it so."""
-    broken = {"b": replica_view(1, parity=verdict)}
+    broken = {"b": replica_snapshot(1, parity=verdict)}
     finding = check_parity(facts(routers=answers(router("r1", broken), router("r2", broken))))
     text = f"router r1: key parity of replica b (rank 1) is {verdict}; router r2: key parity"
     assert_says(finding, Status.FAILED, text, REMEDY[verdict])
@@ -636,25 +632,25 @@ def test_a_replica_without_key_parity_is_named_with_the_remedy(verdict: Verdict)
 
 def test_a_replica_whose_key_parity_is_unknown_is_only_warned_of() -> None:
     """It may have started a moment ago."""
-    finding = check_parity(facts(routers=answers(router("r1", {"b": replica_view(1, parity=Verdict.UNKNOWN)}))))
+    finding = check_parity(facts(routers=answers(router("r1", {"b": replica_snapshot(1, parity=Verdict.UNKNOWN)}))))
     assert_says(finding, Status.WARNING, "key parity of replica b (rank 1) is unknown", REMEDY[Verdict.UNKNOWN])
 
 
-def tiered(rank: int = 1, **engine: int) -> ReplicaView:
+def tiered(rank: int = 1, **engine: int) -> ReplicaSnapshot:
     """A replica with a second tier ten times as large as its cache."""
-    numbers = {"waiting": 0, "running": 0, "prompt_tokens": 12_000} | engine
-    return replica_view(rank, kv_capacity_tokens=1000, host_capacity_tokens=10_000, engine=numbers)
+    numbers = EngineSnapshot(**{"prompt_tokens": 12_000, **engine})
+    return replica_snapshot(rank, kv_capacity_tokens=1000, host_capacity_tokens=10_000, engine=numbers)
 
 
 def test_a_slow_tokenizer_is_warned_of() -> None:
     """With the reason, wherever it is; unless it is set so."""
     assert_says(check_tokenizer(facts()), Status.OK, "fastokens")
     slow = "huggingface: it gave other ids for sample 7"
-    finding = check_tokenizer(facts(routers=answers(router("r1", {"b": replica_view(1, tokenizer=slow)}))))
+    finding = check_tokenizer(facts(routers=answers(router("r1", {"b": replica_snapshot(1, tokenizer=slow)}))))
     assert_says(finding, Status.WARNING, f"replica b uses {slow}", "set tokenizer to huggingface")
-    finding = check_tokenizer(facts(routers=answers(router("r1", prompts={"tokenizer": slow}))))
+    finding = check_tokenizer(facts(routers=answers(router("r1", prompts=ReaderSnapshot(tokenizer=slow)))))
     assert_says(finding, Status.WARNING, f"router r1 uses {slow}")
-    set_so = {"tokenizer": "huggingface: set so"}
+    set_so = ReaderSnapshot(tokenizer="huggingface: set so")
     finding = check_tokenizer(facts(routers=answers(router("r1", prompts=set_so), router("r2", prompts=None))))
     assert_says(finding, Status.OK, "fastokens and huggingface")
 

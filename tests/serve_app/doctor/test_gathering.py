@@ -29,44 +29,34 @@ from serve_app.doctor.facts import (
     NodeView,
     ProxyDetails,
     ReplicaDetails,
-    ReplicaView,
     RouterAnswers,
-    RouterView,
     ServeDetails,
     Unsettled,
     default_environment,
+    is_heard,
 )
 from serve_app.doctor.gathering import ask, gather
 from serve_app.doctor.node_view import as_view, look_at_nodes, make_look
 from serve_app.doctor.router_answers import SETTLE_TIMEOUT_S, as_answers, router_reader, settle
 from serve_app.doctor.target import Target
 from serve_app.ingress.inbox import Inbox
-from serve_app.ingress.snapshot import snapshot
-from serve_app.parity.verdicts import Verdict, Verdicts
+from serve_app.ingress.snapshot import replica_snapshots
+from serve_app.messages.snapshot import EngineSnapshot
+from serve_app.parity.verdicts import Verdicts
 from tests.builders import make_request, make_router
+from tests.snapshots import engine, replica, router
 
 NOBODY = "127.0.0.1:9"
 """The discard port: nothing listens."""
 HEAD, WORKER = "aa" * 28, "bb" * 28
-SNAPSHOT = {
-    "router": "r1",
-    "policy": "prefix_affinity",
-    "block_size": 32,
-    "decisions": {},
-    "refused": {},
-    "replicas": {
-        "SERVE_REPLICA::app#LLMReplica#a": {
-            "rank": 0,
-            "kv_capacity_tokens": 1,
-            "waiting": 1,
-            "running": 2,
-            "heard_s_ago": None,
-            "excluded": None,
-            "engine": {"waiting": None, "running": 2, "kv_use": 0.5},
-            "parity": "ok",
-        }
+SNAPSHOT = router(
+    "r1",
+    {
+        "SERVE_REPLICA::app#LLMReplica#a": replica(
+            waiting=1, running=2, heard_s_ago=None, engine=EngineSnapshot(running=2, kv_use=0.5)
+        )
     },
-}
+)
 
 
 @contextmanager
@@ -211,16 +201,8 @@ class TestAsk:
 
 def seen(outstanding: int, *, heard_s_ago: float | None = 0.1, in_engine: int = 0) -> RouterAnswers:
     """One router with one replica."""
-    replica = ReplicaView(
-        rank=0,
-        waiting=outstanding,
-        running=0,
-        heard_s_ago=heard_s_ago,
-        excluded=None,
-        engine={"waiting": 0, "running": in_engine},
-        parity=Verdict.OK,
-    )
-    return RouterAnswers([RouterView(router="r", policy="p", block_size=1, refused={}, replicas={"a": replica})])
+    known = replica(waiting=outstanding, heard_s_ago=heard_s_ago, engine=engine(running=in_engine))
+    return RouterAnswers([router("r", {"a": known})])
 
 
 class TestSettle:
@@ -273,33 +255,32 @@ class TestRouterAnswers:
         """One of a router that has heard nothing yet, and books a request."""
         core = make_router(num_replicas=2)
         core.choose(make_request("a", 1, 2), now=0)
-        parts = {"router": "r1", "policy": "prefix_affinity", "refused": {}}
         inbox = Inbox([].append, lambda *_: None)
-        result = as_answers(
-            [{**parts, **snapshot(each, inbox, Verdicts(lambda *_: None), now=0)} for each in (core, None)]
-        )
+        replicas = replica_snapshots(core, inbox, Verdicts(lambda *_: None), now=0)
+        result = as_answers([router("r1", replicas).as_plain(), router("r2", {}, block_size=None).as_plain()])
         assert isinstance(result, RouterAnswers)
-        ready, empty = result.views
+        ready, empty = result.snapshots
         assert sorted(replica.rank for replica in ready.replicas.values()) == [0, 1]
         assert sum(replica.outstanding for replica in ready.replicas.values()) == 1
         assert (empty.block_size, empty.replicas) == (None, {})
 
     def test_errors_are_kept_apart(self) -> None:
         """By their type; the message may hold anything."""
-        result = as_answers([SNAPSHOT, TimeoutError("x")])
+        result = as_answers([SNAPSHOT.as_plain(), TimeoutError("x")])
         assert isinstance(result, RouterAnswers)
         assert result.errors == ("TimeoutError",)
-        (replica,) = result.views[0].replicas.values()
-        assert (replica.outstanding, replica.is_heard) == (3, False)
+        (seen,) = result.snapshots[0].replicas.values()
+        assert (seen.outstanding, is_heard(seen)) == (3, False)
 
     def test_another_version_is_told_by_what_it_lacks(self) -> None:
         """Instead of a traceback."""
-        result = as_answers([{key: value for key, value in SNAPSHOT.items() if key != "refused"}])
-        assert result == Missing("the routers' snapshots are of another version of Warmroute (see: refused)")
+        result = as_answers([{name: value for name, value in SNAPSHOT.as_plain().items() if name != "refused"}])
+        lacking = "Object missing required field `refused`"
+        assert result == Missing(f"the routers' snapshots are of another version of Warmroute ({lacking})")
 
     def test_all_routers_are_asked_through_one_handle(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Made once: each handle keeps a connection to Serve."""
-        results: list[object] = [[SNAPSHOT], TimeoutError()]
+        results: list[object] = [[SNAPSHOT.as_plain()], TimeoutError()]
         asked: list[tuple[str, str]] = []
 
         class Handle:
@@ -322,7 +303,7 @@ class TestRouterAnswers:
         read = router_reader("app", ours)
         first = read()
         assert isinstance(first, RouterAnswers)
-        assert [view.router for view in first.views] == ["r1"]
+        assert [snapshot.router for snapshot in first.snapshots] == ["r1"]
         assert read() == Missing("no router answers (TimeoutError)")
         assert asked == [("IngressRouter", "app")]
 

@@ -17,6 +17,7 @@ from serve_app.messages.facts import ReplicaFacts
 from serve_app.messages.receipts import Finished, Prefilled, Receipt, Status
 from serve_app.messages.response_ids import new_response_id
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.messages.snapshot import ReaderSnapshot, RouterSnapshot
 from serve_app.parity.self_test import run_self_test
 from serve_app.prompt.body import Prompt, Unreadable, UnreadableError
 from serve_app.settings.cluster_secret import derived_key
@@ -64,9 +65,9 @@ class Words:
     max_model_len = 1000
     tokenizer = "fastokens"
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> ReaderSnapshot:
         """As a router shows it."""
-        return {"tokenizer": self.tokenizer}
+        return ReaderSnapshot(tokenizer=self.tokenizer)
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
         """The prompt's words."""
@@ -101,6 +102,10 @@ class Started:
             max_sequences=256,
         )
         await self.router._loading
+
+    async def snapshot(self) -> RouterSnapshot:
+        """The router's snapshot, as another process reads it."""
+        return RouterSnapshot.from_plain(await self.router.snapshot())
 
     async def answer(self, body: object, **headers: str) -> Any:
         """To HAProxy's question."""
@@ -178,11 +183,18 @@ async def test_every_sequence_is_booked_and_noted(started: Started) -> None:
     assert (note.prompt_tokens, note.believed_cached_tokens) == (5, 0)
     (reservation,) = started.reservations
     assert (reservation.request.num_prompts, reservation.request.num_choices) == (2, 3)
-    replica = (await started.router.snapshot())["replicas"][note.replica_id]
-    assert (replica["waiting"], replica["pending_tokens"]) == (6, 5)
+    replica = (await started.snapshot()).replicas[note.replica_id]
+    assert (replica.waiting, replica.pending_tokens) == (6, 5)
     await started.hear(note.replica_id, *(Prefilled(note.request_id, tokens, 0) for tokens in (3, 3, 3, 2, 2, 2)))
-    replica = (await started.router.snapshot())["replicas"][note.replica_id]
-    assert (replica["waiting"], replica["running"], replica["pending_tokens"]) == (0, 6, 0)
+    replica = (await started.snapshot()).replicas[note.replica_id]
+    assert (replica.waiting, replica.running, replica.pending_tokens) == (0, 6, 0)
+
+
+async def test_a_router_without_replicas_has_a_snapshot(started: Started) -> None:
+    """For the doctor, which says what is lacking."""
+    started.router._router = UnreadyRouter()
+    snapshot = await started.snapshot()
+    assert (snapshot.block_size, snapshot.remembered, snapshot.replicas) == (None, 0, {})
 
 
 async def test_more_sequences_than_a_replica_takes_are_rejected(started: Started) -> None:
@@ -212,17 +224,17 @@ async def test_a_session_stays_where_it_is(started: Started) -> None:
 
 async def test_shadows_come_and_go_with_the_settings(started: Started) -> None:
     """Nobody at first, then two, whose sums the snapshot has, then one that starts anew."""
-    assert (await started.router.snapshot())["shadows"] == {}
+    assert (await started.snapshot()).shadows == {}
     started.router.reconfigure({"shadow_policies": ["round_robin", "prefix_affinity"]})
     for _ in range(6):
         note = await started.ask({"prompt": "a b c d e"})
         await started.hear(note.replica_id, Prefilled(note.request_id, 5, 4), Finished(note.request_id))
-    shadows = (await started.router.snapshot())["shadows"]
+    shadows = (await started.snapshot()).shadows
     assert list(shadows) == ["round_robin", "prefix_affinity"]
-    assert {shadow["decisions"] for shadow in shadows.values()} == {6}
-    assert shadows["round_robin"]["agreements"] < 6
+    assert {shadow.decisions for shadow in shadows.values()} == {6}
+    assert shadows["round_robin"].agreements < 6
     started.router.reconfigure({"shadow_policies": ["round_robin"]})
-    assert (await started.router.snapshot())["shadows"]["round_robin"]["decisions"] == 0
+    assert (await started.snapshot()).shadows["round_robin"].decisions == 0
 
 
 async def test_a_shadow_that_fails_costs_no_request_anything(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,7 +245,7 @@ async def test_a_shadow_that_fails_costs_no_request_anything(started: Started, m
     started.router.reconfigure({"shadow_policies": ["round_robin"]})
     notes = await asyncio.gather(*(started.ask({"prompt": "a b c d e"}) for _ in range(3)))
     assert {note.reason for note in notes} <= {"ring", "prefix", "spill"}
-    assert (await started.router.snapshot())["shadows"]["round_robin"]["failures"] == 3
+    assert (await started.snapshot()).shadows["round_robin"].failures == 3
 
 
 def doubted(started: Started) -> set[str]:
@@ -250,8 +262,8 @@ async def test_a_replica_is_doubted_until_its_self_test_was_judged(started: Star
     await started.hear("replica-0", Status({}, True, 0, 0, {}, 0, 0, None, self_test=report))  # noqa: FBT003
     assert doubted(started) == {"replica-1", "replica-2"}
     assert started.verdicts() == ["ok", "unknown", "unknown"]
-    snapshot = (await started.router.snapshot())["replicas"]
-    assert [replica["parity"] for replica in snapshot.values()] == ["ok", "unknown", "unknown"]
+    replicas = (await started.snapshot()).replicas
+    assert [replica.parity for replica in replicas.values()] == ["ok", "unknown", "unknown"]
 
 
 async def test_sampled_requests_are_compared_by_their_receipts(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from router import EngineLoad, Exclusion, Replica, ReplicaId, RequestId, Router, TokenHash
 from serve_app.ingress.inbox import MAX_REASONS, Inbox
-from serve_app.ingress.snapshot import snapshot
+from serve_app.ingress.snapshot import replica_snapshots
 from serve_app.messages import batches
 from serve_app.messages.receipts import (
     Arrived,
@@ -202,20 +202,15 @@ def test_the_snapshot_has_load_health_and_the_engines_numbers(router: Router) ->
     """For operators, tests and the doctor."""
     inbox = make_inbox()
     (replica,) = router.cluster.replicas
-    before = snapshot(router, inbox, unjudged(), now=0)["replicas"][replica.replica_id]
-    assert (before["heard_s_ago"], before["engine"], before["excluded"]) == (None, None, None)
-    assert before["parity"] == "unknown"
+    before = replica_snapshots(router, inbox, unjudged(), now=0)[replica.replica_id]
+    assert (before.heard_s_ago, before.engine, before.excluded) == (None, None, None)
+    assert before.parity == "unknown"
     inbox.on_receipts(batch(router, 1, status("a", is_serving=False)), router, now=1)
-    view = snapshot(router, inbox, unjudged(), now=1.5)
-    after = view["replicas"][replica.replica_id]
-    assert (after["pending_tokens"], after["waiting"], after["running"], after["rank"]) == (9, 1, 0, 0)
-    assert (after["heard_s_ago"], after["excluded"]) == (0.5, "not_serving")
-    assert (after["engine"]["prompt_tokens"], after["engine"]["cached_tokens"], after["engine"]["kv_use"]) == (
-        100,
-        40,
-        None,
-    )
-    assert snapshot(None, inbox, unjudged(), now=0) == {"block_size": None, "remembered": 0, "replicas": {}}
+    after = replica_snapshots(router, inbox, unjudged(), now=1.5)[replica.replica_id]
+    assert (after.pending_tokens, after.waiting, after.running, after.rank) == (9, 1, 0, 0)
+    assert (after.heard_s_ago, after.excluded) == (0.5, "not_serving")
+    assert after.engine is not None
+    assert (after.engine.prompt_tokens, after.engine.cached_tokens, after.engine.kv_use) == (100, 40, None)
 
 
 def test_a_replica_hears_whether_it_is_known(router: Router) -> None:

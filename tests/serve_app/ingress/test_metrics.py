@@ -11,7 +11,6 @@ from serve_app.messages.receipts import EngineState, Status
 from serve_app.parity.verdicts import Verdict
 from serve_app.prompt.body import Unreadable
 from serve_app.telemetry.definitions import METRICS, OPS_METRICS, SHADOWS
-from serve_app.telemetry.ttft import Ttft
 from tests.builders import BLOCK_SIZE, make_request, make_router
 
 if TYPE_CHECKING:
@@ -57,9 +56,9 @@ def test_each_shadow_is_summed_up_and_exported(router_metrics: "RouterMetrics", 
     """Agreements, regret and gain; nothing is exported of what did not happen."""
     router_metrics.shadows.on_decision(decision(ShadowChoice("chwbl", THERE, 5.5), ShadowChoice("random", HERE, 0)))
     router_metrics.shadows.on_decision(decision(ShadowChoice("chwbl", THERE, -2), ShadowChoice("random", THERE, 1)))
-    assert router_metrics.shadows.snapshot() == {
-        "chwbl": {"decisions": 2, "agreements": 0, "regret_tokens": 5.5, "gain_tokens": 2, "failures": 0},
-        "random": {"decisions": 2, "agreements": 1, "regret_tokens": 1, "gain_tokens": 0, "failures": 0},
+    assert router_metrics.shadows.policy_to_totals == {
+        "chwbl": ShadowTotals(decisions=2, agreements=0, regret_tokens=5.5, gain_tokens=2, failures=0),
+        "random": ShadowTotals(decisions=2, agreements=1, regret_tokens=1, gain_tokens=0, failures=0),
     }
     router_metrics.export()
     assert exported == {
@@ -79,13 +78,7 @@ def test_a_failure_is_counted_always_and_logged_once(
     fault = ShadowFault("chwbl", ValueError("belief is gone"))
     for _ in range(3):
         router_metrics.shadows.on_decision(decision(fault))
-    assert router_metrics.shadows.snapshot()["chwbl"] == {
-        "decisions": 0,
-        "agreements": 0,
-        "regret_tokens": 0,
-        "gain_tokens": 0,
-        "failures": 3,
-    }
+    assert router_metrics.shadows.policy_to_totals["chwbl"] == ShadowTotals(failures=3)
     router_metrics.export()
     assert exported == {("warmroute_shadow_failures", "prefix_affinity", "chwbl"): 3}
     assert [record.getMessage() for record in caplog.records] == ["The shadow policy chwbl failed and is out"]
@@ -95,14 +88,12 @@ def test_a_failure_is_counted_always_and_logged_once(
     assert len(caplog.records) == 2
 
 
-def test_new_settings_begin_the_snapshot_again(router_metrics: "RouterMetrics", exported: Exported) -> None:
+def test_new_settings_begin_the_totals_again(router_metrics: "RouterMetrics", exported: Exported) -> None:
     """With zeros for each; what was exported goes on, apart for each live policy."""
     answer = ShadowChoice("chwbl", HERE, 0)
     router_metrics.shadows.on_decision(decision(answer))
     router_metrics.shadows.start(["chwbl"])
-    assert router_metrics.shadows.snapshot() == {
-        "chwbl": {"decisions": 0, "agreements": 0, "regret_tokens": 0, "gain_tokens": 0, "failures": 0}
-    }
+    assert router_metrics.shadows.policy_to_totals == {"chwbl": ShadowTotals()}
     router_metrics.shadows.on_decision(decision(answer, policy="random"))
     router_metrics.export()
     assert exported["warmroute_shadow_decisions", "prefix_affinity", "chwbl"] == 1
@@ -126,7 +117,7 @@ def test_without_shadows_nothing_happens(router_metrics: "RouterMetrics", export
     router_metrics.shadows.start([])
     router_metrics.shadows.on_decision(decision())
     router_metrics.export()
-    assert (router_metrics.shadows.snapshot(), exported) == ({}, {})
+    assert (router_metrics.shadows.policy_to_totals, exported) == ({}, {})
 
 
 def test_where_prompt_tokens_went_is_exported(router_metrics: "RouterMetrics", exported: Exported) -> None:
@@ -146,11 +137,11 @@ def test_where_prompt_tokens_went_is_exported(router_metrics: "RouterMetrics", e
         ("warmroute_lost_tokens", "3", "spilled"): 8,
         ("warmroute_lost_tokens", "3", "new"): 12,
     }
-    accounts = router_metrics.funnel.snapshot()
-    assert accounts["rank"]["3"]["funnel"]["lost"] == {"spilled": 8, "new": 12}
-    assert accounts["tenant"].keys() == {"acme"}
-    assert accounts["tenant"]["acme"]["funnel"]["lost"] == {"spilled": 4, "new": 6}
-    ttft = Ttft.from_snapshot(accounts["rank"]["3"]["ttft"])
+    totals = router_metrics.funnel.totals
+    assert totals.by_rank[3].funnel.lost == {Loss.SPILLED: 8, Loss.NEW: 12}
+    assert totals.by_tenant.keys() == {"acme"}
+    assert totals.by_tenant["acme"].funnel.lost == {Loss.SPILLED: 4, Loss.NEW: 6}
+    ttft = totals.by_rank[3].ttft
     assert (ttft.cold.number, ttft.cold.sum_s, ttft.warm.number) == (2, 0.6, 0)
 
 

@@ -1,55 +1,50 @@
-"""Routers' snapshots and a cluster of them, without a cluster."""
+"""A cluster for the operators' application, without a cluster."""
 
-from typing import Any
+import msgspec
 
 from router import CacheRecord, Loss, ReplicaId, RequestId
-from serve_app.telemetry.prompt_totals import Account
+from serve_app.messages.prompt_totals import PromptTotals
+from serve_app.messages.snapshot import EngineSnapshot, HotPrefix, ReplicaSnapshot, RouterSnapshot, Totals
+from tests import snapshots
 
 
-def counted(prompts: int, *, ttft_s: float = 0.3) -> dict[str, Any]:
-    """So many prompts of 100 tokens, of which 60 were reused and 80 believed held; an account's snapshot."""
-    account = Account()
+def counted(prompts: int, *, ttft_s: float = 0.3) -> PromptTotals:
+    """Totals of prompts of 100 tokens each, of which 60 were reused and 80 were estimated to be cached."""
+    totals = PromptTotals()
     lost = {Loss.EVICTED: 20, Loss.NEW: 20}
     record = CacheRecord(RequestId("a"), ReplicaId("r"), "m", "t", 100, 80, 80, 60, lost, shared=50, shared_reused=40)
     for _ in range(prompts):
-        account.add(record, ttft_s)
-    account.funnel.check_integrity()
-    return account.as_snapshot()
+        totals.add(record, ttft_s)
+    totals.funnel.check_integrity()
+    return totals
 
 
-def router(name: str, **rank_to_prompts: int) -> dict[str, Any]:
+def router(name: str, **rank_to_prompts: int) -> RouterSnapshot:
     """One router's snapshot, by `r0=3` for three prompts of rank 0; all of one tenant."""
-    by_rank = {rank.removeprefix("r"): counted(prompts) for rank, prompts in rank_to_prompts.items()}
-    return {
-        "router": name,
-        "model": "demo",
-        "engine": "simulated",
-        "policy": "prefix_affinity",
-        "block_size": 16,
-        "decisions": {"prefix": 3},
-        "accounts": {"rank": by_rank, "tenant": {"acme": counted(sum(rank_to_prompts.values()))}},
-        "replicas": {f"app#LLM#r{rank}": replica(rank) for rank in range(2)},
-    }
+    by_rank = {int(rank.removeprefix("r")): counted(prompts) for rank, prompts in rank_to_prompts.items()}
+    return snapshots.router(
+        name,
+        {f"app#LLM#r{rank}": replica(rank) for rank in range(2)},
+        engine="simulated",
+        decisions={"prefix": 3},
+        totals=Totals(by_rank=by_rank, by_tenant={"acme": counted(sum(rank_to_prompts.values()))}),
+    )
 
 
-def replica(rank: int) -> dict[str, Any]:
-    """As a router sees it."""
-    return {
-        "rank": rank,
-        "ring_share": 0.5,
-        "kv_capacity_tokens": 1600,
-        "pending_tokens": 120,
-        "waiting": 1,
-        "running": 2,
-        "believed_blocks": 50,
-        "knowledge": "receipts",
-        "excluded": "silent" if rank else None,
-        "parity": "ok",
-        "engine": {"kv_use": 0.25},
-    }
+def replica(rank: int) -> ReplicaSnapshot:
+    """A busy replica, of which the second one is silent."""
+    return snapshots.replica(
+        rank,
+        pending_tokens=120,
+        waiting=1,
+        running=2,
+        believed_blocks=50,
+        excluded="silent" if rank else None,
+        engine=EngineSnapshot(kv_use=0.25),
+    )
 
 
-PREFIX = {"hash": "00ff", "tokens": 1024, "work_share": 0.4, "fan_out": 2, "ranks": [0, 1]}
+PREFIX = HotPrefix(hash="00ff", tokens=1024, work_share=0.4, fan_out=2, ranks=[0, 1])
 
 
 class Clock:
@@ -64,16 +59,19 @@ class Clock:
 
 
 class FakeCluster:
-    """One application."""
+    """A cluster with one application."""
 
-    def __init__(self, *snapshots: dict[str, Any]) -> None:
-        self.routers = list(snapshots)
+    def __init__(self, *routers: RouterSnapshot) -> None:
+        self.routers = list(routers)
+        self.prefixes = [PREFIX]
 
     async def applications(self) -> list[str]:
         """Its name."""
         return ["warmroute"]
 
-    async def snapshots(self, application: str, num_prefixes: int) -> list[dict[str, Any]]:
-        """Those of now."""
+    async def snapshots(self, application: str, num_prefixes: int) -> list[RouterSnapshot]:
+        """The snapshots of now."""
         assert application == "warmroute"
-        return [{**each, "hot_prefixes": [PREFIX][:num_prefixes]} for each in self.routers]
+        return [
+            msgspec.structs.replace(snapshot, hot_prefixes=self.prefixes[:num_prefixes]) for snapshot in self.routers
+        ]

@@ -1,9 +1,10 @@
-"""The operators' application over HTTP, on a fake cluster and a real book."""
+"""The operators' application over HTTP, on a fake cluster and a real history."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
@@ -12,7 +13,7 @@ from router import Loss
 from serve_app.ops.collector import Collector
 from serve_app.ops.guess_limit import MAX_WRONG, WINDOW_S, GuessLimit
 from serve_app.ops.login import SESSION_S, Login
-from serve_app.ops.report import Figures, History, Overview
+from serve_app.ops.report import Figures, HistoryReport, Overview
 from serve_app.ops.web import build
 from serve_app.ops.windows import WINDOWS
 from serve_app.telemetry.definitions import METRICS, OPS_METRICS
@@ -86,8 +87,8 @@ async def test_the_overview_says_how_it_is(client: httpx.AsyncClient) -> None:
     assert application.figures.ttft.warm.mean_s == pytest.approx(0.3)
     assert application.figures.ttft.cold.p50_s is None
     (prefix,) = application.prefixes
-    assert prefix.model_dump() == {**PREFIX, "hash": prefix.hash}
-    assert prefix.hash != PREFIX["hash"]
+    assert prefix.model_dump() == {**msgspec.structs.asdict(PREFIX), "hash": prefix.hash}
+    assert prefix.hash != PREFIX.hash
     (tenant,) = application.tenants
     assert (tenant.name, tenant.figures) == ("acme", application.figures)
     for figures in (application.figures, first.figures, second.figures):
@@ -116,7 +117,7 @@ async def test_history_is_in_buckets(client: httpx.AsyncClient) -> None:
     """One of them, so far, in each window."""
     for window in WINDOWS:
         response = await client.get("/api/history", params={"application": "warmroute", "window": window})
-        history = History.model_validate_json(response.content)
+        history = HistoryReport.model_validate_json(response.content)
         (bucket,) = history.buckets
         assert history.start_s <= bucket.start_s <= history.end_s == NOW_S
         assert bucket.figures.tokens.prompts == 6
@@ -158,7 +159,7 @@ async def test_what_can_be_asked_is_text(client: httpx.AsyncClient) -> None:
         assert (response.status_code, response.json()["buckets"]) == (200, [])
 
 
-async def test_a_book_that_cannot_be_opened_is_told(cluster: FakeCluster, tmp_path: Any) -> None:
+async def test_a_history_that_cannot_be_opened_is_told(cluster: FakeCluster, tmp_path: Any) -> None:
     """The state of now is shown all the same."""
     collector = Collector(cluster, tmp_path, clock=lambda: NOW_S)
     await collector.read()

@@ -9,6 +9,7 @@ import xxhash
 
 from router import BlockHasher, cacheable_tokens, hash_blocks, hash_tokens, root_hash
 from serve_app.messages.receipts import ProbeResult, SelfTestReport
+from serve_app.messages.snapshot import ReaderSnapshot
 from serve_app.parity.self_test import Probe, run_self_test
 from serve_app.prompt.body import Prompt, Unreadable, UnreadableError
 from serve_app.prompt.incoming import RequestReader
@@ -32,9 +33,9 @@ class Prompts:
     max_model_len = 100_000
     tokenizer = "fastokens"
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> ReaderSnapshot:
         """As a router shows it."""
-        return {"tokenizer": self.tokenizer}
+        return ReaderSnapshot(tokenizer=self.tokenizer)
 
     def __init__(self, *, has_chat: bool) -> None:
         self._has_chat = has_chat

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 
 from router import BlockHasher, ReplicaId, RequestId, RouteRequest, hash_blocks, root_hash, session_key
 from serve_app.messages.response_ids import new_response_id
+from serve_app.messages.snapshot import ReaderSnapshot
 from serve_app.prompt.body import Prompt, Unreadable, UnreadableError, parse_body
 from serve_app.prompt.incoming import TRUNCATED_HEADER, RequestReader
 from serve_app.prompt.served_model import ServedModel
@@ -24,9 +25,9 @@ class FakePrompts:
     max_model_len = 50
     tokenizer = "fastokens"
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> ReaderSnapshot:
         """As a router shows it."""
-        return {"tokenizer": self.tokenizer}
+        return ReaderSnapshot(tokenizer=self.tokenizer)
 
     def __init__(self, refusal: Unreadable | None = None, *, num_prompt_tokens: int | None = None) -> None:
         self._refusal = refusal

@@ -6,16 +6,10 @@ from rich.console import Console
 from rich.table import Table
 
 from router import CacheRecord, Funnel, Loss, ReplicaId, RequestId
-from serve_app.telemetry.funnel_report import (
-    MEANINGS,
-    STAGES,
-    add_up,
-    as_snapshot,
-    by_rank,
-    by_tenant,
-    comparison,
-    table,
-)
+from serve_app.messages.prompt_totals import PromptTotals
+from serve_app.messages.snapshot import RouterSnapshot, Totals
+from serve_app.telemetry.funnel_report import LOSS_TO_MEANING, STAGES, add_up, by_rank, by_tenant, comparison, table
+from tests.snapshots import router
 
 
 def make_funnel(*, reused: int, lost: dict[Loss, int]) -> Funnel:
@@ -41,27 +35,20 @@ def test_funnels_add_up_and_come_back_from_their_snapshots() -> None:
         make_funnel(reused=0, lost={Loss.NEW: 99, Loss.EVICTED: 1}),
         make_funnel(reused=5, lost={Loss.NEW: 5}),
     ]
-    one, two, three = ({"funnel": as_snapshot(funnel)} for funnel in funnels)
+    one, two, three = map(PromptTotals, funnels)
     routers = [
-        {"accounts": {"rank": {"10": one, "9": three}, "tenant": {"b": one}}},
-        {"accounts": {"rank": {"10": two}, "tenant": {"b": two, "a": three}}},
+        router("a", totals=Totals(by_rank={10: one, 9: three}, by_tenant={"b": one})),
+        router("b", totals=Totals(by_rank={10: two}, by_tenant={"b": two, "a": three})),
     ]
+    routers = [RouterSnapshot.from_plain(snapshot.as_plain()) for snapshot in routers]
     rank_to_funnel, tenant_to_funnel = by_rank(routers), by_tenant(routers)
     assert (list(rank_to_funnel), list(tenant_to_funnel)) == ([9, 10], ["a", "b"])
     assert rank_to_funnel[9] == tenant_to_funnel["a"] == funnels[2]
     total = rank_to_funnel[10]
     assert tenant_to_funnel["b"] == total
     total.check_integrity()
-    assert as_snapshot(total) == {
-        "prompts": 2,
-        "offered": 200,
-        "reachable": 70,
-        "selected": 70,
-        "reused": 70,
-        "shared": 0,
-        "shared_reused": 0,
-        "lost": {"new": 119, "partial_block": 10, "evicted": 1},
-    }
+    lost = {Loss.NEW: 119, Loss.PARTIAL_BLOCK: 10, Loss.EVICTED: 1}
+    assert total == Funnel(2, offered=200, reachable=70, selected=70, reused=70, lost=lost)
 
 
 def test_all_replicas_add_up() -> None:
@@ -101,4 +88,4 @@ def test_nothing_yet_is_no_error() -> None:
 
 def test_every_cause_has_a_meaning() -> None:
     """Or it would not be shown."""
-    assert set(MEANINGS) == set(Loss)
+    assert set(LOSS_TO_MEANING) == set(Loss)

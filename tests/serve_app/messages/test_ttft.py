@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import CacheRecord, ReplicaId, RequestId
-from serve_app.telemetry.ttft import BOUNDS_S, Histogram, Ttft, is_warm
+from serve_app.messages.ttft import BOUNDS_S, Histogram, Ttft, is_warm
 
 times = st.lists(st.floats(0, 100), min_size=1, max_size=40)
 
@@ -37,9 +37,11 @@ def test_half_of_a_prompt_makes_it_warm(reused: int, *, expected: bool) -> None:
     assert is_warm(record) is expected
 
 
-def test_a_snapshot_is_all_of_it() -> None:
-    """There and back."""
-    ttft = Ttft()
-    ttft.add(0.3, is_warm=True)
-    ttft.add(70, is_warm=False)
-    assert Ttft.from_snapshot(ttft.as_snapshot()) == ttft
+def test_times_add_up() -> None:
+    """Kind by kind, as if all had been counted in one place."""
+    one, other, both = Ttft(), Ttft(), Ttft()
+    for ttft, seconds, warm in ((one, 0.3, True), (one, 70, False), (other, 0.3, True), (other, 0.01, False)):
+        ttft.add(seconds, is_warm=warm)
+        both.add(seconds, is_warm=warm)
+    one.merge(other)
+    assert one == both

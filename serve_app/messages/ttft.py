@@ -1,17 +1,17 @@
-"""Times to first token, of cold and of warm prompts apart, as histograms that can be added up."""
+"""Times to first token, of cold and of warm prompts apart, as histograms that add up."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
 
 from router import CacheRecord
 
 BOUNDS_S = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 51.2)
-"""Each class ends with its bound; one more is above all."""
+"""The upper bounds of the histogram's classes; one more class has no bound."""
 WARM_SHARE = 0.5
+"""The share of a prompt, 0 to 1, that must be reused for the prompt to be warm."""
 KINDS = ("cold", "warm")
-"""Fields of `Ttft`."""
+"""The fields of `Ttft`."""
 
 
 def is_warm(record: CacheRecord) -> bool:
@@ -21,31 +21,36 @@ def is_warm(record: CacheRecord) -> bool:
 
 @dataclass(slots=True)
 class Histogram:
-    """Of some times, in seconds."""
+    """A histogram of times, in seconds."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
-    """By class."""
+    """The number of times in each class."""
     sum_s: float = 0.0
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Count one more time."""
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
         self.sum_s += seconds
 
+    def merge(self, other: "Histogram") -> None:
+        """Add the times of another histogram."""
+        self.counts = [ours + theirs for ours, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum_s += other.sum_s
+
     @property
     def number(self) -> int:
-        """How many there are."""
+        """The number of times."""
         return sum(self.counts)
 
     @property
     def mean_s(self) -> float | None:
-        """None without any."""
+        """The mean time; None without any."""
         return self.sum_s / self.number if self.number else None
 
     def quantile_s(self, share: float) -> float | None:
-        """Below which this share of them is, as if they were spread evenly in their class; None without any.
+        """The time below which this share of the times lies; None without any.
 
-        Of the last class, which has no end, its start is all that is known.
+        Times count as spread evenly in their class. The last class has no end, so its start stands for it.
         """
         if not self.number:
             return None
@@ -60,26 +65,20 @@ class Histogram:
 
 @dataclass(slots=True)
 class Ttft:
-    """Of the prompts of which at least half was reused, and of the others."""
+    """Times to first token: `warm` of prompts of which at least half was reused, `cold` of the others."""
 
     cold: Histogram = field(default_factory=Histogram)
     warm: Histogram = field(default_factory=Histogram)
 
     def add(self, seconds: float, *, is_warm: bool) -> None:
-        """One more prompt's."""
+        """Count one more prompt's time."""
         (self.warm if is_warm else self.cold).add(seconds)
 
+    def merge(self, other: "Ttft") -> None:
+        """Add the times of other prompts."""
+        self.cold.merge(other.cold)
+        self.warm.merge(other.warm)
+
     def by_kind(self) -> Iterator[tuple[str, Histogram]]:
-        """Each with its name."""
+        """Each histogram with its name."""
         return ((kind, getattr(self, kind)) for kind in KINDS)
-
-    def as_snapshot(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            kind: {"counts": list(histogram.counts), "sum_s": histogram.sum_s} for kind, histogram in self.by_kind()
-        }
-
-    @classmethod
-    def from_snapshot(cls, snapshot: Mapping[str, Any]) -> Self:
-        """What `as_snapshot` made plain."""
-        return cls(**{kind: Histogram(list(each["counts"]), each["sum_s"]) for kind, each in snapshot.items()})
