@@ -56,11 +56,11 @@ class Books:
         load = router.cluster.load
         while self._finished and self._finished[0][0] < settled_at:
             self._finished.popleft()
-        booked = {request_id for request_id in self._outstanding if load.reservation(request_id)}
+        booked = {request_id for request_id in self._outstanding if load.outstanding(request_id)}
         num_missing = sum(
             sent_at < settled_at for request_id, sent_at in self._outstanding.items() if request_id not in booked
         )
-        num_just_over = sum(load.reservation(request_id) is not None for _, request_id in self._finished)
+        num_just_over = sum(load.outstanding(request_id) is not None for _, request_id in self._finished)
         return num_missing + load.num_reservations - len(booked) - num_just_over
 
 

@@ -1,1 +1,1 @@
-"""What replicas hold in their caches: estimated from requests and receipts, or known from their engines' KV events."""
+"""The caches of replicas: estimated from requests and receipts, or known from their engines' KV events."""

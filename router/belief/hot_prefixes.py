@@ -1,4 +1,4 @@
-"""The beginnings that most of the recent work has in common, for operators to see."""
+"""The prefixes that most of the recent work has in common, for operators to see."""
 
 import heapq
 import itertools
@@ -9,31 +9,31 @@ from router.belief.prefix_tree import Run
 from router.types import BlockHash, ReplicaId
 
 SHARED_FROM_NUM_ENDS = 4
-"""So many prompts ending in one block are several requests with a common beginning and short questions; a
+"""This many prompts that end in one block are several requests with a common prefix and short questions. A
 conversation's own turns are seldom that short."""
 MAX_SIBLINGS = 512
-"""Of more, the oldest and the newest are looked at, half of each: where nothing is shared, they are as many as prompts,
-and no decision shall wait for them."""
+"""Siblings that are examined, at most: the oldest and the newest, half of each. Where nothing is shared, there are as
+many as prompts, and no decision must wait for them."""
 
 
 class HotPrefix(NamedTuple):
-    """A beginning at which prompts part."""
+    """A prefix after which prompts differ."""
 
     block_hash: BlockHash
-    """Of its last block, which stands for all of it."""
+    """Hash of its last block, which stands for the whole prefix."""
     num_blocks: int
     work_share: float
-    """Of all recent work, that for prompts which begin so, 0 to 1."""
+    """Share of prompts with this prefix in all recent work, 0 to 1."""
     fan_out: int
-    """For how many replicas that is."""
+    """The number of replicas that this work is for."""
     replica_ids: tuple[ReplicaId, ...]
-    """Who holds it."""
+    """The replicas that have it cached."""
 
 
-def hot_prefixes(beginnings: dict[int, Run], *, limit: int, total_work: float) -> list[HotPrefix]:
-    """Of a tree with these first runs, the hottest first.
+def hot_prefixes(first_runs: dict[int, Run], *, limit: int, total_work: float) -> list[HotPrefix]:
+    """The hot prefixes of a tree with these first runs, the hottest first.
 
-    A run's work is part of its parent's, so that the hottest are found from the top without a look at the others.
+    A run's work is part of its parent's, so the hottest ones are found from the top without a look at the others.
     """
     found: list[HotPrefix] = []
     heap: list[tuple[float, int, int, Run]] = []
@@ -41,10 +41,10 @@ def hot_prefixes(beginnings: dict[int, Run], *, limit: int, total_work: float) -
 
     def offer(siblings: dict[int, Run], start: int) -> None:
         for run in _some(siblings):
-            if run.work > 0 and (run.children or run.num_ends >= SHARED_FROM_NUM_ENDS):  # most runs are neither
+            if run.work > 0 and (run.children or run.num_ends >= SHARED_FROM_NUM_ENDS):  # as a rule, a run is neither
                 heapq.heappush(heap, (-run.work, next(order), start + len(run), run))
 
-    offer(beginnings, 0)
+    offer(first_runs, 0)
     while heap and len(found) < limit:
         _, _, num_blocks, run = heapq.heappop(heap)
         if _is_shared(run):

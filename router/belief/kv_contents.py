@@ -1,12 +1,12 @@
-"""What one replica's engine says it has: its KV events, and nothing that is believed or expected.
+"""The blocks that one replica's engine has by its KV events, and nothing that is estimated or expected.
 
 vLLM tells of blocks when they are scheduled to be full (`BlockPool.cache_full_blocks`: a chain and its parent) and one
-by one when their memory is taken for something else (`_maybe_evict_cached_block`: deepest first, as a request's blocks
-were freed). Two requests may compute the same block at a time; then it is stored twice, in two places, and removed
-twice. It is gone when the last copy is.
+by one when their memory is taken for another block (`_maybe_evict_cached_block`: deepest first, as a request's blocks
+were freed). Two requests may compute the same block at the same time; then it is stored twice, in two places, and
+removed twice. It is gone when its last copy is.
 
-A block can be reused only if all before it are there. Blocks of which that is true are in the tree; those whose parent
-is not (evicted before them, or never told of) are set aside, and come back with it.
+A block can be reused only if all blocks before it are there. Blocks of which that is true are in the tree. Blocks whose
+parent is missing (evicted before them, or never told of) are set aside, and come back with it.
 """
 
 from array import array
@@ -21,30 +21,30 @@ Prompts = Collection[Sequence[BlockHash]]
 
 
 class KvContents:
-    """Keeps `uses` to what is stored, and to what is promised: the prompts that are outstanding at the replica.
+    """Keeps `uses` to the stored blocks, and the promised ones: the prompts that are outstanding at the replica.
 
     Args:
-        uses: the replica's.
-        tree: in which the uses' runs are.
+        uses: the replica's uses.
+        tree: the tree with their runs.
 
     """
 
     def __init__(self, uses: Uses, tree: PrefixTree) -> None:
         self._uses = uses
         self._tree = tree
-        # A block is in its run or, after that was split, in one before it. Runs need not know of this.
+        # A block is in its run or, after a split of that, in a run before it. Runs need not know of this map.
         self._hash_to_run: dict[int, Run] = {}
         self._hash_to_further_copies: dict[int, int] = {}
         self._aside = _Aside()
         self.num_copies = 0
-        """Blocks of memory that are told to be in use."""
+        """Blocks of memory that are in use by the events."""
 
     def num_stored(self, block_hashes: Sequence[BlockHash]) -> int:
-        """How much of a prompt can be reused, in blocks."""
-        return bisect_left(block_hashes, 1, key=lambda each: each not in self._hash_to_run)
+        """The longest prefix of a prompt that can be reused, in blocks."""
+        return bisect_left(block_hashes, 1, key=lambda block_hash: block_hash not in self._hash_to_run)
 
     def store(self, parent: BlockHash | None, block_hashes: Sequence[BlockHash]) -> None:
-        """A chain of blocks on top of `parent`, or from the prompts' start if there is none."""
+        """Add a chain of blocks on top of `parent`, or at the prompts' start if there is none."""
         self.num_copies += len(block_hashes)
         for block_hash in block_hashes:
             if block_hash in self._hash_to_run or block_hash in self._aside:
@@ -57,14 +57,14 @@ class KvContents:
             self._place(its_parent, [returning])
 
     def remove(self, block_hashes: Sequence[BlockHash], promised: Prompts) -> None:
-        """Blocks in any order; unknown ones are passed over. What is promised stays held, though it is not stored."""
+        """Remove blocks, in any order; unknown ones are ignored. Promised blocks stay cached, though not stored."""
         gone = self._forget_copies(block_hashes)
         for block_hash in block_hashes:
-            if block_hash in gone and block_hash in self._hash_to_run:  # not cut off with another
+            if block_hash in gone and block_hash in self._hash_to_run:  # not yet cut off with another one
                 self._cut_off(block_hash, gone, promised)
 
     def _forget_copies(self, block_hashes: Sequence[BlockHash]) -> set[int]:
-        """Returns the placed blocks of which no copy is left."""
+        """Remove one copy of each. Returns the placed blocks of which no copy is left."""
         gone: set[int] = set()
         for block_hash in block_hashes:
             further_copies = self._hash_to_further_copies.get(block_hash)
@@ -92,22 +92,22 @@ class KvContents:
             prefix = self._tree.prefix(run, position + 1)
         prefix.extend(block_hashes)
         runs = self._tree.grow(prefix)
-        if not runs[-1].holder_to_use:  # nobody asked for it
+        if not runs[-1].holder_to_use:  # no prompt asked for it
             runs[-1].is_prompt = False
         self._uses.use(runs)
         for block_hash in block_hashes:
             self._hash_to_run.setdefault(block_hash, runs[-1])
 
     def _can_grow(self, run: Run, position: int, block_hashes: Sequence[int]) -> bool:
-        """Whether blocks at the end of a run can become a part of it: of an answer, which fills block after block."""
+        """Whether blocks at the end of a run can join it: the run is an answer, which fills block by block."""
         is_end = position + 1 == len(run) and not run.children
         return is_end and not run.is_prompt and len(run.holder_to_use) == 1 and block_hashes[0] not in self._hash_to_run
 
     def _find(self, block_hash: int) -> tuple[Run, int]:
-        """The run in which a block is, and where in it."""
+        """The run that contains a block, and the block's position in it."""
         run: Run | None = self._hash_to_run[block_hash]
         while run is not None:
-            if run.hashes and run.hashes[-1] == block_hash:  # most that is asked for is an end
+            if run.hashes and run.hashes[-1] == block_hash:  # as a rule, the block is an end
                 return run, len(run) - 1
             if block_hash in run.hashes:
                 return run, run.hashes.index(block_hash)
@@ -115,7 +115,7 @@ class KvContents:
         raise AssertionError(f"block {block_hash} is placed, and in no run")
 
     def _cut_off(self, block_hash: int, gone: set[int], promised: Prompts) -> None:
-        """A block and all that builds on it is held no more, nor what is gone before it in its run."""
+        """Drop a block, all blocks that build on it, and the gone blocks before it in its run."""
         run, end = self._find(block_hash)
         start = end
         while start > 0 and run.hashes[start - 1] in gone:
@@ -124,22 +124,22 @@ class KvContents:
         kept_ids: set[int] = set()
         if promised:
             depth = self._tree.depth(run) + start
-            kept_ids = self._hold(each for each in promised if len(each) > depth and each[depth] == first)
+            kept_ids = self._keep(prompt for prompt in promised if len(prompt) > depth and prompt[depth] == first)
         if kept_ids:  # which may have split the run
             run, start = self._find(first)
         below = self._below(run)
         self._unplace(run.hashes[start:], None, gone)
-        for each in below:
-            assert each.parent is not None
-            self._unplace(each.hashes, each.parent.hashes[-1], gone)
-        for each in reversed(below):
-            if id(each) not in kept_ids:
-                self._uses.cut(each, 0)
+        for child in below:
+            assert child.parent is not None
+            self._unplace(child.hashes, child.parent.hashes[-1], gone)
+        for child in reversed(below):
+            if id(child) not in kept_ids:
+                self._uses.cut(child, 0)
         if id(run) not in kept_ids:
             self._uses.cut(run, start)
 
-    def _hold(self, prompts: Iterable[Sequence[BlockHash]]) -> set[int]:
-        """Hold all of these prompts; returns the ids of their runs."""
+    def _keep(self, prompts: Iterable[Sequence[BlockHash]]) -> set[int]:
+        """Keep all of these prompts cached. Returns the ids of their runs."""
         ids: set[int] = set()
         for prompt in prompts:
             fitting = prompt[: self._uses.capacity_blocks]
@@ -150,14 +150,14 @@ class KvContents:
         return ids
 
     def _below(self, run: Run) -> list[Run]:
-        """What is held and builds on a run, parents first."""
+        """Every cached run that builds on a run, parents first."""
         below = self._uses.children(run)
-        for each in below:  # which grows meanwhile
-            below.extend(self._uses.children(each))
+        for child in below:  # which grows during the loop
+            below.extend(self._uses.children(child))
         return below
 
     def _unplace(self, block_hashes: Sequence[int], parent: int | None, gone: Collection[int]) -> None:
-        """These blocks of a run cannot be reached any more; those that are not gone may be again."""
+        """Take out these blocks of a run, which cannot be reached any more. Those that are not gone may be again."""
         for block_hash in block_hashes:
             if self._hash_to_run.pop(block_hash, None) is not None and block_hash not in gone:
                 assert parent is not None, "the first block that is cut off is gone"
@@ -165,17 +165,17 @@ class KvContents:
             parent = block_hash
 
     def stored(self) -> Collection[int]:
-        """All blocks that can be reused."""
+        """Every block that can be reused."""
         return self._hash_to_run.keys()
 
     def check_integrity(self) -> None:
-        """Assert what must hold after every step."""
+        """Assert what must be true after every step."""
         self._aside.check_integrity()
         num_further = sum(self._hash_to_further_copies.values())
         assert self.num_copies == len(self._hash_to_run) + len(self._aside) + num_further, "copies are miscounted"
         for block_hash in self._hash_to_run:
             run, position = self._find(block_hash)
-            assert self._uses.replica_id in run.holder_to_use, f"block {block_hash} is stored and not held"
+            assert self._uses.replica_id in run.holder_to_use, f"block {block_hash} is stored and not cached"
             prefix = self._tree.prefix(run, position)
             assert not prefix or prefix[-1] in self._hash_to_run, f"block {block_hash} is placed without its parent"
         for block_hash in self._aside.parents():
@@ -183,7 +183,7 @@ class KvContents:
 
 
 class _Aside:
-    """Blocks whose parent is missing, by themselves and by their parent. Nearly always empty."""
+    """Blocks whose parent is missing, by their own hash and by their parent's. Nearly always empty."""
 
     def __init__(self) -> None:
         self._hash_to_parent: dict[int, int] = {}
@@ -196,11 +196,11 @@ class _Aside:
         return len(self._hash_to_parent)
 
     def parents(self) -> Collection[int]:
-        """Blocks for which others wait."""
+        """Missing blocks on which the blocks here build."""
         return self._parent_to_hashes.keys()
 
     def add_chain(self, parent: int, block_hashes: Sequence[int]) -> None:
-        """Each on top of the one before."""
+        """Set blocks aside, each on top of the one before."""
         for block_hash in block_hashes:
             if block_hash not in self._hash_to_parent:
                 self._hash_to_parent[block_hash] = parent
@@ -208,7 +208,7 @@ class _Aside:
             parent = block_hash
 
     def discard(self, block_hash: int) -> None:
-        """One that is here leaves."""
+        """Remove a block that is here."""
         parent = self._hash_to_parent.pop(block_hash)
         siblings = self._parent_to_hashes[parent]
         siblings.discard(block_hash)
@@ -216,7 +216,7 @@ class _Aside:
             del self._parent_to_hashes[parent]
 
     def take_back(self, placed: Sequence[int]) -> Iterator[tuple[int, int]]:
-        """With these blocks placed, those that can be placed too, each with its parent, which comes before it."""
+        """Take out the blocks that can be placed now that these are, each with its parent, which comes before it."""
         for block_hash in placed:
             if block_hash in self._hash_to_parent:
                 self.discard(block_hash)
@@ -229,7 +229,7 @@ class _Aside:
                 pending.append(block_hash)
 
     def check_integrity(self) -> None:
-        """Assert that both views show the same."""
-        shown = {(each, parent) for parent, hashes in self._parent_to_hashes.items() for each in hashes}
+        """Assert that both views show the same blocks."""
+        shown = {(block_hash, parent) for parent, hashes in self._parent_to_hashes.items() for block_hash in hashes}
         assert shown == set(self._hash_to_parent.items())
         assert all(self._parent_to_hashes.values())

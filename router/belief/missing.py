@@ -1,40 +1,40 @@
-"""What follows from a prompt of which an engine reused less than it was believed to hold.
+"""The conclusion from a prompt of which an engine reused less than it was estimated to have cached.
 
-An engine evicts what was used longest ago, so all that was used before what is missing is gone as well. One that was
-emptied behind the router's back finds nothing that was used before, however lately: after several misses in a row,
-everything is gone.
+An engine evicts the blocks that were used longest ago, so all blocks that were used before the missing ones are gone as
+well. An engine that was emptied without the router's knowledge finds nothing from before that, however recent: after
+several misses in a row, everything is gone.
 """
 
 from dataclasses import dataclass
 
-from router.belief.holders import LastUses
+from router.belief.match import LastUses
 from router.types import ReplicaId
 
 MISSES = 2
-"""In a row: one may be a prompt that the engine cannot find for reasons of its own, and each is a wrong prediction."""
+"""Misses in a row. One may be a prompt that the engine cannot find for reasons of its own; each is a wrong estimate."""
 
 
 @dataclass(slots=True)
 class _Suspicion:
     since: int
-    """The use at which something was missing first."""
+    """The use at which blocks were missing first."""
     misses: int
 
 
-class MissingBook:
-    """Of all replicas."""
+class MissingBlocks:
+    """The replicas whose engines lately missed blocks, and since when."""
 
     def __init__(self) -> None:
         self._replica_to_suspicion: dict[ReplicaId, _Suspicion] = {}
 
     def forget(self, replica_id: ReplicaId) -> None:
-        """Suspect it of nothing."""
+        """Stop suspecting a replica."""
         self._replica_to_suspicion.pop(replica_id, None)
 
     def gone_before(self, replica_id: ReplicaId, last_uses: LastUses, *, num_found_blocks: int) -> int | None:
-        """An engine reused so much of a prompt that had been used like this.
+        """The use before which all of an engine's blocks are gone; None if no block is missing.
 
-        Returns the use before which all is gone; None if nothing is missing.
+        The engine found `num_found_blocks` of a prompt, the cached blocks of which had these last uses.
         """
         suspicion = self._replica_to_suspicion.get(replica_id) or _Suspicion(last_uses.now, 0)
         missing = last_uses.first_missing(num_found_blocks)

@@ -1,1 +1,1 @@
-"""What is under way at each replica, how fast it is done, and which replicas may take more."""
+"""Outstanding work of each replica, the speed at which it is done, and the health of each replica."""

@@ -1,7 +1,7 @@
-"""How long an engine's steps take: by this, work that is counted in tokens becomes time.
+"""The time of an engine's steps, by which work in tokens becomes work in seconds.
 
-A step that computes prompt tokens lasts longer by each of them, and by each pair of one and a token that it looks at; a
-step that decodes, by each sequence and by each token of these sequences' contexts, whose keys and values are read.
+Each prompt token makes a step longer, and so does each pair of a prompt token and a token before it. Each sequence that
+is decoded makes it longer, too, and so does each token of its context, whose keys and values are read.
 """
 
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class EngineModel:
-    """The constants, in seconds unless they say otherwise; `warmroute calibrate` measures them."""
+    """The constants of an engine, which `warmroute calibrate` measures."""
 
     step_s: float
-    """Of every step."""
+    """Time of every step, in seconds."""
     prefill_tokens_per_s: float
-    """Prompt tokens computed a second, beside that."""
+    """Prompt tokens computed a second, besides."""
     attention_s: float
-    """Of each pair of a prefill token and a token before it in its prompt, cached or not."""
+    """Time of each pair of a prefill token and a token before it in its prompt, cached or not, in seconds."""
     decode_s: float
-    """Of each sequence that is decoded in a step."""
+    """Time of each sequence that is decoded in a step, in seconds."""
     decode_context_s: float
-    """Of each token of these sequences."""
+    """Time of each token of these sequences, in seconds."""
 
     def prefill_s(self, num_tokens: float, *, num_before: float) -> float:
-        """To compute so many tokens of a prompt, after others of it."""
+        """Time of computing `num_tokens` of a prompt after the `num_before` tokens before them, in seconds."""
         return num_tokens / self.prefill_tokens_per_s + self.attention_s * num_tokens * (num_before + num_tokens / 2)
 
     def decode_step_s(self, num_sequences: float, *, context_tokens: float) -> float:
-        """What so many sequences, with so many tokens together, add to a step."""
+        """Time that `num_sequences`, with `context_tokens` in all, add to a step, in seconds."""
         return self.decode_s * num_sequences + self.decode_context_s * context_tokens

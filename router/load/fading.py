@@ -1,20 +1,20 @@
-"""Amounts that fade by half in a fixed time, all together, without touching each.
+"""Amounts that all fade by half in a fixed time, without an update of each.
 
-An amount is stored as it would have been at the start of the epoch, so that later ones are stored larger and all fade
-alike (forward decay: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009).
+An amount is stored as it would have been at the start of the epoch: later amounts are stored larger, and all fade alike
+(forward decay: Cormode, Shkapenyuk, Srivastava, Xu, "Forward Decay", ICDE 2009).
 """
 
 import math
 
 MAX_EPOCH_HALF_LIVES = 100
-"""Far from where floats end; then an epoch is over."""
+"""Length of an epoch, far from where floats end."""
 
 
 class Fading:
     """The scale between amounts as stored and as they are now.
 
     Args:
-        half_life_s: how fast amounts fade.
+        half_life_s: the time in which amounts fade by half.
 
     """
 
@@ -24,7 +24,7 @@ class Fading:
         self._growth = 1.0
 
     def advance(self, *, now: float) -> float | None:
-        """Let time pass up to now; returns, where that ends the epoch, by which factor to multiply what is stored."""
+        """Let time pass up to now. Where that ends the epoch, returns the factor for all stored amounts, else None."""
         if self._epoch_s is None:
             self._epoch_s = now
         num_half_lives = (now - self._epoch_s) / self._half_life_s
@@ -35,9 +35,9 @@ class Fading:
         return math.exp2(-min(num_half_lives, 1000.0))
 
     def stored(self, amount: float) -> float:
-        """An amount of now, as it is stored."""
+        """An amount of now, as stored."""
         return amount * self._growth
 
     def faded(self, stored: float) -> float:
-        """A stored amount, as it is now."""
+        """A stored amount, as of now."""
         return stored / self._growth

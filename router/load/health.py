@@ -1,8 +1,8 @@
-"""Which replicas are out of the choice for a while, and why.
+"""The replicas that are excluded for a while, and why.
 
-Evidence of our own, because the cluster manager's word comes seconds later: a replica says that it cannot serve,
-or is silent, or a request sent there arrived elsewhere. Every exclusion ends by itself: wrong evidence must not
-keep a replica out for ever.
+The evidence is our own, because the cluster manager's word comes seconds later: a replica says that it cannot serve, or
+is silent, or a request that was sent there arrived elsewhere. Every exclusion ends by itself, so wrong evidence cannot
+exclude a replica for ever.
 """
 
 import math
@@ -16,30 +16,30 @@ NEVER = float("-inf")
 
 
 class Exclusion(StrEnum):
-    """Why a replica is out of the choice."""
+    """Reasons to exclude a replica."""
 
     NOT_SERVING = "not_serving"
-    """It says so itself: its engine died, or hangs."""
+    """The replica says so itself: its engine died, or hangs."""
     SILENT = "silent"
-    """It was heard of, and is not any more."""
+    """The replica was heard from, and is not any more."""
     UNREACHABLE = "unreachable"
     """A request that was sent there arrived at another replica."""
 
 
 @dataclass(slots=True)
-class _Health:
+class _ReplicaHealth:
     heard_at: float | None = None
     not_serving_until: float = NEVER
     unreachable_until: float = NEVER
 
 
-class HealthBook:
-    """What this router knows of each replica's health.
+class Health:
+    """The health of every replica, as far as this router knows.
 
     Args:
-        silence_s: a replica that was heard of is out after so long without a word.
-        exclusion_s: silence, or its own word that it cannot serve, keeps a replica out for at most this long.
-        retry_s: after a failed connection, a replica is tried again in this time.
+        silence_s: a replica that was heard from is excluded after this time without a word.
+        exclusion_s: silence, or its own word that it cannot serve, excludes a replica for at most this time.
+        retry_s: a failed connection excludes a replica for this time.
 
     """
 
@@ -47,13 +47,13 @@ class HealthBook:
         self._silence_s = silence_s
         self._exclusion_s = exclusion_s
         self._retry_s = retry_s
-        self._replica_to_health: dict[ReplicaId, _Health] = {}
+        self._replica_to_health: dict[ReplicaId, _ReplicaHealth] = {}
         self._excluded: Mapping[ReplicaId, Exclusion] = {}
         self._excluded_until = NEVER
 
     def add_replica(self, replica_id: ReplicaId) -> None:
         """Start watching a replica. It counts as healthy until there is evidence."""
-        self._replica_to_health.setdefault(replica_id, _Health())
+        self._replica_to_health.setdefault(replica_id, _ReplicaHealth())
         self._excluded_until = NEVER
 
     def remove_replica(self, replica_id: ReplicaId) -> None:
@@ -79,19 +79,21 @@ class HealthBook:
             self._excluded_until = NEVER
 
     def excluded(self, *, now: float) -> Mapping[ReplicaId, Exclusion]:
-        """Everyone who is out of the choice now; the same object for as long as nothing can have changed.
+        """Every replica that is excluded now, and why; the same object for as long as nothing can have changed.
 
-        Being heard of puts off a replica's silence, so what was the earliest change stays a lower bound.
+        A word from a replica puts off its silence, so the earliest change known before stays a lower bound.
         """
         if now >= self._excluded_until:
-            exclusions = {each: self.exclusion(each, now=now) for each in self._replica_to_health}
-            self._excluded = {each: exclusion for each, exclusion in exclusions.items() if exclusion is not None}
+            exclusions = {replica_id: self.exclusion(replica_id, now=now) for replica_id in self._replica_to_health}
+            self._excluded = {
+                replica_id: exclusion for replica_id, exclusion in exclusions.items() if exclusion is not None
+            }
             changes = (self._next_change(health, now=now) for health in self._replica_to_health.values())
             self._excluded_until = min(changes, default=math.inf)
         return self._excluded
 
     def exclusion(self, replica_id: ReplicaId, *, now: float) -> Exclusion | None:
-        """Why the replica is out of the choice now, or None."""
+        """The reason why the replica is excluded now; None if it is not."""
         health = self._replica_to_health[replica_id]
         if now < health.not_serving_until:
             return Exclusion.NOT_SERVING
@@ -102,11 +104,11 @@ class HealthBook:
             return Exclusion.SILENT
         return None
 
-    def _silent_at(self, health: _Health) -> float:
+    def _silent_at(self, health: _ReplicaHealth) -> float:
         return math.inf if health.heard_at is None else health.heard_at + self._silence_s
 
-    def _next_change(self, health: _Health, *, now: float) -> float:
-        """When a replica's exclusion may begin or end, if nothing is heard until then."""
+    def _next_change(self, health: _ReplicaHealth, *, now: float) -> float:
+        """The time at which a replica's exclusion may begin or end, if nothing is heard until then."""
         silent_at = self._silent_at(health)
         times = (health.not_serving_until, health.unreachable_until, silent_at, silent_at + self._exclusion_s)
         return min((time for time in times if time > now), default=math.inf)

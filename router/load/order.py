@@ -1,4 +1,4 @@
-"""Replicas by load, the least loaded first, kept in order while loads change."""
+"""Replicas in the order of their loads, the least loaded first, while loads change."""
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from router.types import ReplicaId
 
 
 class LoadKey(NamedTuple):
-    """What is compared, the first difference decides: equal loads go by recent work, so that none stays idle."""
+    """The numbers to compare; the first difference decides. Recent work is one, so that no replica stays idle."""
 
     pending_tokens: int
     num_running: int
@@ -24,21 +24,21 @@ class LoadOrder:
         self._replica_to_key: dict[ReplicaId, LoadKey] = {}
 
     def put(self, key: LoadKey) -> None:
-        """Add a replica, or move it to where it belongs now."""
+        """Add a replica, or move it to its present place."""
         self.discard(key.replica_id)
         self._replica_to_key[key.replica_id] = key
         insort(self._keys, key)
 
     def discard(self, replica_id: ReplicaId) -> None:
-        """Take a replica out, if it is there."""
+        """Remove a replica, if it is there."""
         key = self._replica_to_key.pop(replica_id, None)
         if key is not None:
             del self._keys[bisect_left(self._keys, key)]
 
     def __iter__(self) -> Iterator[ReplicaId]:
-        """Least loaded first."""
+        """Every replica, the least loaded first."""
         return (key.replica_id for key in self._keys)
 
     def check_integrity(self) -> None:
-        """Assert what must hold after every step."""
+        """Assert what must be true after every step."""
         assert self._keys == sorted(self._replica_to_key.values())

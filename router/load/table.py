@@ -1,7 +1,7 @@
-"""How much is outstanding at each replica, in all, and who has the least.
+"""The load of each replica, the load of all replicas, and the order from the least loaded one on.
 
-Recent work is remembered because paced clients leave nothing outstanding between two turns: by pending work alone, a
-replica that gets every conversation would look as idle as the rest.
+Recent work is remembered because paced clients leave nothing outstanding between two turns. By pending work alone, a
+replica that gets every conversation would look as idle as the others.
 """
 
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ from router.types import EngineLoad, ReplicaId
 
 
 class LoadChange(NamedTuple):
-    """What is added to a load, or taken away; see its fields.
+    """An amount that is added to a load or taken away; the fields are those of `ReplicaLoad`.
 
-    Prompts are computed once for all their answers. All else counts for each sequence, so that one request for ten
-    answers is as much as ten for one.
+    Prompts are computed once for all their answers. All else counts for each sequence, so one request for ten answers
+    counts as much as ten requests for one.
     """
 
     pending_tokens: int = 0
@@ -32,40 +32,43 @@ class LoadChange(NamedTuple):
     num_requests: int = 0
 
     def since(self, before: "LoadChange") -> "LoadChange":
-        """By how much it is more."""
+        """The difference to an earlier amount."""
         return LoadChange._make(map(sub, self, before))
 
 
 @dataclass(slots=True)
 class ReplicaLoad:
-    """What is outstanding at one replica, or at all of them together."""
+    """The outstanding work at one replica, or at all replicas together."""
 
     fading: Fading
     pending_tokens: int = 0
-    """Prefill tokens not yet computed, over all requests sent there."""
+    """Prefill tokens that are not computed yet, of all requests that were sent there."""
     num_waiting: int = 0
     """Sequences without a first token."""
     num_running: int = 0
     """Sequences that are being decoded."""
     pending_s: float = 0.0
-    """How long an engine of the model's speed computes what is pending."""
+    """Time of the pending tokens at the model's speed, in seconds."""
     waiting_answer_tokens: float = 0.0
-    """Expected answers of the sequences that wait."""
+    """Expected answer tokens of the sequences that wait."""
     running_answer_tokens: float = 0.0
-    """Expected answers, in whole, of the sequences that are being decoded."""
+    """Expected answer tokens of the sequences that are being decoded, in whole."""
     running_prompt_tokens: int = 0
-    """Prompts of the sequences that are being decoded; one that several share counts for each, as each reads it."""
+    """Prompt tokens of the sequences that are being decoded. A shared prompt counts for each of them, as each reads
+    it."""
     num_requests: int = 0
-    """Requests outstanding, waiting or running, of however many sequences."""
+    """Outstanding requests, waiting or running, of however many sequences."""
     stored_recent_tokens: float = 0.0
+    """`recent_tokens`, as `Fading` stores it."""
     stored_recent_requests: float = 0.0
+    """`recent_requests`, as `Fading` stores it."""
     engine: EngineLoad | None = None
-    """One replica's own numbers, as it told them last; None if it never did."""
+    """The last numbers that the engine told of itself; None if it told none."""
     computed_since_tokens: int = 0
-    """Prompt tokens computed since then."""
+    """Prompt tokens computed since the engine told its numbers."""
 
     def add(self, change: LoadChange) -> None:
-        """Change what is outstanding. What rounding leaves of fractions, when nothing is, goes."""
+        """Change the load. Where it becomes nothing, the remainders of rounding go."""
         (
             tokens,
             seconds,
@@ -93,17 +96,20 @@ class ReplicaLoad:
 
     @property
     def num_sequences(self) -> int:
-        """Sequences outstanding, waiting or running."""
+        """Outstanding sequences, waiting or running."""
         return self.num_waiting + self.num_running
 
     @property
     def context_tokens(self) -> float:
-        """Of what is being decoded; on average half of an answer is there."""
+        """Tokens in the contexts that are being decoded; on average, half of an answer is there."""
         return self.running_prompt_tokens + self.running_answer_tokens / 2
 
     @property
     def kv_tokens(self) -> float:
-        """KV cache that what is outstanding takes, or will; as far as the engine told, what is shared counts once."""
+        """KV cache that the outstanding requests take or will take, in tokens.
+
+        As far as the engine told, tokens that requests share count once.
+        """
         growth_tokens = self.pending_tokens + self.waiting_answer_tokens + self.running_answer_tokens / 2
         if self.engine is None:
             return self.context_tokens + growth_tokens
@@ -111,20 +117,20 @@ class ReplicaLoad:
 
     @property
     def recent_tokens(self) -> float:
-        """Work sent there lately, in prefill tokens, what is pending included; fades."""
+        """Work that was sent there lately, in prefill tokens, with the pending work; fades."""
         return self.fading.faded(self.stored_recent_tokens)
 
     @property
     def recent_requests(self) -> float:
-        """How many requests that work was."""
+        """Requests that this work was; fades."""
         return self.fading.faded(self.stored_recent_requests)
 
 
 class LoadTable:
-    """Loads, their total and their order, which change together.
+    """The loads, their total and their order, which change together.
 
     Args:
-        half_life_s: how fast recent work fades.
+        half_life_s: the time in which recent work fades by half.
 
     """
 
@@ -146,19 +152,19 @@ class LoadTable:
         return self._loads[replica_id]
 
     def add(self, replica_id: ReplicaId) -> ReplicaLoad:
-        """Start counting for a replica. Returns its load, which stays the same object."""
+        """Add a replica. Returns its load, which stays the same object."""
         load = self._loads[replica_id] = ReplicaLoad(self._fading)
         self._order.put(self._key(replica_id))
         return load
 
     def remove(self, replica_id: ReplicaId) -> None:
-        """Drop a replica, at which nothing is outstanding."""
+        """Remove a replica, at which nothing is outstanding."""
         self._order.discard(replica_id)
         del self._loads[replica_id]
         self._sum_recent()
 
     def fade(self, *, now: float) -> float | None:
-        """Let recent work fade up to now; returns the factor for everything stored, where an epoch ends."""
+        """Let recent work fade up to now. Returns the factor for all stored amounts where an epoch ends, else None."""
         factor = self._fading.advance(now=now)
         if factor is not None:
             for replica_id, load in self._loads.items():
@@ -169,12 +175,12 @@ class LoadTable:
         return factor
 
     def change(self, replica_id: ReplicaId, change: LoadChange) -> None:
-        """Add to what is outstanding at a replica, or take away."""
+        """Change the load of a replica."""
         self._change(replica_id, change)
         self._order.put(self._key(replica_id))
 
     def book(self, replica_id: ReplicaId, change: LoadChange, *, tokens: float) -> None:
-        """Add a request to what is outstanding at a replica and, as so much work, to what is recent."""
+        """Add a request to the load of a replica, and its `tokens` of work to the recent work."""
         self._change(replica_id, change)
         self.add_recent(replica_id, tokens=tokens, requests=1)
 
@@ -187,7 +193,7 @@ class LoadTable:
         self._order.put(self._key(replica_id))
 
     def stored(self, amount: float) -> float:
-        """An amount of now, in the units of what is stored and fades."""
+        """An amount of now, in the units of stored amounts that fade."""
         return self._fading.stored(amount)
 
     def _change(self, replica_id: ReplicaId, change: LoadChange) -> None:
@@ -195,7 +201,7 @@ class LoadTable:
         self.total.add(change)
 
     def _sum_recent(self) -> None:
-        """Anew, and not by subtraction: what rounding leaves of a large amount would look like work."""
+        """Sum the recent work again. After a subtraction, the rounding error of a large amount would look like work."""
         self.total.stored_recent_tokens = sum(load.stored_recent_tokens for load in self._loads.values())
         self.total.stored_recent_requests = sum(load.stored_recent_requests for load in self._loads.values())
 
@@ -204,7 +210,7 @@ class LoadTable:
         return LoadKey(load.pending_tokens, load.num_running, load.stored_recent_tokens, replica_id)
 
     def check_integrity(self) -> None:
-        """Assert that total and order are those of the loads."""
+        """Assert that the total and the order are those of the loads."""
         self._order.check_integrity()
         assert list(self._order) == sorted(self._loads, key=self._key)
         summed_names = (*LoadChange._fields, "recent_tokens", "recent_requests")

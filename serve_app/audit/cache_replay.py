@@ -90,7 +90,7 @@ class CacheReplay:
         chosen = {id(run) for run in runs}
         for run in runs:
             chosen.update(id(each) for each in self._tree.path_to(run))
-        return list(self._branches(self._tree.beginnings.values(), chosen, 0, 0))
+        return list(self._branches(self._tree.first_runs.values(), chosen, 0, 0))
 
     def _branches(self, runs: Iterable[Run], chosen: set[int], depth: int, start: int) -> Iterator[Branch]:
         for run in sorted(runs, key=lambda each: -each.work):

@@ -213,7 +213,7 @@ def test_a_replicas_own_list_ends_what_it_does_not_name() -> None:
     for request_id in ("lost", "there"):
         router.on_arrived(RequestId(request_id), replica.replica_id, now=0)
     router.on_outstanding(replica.replica_id, {RequestId("there"): 0, RequestId("unheard of"): 0}, now=1)
-    assert router.cluster.load.reservation(RequestId("lost")) is None
+    assert router.cluster.load.outstanding(RequestId("lost")) is None
     assert router.cluster.load_of(replica).num_requests == 2
 
 

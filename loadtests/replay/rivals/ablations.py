@@ -1,6 +1,7 @@
 """Our policy with one term of its cost left out, to see what the term is worth (docs/measurements/decision.md)."""
 
-from router.policies.prefix_affinity import CostWeights, PrefixAffinity
+from router.policies.prefix_affinity import PrefixAffinity
+from router.policies.request_cost import CostWeights
 
 NAME_TO_WEIGHTS = {
     "ours_without_evictions": CostWeights(evictions=0.0),

@@ -107,7 +107,7 @@ class DynamoService:
         for replica_id, waiting in self._replica_to_waiting.items():
             while len(waiting) > cluster.load[replica_id].num_waiting:
                 self._call(self._service.prefill_complete, waiting.popleft())
-        for request_id in [each for each in self._booked if cluster.load.reservation(each) is None]:
+        for request_id in [each for each in self._booked if cluster.load.outstanding(each) is None]:
             self._call(self._service.free_reservation, request_id)
             del self._booked[request_id]
 

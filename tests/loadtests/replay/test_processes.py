@@ -46,8 +46,8 @@ def test_an_overtaken_list_of_requests_is_ignored() -> None:
     hear(process, 2, make_status({A: 0}))
     assert process.router.cluster.load.num_reservations == 2
     hear(process, 4, make_status({A: 0}))
-    assert process.router.cluster.load.reservation(B) is None
-    assert process.router.cluster.load.reservation(A) is not None
+    assert process.router.cluster.load.outstanding(B) is None
+    assert process.router.cluster.load.outstanding(A) is not None
 
 
 def test_receipts_are_applied_whenever_they_come() -> None:

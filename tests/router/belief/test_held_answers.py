@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import BlockHash, ReplicaId, RequestId, hash_blocks
 from router.belief.holders import Holders, Placed
+from router.belief.uses import Use
 from router.keys.blocks import unknown_hashes
 from tests.builders import ROOT, prefixes_of
 
@@ -34,9 +35,10 @@ def make_holders(capacity_blocks: int) -> Holders:
 
 def answer(holders: Holders, replica_id: ReplicaId, path: Path, num_blocks: int, request_id: str = "a") -> None:
     """A prompt from its decision to the end of its answer."""
-    holders.insert(replica_id, hashes_of(path), used_by=RequestId(request_id), placed=NO_WORK)
+    use = Use()
+    holders.insert(replica_id, hashes_of(path), use=use, placed=NO_WORK)
     holders.insert_answer(replica_id, hashes_of(path), unknown_hashes(RequestId(request_id), num_blocks))
-    holders.end_use(replica_id, RequestId(request_id))
+    holders.end_use(replica_id, use)
     holders.check_integrity()
 
 
@@ -58,8 +60,8 @@ def test_who_goes_on_with_a_prompt_is_taken_to_go_on_with_its_answer(
     answer(holders, ONE, (1, 2, 3), 2)
     assert holders.num_blocks(ONE) == 5
     assert holders.matched_blocks(ONE, hashes_of(path)) == num_held_blocks
-    assert holders.held(ONE, hashes_of(path)).num_answer_blocks == num_answer_blocks
-    assert holders.held(TWO, hashes_of(path)).num_answer_blocks == 0
+    assert holders.cached_blocks(ONE, hashes_of(path)).num_answer_blocks == num_answer_blocks
+    assert holders.cached_blocks(TWO, hashes_of(path)).num_answer_blocks == 0
     assert holders.match(hashes_of(path)).shared_blocks == (2 if path[:2] == (1, 2) and path[2] == 9 else 0)
 
 
@@ -81,7 +83,7 @@ def test_a_follow_up_brings_the_answers_real_hashes() -> None:
     holders.insert(ONE, hashes_of((1, 2, 3, 4, 5, 6)), placed=NO_WORK)
     assert holders.num_blocks(ONE) == 6
     assert len(holders.export(ONE)) == 2
-    assert holders.held(ONE, hashes_of((1, 2, 3, 7))).num_answer_blocks == 0
+    assert holders.cached_blocks(ONE, hashes_of((1, 2, 3, 7))).num_answer_blocks == 0
     holders.check_integrity()
 
 
@@ -91,7 +93,7 @@ def test_of_two_with_the_same_prompt_nobody_knows_whose_answer_is_continued() ->
     answer(holders, ONE, (1, 2, 3), 2, "a")
     answer(holders, ONE, (1, 2, 3), 4, "b")
     assert holders.num_blocks(ONE) == 3 + 2 + 4
-    assert holders.held(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == 0
+    assert holders.cached_blocks(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == 0
 
 
 @pytest.mark.parametrize("capacity_blocks", [0, 1, 3, 4])
@@ -101,7 +103,7 @@ def test_an_answer_is_held_as_far_as_there_is_room(capacity_blocks: int) -> None
     answer(holders, ONE, (1, 2, 3), 2)
     assert holders.num_blocks(ONE) == capacity_blocks
     assert holders.matched_blocks(ONE, hashes_of((1, 2, 3, 4))) == min(capacity_blocks, 3)
-    assert holders.held(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == max(0, capacity_blocks - 3)
+    assert holders.cached_blocks(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == max(0, capacity_blocks - 3)
 
 
 def test_without_a_full_block_nothing_is_held_of_a_prompt_or_its_answer() -> None:
@@ -117,7 +119,7 @@ def test_what_is_known_from_the_engine_is_not_guessed() -> None:
     holders.begin_exact(ONE, {})
     answer(holders, ONE, (1, 2, 3), 2)
     assert holders.num_blocks(ONE) == 3
-    assert holders.held(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == 0
+    assert holders.cached_blocks(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == 0
 
 
 def test_an_answer_goes_before_its_prompt() -> None:
@@ -127,7 +129,10 @@ def test_an_answer_goes_before_its_prompt() -> None:
     for num_new, expected in ((1, (3, 2)), (2, (3, 1)), (3, (3, 0)), (4, (2, 0))):
         holders.insert(ONE, hashes_of(tuple(range(50, 50 + num_new))))
         follow_up = hashes_of((1, 2, 3, 4, 5, 6))
-        assert (holders.matched_blocks(ONE, follow_up), holders.held(ONE, follow_up).num_answer_blocks) == expected
+        assert (
+            holders.matched_blocks(ONE, follow_up),
+            holders.cached_blocks(ONE, follow_up).num_answer_blocks,
+        ) == expected
         holders.check_integrity()
 
 
@@ -138,6 +143,7 @@ class AnswersMachine(RuleBasedStateMachine):
         super().__init__()
         self.holders, self.without = make_holders(10_000), make_holders(10_000)
         self.under_way: dict[RequestId, tuple[ReplicaId, Path]] = {}
+        self.uses: dict[RequestId, tuple[Use, Use]] = {}  # with the answers, and without
         self.num_requests = 0
         self.placed: Counter[Path] = Counter()
         self.held: dict[ReplicaId, set[Path]] = {ONE: {()}, TWO: {()}}
@@ -162,8 +168,9 @@ class AnswersMachine(RuleBasedStateMachine):
         request_id = RequestId(str(self.num_requests))
         if self.credited(replica_id, path):
             del self.answers[replica_id][self.left_at(replica_id, path)]
-        for holders in (self.holders, self.without):
-            holders.insert(replica_id, hashes_of(path), used_by=request_id, placed=NO_WORK)
+        self.uses[request_id] = Use(), Use()
+        for holders, use in zip((self.holders, self.without), self.uses[request_id], strict=True):
+            holders.insert(replica_id, hashes_of(path), use=use, placed=NO_WORK)
         self.placed[path] += 1
         self.held[replica_id] |= {path[:end] for end in range(len(path) + 1)}
         self.under_way[request_id] = replica_id, path
@@ -177,8 +184,8 @@ class AnswersMachine(RuleBasedStateMachine):
         replica_id, path = self.under_way.pop(request_id)
         self.holders.insert_answer(replica_id, hashes_of(path), unknown_hashes(request_id, num_blocks))
         self.without.insert(replica_id, hashes_of(path))
-        for holders in (self.holders, self.without):
-            holders.end_use(replica_id, request_id)
+        for holders, use in zip((self.holders, self.without), self.uses.pop(request_id), strict=True):
+            holders.end_use(replica_id, use)
         if num_blocks:
             answers = self.answers[replica_id]
             answers[path] = answers.get(path, 0) + num_blocks
@@ -189,7 +196,9 @@ class AnswersMachine(RuleBasedStateMachine):
         joining = make_holders(10_000)
         for replica_id in (ONE, TWO):
             outstanding = {
-                request_id: hashes_of(path) for request_id, (at, path) in self.under_way.items() if at == replica_id
+                self.uses[request_id][0]: hashes_of(path)
+                for request_id, (at, path) in self.under_way.items()
+                if at == replica_id
             }
             joining.adopt(replica_id, self.holders.export(replica_id), outstanding)
             assert prefixes_of(joining.export(replica_id)) == prefixes_of(self.holders.export(replica_id))
@@ -203,8 +212,8 @@ class AnswersMachine(RuleBasedStateMachine):
         assert match.shared_blocks == without.shared_blocks
         for replica_id in (ONE, TWO):
             assert match.blocks_at(replica_id) == without.blocks_at(replica_id) == len(self.left_at(replica_id, path))
-            assert self.holders.held(replica_id, hashes).num_answer_blocks == self.credited(replica_id, path)
-            assert self.without.held(replica_id, hashes).num_answer_blocks == 0
+            assert self.holders.cached_blocks(replica_id, hashes).num_answer_blocks == self.credited(replica_id, path)
+            assert self.without.cached_blocks(replica_id, hashes).num_answer_blocks == 0
 
     @invariant()
     def is_sound(self) -> None:
@@ -229,5 +238,5 @@ def test_memory_is_bounded(turns: list[tuple[ReplicaId, Path, int]], capacity_bl
         answer(holders, replica_id, path, num_blocks, str(number))
         assert holders.num_blocks(replica_id) <= capacity_blocks
         follow_up = hashes_of((*path, 7, 7))
-        credited_blocks = holders.held(replica_id, follow_up).num_answer_blocks
+        credited_blocks = holders.cached_blocks(replica_id, follow_up).num_answer_blocks
         assert holders.matched_blocks(replica_id, follow_up) + credited_blocks <= min(capacity_blocks, len(follow_up))

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from router import BlockHash, ReplicaId, RequestId
+from router import BlockHash, ReplicaId
 from router.belief.holders import Holders, Placed
+from router.belief.uses import Use
 from tests.builders import prefixes_of
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
@@ -157,7 +158,7 @@ def test_what_was_used_before_a_use_can_be_given_up(used: list[list[int]], use: 
         last_uses = holders.last_uses(ONE, hashes_of(path)).stretches
         assert [each.number for each in last_uses] == [node_to_use[tuple(path[: each.end])] for each in last_uses]
         assert last_uses[-1].end == len(path)
-        assert holders.last_uses(TWO, hashes_of(path)).held_blocks == 0
+        assert holders.last_uses(TWO, hashes_of(path)).cached_blocks == 0
     holders.evict_before(ONE, use)
     holders.check_integrity()
     kept = {node for node, number in node_to_use.items() if number >= use}
@@ -168,7 +169,7 @@ def test_what_was_used_before_a_use_can_be_given_up(used: list[list[int]], use: 
 def test_what_is_in_use_is_not_given_up() -> None:
     """However long ago it began to be, and it is in use from then on as if it began now."""
     holders = make_holders(100)
-    holders.insert(ONE, hashes_of([1, 1]), used_by=RequestId("a"))
+    holders.insert(ONE, hashes_of([1, 1]), use=Use())
     holders.insert(ONE, hashes_of([2, 2]))
     holders.insert(ONE, hashes_of([3, 3]))
     (last_use,) = holders.last_uses(ONE, hashes_of([3, 3])).stretches
@@ -191,8 +192,7 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         super().__init__()
         self.holders = make_holders(self.CAPACITY_BLOCKS)
         self.model: dict[ReplicaId, list[tuple[int, ...]]] = {ONE: [], TWO: []}
-        self.in_use: dict[ReplicaId, dict[RequestId, list[int]]] = {ONE: {}, TWO: {}}
-        self.num_requests = 0
+        self.in_use: dict[ReplicaId, dict[Use, list[int]]] = {ONE: {}, TWO: {}}
 
     def touch(self, replica_id: ReplicaId, path: list[int]) -> None:
         """Put the path's nodes last, deepest first."""
@@ -212,12 +212,11 @@ class HoldersAgainstModel(RuleBasedStateMachine):
     def insert(self, replica_id: ReplicaId, path: list[int], *, is_going_on: bool) -> None:
         """Touch the path's nodes, then drop the oldest."""
         path = path[: self.CAPACITY_BLOCKS]
-        used_by = None
+        use = None
         if is_going_on and path:
-            self.num_requests += 1
-            used_by = RequestId(str(self.num_requests))
-            self.in_use[replica_id][used_by] = path
-        self.holders.insert(replica_id, hashes_of(path), used_by=used_by)
+            use = Use()
+            self.in_use[replica_id][use] = path
+        self.holders.insert(replica_id, hashes_of(path), use=use)
         self.touch(replica_id, path)
         self.evict(replica_id, len(self.model[replica_id]) - self.CAPACITY_BLOCKS)
 
@@ -226,10 +225,10 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         """What was in use is now what was used last."""
         if not self.in_use[replica_id]:
             return
-        request_id = data.draw(st.sampled_from(sorted(self.in_use[replica_id])))
-        path = self.in_use[replica_id].pop(request_id)
+        use = data.draw(st.sampled_from(list(self.in_use[replica_id])))
+        path = self.in_use[replica_id].pop(use)
         self.holders.insert(replica_id, hashes_of(path))
-        self.holders.end_use(replica_id, request_id)
+        self.holders.end_use(replica_id, use)
         self.touch(replica_id, path)
         self.evict(replica_id, len(self.model[replica_id]) - self.CAPACITY_BLOCKS)
 
@@ -257,13 +256,13 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         """The same of what was in use, and is not any more."""
         if not self.in_use[replica_id]:
             return
-        request_id = data.draw(st.sampled_from(sorted(self.in_use[replica_id])))
-        path = self.in_use[replica_id].pop(request_id)
+        use = data.draw(st.sampled_from(list(self.in_use[replica_id])))
+        path = self.in_use[replica_id].pop(use)
         self.holders.insert(replica_id, hashes_of(path))
         self.touch(replica_id, path)
-        self.holders.discard_after(replica_id, hashes_of(path), num_kept=num_kept, used_by=request_id)
+        self.holders.discard_after(replica_id, hashes_of(path), num_kept=num_kept, use=use)
         self.discard_from_model(replica_id, path, num_kept=num_kept)
-        self.holders.end_use(replica_id, request_id)
+        self.holders.end_use(replica_id, use)
         self.evict(replica_id, len(self.model[replica_id]) - self.CAPACITY_BLOCKS)
 
     def discard_from_model(self, replica_id: ReplicaId, path: list[int], *, num_kept: int) -> None:
@@ -283,8 +282,8 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         """A router that joins believes the same, and goes on as this one would."""
         joining = make_holders(self.CAPACITY_BLOCKS)
         for each in (ONE, TWO):
-            request_to_prompt = {request_id: hashes_of(path) for request_id, path in self.in_use[each].items()}
-            joining.adopt(each, self.holders.export(each), request_to_prompt)
+            use_to_prompt = {use: hashes_of(path) for use, path in self.in_use[each].items()}
+            joining.adopt(each, self.holders.export(each), use_to_prompt)
             assert prefixes_of(joining.export(each)) == prefixes_of(self.holders.export(each))
         joining.add_replica(replica_id, capacity_blocks=self.CAPACITY_BLOCKS)
         self.holders = joining
@@ -317,18 +316,18 @@ class HoldersAgainstModel(RuleBasedStateMachine):
 @pytest.mark.parametrize("is_taken_over", [False, True])
 def test_what_is_in_use_stays(*, num_other_uses: int, is_taken_over: bool) -> None:
     """However often others have used and left it, while others come and go; and once it is over, it goes as well."""
-    holders, path, request_id = make_holders(6), [1, 1], RequestId("a")
-    holders.insert(ONE, hashes_of(path), used_by=request_id)
+    holders, path, use = make_holders(6), [1, 1], Use()
+    holders.insert(ONE, hashes_of(path), use=use)
     for _ in range(num_other_uses):
         holders.insert(ONE, hashes_of(path))
     if is_taken_over:
         joining = make_holders(6)
-        joining.adopt(ONE, holders.export(ONE), {request_id: hashes_of(path)})
+        joining.adopt(ONE, holders.export(ONE), {use: hashes_of(path)})
         holders = joining
     for last in range(20):
         holders.insert(ONE, hashes_of([0, last]))
         assert holders.matched_blocks(ONE, hashes_of(path)) == 2
-    holders.end_use(ONE, request_id)
+    holders.end_use(ONE, use)
     for last in range(20, 40):
         holders.insert(ONE, hashes_of([0, last]))
     assert holders.matched_blocks(ONE, hashes_of(path)) == 0

@@ -247,6 +247,6 @@ def test_an_unproven_tier_keeps_nothing() -> None:
     tiers.set_capacity(ONE.replica_id, capacity_blocks=10)
     hashes = make_request("computed", 1, 2, 3).block_hashes
     tiers.on_computed(ONE.replica_id, hashes)
-    assert tiers.match(hashes).held_blocks == 0
+    assert tiers.match(hashes).cached_blocks == 0
     assert tiers.export(ONE.replica_id) is None
     tiers.check_integrity()

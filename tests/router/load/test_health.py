@@ -3,29 +3,29 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.load.health import Exclusion, HealthBook
+from router.load.health import Exclusion, Health
 from router.types import ReplicaId
 
 ONE = ReplicaId("one")
 
 
-def make_book() -> HealthBook:
+def make_health() -> Health:
     """One replica; silent after 1 s, out for at most 10 s, tried again 2 s after a failed connection."""
-    book = HealthBook(silence_s=1, exclusion_s=10, retry_s=2)
+    book = Health(silence_s=1, exclusion_s=10, retry_s=2)
     book.add_replica(ONE)
     return book
 
 
 def test_a_new_replica_is_in_the_choice() -> None:
     """Unheard of is not silent."""
-    book = make_book()
+    book = make_health()
     assert book.exclusion(ONE, now=1000) is None
     assert book.heard_s_ago(ONE, now=1000) is None
 
 
 def test_silence_excludes_until_it_is_broken_or_has_lasted() -> None:
     """Out from 1 s to 11 s after its last word; then it gets its chance; a word ends it at once."""
-    book = make_book()
+    book = make_health()
     book.heard(ONE, is_serving=True, now=100)
     seen = {now: book.exclusion(ONE, now=now) for now in (100.5, 101, 110.5, 111)}
     assert seen == {100.5: None, 101: Exclusion.SILENT, 110.5: Exclusion.SILENT, 111: None}
@@ -36,7 +36,7 @@ def test_silence_excludes_until_it_is_broken_or_has_lasted() -> None:
 
 def test_its_own_word_excludes_at_once_and_until_taken_back() -> None:
     """Renewed by each heartbeat that says so."""
-    book = make_book()
+    book = make_health()
     book.heard(ONE, is_serving=False, now=0)
     assert book.exclusion(ONE, now=0) is Exclusion.NOT_SERVING
     book.heard(ONE, is_serving=False, now=9)
@@ -47,7 +47,7 @@ def test_its_own_word_excludes_at_once_and_until_taken_back() -> None:
 
 def test_a_failed_connection_excludes_for_a_moment() -> None:
     """Heartbeats prove that it lives, not that it can be reached."""
-    book = make_book()
+    book = make_health()
     book.connection_failed(ONE, now=0)
     book.heard(ONE, is_serving=True, now=1.5)
     assert book.exclusion(ONE, now=1.5) is Exclusion.UNREACHABLE
@@ -56,7 +56,7 @@ def test_a_failed_connection_excludes_for_a_moment() -> None:
 
 def test_replicas_that_are_gone_are_nobodys_concern() -> None:
     """Late words of a replica that left."""
-    book = make_book()
+    book = make_health()
     book.remove_replica(ONE)
     book.heard(ONE, is_serving=False, now=0)
     book.connection_failed(ONE, now=0)
@@ -67,7 +67,7 @@ def test_replicas_that_are_gone_are_nobodys_concern() -> None:
 @given(st.lists(st.tuples(st.floats(0, 20), st.sampled_from(["serving", "not serving", "failed"])), max_size=20))
 def test_every_exclusion_ends(events: list[tuple[float, str]]) -> None:
     """11 s after the last evidence of any kind, the replica is in the choice again."""
-    book = make_book()
+    book = make_health()
     now = 0.0
     for seconds, event in events:
         now += seconds
@@ -86,7 +86,7 @@ events = st.lists(
 @given(events)
 def test_who_is_excluded_is_never_stale(events: list[tuple[str, int, float]]) -> None:
     """What is remembered between two decisions is what one would find by asking for each replica."""
-    book = HealthBook(silence_s=1, exclusion_s=10, retry_s=2)
+    book = Health(silence_s=1, exclusion_s=10, retry_s=2)
     ids = [ReplicaId(str(number)) for number in range(3)]
     for replica_id in ids:
         book.add_replica(replica_id)

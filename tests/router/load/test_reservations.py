@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import EngineLoad, EngineModel, ReplicaId, RequestId, Reservation
-from router.load.reservations import LoadBook
+from router.load.reservations import Reservations
 from router.load.table import LoadChange
 from tests.builders import MODEL, make_request
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")
 
 
-def make_book(*, ttl_s: float = 60, model: EngineModel = MODEL) -> LoadBook:
+def make_reservations(*, ttl_s: float = 60, model: EngineModel = MODEL) -> Reservations:
     """Two replicas, nothing outstanding."""
-    book = LoadBook(model=model, half_life_s=10, answer_tokens=5, arrival_ttl_s=ttl_s / 6, ttl_s=ttl_s)
-    book.add_replica(ONE)
-    book.add_replica(TWO)
-    return book
+    reservations = Reservations(model=model, half_life_s=10, answer_tokens=5, arrival_ttl_s=ttl_s / 6, ttl_s=ttl_s)
+    reservations.add_replica(ONE)
+    reservations.add_replica(TWO)
+    return reservations
 
 
 def make_reservation(
@@ -39,203 +39,211 @@ def make_reservation(
 
 def test_a_request_is_waiting_then_running_then_gone() -> None:
     """The three states, with the tokens and the seconds that each counts, at 1,000 prompt tokens a second."""
-    book = make_book()
-    load = book[ONE]
-    assert book.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    reservations = make_reservations()
+    load = reservations[ONE]
+    assert reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
     assert (load.pending_tokens, load.num_waiting, load.num_running) == (80, 1, 0)
     assert (load.pending_s, load.waiting_answer_tokens) == (0.08, 40)
     assert (load.running_answer_tokens, load.running_prompt_tokens) == (0, 0)
-    assert book.prefilled(RequestId("a"), prompt_tokens=100, now=1) == make_reservation("a")
+    computed = reservations.prefilled(RequestId("a"), prompt_tokens=100, now=1)
+    assert computed is not None
+    assert computed.reservation == make_reservation("a")
     assert (load.pending_tokens, load.num_waiting, load.num_running) == (0, 0, 1)
     assert (load.pending_s, load.waiting_answer_tokens) == (0, 0)
     assert (load.running_answer_tokens, load.running_prompt_tokens, load.context_tokens) == (40, 100, 120)
-    assert book.finished(RequestId("a"), now=0) is None
+    ended = reservations.finished(RequestId("a"), now=0)
+    assert ended is not None
+    assert not ended.is_waiting
     assert (load.num_requests, load.running_answer_tokens, load.running_prompt_tokens) == (0, 0, 0)
 
 
 def test_attention_makes_the_end_of_a_prompt_longer_than_its_beginning() -> None:
     """80 tokens after 20 cached ones: each of them looks at 20 + 80 / 2 others on average."""
-    book = make_book(model=replace(MODEL, attention_s=0.000_01))
-    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
-    assert book[ONE].pending_s == pytest.approx(0.08 + 0.000_01 * 80 * 60)
+    reservations = make_reservations(model=replace(MODEL, attention_s=0.000_01))
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    assert reservations[ONE].pending_s == pytest.approx(0.08 + 0.000_01 * 80 * 60)
 
 
 def test_what_remains_is_less_what_was_computed_since() -> None:
     """The first of two has waited for 30 ms of its 80; nothing more than it can be done, however late it is."""
-    book = make_book()
-    assert (book.remaining_tokens(ONE, now=0), book.remaining_s(ONE, now=0)) == (0, 0)
-    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
-    book.reserve(make_reservation("b", pending_tokens=20), answer_tokens=40, now=0)
+    reservations = make_reservations()
+    assert (reservations.remaining_tokens(ONE, now=0), reservations.remaining_s(ONE, now=0)) == (0, 0)
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    reservations.reserve(make_reservation("b", pending_tokens=20), answer_tokens=40, now=0)
     for now, expected_tokens in ((0, 100), (0.03, 70), (0.08, 20), (9, 20)):
-        assert book.remaining_tokens(ONE, now=now) == pytest.approx(expected_tokens)
-        assert book.remaining_s(ONE, now=now) == pytest.approx(expected_tokens / 1000)
+        assert reservations.remaining_tokens(ONE, now=now) == pytest.approx(expected_tokens)
+        assert reservations.remaining_s(ONE, now=now) == pytest.approx(expected_tokens / 1000)
 
 
 def test_late_news_are_allowed_for() -> None:
     """Told of 200 ms later, each: meanwhile the second prompt is computed as well, and no replica looks slower."""
     late_s = 0.2
-    book = make_book()
-    book.reserve(make_reservation("a"), answer_tokens=40, now=0, late_s=late_s)
-    book.reserve(make_reservation("b"), answer_tokens=40, now=0, late_s=late_s)
+    reservations = make_reservations()
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=0, late_s=late_s)
+    reservations.reserve(make_reservation("b"), answer_tokens=40, now=0, late_s=late_s)
     for now, expected_tokens in ((0, 160), (0.05, 110), (0.1, 60), (0.2, 0)):
-        assert book.remaining_tokens(ONE, now=now, late_s=late_s) == pytest.approx(expected_tokens)
-        assert book.remaining_s(ONE, now=now, late_s=late_s) == pytest.approx(expected_tokens / 1000)
-    book.prefilled(RequestId("a"), prompt_tokens=100, now=0.08 + late_s)
-    told_at_once = make_book()
+        assert reservations.remaining_tokens(ONE, now=now, late_s=late_s) == pytest.approx(expected_tokens)
+        assert reservations.remaining_s(ONE, now=now, late_s=late_s) == pytest.approx(expected_tokens / 1000)
+    reservations.prefilled(RequestId("a"), prompt_tokens=100, now=0.08 + late_s)
+    told_at_once = make_reservations()
     told_at_once.reserve(make_reservation("a"), answer_tokens=40, now=0)
     told_at_once.prefilled(RequestId("a"), prompt_tokens=100, now=0.08)
-    assert book.speed(ONE) == pytest.approx(told_at_once.speed(ONE))
+    assert reservations.speed(ONE) == pytest.approx(told_at_once.speed(ONE))
 
 
 def test_a_replica_that_was_idle_unheard_is_not_ahead() -> None:
     """The second prompt was sent when the first was done, of which the news came later: it begins when it was sent."""
-    book = make_book()
-    book.reserve(make_reservation("a"), answer_tokens=40, now=0, late_s=1)
-    book.reserve(make_reservation("b"), answer_tokens=40, now=0.9, late_s=1)
-    book.prefilled(RequestId("a"), prompt_tokens=100, now=1.08)
-    speed = book.speed(ONE)
-    assert book.remaining_s(ONE, now=0.9, late_s=1) == pytest.approx(0.08 / speed)
-    assert book.remaining_tokens(ONE, now=0.95, late_s=1) == pytest.approx(80 - 50 * speed)
+    reservations = make_reservations()
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=0, late_s=1)
+    reservations.reserve(make_reservation("b"), answer_tokens=40, now=0.9, late_s=1)
+    reservations.prefilled(RequestId("a"), prompt_tokens=100, now=1.08)
+    speed = reservations.speed(ONE)
+    assert reservations.remaining_s(ONE, now=0.9, late_s=1) == pytest.approx(0.08 / speed)
+    assert reservations.remaining_tokens(ONE, now=0.95, late_s=1) == pytest.approx(80 - 50 * speed)
 
 
 def test_the_longer_ones_behind_the_first_are_overtaken() -> None:
     """By a prompt of 30 ms: of 80 ms, 50, and of 20 ms nothing. The first is computed, and nobody overtakes it."""
-    book = make_book()
+    reservations = make_reservations()
     for name, pending_tokens, expected_s in (("first", 90, 0), ("long", 80, 0.05), ("short", 20, 0.05)):
-        book.reserve(make_reservation(name, pending_tokens=pending_tokens), answer_tokens=40, now=0)
-        assert book.overtaken_s(ONE, prefill_s=0.03) == pytest.approx(expected_s)
-    assert book.overtaken_s(ONE, prefill_s=0.01) == pytest.approx(0.07 + 0.01)
-    assert book.overtaken_s(TWO, prefill_s=0.01) == 0
-    book.prefilled(RequestId("first"), prompt_tokens=100, now=0.09)
-    assert book.overtaken_s(ONE, prefill_s=0.01) == pytest.approx(0.01 / book.speed(ONE))
-    book.finished(RequestId("short"), now=0.1)
-    assert book.overtaken_s(ONE, prefill_s=0.01) == 0
+        reservations.reserve(make_reservation(name, pending_tokens=pending_tokens), answer_tokens=40, now=0)
+        assert reservations.overtaken_s(ONE, prefill_s=0.03) == pytest.approx(expected_s)
+    assert reservations.overtaken_s(ONE, prefill_s=0.01) == pytest.approx(0.07 + 0.01)
+    assert reservations.overtaken_s(TWO, prefill_s=0.01) == 0
+    reservations.prefilled(RequestId("first"), prompt_tokens=100, now=0.09)
+    assert reservations.overtaken_s(ONE, prefill_s=0.01) == pytest.approx(0.01 / reservations.speed(ONE))
+    reservations.finished(RequestId("short"), now=0.1)
+    assert reservations.overtaken_s(ONE, prefill_s=0.01) == 0
 
 
 def test_what_is_all_cached_takes_no_time() -> None:
     """Nothing of it is pending, so none of it can be done."""
-    book = make_book()
-    book.reserve(make_reservation("a", pending_tokens=0), answer_tokens=40, now=0)
-    assert (book.remaining_tokens(ONE, now=5), book.remaining_s(ONE, now=5)) == (0, 0)
-    book.check_integrity()
+    reservations = make_reservations()
+    reservations.reserve(make_reservation("a", pending_tokens=0), answer_tokens=40, now=0)
+    assert (reservations.remaining_tokens(ONE, now=5), reservations.remaining_s(ONE, now=5)) == (0, 0)
+    reservations.check_integrity()
 
 
 def test_a_slow_replica_takes_longer_for_the_same() -> None:
     """Prompts of 80 ms, each with a step and a half of 10 ms, took 190 ms: half the speed, and twice the time."""
-    book = make_book()
+    reservations = make_reservations()
     for number in range(500):
-        book.reserve(make_reservation(str(number)), answer_tokens=40, now=number)
-        book.prefilled(RequestId(str(number)), prompt_tokens=100, now=number + 0.19)
-        book.finished(RequestId(str(number)), now=number + 0.5)
+        reservations.reserve(make_reservation(str(number)), answer_tokens=40, now=number)
+        reservations.prefilled(RequestId(str(number)), prompt_tokens=100, now=number + 0.19)
+        reservations.finished(RequestId(str(number)), now=number + 0.5)
     # 50 prefills count, and one second as fast as the model before them.
-    assert book.speed(ONE) == pytest.approx((1 + 50 * 0.095) / (1 + 50 * 0.19), rel=1e-3)
-    assert book.speed(TWO) == 1
-    book.reserve(make_reservation("next"), answer_tokens=40, now=1000)
-    assert book.remaining_s(ONE, now=1000) == pytest.approx(0.08 / book.speed(ONE))
+    assert reservations.speed(ONE) == pytest.approx((1 + 50 * 0.095) / (1 + 50 * 0.19), rel=1e-3)
+    assert reservations.speed(TWO) == 1
+    reservations.reserve(make_reservation("next"), answer_tokens=40, now=1000)
+    assert reservations.remaining_s(ONE, now=1000) == pytest.approx(0.08 / reservations.speed(ONE))
 
 
 def test_running_answers_are_no_sign_of_a_slow_replica() -> None:
     """A prefill's step waits for those that are decoded: 1 ms a sequence, and 1 us a token of their contexts."""
-    book = make_book()
+    reservations = make_reservations()
     for number in range(10):
-        book.reserve(make_reservation(f"running-{number}"), answer_tokens=40, now=0)
-        book.prefilled(RequestId(f"running-{number}"), prompt_tokens=100, now=0.01 * number)
-    before = book.export_progress(ONE, now=1)
-    book.reserve(make_reservation("a"), answer_tokens=40, now=1)
-    book.prefilled(RequestId("a"), prompt_tokens=100, now=1.2)
-    after = book.export_progress(ONE, now=1.2)
+        reservations.reserve(make_reservation(f"running-{number}"), answer_tokens=40, now=0)
+        reservations.prefilled(RequestId(f"running-{number}"), prompt_tokens=100, now=0.01 * number)
+    before = reservations.export_progress(ONE, now=1)
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=1)
+    reservations.prefilled(RequestId("a"), prompt_tokens=100, now=1.2)
+    after = reservations.export_progress(ONE, now=1.2)
     step_s = 0.01 + 10 * 0.001 + 10 * 120 * 0.000_001
     assert after.work_s == pytest.approx(0.98 * before.work_s + 0.08 + 1.5 * step_s)
 
 
 def test_how_often_requests_come_is_read_off_what_fades() -> None:
     """Two a second for 20 half-lives, after which as much fades as comes."""
-    book = make_book()
+    reservations = make_reservations()
     for number in range(400):
-        book.reserve(make_reservation(str(number)), answer_tokens=40, now=number / 2)
-        book.finished(RequestId(str(number)), now=number / 2)
-    assert book.requests_per_s == pytest.approx(2, rel=0.05)
+        reservations.reserve(make_reservation(str(number)), answer_tokens=40, now=number / 2)
+        reservations.finished(RequestId(str(number)), now=number / 2)
+    assert reservations.requests_per_s == pytest.approx(2, rel=0.05)
 
 
 def test_the_first_sign_of_life_tells_how_late_it_is() -> None:
     """Of what is booked; the second sign is no news any more."""
-    book = make_book()
-    book.reserve(make_reservation("a"), answer_tokens=40, now=1)
-    assert book.arrived(RequestId("a"), now=1.25) == 0.25
-    assert book.arrived(RequestId("a"), now=2) is None
-    assert book.arrived(RequestId("unknown"), now=2) is None
+    reservations = make_reservations()
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=1)
+    assert reservations.arrived(RequestId("a"), now=1.25) == 0.25
+    assert reservations.arrived(RequestId("a"), now=2) is None
+    assert reservations.arrived(RequestId("unknown"), now=2) is None
 
 
 def test_memory_is_what_the_engine_told_and_what_was_computed_since() -> None:
     """Without the engine's word, it is the contexts of what is decoded; in both cases with what is still to come."""
-    book = make_book()
+    reservations = make_reservations()
     for request_id in ("runs", "waits"):
-        book.reserve(make_reservation(request_id), answer_tokens=40, now=0)
-    book.prefilled(RequestId("runs"), prompt_tokens=100, now=1)
+        reservations.reserve(make_reservation(request_id), answer_tokens=40, now=0)
+    reservations.prefilled(RequestId("runs"), prompt_tokens=100, now=1)
     to_come = 80 + 40 + 20  # the prompt and answer that wait, and half of the one that runs
-    assert book[ONE].kv_tokens == (100 + 20) + to_come
-    book.set_engine(ONE, EngineLoad(num_waiting=1, num_running=1, kv_used_tokens=500, num_preempted=0))
-    assert book[ONE].kv_tokens == 500 + to_come
-    book.prefilled(RequestId("waits"), prompt_tokens=100, now=2)
-    assert book[ONE].kv_tokens == 500 + 80 + (20 + 20)
-    book.set_engine(ONE, EngineLoad(num_waiting=0, num_running=2, kv_used_tokens=580, num_preempted=0))
-    assert book[ONE].kv_tokens == 580 + (20 + 20)
+    assert reservations[ONE].kv_tokens == (100 + 20) + to_come
+    reservations.set_engine(ONE, EngineLoad(num_waiting=1, num_running=1, kv_used_tokens=500, num_preempted=0))
+    assert reservations[ONE].kv_tokens == 500 + to_come
+    reservations.prefilled(RequestId("waits"), prompt_tokens=100, now=2)
+    assert reservations[ONE].kv_tokens == 500 + 80 + (20 + 20)
+    reservations.set_engine(ONE, EngineLoad(num_waiting=0, num_running=2, kv_used_tokens=580, num_preempted=0))
+    assert reservations[ONE].kv_tokens == 580 + (20 + 20)
 
 
 def test_memory_without_the_engines_word_does_not_grow_with_what_is_over() -> None:
     """A thousand prompts have come and gone."""
-    book = make_book()
+    reservations = make_reservations()
     for number in range(1000):
-        book.reserve(make_reservation(str(number)), answer_tokens=40, now=number)
-        book.prefilled(RequestId(str(number)), prompt_tokens=100, now=number)
-        book.finished(RequestId(str(number)), now=number)
-    assert book[ONE].kv_tokens == 0
+        reservations.reserve(make_reservation(str(number)), answer_tokens=40, now=number)
+        reservations.prefilled(RequestId(str(number)), prompt_tokens=100, now=number)
+        reservations.finished(RequestId(str(number)), now=number)
+    assert reservations[ONE].kv_tokens == 0
 
 
 def test_a_request_of_a_peers_is_booked_as_far_as_it_has_come() -> None:
     """One of its four prompts is computed, and it expects the answers that the peer expects."""
-    peer, book = make_book(), make_book()
+    peer, reservations = make_reservations(), make_reservations()
     peer.reserve(make_reservation("a", num_prompts=4), answer_tokens=40, now=0)
     peer.prefilled(RequestId("a"), prompt_tokens=25, now=1)
     (booked,) = peer.export(ONE)
     assert booked.answer_tokens == 40
     for _ in range(2):
-        book.adopt(booked, answer_tokens=40, now=1)
-    assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (60, 3, 1)
-    assert (book[ONE].pending_s, book[ONE].waiting_answer_tokens) == (pytest.approx(0.06), 120)
-    book.check_integrity()
+        reservations.adopt(booked, answer_tokens=40, now=1)
+    assert (reservations[ONE].pending_tokens, reservations[ONE].num_waiting, reservations[ONE].num_running) == (
+        60,
+        3,
+        1,
+    )
+    assert (reservations[ONE].pending_s, reservations[ONE].waiting_answer_tokens) == (pytest.approx(0.06), 120)
+    reservations.check_integrity()
 
 
 def test_a_list_of_prompts_is_released_in_proportion() -> None:
     """Two sequences of 25 and 75 tokens share one reservation of 80 pending tokens; the short one is the first."""
-    book = make_book()
-    load = book[ONE]
-    book.reserve(make_reservation("a", num_prompts=2), answer_tokens=40, now=0)
+    reservations = make_reservations()
+    load = reservations[ONE]
+    reservations.reserve(make_reservation("a", num_prompts=2), answer_tokens=40, now=0)
     assert (load.pending_tokens, load.num_waiting, load.num_running, load.waiting_answer_tokens) == (80, 2, 0, 80)
-    assert book.prefilled(RequestId("a"), prompt_tokens=50, now=1) is None
+    assert reservations.prefilled(RequestId("a"), prompt_tokens=50, now=1) is None
     assert (load.pending_tokens, load.num_waiting, load.num_running) == (40, 1, 1)
     assert (load.waiting_answer_tokens, load.running_answer_tokens, load.running_prompt_tokens) == (40, 40, 50)
-    assert book.prefilled(RequestId("a"), prompt_tokens=50, now=1) is not None
+    assert reservations.prefilled(RequestId("a"), prompt_tokens=50, now=1) is not None
     assert (load.pending_tokens, load.num_waiting, load.num_running) == (0, 0, 2)
     assert (load.running_answer_tokens, load.running_prompt_tokens) == (80, 100)
 
 
 def test_the_answers_to_one_prompt_begin_together() -> None:
     """It is computed once for all ten, each of which then reads it in every step."""
-    book = make_book()
-    load = book[ONE]
-    book.reserve(make_reservation("a", num_choices=10), answer_tokens=40, now=0)
+    reservations = make_reservations()
+    load = reservations[ONE]
+    reservations.reserve(make_reservation("a", num_choices=10), answer_tokens=40, now=0)
     assert (load.pending_tokens, load.num_waiting, load.waiting_answer_tokens) == (80, 10, 400)
-    assert book.prefilled(RequestId("a"), prompt_tokens=100, now=1) is not None
+    assert reservations.prefilled(RequestId("a"), prompt_tokens=100, now=1) is not None
     assert (load.pending_tokens, load.num_waiting, load.num_running, load.num_requests) == (0, 0, 10, 1)
     assert (load.running_answer_tokens, load.running_prompt_tokens) == (400, 1000)
-    assert book.prefilled(RequestId("a"), prompt_tokens=100, now=1) is None
+    assert reservations.prefilled(RequestId("a"), prompt_tokens=100, now=1) is None
     assert load.num_running == 10
 
 
 def test_ten_answers_are_as_much_as_ten_requests() -> None:
     """Whose prompt is cached but for what the first of them computes: waiting, running and when they are over."""
-    one, ten = make_book(), make_book()
+    one, ten = make_reservations(), make_reservations()
     one.reserve(make_reservation("0", num_choices=10), answer_tokens=40, now=0)
     for number in range(10):
         pending_tokens = 0 if number else 80
@@ -244,125 +252,127 @@ def test_ten_answers_are_as_much_as_ten_requests() -> None:
     def loads() -> list[dict[str, float]]:
         names = [*LoadChange._fields, "num_sequences", "context_tokens", "kv_tokens", "recent_tokens"]
         names.remove("num_requests")
-        return [{name: getattr(book[ONE], name) for name in names} for book in (one, ten)]
+        return [{name: getattr(reservations[ONE], name) for name in names} for reservations in (one, ten)]
 
     assert loads()[0] == loads()[1]
     for step in ("prefilled", "finished"):
         for number in range(10):
-            for book in (one, ten):
+            for reservations in (one, ten):
                 arguments = {"prompt_tokens": 100} if step == "prefilled" else {}
-                getattr(book, step)(RequestId(str(number)), **arguments, now=1)
+                getattr(reservations, step)(RequestId(str(number)), **arguments, now=1)
         assert loads()[0] == loads()[1]
 
 
 def test_a_prompt_of_unknown_length_is_computed_with_its_first_token() -> None:
     """It was taken to be longer than it is, as a body full of spaces may be; nothing of it is left pending."""
-    book = make_book()
-    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
-    assert book.prefilled(RequestId("a"), prompt_tokens=3, now=1) is not None
-    assert (book[ONE].pending_tokens, book[ONE].num_waiting, book[ONE].num_running) == (0, 0, 1)
+    reservations = make_reservations()
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    assert reservations.prefilled(RequestId("a"), prompt_tokens=3, now=1) is not None
+    assert (reservations[ONE].pending_tokens, reservations[ONE].num_waiting, reservations[ONE].num_running) == (0, 0, 1)
 
 
 def test_a_request_that_never_ran_gives_its_reservation_back() -> None:
     """So that the router can take back the belief it had put into it."""
-    book = make_book()
-    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
-    assert book.finished(RequestId("a"), now=0) == make_reservation("a")
-    assert book.num_reservations == 0
+    reservations = make_reservations()
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    ended = reservations.finished(RequestId("a"), now=0)
+    assert ended is not None
+    assert (ended.reservation, ended.is_waiting) == (make_reservation("a"), True)
+    assert reservations.num_reservations == 0
 
 
 def test_a_reservation_overtaken_by_its_end_is_not_booked() -> None:
     """A peer's broadcast may arrive after the replica's receipt; booked then, it would count until it expires."""
-    book = make_book()
-    assert book.finished(RequestId("a"), now=0) is None
-    assert not book.reserve(make_reservation("a"), answer_tokens=40, now=0)
-    assert book[ONE].num_requests == 0
+    reservations = make_reservations()
+    assert reservations.finished(RequestId("a"), now=0) is None
+    assert not reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    assert reservations[ONE].num_requests == 0
 
 
 def test_ended_requests_are_forgotten_when_their_reservation_cannot_come_any_more() -> None:
     """After the 10 s in which a request must arrive: what is kept is bounded by the rate of requests."""
-    book = make_book(ttl_s=60)
+    reservations = make_reservations(ttl_s=60)
     for number in range(100):
-        book.finished(RequestId(str(number)), now=number)
-    assert book.num_remembered == 10
-    assert not book.reserve(make_reservation("90"), answer_tokens=40, now=99)
-    assert book.reserve(make_reservation("89"), answer_tokens=40, now=99)
+        reservations.finished(RequestId(str(number)), now=number)
+    assert reservations.num_remembered == 10
+    assert not reservations.reserve(make_reservation("90"), answer_tokens=40, now=99)
+    assert reservations.reserve(make_reservation("89"), answer_tokens=40, now=99)
 
 
 def test_a_reservation_is_booked_once() -> None:
     """A router hears its own broadcast too."""
-    book = make_book()
-    assert book.reserve(make_reservation("a"), answer_tokens=40, now=0)
-    assert not book.reserve(make_reservation("a"), answer_tokens=40, now=1)
-    assert book[ONE].pending_tokens == 80
+    reservations = make_reservations()
+    assert reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    assert not reservations.reserve(make_reservation("a"), answer_tokens=40, now=1)
+    assert reservations[ONE].pending_tokens == 80
 
 
 def test_an_unknown_replica_is_ignored() -> None:
     """A peer may know a replica a moment earlier than we do."""
-    assert not make_book().reserve(make_reservation("a", ReplicaId("new")), answer_tokens=40, now=0)
+    assert not make_reservations().reserve(make_reservation("a", ReplicaId("new")), answer_tokens=40, now=0)
 
 
 def test_silence_expires_and_a_sign_of_life_renews() -> None:
     """60 s from the decision, or from the last sign of life."""
-    book = make_book(ttl_s=60)
+    reservations = make_reservations(ttl_s=60)
     for request_id in ("lost", "silent", "alive"):
-        book.reserve(make_reservation(request_id), answer_tokens=40, now=0)
-    book.arrived(RequestId("silent"), now=5)
-    book.arrived(RequestId("alive"), now=5)
-    assert book.expired(now=59) == []
-    assert book.expired(now=60) == ["lost"]
-    book.finished(RequestId("lost"), now=60)
-    book.prefilled(RequestId("alive"), prompt_tokens=100, now=62)
-    assert book.expired(now=65) == ["silent"]
-    assert book.expired(now=122) == ["silent", "alive"]
-    book.check_integrity()
+        reservations.reserve(make_reservation(request_id), answer_tokens=40, now=0)
+    reservations.arrived(RequestId("silent"), now=5)
+    reservations.arrived(RequestId("alive"), now=5)
+    assert reservations.expired(now=59) == []
+    assert reservations.expired(now=60) == ["lost"]
+    reservations.finished(RequestId("lost"), now=60)
+    reservations.prefilled(RequestId("alive"), prompt_tokens=100, now=62)
+    assert reservations.expired(now=65) == ["silent"]
+    assert reservations.expired(now=122) == ["silent", "alive"]
+    reservations.check_integrity()
 
 
 def test_a_replicas_list_ends_what_it_had_or_should_have() -> None:
     """What was sent less than 10 s ago may still be on its way; other replicas' requests are not its business."""
-    book = make_book(ttl_s=60)
-    book.reserve(make_reservation("had"), answer_tokens=40, now=0)
-    book.arrived(RequestId("had"), now=0)
-    book.reserve(make_reservation("due"), answer_tokens=40, now=0)
-    book.reserve(make_reservation("listed"), answer_tokens=40, now=0)
-    book.reserve(make_reservation("elsewhere", TWO), answer_tokens=40, now=0)
-    book.reserve(make_reservation("on its way"), answer_tokens=40, now=1)
-    assert sorted(book.lost(ONE, [RequestId("listed")], now=10)) == ["due", "had"]
-    assert book.lost(ReplicaId("unknown"), [], now=10) == []
-    assert "listed" not in book.expired(now=60)
-    book.check_integrity()
+    reservations = make_reservations(ttl_s=60)
+    reservations.reserve(make_reservation("had"), answer_tokens=40, now=0)
+    reservations.arrived(RequestId("had"), now=0)
+    reservations.reserve(make_reservation("due"), answer_tokens=40, now=0)
+    reservations.reserve(make_reservation("listed"), answer_tokens=40, now=0)
+    reservations.reserve(make_reservation("elsewhere", TWO), answer_tokens=40, now=0)
+    reservations.reserve(make_reservation("on its way"), answer_tokens=40, now=1)
+    assert sorted(reservations.lost(ONE, [RequestId("listed")], now=10)) == ["due", "had"]
+    assert reservations.lost(ReplicaId("unknown"), [], now=10) == []
+    assert "listed" not in reservations.expired(now=60)
+    reservations.check_integrity()
 
 
 def test_a_removed_replica_takes_its_reservations_with_it() -> None:
     """A late receipt for them changes nothing."""
-    book = make_book()
-    book.reserve(make_reservation("a", ONE), answer_tokens=40, now=0)
-    book.reserve(make_reservation("b", TWO), answer_tokens=40, now=0)
-    book.remove_replica(ONE)
-    assert book.finished(RequestId("a"), now=0) is None
-    assert book.num_reservations == 1
-    book.check_integrity()
+    reservations = make_reservations()
+    reservations.reserve(make_reservation("a", ONE), answer_tokens=40, now=0)
+    reservations.reserve(make_reservation("b", TWO), answer_tokens=40, now=0)
+    reservations.remove_replica(ONE)
+    assert reservations.finished(RequestId("a"), now=0) is None
+    assert reservations.num_reservations == 1
+    reservations.check_integrity()
 
 
 def test_recent_work_fades_by_half() -> None:
     """80 pending tokens and 5 for the answer, halved after a half-life of 10 s, whether or not it ended meanwhile."""
-    book = make_book()
-    book.fade(now=0)
-    book.reserve(make_reservation("a"), answer_tokens=40, now=0)
-    book.finished(RequestId("a"), now=0)
-    assert book[ONE].recent_tokens == 85
-    book.fade(now=10)
-    assert book[ONE].recent_tokens == 42.5
-    assert book[TWO].recent_tokens == 0
+    reservations = make_reservations()
+    reservations.fade(now=0)
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
+    reservations.finished(RequestId("a"), now=0)
+    assert reservations[ONE].recent_tokens == 85
+    reservations.fade(now=10)
+    assert reservations[ONE].recent_tokens == 42.5
+    assert reservations[TWO].recent_tokens == 0
 
 
 def test_work_fades_from_when_it_was_booked() -> None:
     """A peer's reservation comes between two decisions of ours: what it adds has not faded yet."""
-    book = make_book()
-    book.fade(now=0)
-    book.reserve(make_reservation("a"), answer_tokens=40, now=100)
-    book.fade(now=110)
-    assert book[ONE].recent_tokens == 42.5
+    reservations = make_reservations()
+    reservations.fade(now=0)
+    reservations.reserve(make_reservation("a"), answer_tokens=40, now=100)
+    reservations.fade(now=110)
+    assert reservations[ONE].recent_tokens == 42.5
 
 
 request_ids = st.sampled_from("abcdef").map(RequestId)
@@ -373,39 +383,39 @@ fates = st.sampled_from(["finishes", "is aborted", "expires", "goes elsewhere", 
 @given(requests=st.lists(st.tuples(counts, counts, fates, st.lists(st.integers(0, 200), max_size=5)), max_size=8))
 def test_whatever_is_claimed_is_released(requests: list[tuple[int, int, str, list[int]]]) -> None:
     """Of however many sequences, as far as they have come, and however they end."""
-    book = make_book(ttl_s=60)
+    reservations = make_reservations(ttl_s=60)
     claimed = 0
     for number, (num_prompts, num_choices, _, prefills) in enumerate(requests):
         replica_id = (ONE, TWO)[number % 2]
         reservation = make_reservation(str(number), replica_id, num_prompts=num_prompts, num_choices=num_choices)
-        book.reserve(reservation, answer_tokens=40.1, now=0)
+        reservations.reserve(reservation, answer_tokens=40.1, now=0)
         claimed += num_prompts * num_choices
         for prompt_tokens in prefills:
-            book.prefilled(RequestId(str(number)), prompt_tokens=prompt_tokens, now=0)
-        assert book.total.num_sequences == claimed
-        book.check_integrity()
+            reservations.prefilled(RequestId(str(number)), prompt_tokens=prompt_tokens, now=0)
+        assert reservations.total.num_sequences == claimed
+        reservations.check_integrity()
     for number, (_, _, fate, _) in enumerate(requests):
         request_id = RequestId(str(number))
         if fate in {"finishes", "is aborted"}:
-            book.finished(request_id, now=2)
+            reservations.finished(request_id, now=2)
         elif fate == "goes elsewhere":
-            book.withdraw(request_id)
+            reservations.withdraw(request_id)
         elif fate == "loses its replica" and number % 2:
-            book.remove_replica(TWO)
-            book.add_replica(TWO)
-        book.check_integrity()
-    for request_id in book.expired(now=100):
-        book.finished(request_id, now=100)
-    for load in (book[ONE], book[TWO], book.total):
+            reservations.remove_replica(TWO)
+            reservations.add_replica(TWO)
+        reservations.check_integrity()
+    for request_id in reservations.expired(now=100):
+        reservations.finished(request_id, now=100)
+    for load in (reservations[ONE], reservations[TWO], reservations.total):
         assert all(getattr(load, name) == 0 for name in LoadChange._fields), load
 
 
-class LoadBookMachine(RuleBasedStateMachine):
+class ReservationsMachine(RuleBasedStateMachine):
     """Receipts in any order, lost, repeated or late: the totals stay the sum of what is booked."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.book = make_book(ttl_s=5)
+        self.reservations = make_reservations(ttl_s=5)
         self.now = 0.0
 
     @rule(
@@ -429,56 +439,56 @@ class LoadBookMachine(RuleBasedStateMachine):
         reservation = make_reservation(
             request_id, replica_id, pending_tokens=pending_tokens, num_prompts=num_prompts, num_choices=num_choices
         )
-        self.book.reserve(reservation, answer_tokens=answer_tokens, now=self.now)
+        self.reservations.reserve(reservation, answer_tokens=answer_tokens, now=self.now)
 
     @rule(request_id=request_ids, prompt_tokens=st.integers(0, 200))
     def prefilled(self, request_id: RequestId, prompt_tokens: int) -> None:
         """A first token."""
-        self.book.prefilled(request_id, prompt_tokens=prompt_tokens, now=self.now)
+        self.reservations.prefilled(request_id, prompt_tokens=prompt_tokens, now=self.now)
 
     @rule(request_id=request_ids)
     def arrived(self, request_id: RequestId) -> None:
         """The replica has it."""
-        self.book.arrived(request_id, now=self.now)
+        self.reservations.arrived(request_id, now=self.now)
 
     @rule(request_id=request_ids)
     def withdraw(self, request_id: RequestId) -> None:
         """It is elsewhere."""
-        self.book.withdraw(request_id)
+        self.reservations.withdraw(request_id)
 
     @rule(replica_id=st.sampled_from([ONE, TWO]), outstanding=st.sets(request_ids))
     def list_outstanding(self, replica_id: ReplicaId, outstanding: set[RequestId]) -> None:
         """A replica's own list; what it lost is over."""
-        for request_id in self.book.lost(replica_id, outstanding, now=self.now):
+        for request_id in self.reservations.lost(replica_id, outstanding, now=self.now):
             assert request_id not in outstanding
-            self.book.finished(request_id, now=self.now)
+            self.reservations.finished(request_id, now=self.now)
 
     @rule(request_id=request_ids)
     def finished(self, request_id: RequestId) -> None:
         """An end."""
-        self.book.finished(request_id, now=self.now)
+        self.reservations.finished(request_id, now=self.now)
 
     @rule(seconds=st.floats(0, 4))
     def pass_time(self, seconds: float) -> None:
         """Time goes on and the silent are released."""
         self.now += seconds
-        for request_id in self.book.expired(now=self.now):
-            self.book.finished(request_id, now=self.now)
+        for request_id in self.reservations.expired(now=self.now):
+            self.reservations.finished(request_id, now=self.now)
 
     @rule(replica_id=st.sampled_from([ONE, TWO]), kv_used_tokens=st.integers(0, 1000))
     def tell(self, replica_id: ReplicaId, kv_used_tokens: int) -> None:
         """An engine's own numbers."""
-        self.book.set_engine(replica_id, EngineLoad(0, 0, kv_used_tokens, 0))
+        self.reservations.set_engine(replica_id, EngineLoad(0, 0, kv_used_tokens, 0))
 
     @rule()
     def join(self) -> None:
         """A router has booked the same as this one, once it knows what this one does."""
-        joining = make_book(ttl_s=5)
+        joining = make_reservations(ttl_s=5)
         for replica_id in (ONE, TWO):
-            for booked in self.book.export(replica_id):
+            for booked in self.reservations.export(replica_id):
                 assert booked.answer_tokens is not None
                 joining.adopt(booked, answer_tokens=booked.answer_tokens, now=self.now)
-            ours, theirs = self.book[replica_id], joining[replica_id]
+            ours, theirs = self.reservations[replica_id], joining[replica_id]
             for name in ("pending_tokens", "num_waiting", "num_running", "running_prompt_tokens"):
                 assert getattr(ours, name) == getattr(theirs, name)
             for name in ("waiting_answer_tokens", "running_answer_tokens"):
@@ -488,25 +498,25 @@ class LoadBookMachine(RuleBasedStateMachine):
     @rule()
     def replace_replica(self) -> None:
         """A replica dies and another takes its id's place."""
-        self.book.remove_replica(TWO)
-        self.book.add_replica(TWO)
+        self.reservations.remove_replica(TWO)
+        self.reservations.add_replica(TWO)
 
     @invariant()
     def is_sound(self) -> None:
         """Totals equal the reservations, and nothing is negative."""
-        self.book.check_integrity()
+        self.reservations.check_integrity()
         for replica_id in (ONE, TWO):
-            assert self.book[replica_id].pending_tokens >= 0
-            remaining_tokens = self.book.remaining_tokens(replica_id, now=self.now)
-            assert 0 <= remaining_tokens <= self.book[replica_id].pending_tokens
-            assert self.book.remaining_s(replica_id, now=self.now) >= 0
+            assert self.reservations[replica_id].pending_tokens >= 0
+            remaining_tokens = self.reservations.remaining_tokens(replica_id, now=self.now)
+            assert 0 <= remaining_tokens <= self.reservations[replica_id].pending_tokens
+            assert self.reservations.remaining_s(replica_id, now=self.now) >= 0
 
     def teardown(self) -> None:
         """In the end, with everything expired, nothing is outstanding."""
-        for request_id in self.book.expired(now=self.now + 100):
-            self.book.finished(request_id, now=self.now)
+        for request_id in self.reservations.expired(now=self.now + 100):
+            self.reservations.finished(request_id, now=self.now)
         for replica_id in (ONE, TWO):
-            load = self.book[replica_id]
+            load = self.reservations[replica_id]
             assert (
                 load.num_sequences
                 == load.num_requests
@@ -518,5 +528,5 @@ class LoadBookMachine(RuleBasedStateMachine):
             assert load.waiting_answer_tokens == load.running_answer_tokens == 0
 
 
-TestLoadBookMachine = LoadBookMachine.TestCase
-TestLoadBookMachine.settings = settings(max_examples=60, stateful_step_count=30)
+TestReservationsMachine = ReservationsMachine.TestCase
+TestReservationsMachine.settings = settings(max_examples=60, stateful_step_count=30)

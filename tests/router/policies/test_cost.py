@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from router import EngineLoad, Replica, ReplicaId, Router, RouteRequest
-from router.policies.prefix_affinity import CostWeights, _Costs
+from router.policies.request_cost import CostWeights, RequestCost
 from tests.builders import book_running, book_waiting, make_request, make_router, set_speed
 
 WEIGHTS = CostWeights(evictions=3, per_waiting=2, shared=0.5, others=0.1, memory=1, session=0.5)
@@ -32,9 +32,9 @@ def costs(
     router.prepare(now=0)
     cluster = router.cluster
     match = cluster.match(request.block_hashes)
-    of_request = _Costs(request, cluster, match, weights=weights, owner=owner, near_s=0.0)
+    of_request = RequestCost(request, cluster, shared_blocks=match.shared_blocks, weights=weights, session_owner=owner)
     return [
-        of_request.of(each, remaining_s=cluster.remaining_s(each), speed=cluster.load.speed(each.replica_id))
+        of_request.at(each, remaining_s=cluster.remaining_s(each), speed=cluster.load.speed(each.replica_id))
         for each in cluster.replicas
     ]
 

@@ -12,7 +12,7 @@ from router import Reason, Replica, ReplicaId, Router, RoutingDecision, UnknownP
 from router.cluster import PRIOR_WORK_SHARE
 from router.load.answers import FIRST_GUESS_TOKENS
 from router.policies import PrefixAffinity, make_policy
-from router.policies.prefix_affinity import CostWeights
+from router.policies.request_cost import CostWeights
 from tests.builders import MODEL, book_waiting, make_replica, make_request, make_router
 
 ROOM_TOKENS = 10**8

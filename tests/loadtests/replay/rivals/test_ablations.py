@@ -7,7 +7,8 @@ import pytest
 from loadtests.replay.options import read_policies
 from loadtests.replay.rivals.ablations import NAME_TO_WEIGHTS
 from loadtests.replay.rivals.table import make_policy, policies
-from router.policies.prefix_affinity import CostWeights, PrefixAffinity
+from router.policies.prefix_affinity import PrefixAffinity
+from router.policies.request_cost import CostWeights
 
 
 @pytest.mark.parametrize("name", NAME_TO_WEIGHTS)
