@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from benchmarks.claims import CLAIMS
@@ -51,7 +50,7 @@ def measurement(measure: Callable[..., Report]) -> Callable[..., None]:
         else:
             print_report(report, report_console())
         if json_file is not None:
-            json_file.write_text(json.dumps(document(report), default=msgspec.to_builtins, indent=1))
+            json_file.write_text(json.dumps(document(report), indent=1))
         if report.faults:
             raise typer.Exit(1)
 

@@ -161,6 +161,6 @@ def as_json(result: Result) -> dict[str, Any]:
             router: {f"{old} -> {new}": count for (old, new), count in change.moved.items()}
             for router, change in result.handovers.items()
         },
-        "routers_before": result.routers_before,
-        "routers_after": result.routers_after,
+        "routers_before": [router.as_plain() for router in result.routers_before],
+        "routers_after": [router.as_plain() for router in result.routers_after],
     }

@@ -189,5 +189,5 @@ def as_json(result: Result) -> dict[str, Any]:
         ],
         "buckets": [asdict(each) for each in result.buckets()],
         "requests": [each.as_json() for each in result.exchanges],
-        "routers_after": result.routers_after,
+        "routers_after": [router.as_plain() for router in result.routers_after],
     }

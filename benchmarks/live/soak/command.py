@@ -199,5 +199,5 @@ def as_json(result: Result) -> dict[str, Any]:
         "exclusions": result.exclusions,
         "engines": {replica: asdict(totals) for replica, totals in result.engines().items()},
         "courses": [asdict(each) for each in result.courses],
-        "routers_after": result.routers_after,
+        "routers_after": [router.as_plain() for router in result.routers_after],
     }

@@ -30,7 +30,7 @@ def test_routers_know_of_it_within_a_second(tmp_path: Path) -> None:
         ) as application,
     ):
         answers = asyncio.run(measure(Server(run, application), 40, 60, wait_s=WAIT_S, seed=1))
-        known_by = {replica["knowledge"] for router in application.routers() for replica in router["replicas"].values()}
+        known_by = {replica.knowledge for router in application.routers() for replica in router.replicas.values()}
     assert known_by == {"kv_events"}
     assert len(answers) == 60
     assert wrong(answers) == []
