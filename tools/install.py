@@ -9,6 +9,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import time
 import venv
 from pathlib import Path
 
@@ -30,22 +31,21 @@ def main() -> None:
     check_python()
     if STAMP.exists() and STAMP.read_text() == fingerprint():
         return
-    if not PYTHON.exists():
-        step("Creating .venv")
+    started = time.monotonic()
+    print(f"==> Installing {num_locked()} locked packages into .venv (about 1.2 GB; a minute or a few)", flush=True)
+    if not PYTHON.exists() or version_of(PYTHON) != sys.version_info[:2]:
         venv.create(VENV, with_pip=True, clear=VENV.exists())
-    step("Installing uv")
-    run([PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"], "pip could not install uv")
+    run([PYTHON, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "uv"], "pip could not install uv")
     indexes = configured_indexes()
-    step("Installing torch (about 190 MB)")
     install_torch(indexes)
-    step("Installing the locked packages (about 1 GB; a minute or a few)")
     uv([*indexes, "--no-deps", "--requirement", LOCK], "the locked packages could not be installed")
     uv(["--no-deps", "--no-build-isolation", "--editable", ROOT], "Warmroute itself could not be installed")
+    print(f"==> Installed in {time.monotonic() - started:.0f} s", flush=True)
     STAMP.write_text(fingerprint())
 
 
 def lock() -> None:
-    """Resolve pyproject.toml anew. Torch is left out: its hash and its index differ from machine to machine."""
+    """Resolve pyproject.toml again. Torch is left out: its hash and its index differ from machine to machine."""
     command: list[object] = [VENV / "bin" / "uv", "pip", "compile", ROOT / "pyproject.toml", *configured_indexes()]
     command += [
         "--extra",
@@ -67,16 +67,28 @@ def lock() -> None:
 
 
 def check_python() -> None:
-    """The lock is for one version."""
-    if sys.version_info[:2] != (3, 11):
+    """The lock fits the versions that CI tests; an environment of another version is not reused."""
+    if sys.version_info[:2] not in {(3, 11), (3, 12)}:
         found = ".".join(map(str, sys.version_info[:3]))
-        message = f"Python 3.11 is needed and {sys.executable} is {found}: run make PYTHON=/path/to/python3.11"
+        message = f"Python 3.11 or 3.12 is needed and {sys.executable} is {found}: run make PYTHON=/path/to/python3.11"
         raise InstallError(message)
 
 
+def version_of(python: Path) -> tuple[int, ...]:
+    """Major and minor version of an interpreter."""
+    code = "import sys; print(*sys.version_info[:2])"
+    printed = subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout
+    return tuple(map(int, printed.split()))
+
+
+def num_locked() -> int:
+    """Number of packages in the lock."""
+    return sum("==" in line for line in LOCK.read_text().splitlines())
+
+
 def fingerprint() -> str:
-    """Of everything that decides what is installed."""
-    content = LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()
+    """A hash of everything that decides what is installed."""
+    content = LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode() + sys.version.encode()
     return hashlib.sha256(content).hexdigest()
 
 
@@ -114,13 +126,36 @@ def as_uv_options(pip_config: str) -> list[str]:
 
 
 def uv(arguments: list[object], failure: str) -> None:
-    """`uv pip install`, showing its progress."""
-    run([*uv_install(), *arguments], failure)
+    """`uv pip install`; what it prints is shown only if it fails."""
+    result = uv_result(arguments)
+    if result.returncode != 0:
+        sys.stderr.write(result.stderr)
+        raise InstallError(failure)
 
 
 def uv_succeeds(arguments: list[object]) -> bool:
-    """`uv pip install`, silently; whether it went well."""
-    return subprocess.run([*map(str, [*uv_install(), *arguments])], capture_output=True, check=False).returncode == 0
+    """Whether `uv pip install` goes well."""
+    return uv_result(arguments).returncode == 0
+
+
+def uv_result(arguments: list[object]) -> subprocess.CompletedProcess[str]:
+    """Run `uv pip install`; a terminal shows the seconds that it takes."""
+    started = time.monotonic()
+    command = [*map(str, [*uv_install(), *arguments])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while True:
+            try:
+                output, errors = process.communicate(timeout=1)
+                break
+            except subprocess.TimeoutExpired:
+                show_seconds(time.monotonic() - started)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def show_seconds(seconds: float) -> None:
+    """Update the last line of a terminal; a log file needs none."""
+    if sys.stdout.isatty():
+        print(f"    {seconds:.0f} s\r", end="", flush=True)
 
 
 def uv_install() -> list[object]:
@@ -132,11 +167,6 @@ def run(command: list[object], failure: str) -> None:
     """Run a command; its own output explains, our sentence sums up."""
     if subprocess.run([*map(str, command)], check=False).returncode != 0:
         raise InstallError(failure)
-
-
-def step(title: str) -> None:
-    """Show what takes time."""
-    print(f"==> {title}", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,30 @@ def install() -> ModuleType:
 
 def test_another_python_is_refused_in_a_sentence(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the version that was found, and how to name another."""
-    monkeypatch.setattr(sys, "version_info", (3, 12, 1))
-    with pytest.raises(install.InstallError, match=r"Python 3.11 is needed and .* is 3.12.1: run make PYTHON="):
+    monkeypatch.setattr(sys, "version_info", (3, 13, 1))
+    with pytest.raises(install.InstallError, match=r"Python 3.11 or 3.12 is needed and .* is 3.13.1: run make PYTHON="):
         install.check_python()
+
+
+@pytest.mark.parametrize("version", [(3, 11, 7), (3, 12, 1)])
+def test_both_tested_pythons_are_accepted(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, version: tuple[int, ...]
+) -> None:
+    """`requires-python` of the package says the same."""
+    monkeypatch.setattr(sys, "version_info", version)
+    install.check_python()
+
+
+def test_what_uv_prints_is_shown_only_if_it_fails(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A list of 226 packages tells nothing to whoever waits for the server."""
+    monkeypatch.setattr(install, "uv_install", lambda: ["sh", "-c", "echo ' + package==1' >&2; exit $0"])
+    install.uv(["0"], "not installed")
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(install.InstallError, match="not installed"):
+        install.uv(["1"], "not installed")
+    assert "package==1" in capfd.readouterr().err
 
 
 def test_pips_indexes_become_uvs(install: ModuleType) -> None:
