@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.cost.route_cost.applications import router_ports
 from benchmarks.cost.route_cost.conversations import Conversations
-from benchmarks.cost.route_cost.sender import Body, Sender
+from benchmarks.cost.route_cost.sender import Body, RouteSender
 from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.report import Report
@@ -150,7 +150,7 @@ class _Rounds:
                     self._kind_to_seconds[kind].append(seconds)
         # Last, for nobody serves what is decided here: the routers hold it to be under way for some seconds.
         port = router_ports(self._run.run_dir)[self._run.application][0]
-        sender = Sender(port, keep_alive=False, on_answer=lambda _: None)
+        sender = RouteSender(port, keep_alive=False, on_answer=lambda _: None)
         self._kind_to_seconds[DECISION] = await sender.send(rounds * [[self._content]], connections=1, seconds=60)
         return Timings(prompt_tokens, self._kind_to_seconds)
 

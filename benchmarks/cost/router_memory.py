@@ -48,7 +48,7 @@ MEDIAN_WORDS, SIGMA, MAX_WORDS = 50, 1.2, 6000
 ANSWER_WORDS = 60
 MAX_TURNS = 8
 WARM_UP = 200
-"""Conversations before the first look at memory: what is made once is made by then."""
+"""ManyConversations before the first look at memory: what is made once is made by then."""
 
 FULL_SHARE = 0.97
 """Of the memo; from there on memory must not grow."""
@@ -64,7 +64,7 @@ FLAT_MIB = 48
 app = make_app()
 
 
-class Conversations:
+class ManyConversations:
     """Each is made anew from its number whenever it is needed, so that all of them take one byte each.
 
     Args:
@@ -175,7 +175,7 @@ class RouterParts:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class MemorySample:
     """After so many conversations."""
 
     conversations: int
@@ -208,14 +208,14 @@ def main(
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("conversations", total=conversations)
         samples = []
-        for sample in _drive(parts, Conversations(words, number=conversations, seed=seed), conversations // 10):
+        for sample in _drive(parts, ManyConversations(words, number=conversations, seed=seed), conversations // 10):
             samples.append(sample)
             progress.update(bar, completed=sample.conversations)
     records = {"samples": [asdict(sample) for sample in samples]}
     return Report([result_table(samples)], records, faults(samples, mib=mib, has_core=core))
 
 
-def _drive(parts: RouterParts, conversations: Conversations, every: int) -> Iterator[Sample]:
+def _drive(parts: RouterParts, conversations: ManyConversations, every: int) -> Iterator[MemorySample]:
     loop = asyncio.new_event_loop()
     process = psutil.Process()
     num_new = peak_bytes = 0
@@ -224,7 +224,7 @@ def _drive(parts: RouterParts, conversations: Conversations, every: int) -> Iter
         num_new += is_new
         peak_bytes = max(peak_bytes, parts.memo_bytes)
         if is_new and (num_new == WARM_UP or num_new % every == 0):
-            yield Sample(
+            yield MemorySample(
                 num_new,
                 num_requests,
                 process.memory_info().rss / 2**20,
@@ -238,7 +238,7 @@ def _drive(parts: RouterParts, conversations: Conversations, every: int) -> Iter
     loop.close()
 
 
-def result_table(samples: Sequence[Sample]) -> Table:
+def result_table(samples: Sequence[MemorySample]) -> Table:
     """Growth is that of resident memory since the first sample."""
     table = make_table(
         "Memory",
@@ -266,7 +266,7 @@ def result_table(samples: Sequence[Sample]) -> Table:
     return table
 
 
-def faults(samples: Sequence[Sample], *, mib: float, has_core: bool) -> list[str]:
+def faults(samples: Sequence[MemorySample], *, mib: float, has_core: bool) -> list[str]:
     """What must not be, in words."""
     found = []
     peak_mib = max(each.peak_memo_mib for each in samples)

@@ -50,7 +50,7 @@ MAX_OUTSTANDING = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ScalingPlan:
     """What the command line asks for. Times in seconds."""
 
     replicas: Sequence[int]
@@ -67,7 +67,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ScalingChange:
     """Of the number of replicas. Times on the clock of `Exchange.started_s`."""
 
     before: int
@@ -81,12 +81,12 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ScalingVariant:
     """Of one variant."""
 
     name: str
-    plan: Plan
-    changes: Sequence[Change]
+    plan: ScalingPlan
+    changes: Sequence[ScalingChange]
     exchanges: Sequence[Exchange]
     streams: Sequence[Exchange]
     max_late_s: float
@@ -125,7 +125,7 @@ def main(
     seed: SeedOption = 1,
 ) -> Report:
     """Scale under load, with warm-up and hand-over and without."""
-    plan = Plan(_numbers(replicas), rate, hold, streams, stream_tokens, stream_seconds, seed)
+    plan = ScalingPlan(_numbers(replicas), rate, hold, streams, stream_tokens, stream_seconds, seed)
     console = notes_console()
     settings = with_absolute_model_path(load_settings(config))
     results = []
@@ -150,13 +150,13 @@ def _numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def _in_a_process(settings: Settings, plan: Plan, *, is_handing_on: bool) -> Result:
+def _in_a_process(settings: Settings, plan: ScalingPlan, *, is_handing_on: bool) -> ScalingVariant:
     """Of its own: Ray's handles outlive the cluster that they were made for."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
         return processes.submit(_measured, settings, plan, is_handing_on=is_handing_on).result()
 
 
-def _measured(settings: Settings, plan: Plan, *, is_handing_on: bool) -> Result:
+def _measured(settings: Settings, plan: ScalingPlan, *, is_handing_on: bool) -> ScalingVariant:
     console = notes_console()
     deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": plan.replicas[0]}
     own = settings.model_copy(
@@ -172,13 +172,13 @@ def _measured(settings: Settings, plan: Plan, *, is_handing_on: bool) -> Result:
         assert run is not None, "nobody stops it"
         application = RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url)
         server = Server(run, application)
-        return asyncio.run(_Experiment(server, plan, name, console).run())
+        return asyncio.run(_ScalingRun(server, plan, name, console).run())
 
 
-class _Experiment:
+class _ScalingRun:
     """One variant's loads, filled while it is under way."""
 
-    def __init__(self, server: Server, plan: Plan, name: str, console: Console) -> None:
+    def __init__(self, server: Server, plan: ScalingPlan, name: str, console: Console) -> None:
         self._server = server
         self._plan = plan
         self._name = name
@@ -186,9 +186,9 @@ class _Experiment:
         self._load = Load()
         self._streams = Load()
 
-    async def run(self) -> Result:
+    async def run(self) -> ScalingVariant:
         stopped = asyncio.Event()
-        changes: list[Change] = []
+        changes: list[ScalingChange] = []
         coming = interleaved_turns(self._server.run.model, num_open=OPEN_SESSIONS, seed=self._plan.seed)
         async with self._server.client(keep_alive=False) as client, asyncio.TaskGroup() as tasks:
             sending = open_loop(
@@ -203,7 +203,7 @@ class _Experiment:
                 changes.append(await self._change(before, after))
                 await asyncio.sleep(self._plan.hold_s)
             stopped.set()
-        return Result(
+        return ScalingVariant(
             self._name, self._plan, changes, self._load.exchanges, self._streams.exchanges, self._load.max_late_s
         )
 
@@ -213,7 +213,7 @@ class _Experiment:
             content = f"Stream {number}.{index}: tell everything that you know about the history of railways."
             yield chat(f"stream-{number}-{index}", "stream", model, content, answer_tokens=tokens)
 
-    async def _change(self, before: int, after: int) -> Change:
+    async def _change(self, before: int, after: int) -> ScalingChange:
         run, asked_s = self._server.run, time.monotonic()
         self._console.print(f"{self._name}: from {before} to {after} replicas")
         api = ServeApi(run.dashboard_url)
@@ -221,7 +221,7 @@ class _Experiment:
         while True:
             routers = await self._server.routers()
             if routers and all(len(router.replicas) == after for router in routers):
-                return Change(before, after, asked_s, time.monotonic())
+                return ScalingChange(before, after, asked_s, time.monotonic())
             if time.monotonic() > asked_s + CHANGE_TIMEOUT_S:
                 raise StartError(f"there are not {after} replicas after {CHANGE_TIMEOUT_S:.0f} s")
             await asyncio.sleep(POLL_S)
@@ -234,14 +234,14 @@ def hit_rate(exchanges: Sequence[Exchange]) -> float:
     return sum(each.cached_tokens for each in streams) / offered if offered else 0.0
 
 
-def dip(result: Result, start_s: float, end_s: float) -> float:
+def dip(result: ScalingVariant, start_s: float, end_s: float) -> float:
     """The lowest hit rate of a stretch of `BUCKET_S`."""
     num_buckets = max(1, int((end_s - start_s) / BUCKET_S))
     starts = (start_s + number * BUCKET_S for number in range(num_buckets))
     return min(hit_rate(result.between(start, start + BUCKET_S)) for start in starts)
 
 
-def summary(results: Sequence[Result], settings: Settings) -> Table:
+def summary(results: Sequence[ScalingVariant], settings: Settings) -> Table:
     """A row for each change and variant: the time before, until it is done, and after."""
     note = "" if settings.engine == "vllm" else f", {settings.engine} engines"
     table = make_table(
@@ -284,7 +284,7 @@ def summary(results: Sequence[Result], settings: Settings) -> Table:
     return table
 
 
-def over_time(result: Result) -> str:
+def over_time(result: ScalingVariant) -> str:
     """The hit rate of every stretch, with the changes among them."""
     start_s = result.exchanges[0].started_s
     end_s = max(each.started_s for each in result.exchanges)
@@ -310,7 +310,7 @@ def _durations(streams: Sequence[Exchange]) -> str:
     )
 
 
-def _as_json(result: Result) -> dict[str, Any]:
+def _as_json(result: ScalingVariant) -> dict[str, Any]:
     return {
         "name": result.name,
         "changes": [

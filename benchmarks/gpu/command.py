@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.gpu import tiers, ttft
-from benchmarks.gpu.comparison import Plan, Result, Run, compare, result_tables
+from benchmarks.gpu.comparison import PolicyOutcome, PolicyPlan, PolicyRun, compare, result_tables
 from benchmarks.gpu.engine import KvCache
 from benchmarks.gpu.engines import EngineOptions, connected, running_engines
 from benchmarks.gpu.model import Shape
-from benchmarks.gpu.sessions import Traffic
+from benchmarks.gpu.sessions import TurnTraffic
 from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
@@ -52,7 +52,7 @@ LimitOption = Annotated[float, typer.Option(min=0, help="A request is good with 
 class Arm(NamedTuple):
     """What one engine gave, with or without a tier."""
 
-    runs: list[Run]
+    runs: list[PolicyRun]
     reloads: list[tiers.Reload]
     """None without a tier."""
     cache: KvCache
@@ -111,8 +111,8 @@ def policies_command(  # noqa: PLR0913  one for each option
 ) -> Report:
     """Hit rate and TTFT by policy: the production router in front of several engines that share one GPU."""
     machine = _machine()
-    traffic = Traffic(sessions, rate, turns, prefixes, prefix_tokens, message_tokens, answer_tokens, think_s)
-    plan = Plan(_read_policies(policies), traffic, repetitions, seed, ttft_limit_s)
+    traffic = TurnTraffic(sessions, rate, turns, prefixes, prefix_tokens, message_tokens, answer_tokens, think_s)
+    plan = PolicyPlan(_read_policies(policies), traffic, repetitions, seed, ttft_limit_s)
     options = EngineOptions(
         shape or _shape(machine), traffic.max_tokens, step_tokens, MEMORY_SHARE / engines, kv_tokens
     )
@@ -151,15 +151,15 @@ def tiers_command(  # noqa: PLR0913  one for each option
     console, machine = notes_console(), _machine()
     if not machine.has_gpu:
         raise MeasurementError(f"vLLM offloads KV from GPUs only; this is {machine.name}: run it where a GPU is")
-    traffic = Traffic(sessions, rate, turns, 1, 0, message_tokens, answer_tokens, think_s)
+    traffic = TurnTraffic(sessions, rate, turns, 1, 0, message_tokens, answer_tokens, think_s)
     sizes = _read_lengths(lengths)
-    plan = Plan((tiers.WITHOUT, tiers.host_name(host_gib)), traffic, repetitions, seed, ttft_limit_s)
+    plan = PolicyPlan((tiers.WITHOUT, tiers.host_name(host_gib)), traffic, repetitions, seed, ttft_limit_s)
     options = EngineOptions(
         shape or _shape(machine), max(traffic.max_tokens, sizes[-1]), step_tokens, MEMORY_SHARE, kv_tokens, host_gib
     )
     without = _run_arm(plan.policies[0], plan, replace(options, host_gib=None), [], machine, folder, console)
     having = _run_arm(plan.policies[1], plan, options, sizes, machine, folder, console)
-    result = Result(plan, [without.cache], [*without.runs, *having.runs])
+    result = PolicyOutcome(plan, [without.cache], [*without.runs, *having.runs])
     speed = tiers.host_tokens_per_s(having.reloads)
     return Report(
         [*result_tables(result), tiers.reload_table(having.reloads)],
@@ -179,7 +179,9 @@ def _machine() -> Machine:
     return machine
 
 
-async def _measure_ttft(url: str, lengths: list[int], repetitions: int, seed: int, console: Console) -> ttft.Result:
+async def _measure_ttft(
+    url: str, lengths: list[int], repetitions: int, seed: int, console: Console
+) -> ttft.TtftOutcome:
     rng = Random(f"ttft {seed}")
     samples = []
     with Progress(console=console, transient=True) as progress:
@@ -188,10 +190,10 @@ async def _measure_ttft(url: str, lengths: list[int], repetitions: int, seed: in
             async for sample in ttft.measure_prompts(engine, lengths, repetitions=repetitions, rng=rng):
                 samples.append(sample)
                 progress.advance(bar)
-    return ttft.Result(samples)
+    return ttft.TtftOutcome(samples)
 
 
-async def _compare(plan: Plan, urls: list[str], console: Console) -> Result:
+async def _compare(plan: PolicyPlan, urls: list[str], console: Console) -> PolicyOutcome:
     runs = []
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("runs", total=plan.repetitions * len(plan.policies))
@@ -200,12 +202,12 @@ async def _compare(plan: Plan, urls: list[str], console: Console) -> Result:
             async for run in compare(plan, engines, caches, clock=time.perf_counter):
                 runs.append(run)
                 progress.advance(bar)
-    return Result(plan, caches, runs)
+    return PolicyOutcome(plan, caches, runs)
 
 
 def _run_arm(
     name: str,
-    plan: Plan,
+    plan: PolicyPlan,
     options: EngineOptions,
     lengths: list[int],
     machine: Machine,
@@ -216,7 +218,7 @@ def _run_arm(
         return asyncio.run(_measure_arm(name, plan, url, lengths, console))
 
 
-async def _measure_arm(name: str, plan: Plan, url: str, lengths: list[int], console: Console) -> Arm:
+async def _measure_arm(name: str, plan: PolicyPlan, url: str, lengths: list[int], console: Console) -> Arm:
     runs, reloads = [], []
     rng = Random(f"tiers {plan.seed}")
     with Progress(console=console, transient=True) as progress:

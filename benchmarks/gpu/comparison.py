@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from rich.table import Table
 
-from benchmarks.gpu.driver import Asked, Driver, Record
+from benchmarks.gpu.driver import Asked, TurnDriver, TurnRecord
 from benchmarks.gpu.engine import KvCache
-from benchmarks.gpu.sessions import Session, Traffic, make_sessions
+from benchmarks.gpu.sessions import Session, TurnTraffic, make_sessions
 from benchmarks.harness.errors import MeasurementError
 from loadtests.report import intervals
 from loadtests.report.intervals import Estimate, estimate_text
@@ -44,12 +44,12 @@ class Resettable(Asked, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PolicyPlan:
     """All that is compared."""
 
     policies: tuple[str, ...]
     """The first is the one that others are compared with."""
-    traffic: Traffic
+    traffic: TurnTraffic
     repetitions: int
     seed: int
     ttft_limit_s: float
@@ -57,12 +57,12 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class PolicyRun:
     """One policy on the sessions of one repetition."""
 
     policy: str
     repetition: int
-    records: Sequence[Record]
+    records: Sequence[TurnRecord]
     max_late_s: float
     """How late a session began at worst: how well this process kept up."""
 
@@ -73,8 +73,8 @@ class Run:
 
 
 async def compare(
-    plan: Plan, engines: Sequence[Resettable], caches: Sequence[KvCache], *, clock: Callable[[], float]
-) -> AsyncIterator[Run]:
+    plan: PolicyPlan, engines: Sequence[Resettable], caches: Sequence[KvCache], *, clock: Callable[[], float]
+) -> AsyncIterator[PolicyRun]:
     """Every policy once a repetition, each repetition beginning with another one. A short run before does not count.
 
     Args:
@@ -95,26 +95,26 @@ async def compare(
         sessions = make_sessions(plan.traffic, seed=f"{plan.seed} {repetition}")
         for policy in rotated(plan.policies, repetition):
             driver = await _serve(plan, policy, sessions, str(repetition), engines, caches, clock)
-            run = Run(policy, repetition, driver.records, driver.max_late_s)
+            run = PolicyRun(policy, repetition, driver.records, driver.max_late_s)
             if len(run.faults) == len(run.records):
                 raise MeasurementError(f"no request was answered: {run.faults[0]}")
             yield run
 
 
 async def _serve(
-    plan: Plan,
+    plan: PolicyPlan,
     policy: str,
     sessions: Sequence[Session],
     name: str,
     engines: Sequence[Resettable],
     caches: Sequence[KvCache],
     clock: Callable[[], float],
-) -> Driver:
+) -> TurnDriver:
     """The sessions through a router and caches that know nothing of them."""
     for engine in engines:
         await engine.reset_cache()
     replicas = [Replica(ReplicaId(f"engine-{rank}"), rank, cache.num_tokens) for rank, cache in enumerate(caches)]
-    driver = Driver(
+    driver = TurnDriver(
         make_router(policy, replicas, block_size=caches[0].block_size, seed=f"{plan.seed} {name}"),
         {replica.replica_id: engine for replica, engine in zip(replicas, engines, strict=True)},
         answer_tokens=plan.traffic.answer_tokens,
@@ -147,7 +147,7 @@ def make_router(policy: str, replicas: Sequence[Replica], *, block_size: int, se
     return router
 
 
-def summarize(run: Run, *, num_engines: int, ttft_limit_s: float) -> dict[str, float]:
+def summarize(run: PolicyRun, *, num_engines: int, ttft_limit_s: float) -> dict[str, float]:
     """The metrics of a run; rates are ratios of sums over the requests that were answered."""
     answered = [record for record in run.records if record.ttft_s is not None]
     ttfts_s = [record.ttft_s for record in answered if record.ttft_s is not None]
@@ -163,7 +163,7 @@ def summarize(run: Run, *, num_engines: int, ttft_limit_s: float) -> dict[str, f
     }
 
 
-def _imbalance(records: Sequence[Record], num_engines: int) -> float:
+def _imbalance(records: Sequence[TurnRecord], num_engines: int) -> float:
     """The most computed prompt tokens of an engine over the mean; 1 is even."""
     id_to_computed: dict[ReplicaId, int] = {}
     for record in records:
@@ -173,13 +173,13 @@ def _imbalance(records: Sequence[Record], num_engines: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class PolicyOutcome:
     """A plan, and all its runs."""
 
-    plan: Plan
+    plan: PolicyPlan
     caches: Sequence[KvCache]
     """Of each engine."""
-    runs: Sequence[Run]
+    runs: Sequence[PolicyRun]
 
     def values(self, policy: str, metric: str) -> list[float]:
         """Of a policy's runs, in order of the repetitions."""
@@ -207,13 +207,13 @@ class Result:
             "runs": [{**asdict(run), "metrics": summary} for run, summary in self._summaries()],
         }
 
-    def _summaries(self) -> list[tuple[Run, dict[str, float]]]:
+    def _summaries(self) -> list[tuple[PolicyRun, dict[str, float]]]:
         limit_s = self.plan.ttft_limit_s
         runs = sorted(self.runs, key=lambda run: run.repetition)
         return [(run, summarize(run, num_engines=len(self.caches), ttft_limit_s=limit_s)) for run in runs]
 
 
-def result_tables(result: Result) -> list[Table]:
+def result_tables(result: PolicyOutcome) -> list[Table]:
     """The numbers by policy and, of several policies, their ratios to the first one's."""
     first, *others = result.plan.policies
     title = f"Good: first token within {result.plan.ttft_limit_s:g} s. {result.plan.repetitions} repetitions"

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count
 from typing import Protocol
 
-from benchmarks.gpu.engine import MODEL_NAME, Answer
+from benchmarks.gpu.engine import MODEL_NAME, EngineAnswer
 from benchmarks.gpu.sessions import Session, Turn
 from benchmarks.harness.errors import MeasurementError
 from router import BlockHasher, ReplicaId, RequestId, Router, RouteRequest, root_hash
@@ -23,12 +23,14 @@ ROOT = root_hash(model=MODEL_NAME, adapter="", tenant="", cache_salt="")
 class Asked(Protocol):
     """Of an engine, what is needed."""
 
-    async def ask(self, token_ids: Sequence[int], *, answer_tokens: int, on_first_token: Callable[[], None]) -> Answer:
+    async def ask(
+        self, token_ids: Sequence[int], *, answer_tokens: int, on_first_token: Callable[[], None]
+    ) -> EngineAnswer:
         """Send a prompt, and follow its answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class TurnRecord:
     """What became of a request; times in seconds since the run's start."""
 
     replica_id: ReplicaId
@@ -44,7 +46,7 @@ class Record:
     fault: str | None = None
 
 
-class Driver:
+class TurnDriver:
     """Serves sessions through a router.
 
     Args:
@@ -74,7 +76,7 @@ class Driver:
         self._numbers = count()
         self._outstanding: dict[ReplicaId, dict[RequestId, int]] = {each: {} for each in id_to_engine}
         self._started_s = clock()
-        self.records: list[Record] = []
+        self.records: list[TurnRecord] = []
         """Of answered and failed requests, in order of their ends."""
         self.max_late_s = 0.0
         """How late a session began at worst: how well this process kept up."""
@@ -105,7 +107,7 @@ class Driver:
             await asyncio.sleep(turn.think_s)
             self.records.append(await self._serve(turn))
 
-    async def _serve(self, turn: Turn) -> Record:
+    async def _serve(self, turn: Turn) -> TurnRecord:
         started_s = self._clock()
         request_id = RequestId(f"request-{next(self._numbers)}")
         hashes = self._hasher.hash(turn.prompt, root=ROOT)
@@ -113,18 +115,18 @@ class Driver:
         decision = self._router.choose(request, now=started_s).decision
         chosen_s = self._clock()
         fate = await self._send(turn, request_id, decision.replica_id)
-        return Record(
+        return TurnRecord(
             decision.replica_id,
             started_s - self._started_s,
             self._clock() - self._started_s,
-            chosen_s - started_s + fate.first_token_s if isinstance(fate, Answer) else None,
+            chosen_s - started_s + fate.first_token_s if isinstance(fate, EngineAnswer) else None,
             len(turn.prompt),
-            fate.cached_tokens if isinstance(fate, Answer) else 0,
+            fate.cached_tokens if isinstance(fate, EngineAnswer) else 0,
             decision.believed_cached_tokens,
-            fault=None if isinstance(fate, Answer) else str(fate),
+            fault=None if isinstance(fate, EngineAnswer) else str(fate),
         )
 
-    async def _send(self, turn: Turn, request_id: RequestId, replica_id: ReplicaId) -> Answer | MeasurementError:
+    async def _send(self, turn: Turn, request_id: RequestId, replica_id: ReplicaId) -> EngineAnswer | MeasurementError:
         """To the engine that was chosen; the router hears all of it."""
         outstanding = self._outstanding[replica_id]
         outstanding[request_id] = 0

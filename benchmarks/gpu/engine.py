@@ -19,7 +19,7 @@ MAX_ERROR_LETTERS = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EngineAnswer:
     """What became of a prompt; times in seconds since it was sent."""
 
     prompt_tokens: int
@@ -56,7 +56,7 @@ class Engine:
 
     async def ask(
         self, token_ids: Sequence[int], *, answer_tokens: int, on_first_token: Callable[[], None] = _ignore
-    ) -> Answer:
+    ) -> EngineAnswer:
         """Send a prompt, and follow its answer of exactly that many tokens.
 
         Raises:
@@ -84,7 +84,7 @@ class Engine:
         if first_token_s is None or usage is None:
             raise MeasurementError("the engine's answer ended before its time")
         details = usage.get("prompt_tokens_details") or {}
-        return Answer(
+        return EngineAnswer(
             usage["prompt_tokens"], details.get("cached_tokens") or 0, first_token_s, self._clock() - started_s
         )
 

@@ -13,7 +13,7 @@ SPREAD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class TurnTraffic:
     """What is asked."""
 
     num_sessions: int
@@ -62,7 +62,7 @@ class Session:
     turns: tuple[Turn, ...]
 
 
-def make_sessions(traffic: Traffic, *, seed: str) -> list[Session]:
+def make_sessions(traffic: TurnTraffic, *, seed: str) -> list[Session]:
     """In order of arrival; the same for the same seed."""
     rng = Random(seed)
     prefixes = [_tokens(traffic.prefix_tokens, rng) for _ in range(traffic.num_prefixes)]
@@ -76,7 +76,7 @@ def make_sessions(traffic: Traffic, *, seed: str) -> list[Session]:
     return sessions
 
 
-def _turns(traffic: Traffic, prefix: list[int], rng: Random) -> list[Turn]:
+def _turns(traffic: TurnTraffic, prefix: list[int], rng: Random) -> list[Turn]:
     history = list(prefix)
     turns = []
     for number in range(rng.randint(1, traffic.max_turns)):

@@ -12,8 +12,8 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.gpu.comparison import Plan, Resettable, Run, compare
-from benchmarks.gpu.engine import Answer, KvCache
+from benchmarks.gpu.comparison import PolicyPlan, PolicyRun, Resettable, compare
+from benchmarks.gpu.engine import EngineAnswer, KvCache
 from benchmarks.gpu.ttft import milliseconds
 from loadtests.report import intervals
 from loadtests.report.intervals import estimate_text
@@ -30,9 +30,9 @@ class Reload:
     """One prompt, sent three times."""
 
     num_tokens: int
-    cold: Answer
-    reloaded: Answer
-    warm: Answer
+    cold: EngineAnswer
+    reloaded: EngineAnswer
+    warm: EngineAnswer
 
 
 async def measure_reloads(
@@ -65,8 +65,8 @@ def _ignore() -> None:
 
 
 async def run_arm(
-    name: str, plan: Plan, engine: Resettable, cache: KvCache, *, clock: Callable[[], float]
-) -> AsyncIterator[Run]:
+    name: str, plan: PolicyPlan, engine: Resettable, cache: KvCache, *, clock: Callable[[], float]
+) -> AsyncIterator[PolicyRun]:
     """The plan's sessions, repetition after repetition, under the arm's name. Every one begins with an empty GPU cache;
     what the tier keeps of the ones before are other prompts.
     """

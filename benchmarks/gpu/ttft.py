@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from rich.table import Table
 
-from benchmarks.gpu.engine import Answer
+from benchmarks.gpu.engine import EngineAnswer
 from loadtests.report import intervals
 from loadtests.report.intervals import estimate_text
 from loadtests.report.tables import make_table
@@ -21,21 +21,21 @@ MS_A_SECOND = 1000
 class Asked(Protocol):
     """Of an engine, what is needed."""
 
-    async def ask(self, token_ids: Sequence[int], *, answer_tokens: int) -> Answer:
+    async def ask(self, token_ids: Sequence[int], *, answer_tokens: int) -> EngineAnswer:
         """Send a prompt, and follow its answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TtftSample:
     """One prompt, sent twice in a row."""
 
     num_tokens: int
-    cold: Answer
-    warm: Answer
+    cold: EngineAnswer
+    warm: EngineAnswer
 
 
 @dataclass(frozen=True, slots=True)
-class Length:
+class PromptLength:
     """All samples of one length; times to the first token in seconds, in order of the repetitions."""
 
     num_tokens: int
@@ -47,16 +47,16 @@ class Length:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class TtftOutcome:
     """All that was measured."""
 
-    samples: Sequence[Sample]
+    samples: Sequence[TtftSample]
 
-    def lengths(self) -> Iterator[Length]:
+    def lengths(self) -> Iterator[PromptLength]:
         """From short to long."""
         for num_tokens in sorted({sample.num_tokens for sample in self.samples}):
             samples = [sample for sample in self.samples if sample.num_tokens == num_tokens]
-            yield Length(
+            yield PromptLength(
                 num_tokens,
                 [sample.cold.first_token_s for sample in samples],
                 [sample.warm.first_token_s for sample in samples],
@@ -83,7 +83,7 @@ class Result:
 
 async def measure_prompts(
     engine: Asked, lengths: Sequence[int], *, repetitions: int, rng: Random
-) -> AsyncIterator[Sample]:
+) -> AsyncIterator[TtftSample]:
     """Each length once a repetition, in another order each time; a first round warms the engine up and does not count.
 
     Raises:
@@ -97,14 +97,14 @@ async def measure_prompts(
             yield await _sample(engine, length, rng)
 
 
-async def _sample(engine: Asked, length: int, rng: Random) -> Sample:
+async def _sample(engine: Asked, length: int, rng: Random) -> TtftSample:
     """Of random ids, so that nobody has seen them."""
     token_ids = rng.choices(TOKEN_IDS, k=length)
     cold = await engine.ask(token_ids, answer_tokens=1)
-    return Sample(length, cold, warm=await engine.ask(token_ids, answer_tokens=1))
+    return TtftSample(length, cold, warm=await engine.ask(token_ids, answer_tokens=1))
 
 
-def ttft_table(result: Result) -> Table:
+def ttft_table(result: TtftOutcome) -> Table:
     """By length. Means; the last column is what the tokens took that a row has more than the row before."""
     table = make_table(
         "Time to the first token",
@@ -131,7 +131,7 @@ def milliseconds(seconds: Sequence[float]) -> str:
     return estimate_text(intervals.mean([MS_A_SECOND * each for each in seconds]), ",.1f")
 
 
-def _slope(shorter: Length, longer: Length) -> str:
+def _slope(shorter: PromptLength, longer: PromptLength) -> str:
     """A dash where more tokens took no more time."""
     seconds = fmean(longer.cold_s) - fmean(shorter.cold_s)
     return f"{(longer.num_tokens - shorter.num_tokens) / seconds:,.0f}" if seconds > 0 else "-"

@@ -19,7 +19,7 @@ from benchmarks.keys.bodies import Question, questions
 from benchmarks.keys.engine import MODEL_NAME, llm_settings
 from benchmarks.keys.models import Family, Model, build, build_with
 from benchmarks.keys.replica import Replica, ReplicaPrompt
-from benchmarks.keys.result import Comparison, FamilyResult, as_json, lines, result_table
+from benchmarks.keys.result import FamilyResult, KeyComparison, as_json, lines, result_table
 from benchmarks.keys.router import Pass, Reader, Reading
 from benchmarks.keys.texts import Source, sample
 from loadtests.workloads.recorded_texts import TEXTS
@@ -66,7 +66,7 @@ def _compare(name: str, model: Model, asked: Sequence[Question], folder: Path, c
         log, options = folder / f"{name}.log", vllm_server.options_of(llm)
         with vllm_server.running(options, variables=vllm_server.variables_of(llm), log=log) as url:
             reports = asyncio.run(_report(url, llm, asked, progress))
-    comparisons = [Comparison(*each) for each in zip(asked, readings, reports, strict=True)]
+    comparisons = [KeyComparison(*each) for each in zip(asked, readings, reports, strict=True)]
     return FamilyResult(name, comparisons, reader.tokenizer, is_exact=reader.is_exact)
 
 

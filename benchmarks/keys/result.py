@@ -15,7 +15,7 @@ MAX_SHOWN = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class KeyComparison:
     """One body: what the router read, each time, and what the replica got."""
 
     question: Question
@@ -56,7 +56,7 @@ class FamilyResult:
     """All bodies, through one family of models."""
 
     family: str
-    comparisons: Sequence[Comparison]
+    comparisons: Sequence[KeyComparison]
     tokenizer: str
     """Of the router, after them all."""
     is_exact: bool
@@ -91,7 +91,7 @@ def result_table(results: Sequence[FamilyResult]) -> Table:
     return table
 
 
-def _cells(comparisons: Sequence[Comparison]) -> Iterator[str]:
+def _cells(comparisons: Sequence[KeyComparison]) -> Iterator[str]:
     yield f"{len(comparisons):,}"
     yield f"{sum(comparison.is_refused for comparison in comparisons):,}"
     num_tokens = sum(len(comparison.report.ids or ()) for comparison in comparisons)

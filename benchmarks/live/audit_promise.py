@@ -56,7 +56,7 @@ class Promised(NamedTuple):
     audit: Audit
 
 
-class Row(NamedTuple):
+class PromiseRow(NamedTuple):
     """Of one log in one form."""
 
     log: str
@@ -125,7 +125,7 @@ def _promise(name: str, bodies: Sequence[Body], settings: Settings) -> Promised:
     return Promised(name, bodies, fixed, done)
 
 
-def _measured(settings: Settings, promises: Sequence[Promised], console: Console) -> list[Row]:
+def _measured(settings: Settings, promises: Sequence[Promised], console: Console) -> list[PromiseRow]:
     with local_server.running(settings, console, threading.Event()) as run:
         assert run is not None, "nobody stops it"
         with RunningApplication(
@@ -136,7 +136,7 @@ def _measured(settings: Settings, promises: Sequence[Promised], console: Console
                 for form, sent, promised in (("as it is", bodies, done.as_is), ("--fix", fixed_bodies, done.fixed)):
                     application.reset_caches()
                     measured = _sent(sent, run.url, settings.model_id, f"{name}, {form}", console)
-                    rows.append(Row(name, form, promised, measured))
+                    rows.append(PromiseRow(name, form, promised, measured))
     return rows
 
 
@@ -154,7 +154,7 @@ def _sent(bodies: Sequence[Body], url: str, model: str, name: str, console: Cons
     return Sums(len(bodies), offered, cached)
 
 
-def _table(rows: Sequence[Row]) -> Table:
+def _table(rows: Sequence[PromiseRow]) -> Table:
     table = make_table(
         "Promised by the audit, and counted by the engine",
         left=("log", "form"),

@@ -146,7 +146,7 @@ async def _run(
             requests = short_requests(server.run.model, seed=seed, kind="short")
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(open_loop(client, requests, load, rate=rate, stopped=stopped))
-                experiment = _Experiment(server, deviation, load, console, model=model)
+                experiment = _Deviation(server, deviation, load, console, model=model)
                 try:
                     await experiment.run()
                 finally:
@@ -165,7 +165,7 @@ class _Seen:
     """Until all had the verdicts that were waited for; None if they never had."""
 
 
-class _Experiment:
+class _Deviation:
     """One deviation, under load."""
 
     def __init__(self, server: Server, deviation: Verdict, load: Load, console: Console, *, model: Path) -> None:

@@ -11,7 +11,7 @@ from benchmarks.harness.snapshots import short
 from benchmarks.keys.bodies import questions
 from benchmarks.keys.models import Family
 from benchmarks.keys.replica import Replica
-from benchmarks.keys.result import Comparison, FamilyResult
+from benchmarks.keys.result import FamilyResult, KeyComparison
 from benchmarks.keys.router import Pass, Reader, Reading
 from benchmarks.keys.texts import SHIPPED, sample
 from serve_app.control.running_application import RunningApplication
@@ -40,14 +40,14 @@ def test_the_router_reads_the_tokens_that_the_replica_gets(
     reader = Reader(llm)
     url = url_of_a_replica(run, application)
 
-    async def compare() -> list[Comparison]:
+    async def compare() -> list[KeyComparison]:
         readings: list[dict[Pass, Reading]] = [{} for _ in asked]
         async for each, place, reading in reader.read_all(asked):
             readings[place][each] = reading
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
             replica = Replica(client, block_size=llm["engine_kwargs"]["block_size"])
             reports = await replica.report_all(asked, concurrency=4, on_report=lambda: None)
-        return [Comparison(*each) for each in zip(asked, readings, reports, strict=True)]
+        return [KeyComparison(*each) for each in zip(asked, readings, reports, strict=True)]
 
     result = FamilyResult(Family.CHATML, asyncio.run(compare()), reader.tokenizer, is_exact=reader.is_exact)
     assert result.differences() == []

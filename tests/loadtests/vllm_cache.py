@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.live.cache_parity.questions import Question, Served
+from benchmarks.live.cache_parity.questions import Answered, PromptQuestion
 
 
 class VllmCache:
@@ -65,7 +65,7 @@ class VllmCache:
         """Its KV events since the last time."""
         return self._manager.take_events()
 
-    def ask(self, question: Question, answer: tuple[int, ...]) -> Served:
+    def ask(self, question: PromptQuestion, answer: tuple[int, ...]) -> Answered:
         """A whole request while nothing else is served."""
         request = self.begin("alone", question.prompt)
         cached_tokens = request.num_computed_tokens - 1
@@ -74,4 +74,4 @@ class VllmCache:
             request.append_output_token_ids(token)
             assert self.compute(request, 1)
         self.end(request)
-        return Served(question, answer, cached_tokens)
+        return Answered(question, answer, cached_tokens)

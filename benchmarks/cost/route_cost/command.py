@@ -18,8 +18,8 @@ from benchmarks.cost.route_cost.applications import NAMES, OURS, READY_TIMEOUT_S
 from benchmarks.cost.route_cost.canary import good_report
 from benchmarks.cost.route_cost.conversations import NUM_CONVERSATIONS, Conversations
 from benchmarks.cost.route_cost.receipts import Reporter
-from benchmarks.cost.route_cost.result import Cell, Costs, Sample, Stalls
-from benchmarks.cost.route_cost.sender import Body, Sender
+from benchmarks.cost.route_cost.result import CostCell, Costs, CostSample, Stalls
+from benchmarks.cost.route_cost.sender import Body, RouteSender
 from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
@@ -98,13 +98,13 @@ class _Measuring:
 
     async def _costs(self, *, rounds: int, seconds: float) -> Costs:
         cells = [
-            Cell(num_tokens, is_returning, connections, keep_alive)
+            CostCell(num_tokens, is_returning, connections, keep_alive)
             for num_tokens in SIZES
             for is_returning in (False, True)
             for connections in (1, 16)
             for keep_alive in (True, False)
         ]
-        samples: dict[Cell, dict[str, list[Sample]]] = {cell: defaultdict(list) for cell in cells}
+        samples: dict[CostCell, dict[str, list[CostSample]]] = {cell: defaultdict(list) for cell in cells}
         cell_to_tokens = {}
         with Progress(console=self._console, transient=True) as progress:
             task = progress.add_task("Asking", total=rounds * len(cells))
@@ -125,7 +125,7 @@ class _Measuring:
                 stalls.name_to_with[name].append(await self._short_p99_s(name, long_cold, seconds))
         return stalls
 
-    async def _ask_all(self, cell: Cell, seconds: float) -> dict[str, Sample]:
+    async def _ask_all(self, cell: CostCell, seconds: float) -> dict[str, CostSample]:
         """With the same bodies."""
         if cell.is_returning:
             bodies = self._conversations.returning(cell.num_tokens)
@@ -133,17 +133,17 @@ class _Measuring:
         cold = self._conversations.cold(cell.num_tokens, MAX_COLD_TOKENS // cell.num_tokens)
         return {name: await self._ask(name, cell, cold, seconds) for name in NAMES}
 
-    async def _ask_again(self, name: str, cell: Cell, bodies: Iterable[Body], seconds: float) -> Sample:
+    async def _ask_again(self, name: str, cell: CostCell, bodies: Iterable[Body], seconds: float) -> CostSample:
         first_turns = islice(bodies, NUM_CONVERSATIONS)
         await self._sender(name, keep_alive=True).send(first_turns, connections=1, seconds=float("inf"))
         return await self._ask(name, cell, bodies, seconds)
 
-    async def _ask(self, name: str, cell: Cell, bodies: Iterable[Body], seconds: float) -> Sample:
+    async def _ask(self, name: str, cell: CostCell, bodies: Iterable[Body], seconds: float) -> CostSample:
         process = self._name_to_process[name]
         sender = self._sender(name, keep_alive=cell.keep_alive)
         started_at, cpu_before_s = time.perf_counter(), _cpu_s(process)
         latencies = await sender.send(bodies, connections=cell.connections, seconds=seconds)
-        return Sample(latencies, time.perf_counter() - started_at, _cpu_s(process) - cpu_before_s)
+        return CostSample(latencies, time.perf_counter() - started_at, _cpu_s(process) - cpu_before_s)
 
     async def _short_p99_s(self, name: str, long_cold: Iterable[Body], seconds: float) -> float:
         sender = self._sender(name, keep_alive=True)
@@ -158,9 +158,9 @@ class _Measuring:
             tasks.create_task(sender.send_at(1.0, long_cold, connections=1, seconds=seconds))
         return percentile(latencies.result(), 99)
 
-    def _sender(self, name: str, *, keep_alive: bool) -> Sender:
+    def _sender(self, name: str, *, keep_alive: bool) -> RouteSender:
         on_answer: Callable[[bytes], None] = self._reporter.on_answer if name == OURS else _ignore
-        return Sender(self._name_to_port[name], keep_alive=keep_alive, on_answer=on_answer)
+        return RouteSender(self._name_to_port[name], keep_alive=keep_alive, on_answer=on_answer)
 
 
 def _ignore(_: bytes) -> None:

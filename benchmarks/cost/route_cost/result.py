@@ -15,7 +15,7 @@ SHORT_NAMES = {OURS: "ours", RAY_PREFIX: "Ray prefix", RAY_ROUND_ROBIN: "Ray rou
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class CostCell:
     """What was asked: one line of the table."""
 
     num_tokens: int
@@ -26,7 +26,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class CostSample:
     """One router asked in one way, once."""
 
     latencies_s: Sequence[float]
@@ -45,19 +45,19 @@ class Sample:
 class Costs:
     """Of all routers, asked in turn."""
 
-    cell_to_samples: Mapping[Cell, Mapping[str, Sequence[Sample]]]
-    cell_to_tokens: Mapping[Cell, int]
+    cell_to_samples: Mapping[CostCell, Mapping[str, Sequence[CostSample]]]
+    cell_to_tokens: Mapping[CostCell, int]
 
-    def per_second(self, cell: Cell, name: str) -> float:
+    def per_second(self, cell: CostCell, name: str) -> float:
         """The median of the rounds."""
         return median(sample.per_second for sample in self.cell_to_samples[cell][name])
 
-    def latency_ms(self, cell: Cell, name: str, percent: int) -> float:
+    def latency_ms(self, cell: CostCell, name: str, percent: int) -> float:
         """The median of the rounds' percentiles."""
         samples = self.cell_to_samples[cell][name]
         return median(percentile(sample.latencies_s, percent) for sample in samples) * 1000
 
-    def cpu_ms(self, cell: Cell, name: str) -> float:
+    def cpu_ms(self, cell: CostCell, name: str) -> float:
         """Of the router's process, for each decision."""
         samples = self.cell_to_samples[cell][name]
         return median(sample.router_cpu_s / len(sample.latencies_s) for sample in samples) * 1000
@@ -73,7 +73,7 @@ class Costs:
             self._table("The router's CPU for each, in ms", lambda cell, name: f"{self.cpu_ms(cell, name):.2f}"),
         ]
 
-    def _table(self, title: str, text: Callable[[Cell, str], str]) -> Table:
+    def _table(self, title: str, text: Callable[[CostCell, str], str]) -> Table:
         names = [SHORT_NAMES[name] for name in NAMES]
         table = make_table(title, left=["prompts", "connections"], right=["tokens", *names])
         for cell, num_tokens in self.cell_to_tokens.items():

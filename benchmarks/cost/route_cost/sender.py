@@ -22,7 +22,7 @@ class SenderError(Exception):
     """The router did not answer as it should."""
 
 
-class Sender:
+class RouteSender:
     """Asks one router.
 
     Args:

@@ -13,9 +13,9 @@ from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import running_server
-from benchmarks.live.cache_parity.questions import Ask, Served, conversations, scaled_down
-from benchmarks.live.cache_parity.replica import Place, Replica, find_place
-from benchmarks.live.cache_parity.result import Pair, Result, as_json, kind_table, lines
+from benchmarks.live.cache_parity.questions import Answered, Ask, conversations, scaled_down
+from benchmarks.live.cache_parity.replica import AskedReplica, ReplicaCache, find_replica_cache
+from benchmarks.live.cache_parity.result import CacheParity, Pair, as_json, kind_table, lines
 from benchmarks.live.cache_parity.simulated import simulated_cached_tokens
 from loadtests.replay.trace import TraceRequest, read_trace
 
@@ -36,27 +36,27 @@ def main(
     """Ask one replica, with an empty cache, then the simulator, and compare what each reused."""
     recorded = None if trace is None else read_trace(trace).requests
     with running_server(full_headers=True) as server:
-        place = find_place(server)
+        cache = find_replica_cache(server)
         server.application.reset_caches()
-        with httpx.Client(base_url=place.url, trust_env=False) as client:
-            replica = Replica(client, model=server.run.model, replica_id=place.replica_id)
+        with httpx.Client(base_url=cache.url, trust_env=False) as client:
+            replica = AskedReplica(client, model=server.run.model, replica_id=cache.replica_id)
             asked = _ask_all(replica.ask, recorded, requests, seed)
-            title = f"asking replica {place.replica_id}"
+            title = f"asking replica {cache.replica_id}"
             served = list(track(asked, title, total=requests, console=notes_console()))
-    result = _compare(served, place)
+    result = _compare(served, cache)
     return Report([kind_table(result)], as_json(result), result.faults(), lines=list(lines(result)))
 
 
-def _ask_all(ask: Ask, recorded: tuple[TraceRequest, ...] | None, num_requests: int, seed: int) -> Iterator[Served]:
+def _ask_all(ask: Ask, recorded: tuple[TraceRequest, ...] | None, num_requests: int, seed: int) -> Iterator[Answered]:
     rng = Random(f"cache parity {seed}")
     if recorded is None:
         return conversations(ask, num_requests=num_requests, rng=rng)
     return scaled_down(ask, recorded, num_requests=num_requests, rng=rng)
 
 
-def _compare(served: list[Served], place: Place) -> Result:
+def _compare(served: list[Answered], cache: ReplicaCache) -> CacheParity:
     simulated = simulated_cached_tokens(
-        served, block_size=place.block_size, kv_capacity_tokens=place.kv_capacity_tokens
+        served, block_size=cache.block_size, kv_capacity_tokens=cache.kv_capacity_tokens
     )
     pairs = [Pair(each, tokens) for each, tokens in zip(served, simulated, strict=True)]
-    return Result(pairs, place.block_size, place.kv_capacity_tokens)
+    return CacheParity(pairs, cache.block_size, cache.kv_capacity_tokens)

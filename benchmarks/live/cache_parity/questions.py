@@ -47,7 +47,7 @@ KIND_TO_WEIGHT = {Kind.NEW: 9, Kind.NEXT: 6, Kind.AGAIN: 2, Kind.CUT: 2, Kind.WH
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PromptQuestion:
     """A prompt, and how long its answer shall be."""
 
     kind: Kind
@@ -56,29 +56,29 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class Answered:
     """A question that an engine answered."""
 
-    question: Question
+    question: PromptQuestion
     answer: tuple[int, ...]
     cached_tokens: int
     """By the engine's own word."""
 
 
-Ask = Callable[[Question], Served]
+Ask = Callable[[PromptQuestion], Answered]
 
 
-def conversations(ask: Ask, *, num_requests: int, rng: Random) -> Iterator[Served]:
+def conversations(ask: Ask, *, num_requests: int, rng: Random) -> Iterator[Answered]:
     """Ask one after the other; the answers are part of what is asked later."""
     system = _tokens(rng, SYSTEM_TOKENS)
-    recent: list[Served] = []
+    recent: list[Answered] = []
     for _ in range(num_requests):
         served = ask(_question(rng, system, recent))
         recent = [*recent[-RECENT + 1 :], served]
         yield served
 
 
-def scaled_down(ask: Ask, trace: Sequence[TraceRequest], *, num_requests: int, rng: Random) -> Iterator[Served]:
+def scaled_down(ask: Ask, trace: Sequence[TraceRequest], *, num_requests: int, rng: Random) -> Iterator[Answered]:
     """Ask a trace's first requests, with a block of tokens for each of its block hashes.
 
     Raises:
@@ -91,16 +91,16 @@ def scaled_down(ask: Ask, trace: Sequence[TraceRequest], *, num_requests: int, r
         blocks = [_tokens(Random(block_hash), BLOCK_TOKENS) for block_hash in request.block_hashes]
         num_tokens = max(1, request.num_prompt_tokens // SCALE)
         prompt = (*chain(*blocks), *_tokens(rng, num_tokens - len(blocks) * BLOCK_TOKENS))
-        yield ask(Question(Kind.TRACE, prompt[:MAX_PROMPT_TOKENS], rng.randint(1, MAX_ANSWER_TOKENS)))
+        yield ask(PromptQuestion(Kind.TRACE, prompt[:MAX_PROMPT_TOKENS], rng.randint(1, MAX_ANSWER_TOKENS)))
 
 
-def _question(rng: Random, system: tuple[int, ...], recent: Sequence[Served]) -> Question:
+def _question(rng: Random, system: tuple[int, ...], recent: Sequence[Answered]) -> PromptQuestion:
     kind = rng.choices(list(KIND_TO_WEIGHT), list(KIND_TO_WEIGHT.values()))[0] if recent else Kind.NEW
     prompt = system + _text(rng) if kind is Kind.NEW else _follow_up(kind, rng.choice(recent), rng)
-    return Question(kind, prompt[:MAX_PROMPT_TOKENS], rng.randint(1, MAX_ANSWER_TOKENS))
+    return PromptQuestion(kind, prompt[:MAX_PROMPT_TOKENS], rng.randint(1, MAX_ANSWER_TOKENS))
 
 
-def _follow_up(kind: Kind, earlier: Served, rng: Random) -> tuple[int, ...]:
+def _follow_up(kind: Kind, earlier: Answered, rng: Random) -> tuple[int, ...]:
     prompt = earlier.question.prompt
     match kind:
         case Kind.NEXT:

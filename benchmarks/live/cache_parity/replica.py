@@ -7,14 +7,14 @@ import httpx
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.running_server import Server
 from benchmarks.harness.snapshots import short
-from benchmarks.live.cache_parity.questions import Question, Served
+from benchmarks.live.cache_parity.questions import Answered, PromptQuestion
 from loadtests.client.exchange import TIMEOUT_S
 from serve_app.local.haproxy import replica_urls
 from serve_app.messages.response_headers import REPLICA_HEADER
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ReplicaCache:
     """A replica and its cache."""
 
     replica_id: str
@@ -23,7 +23,7 @@ class Place:
     kv_capacity_tokens: int
 
 
-def find_place(server: Server) -> Place:
+def find_replica_cache(server: Server) -> ReplicaCache:
     """The first replica that both HAProxy and the routers know.
 
     Raises:
@@ -35,11 +35,11 @@ def find_place(server: Server) -> Place:
         if short(replica_id) in urls:
             url = urls[short(replica_id)]
             assert snapshot.block_size is not None
-            return Place(short(replica_id), url, snapshot.block_size, replica.kv_capacity_tokens)
+            return ReplicaCache(short(replica_id), url, snapshot.block_size, replica.kv_capacity_tokens)
     raise MeasurementError("HAProxy's configuration names no replica that the routers know: is the server ready?")
 
 
-class Replica:
+class AskedReplica:
     """Answers questions, one at a time.
 
     Args:
@@ -54,7 +54,7 @@ class Replica:
         self._model = model
         self._replica_id = replica_id
 
-    def ask(self, question: Question) -> Served:
+    def ask(self, question: PromptQuestion) -> Answered:
         """Ask, and wait for the whole answer.
 
         Raises:
@@ -76,9 +76,9 @@ class Replica:
             raise MeasurementError(
                 "the engine does not say what it reused: set llm.engine_kwargs.enable_prompt_tokens_details: true"
             )
-        return Served(question, tuple(answer["choices"][0]["token_ids"]), details["cached_tokens"])
+        return Answered(question, tuple(answer["choices"][0]["token_ids"]), details["cached_tokens"])
 
-    def _body(self, question: Question) -> dict[str, object]:
+    def _body(self, question: PromptQuestion) -> dict[str, object]:
         return {
             "model": self._model,
             "prompt": question.prompt,

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarks.live.cache_parity.questions import Kind, Question, Served
+from benchmarks.live.cache_parity.questions import Answered, Kind, PromptQuestion
 from loadtests.report.tables import make_table
 
 MIN_EVICTED_SHARE = 0.3
@@ -26,11 +26,11 @@ class Cause(StrEnum):
 class Pair:
     """One request."""
 
-    served: Served
+    served: Answered
     simulated_tokens: int
 
     @property
-    def question(self) -> Question:
+    def question(self) -> PromptQuestion:
         """What was asked."""
         return self.served.question
 
@@ -44,7 +44,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CacheParity:
     """Of one run, in order."""
 
     pairs: Sequence[Pair]
@@ -90,7 +90,7 @@ class Result:
         return faults
 
 
-def kind_table(result: Result) -> Table:
+def kind_table(result: CacheParity) -> Table:
     """One line for each kind of request."""
     table = make_table(
         "Cached tokens by the engine and by the simulator",
@@ -116,7 +116,7 @@ def _add_row(table: Table, name: str, pairs: Sequence[Pair]) -> None:
     table.add_row(name, *(f"{number:,}" for number in numbers))
 
 
-def lines(result: Result) -> Iterator[str]:
+def lines(result: CacheParity) -> Iterator[str]:
     """What the table does not say."""
     yield (
         f"{result.num_cached_blocks:,} blocks of {result.block_size} tokens were cached, at least "
@@ -131,7 +131,7 @@ def lines(result: Result) -> Iterator[str]:
         )
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: CacheParity) -> dict[str, Any]:
     """Every request."""
     return {
         "block_size": result.block_size,

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator
 
-from benchmarks.live.cache_parity.questions import Served
+from benchmarks.live.cache_parity.questions import Answered
 from loadtests.replay.engine import Engine, EngineOptions
 from loadtests.replay.trace import TraceRequest
 from router import RequestId, hash_blocks, root_hash
 from serve_app.messages.receipts import Prefilled
 
 
-def simulated_cached_tokens(served: Iterable[Served], *, block_size: int, kv_capacity_tokens: int) -> Iterator[int]:
+def simulated_cached_tokens(served: Iterable[Answered], *, block_size: int, kv_capacity_tokens: int) -> Iterator[int]:
     """What the simulated engine reuses of each, from an empty cache on, one request after the other."""
     engine = Engine(EngineOptions(kv_capacity_tokens=kv_capacity_tokens), block_size=block_size)
     for number, each in enumerate(served):
@@ -24,7 +24,7 @@ def _run(engine: Engine) -> Iterator[int]:
                 yield output.cached_tokens
 
 
-def _request(served: Served, block_size: int) -> TraceRequest:
+def _request(served: Answered, block_size: int) -> TraceRequest:
     prompt = served.question.prompt
     root = root_hash(model="", adapter="", tenant="", cache_salt="")
     hashes = hash_blocks(prompt + served.answer, block_size=block_size, root=root)

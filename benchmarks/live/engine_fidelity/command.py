@@ -24,8 +24,8 @@ from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import Server, running_server
 from benchmarks.harness.snapshots import rank_to_replica, short
-from benchmarks.live.engine_fidelity.comparison import Comparison
-from benchmarks.live.engine_fidelity.recording import Recording, Served, load_recording, served
+from benchmarks.live.engine_fidelity.comparison import FidelityComparison
+from benchmarks.live.engine_fidelity.recording import Recording, ServedTurn, load_recording, served
 from loadtests.bench.driver import Driver
 from loadtests.bench.experiment import make_client
 from loadtests.bench.records import SentTurn
@@ -95,7 +95,7 @@ def replay(path: RecordingArgument) -> Report:
         ranks, urls = rank_to_replica(server.application.routers()[0]), replica_urls(server.run.run_dir)
         rank_to_url = {rank: urls[short(replica)] for rank, replica in ranks.items()}
         simulated = asyncio.run(_replay(recording, made, rank_to_url, model=server.run.model))
-    comparison = Comparison(recording.served, simulated)
+    comparison = FidelityComparison(recording.served, simulated)
     tables = [comparison.table(), comparison.size_table()]
     return Report(tables, comparison.as_json(), comparison.faults(), lines=comparison.lines())
 
@@ -119,18 +119,18 @@ async def _drive(server: Server, made: list[Session], *, rate: float, seed: int)
 
 async def _replay(
     recording: Recording, made: list[Session], rank_to_url: Mapping[int, str], *, model: str
-) -> list[Served]:
+) -> list[ServedTurn]:
     id_to_session = {each.session_id: each for each in made}
     start_s = asyncio.get_running_loop().time()
 
-    async def send(client: httpx.AsyncClient, each: Served) -> Served:
+    async def send(client: httpx.AsyncClient, each: ServedTurn) -> ServedTurn:
         request = turn_request(id_to_session[each.session], each.turn, model=model)
         await asyncio.sleep(start_s + each.sent_s - asyncio.get_running_loop().time())
         answer = await exchange(client, request)
         if not answer.is_complete or answer.stream is None or answer.first_byte_s is None:
             raise MeasurementError(f"{request.request_id}: {answer.outcome_text}")
         stream = answer.stream
-        return Served(
+        return ServedTurn(
             each.session,
             each.turn,
             each.sent_s,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from benchmarks.live.engine_fidelity.recording import Served
+from benchmarks.live.engine_fidelity.recording import ServedTurn
 from loadtests.report.statistics import percentile
 from loadtests.report.tables import make_table
 
@@ -19,11 +19,11 @@ SIZES = (0, 150, 300, 600, 1200, 2400, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class FidelityComparison:
     """In the same order."""
 
-    real: Sequence[Served]
-    simulated: Sequence[Served]
+    real: Sequence[ServedTurn]
+    simulated: Sequence[ServedTurn]
 
     @property
     def num_alike(self) -> int:

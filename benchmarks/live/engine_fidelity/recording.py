@@ -13,7 +13,7 @@ class RecordingError(Exception):
     """A recording that cannot be used; the message says why."""
 
 
-class Served(msgspec.Struct, frozen=True):
+class ServedTurn(msgspec.Struct, frozen=True):
     """One request and its answer; tokens are the engine's own counts."""
 
     session: str
@@ -41,7 +41,7 @@ class Recording(msgspec.Struct, frozen=True):
     seed: int
     engine_model: dict[str, float]
     """What `warmroute calibrate` found for one of the engines, just before."""
-    served: tuple[Served, ...]
+    served: tuple[ServedTurn, ...]
     """In order of sending."""
 
     def save(self, path: Path) -> None:
@@ -62,7 +62,7 @@ def load_recording(path: Path) -> Recording:
         raise RecordingError(f"{path} is no recording: {error}") from error
 
 
-def served(records: Sequence[SentTurn], rank_to_replica: dict[int, str]) -> tuple[Served, ...]:
+def served(records: Sequence[SentTurn], rank_to_replica: dict[int, str]) -> tuple[ServedTurn, ...]:
     """What became of a run's requests.
 
     Raises:
@@ -79,7 +79,7 @@ def served(records: Sequence[SentTurn], rank_to_replica: dict[int, str]) -> tupl
             )
         sent_s = each.due_s + each.late_s
         found.append(
-            Served(
+            ServedTurn(
                 each.session,
                 each.turn,
                 sent_s,

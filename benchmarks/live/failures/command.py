@@ -37,7 +37,7 @@ def engine_command(  # noqa: PLR0913, PLR0917  one for each option
     seed: SeedOption = 1,
 ) -> Report:
     """Kill a replica's engine, or the replica, under long streams."""
-    plan = engine_result.Plan(kill, rank, streams, tokens, seconds, rate, wait, timeout, keep_alive, seed)
+    plan = engine_result.EngineDeathPlan(kill, rank, streams, tokens, seconds, rate, wait, timeout, keep_alive, seed)
     console = notes_console()
     with running_server(full_headers=True) as server:
         result = asyncio.run(engine.run(server, plan, console))
@@ -56,7 +56,7 @@ def router_command(
     seed: SeedOption = 1,
 ) -> Report:
     """Kill one router, then perhaps all, under steady load."""
-    plan = router_result.Plan(both, clients, seconds, wait, timeout, keep_alive, seed)
+    plan = router_result.RouterDeathPlan(both, clients, seconds, wait, timeout, keep_alive, seed)
     console = notes_console()
     with running_server(full_headers=True) as server:
         result = asyncio.run(router.run(server, plan, console))
@@ -75,7 +75,7 @@ def overload_command(
     seed: SeedOption = 1,
 ) -> Report:
     """Send more long prompts than the replicas take."""
-    plan = overload.Plan(rate, max_requests, seconds_after, prompt_words, answer_tokens, seed)
+    plan = overload.OverloadPlan(rate, max_requests, seconds_after, prompt_words, answer_tokens, seed)
     console = notes_console()
     with running_server() as server:
         result = asyncio.run(overload.run(server, plan, console))
@@ -94,7 +94,7 @@ def sustained_command(
     seed: SeedOption = 1,
 ) -> Report:
     """Send for minutes what the replicas cannot do: shed, keep the promise to the admitted, recover."""
-    plan = sustained.Plan(factor, seconds, calm, slo, recovery, seed)
+    plan = sustained.SustainedPlan(factor, seconds, calm, slo, recovery, seed)
     console = notes_console()
     with running_server() as server:
         result = asyncio.run(sustained.run(server, plan, console))

@@ -15,7 +15,7 @@ from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, chat, open_loop, outcome_counts, short_requests
 from benchmarks.harness.running_server import POLL_S, Server, until
 from benchmarks.harness.snapshots import Snapshot, is_idle, rank_to_replica, short
-from benchmarks.live.failures.engine_result import Plan, Result, Victim
+from benchmarks.live.failures.engine_result import EngineDeathOutcome, EngineDeathPlan, Victim
 from benchmarks.live.failures.ownership import Handover, handover, random_keys
 from benchmarks.live.failures.sightings import Recovery, Sighting, recoveries, sighting
 from loadtests.client.exchange import ClientRequest, Exchange
@@ -29,15 +29,15 @@ START_TIMEOUT_S = 120.0
 AFTERWARDS_S = 10.0
 
 
-async def run(server: Server, plan: Plan, console: Console) -> Result:
+async def run(server: Server, plan: EngineDeathPlan, console: Console) -> EngineDeathOutcome:
     """Start the streams, kill, and watch until all is well again or the time is up."""
-    return await _Experiment(server, plan, console).run()
+    return await _EngineDeath(server, plan, console).run()
 
 
-class _Experiment:
+class _EngineDeath:
     """One run's loads and sightings, filled while it is under way."""
 
-    def __init__(self, server: Server, plan: Plan, console: Console) -> None:
+    def __init__(self, server: Server, plan: EngineDeathPlan, console: Console) -> None:
         self._server = server
         self._plan = plan
         self._console = console
@@ -46,7 +46,7 @@ class _Experiment:
         self._sightings: list[Sighting] = []
         self._stopped = asyncio.Event()
 
-    async def run(self) -> Result:
+    async def run(self) -> EngineDeathOutcome:
         before = await self._server.wait_until_idle()
         if not is_idle(before):
             raise MeasurementError("the server is busy: let nobody else use it")
@@ -71,7 +71,7 @@ class _Experiment:
             for task in running:
                 task.cancel()
         after = await self._server.wait_until_idle()
-        return Result(
+        return EngineDeathOutcome(
             dead=dead,
             rank=rank,
             killed_s=killed_s,
@@ -142,7 +142,7 @@ def is_replaced(router_to_recovery: Mapping[str, Recovery], num_routers: int) ->
     return len(seen) >= num_routers and None not in seen
 
 
-def _long_requests(model: str, plan: Plan) -> list[ClientRequest]:
+def _long_requests(model: str, plan: EngineDeathPlan) -> list[ClientRequest]:
     prompts = Prompts(Random(f"streams {plan.seed}"), shared_prefix_words=(), shared=0)
     return [
         chat(f"stream-{number:02d}", "stream", model, prompts.text(STREAM_WORDS), answer_tokens=plan.tokens)
@@ -150,7 +150,7 @@ def _long_requests(model: str, plan: Plan) -> list[ClientRequest]:
     ]
 
 
-def _choose(plan: Plan, streams: Sequence[Exchange], routers: Sequence[Snapshot]) -> tuple[str, int]:
+def _choose(plan: EngineDeathPlan, streams: Sequence[Exchange], routers: Sequence[Snapshot]) -> tuple[str, int]:
     """The replica to kill, and its rank."""
     ranks = rank_to_replica(routers[0])
     if plan.rank is not None:

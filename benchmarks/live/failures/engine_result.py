@@ -24,7 +24,7 @@ class Victim(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class EngineDeathPlan:
     """What the command line asks for."""
 
     kill: Victim
@@ -44,7 +44,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class EngineDeathOutcome:
     """Of one run. Replicas are named by full id."""
 
     dead: str
@@ -108,7 +108,7 @@ class Result:
         return faults
 
 
-def summary(result: Result, plan: Plan) -> Table:
+def summary(result: EngineDeathOutcome, plan: EngineDeathPlan) -> Table:
     """The figures that matter."""
     table = make_table(f"{plan.kill} of replica {short(result.dead)} killed", left=("what",), right=("value",))
     durations = [each.duration_s for each in result.streams_elsewhere if each.duration_s is not None]
@@ -148,7 +148,7 @@ def _by_kind(exchanges: Sequence[Exchange]) -> str:
     return counts_text(Counter(f"{each.kind} {each.outcome_text}" for each in exchanges)) or "none"
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: EngineDeathOutcome) -> dict[str, Any]:
     """Every record; times of requests on one clock with `killed_s`."""
     return {
         "dead": result.dead,

@@ -33,7 +33,7 @@ ERROR_SHAPES: Mapping[str, str] = {"chat": "openai", "message": "anthropic", "co
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class OverloadPlan:
     """What the command line asks for."""
 
     rate: float
@@ -48,7 +48,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class OverloadOutcome:
     """Of one run."""
 
     exchanges: Sequence[Exchange]
@@ -90,7 +90,7 @@ def has_own_shape(each: Exchange) -> bool:
     return each.error_shape == ERROR_SHAPES[each.kind]
 
 
-async def run(server: Server, plan: Plan, console: Console) -> Result:
+async def run(server: Server, plan: OverloadPlan, console: Console) -> OverloadOutcome:
     """Send ever more until some are refused, go on for a while, and wait for the rest."""
     before = await server.wait_until_idle()
     if not is_idle(before):
@@ -100,11 +100,15 @@ async def run(server: Server, plan: Plan, console: Console) -> Result:
         async with server.client(keep_alive=False) as client, asyncio.TaskGroup() as tasks:
             await _send(client, long_requests(server.run.model, plan), load, plan, tasks)
             console.print(f"{len(load.exchanges)} sent, {load.num_outstanding} to be answered")
-    return Result(load.exchanges, refusals(before), await server.wait_until_idle())
+    return OverloadOutcome(load.exchanges, refusals(before), await server.wait_until_idle())
 
 
 async def _send(
-    client: httpx.AsyncClient, requests: Iterator[ClientRequest], load: Load, plan: Plan, tasks: asyncio.TaskGroup
+    client: httpx.AsyncClient,
+    requests: Iterator[ClientRequest],
+    load: Load,
+    plan: OverloadPlan,
+    tasks: asyncio.TaskGroup,
 ) -> None:
     stop_s = float("inf")
     for request in itertools.islice(requests, plan.max_requests):
@@ -116,7 +120,7 @@ async def _send(
         await asyncio.sleep(1 / plan.rate)
 
 
-def long_requests(model: str, plan: Plan) -> Iterator[ClientRequest]:
+def long_requests(model: str, plan: OverloadPlan) -> Iterator[ClientRequest]:
     """Without end, to each API in turn; no prompt has anything in common with another."""
     prompts = Prompts(Random(f"overload {plan.seed}"), shared_prefix_words=(), shared=0)
     for number, api in enumerate(itertools.cycle(APIS)):
@@ -133,7 +137,7 @@ def refusals(routers: Sequence[Snapshot]) -> Counter[str]:
     )
 
 
-def summary(result: Result) -> Table:
+def summary(result: OverloadOutcome) -> Table:
     """For each API: what was refused and how, and how long the accepted ones took."""
     table = make_table(
         "More than the replicas take",
@@ -156,12 +160,12 @@ def summary(result: Result) -> Table:
     return table
 
 
-def refused_by_routers(result: Result) -> str:
+def refused_by_routers(result: OverloadOutcome) -> str:
     """As the routers count it themselves, since the start."""
     return counts_text(refusals(result.routers_after) - result.refused_before) or "nothing"
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: OverloadOutcome) -> dict[str, Any]:
     """Every record."""
     return {
         "requests": [each.as_json() for each in result.exchanges],

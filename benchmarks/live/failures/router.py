@@ -13,19 +13,19 @@ from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, closed_loop, short_requests
 from benchmarks.harness.running_server import POLL_S, Server, ServeReplica, until
 from benchmarks.harness.snapshots import Snapshot, is_idle
-from benchmarks.live.failures.router_result import Kill, Look, Plan, Result
+from benchmarks.live.failures.router_result import Kill, Look, RouterDeathOutcome, RouterDeathPlan
 from serve_app.control.serve_api import ServeApiError
 
 
-async def run(server: Server, plan: Plan, console: Console) -> Result:
+async def run(server: Server, plan: RouterDeathPlan, console: Console) -> RouterDeathOutcome:
     """Kill one router, and then all if asked to, and watch until they are back or the time is up."""
-    return await _Experiment(server, plan, console).run()
+    return await _RouterDeath(server, plan, console).run()
 
 
-class _Experiment:
+class _RouterDeath:
     """One run's load and looks, filled while it is under way."""
 
-    def __init__(self, server: Server, plan: Plan, console: Console) -> None:
+    def __init__(self, server: Server, plan: RouterDeathPlan, console: Console) -> None:
         self._server = server
         self._plan = plan
         self._console = console
@@ -33,7 +33,7 @@ class _Experiment:
         self._looks: list[Look] = []
         self._stopped = asyncio.Event()
 
-    async def run(self) -> Result:
+    async def run(self) -> RouterDeathOutcome:
         before = await self._server.wait_until_idle()
         if not is_idle(before):
             raise MeasurementError("the server is busy: let nobody else use it")
@@ -50,7 +50,7 @@ class _Experiment:
             await asyncio.sleep(max(self._plan.wait_s, started_s + self._plan.seconds - time.monotonic()))
             self._stopped.set()
         after = await self._server.wait_until_idle()
-        return Result(started_s, len(before), kills, self._looks, self._load.exchanges, after)
+        return RouterDeathOutcome(started_s, len(before), kills, self._looks, self._load.exchanges, after)
 
     async def _send(self, client: httpx.AsyncClient) -> None:
         requests = short_requests(self._server.run.model, seed=self._plan.seed, kind="short")

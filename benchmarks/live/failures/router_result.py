@@ -18,7 +18,7 @@ BUCKET_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RouterDeathPlan:
     """What the command line asks for."""
 
     both: bool
@@ -83,7 +83,7 @@ class Bucket:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RouterDeathOutcome:
     """Of one run."""
 
     started_s: float
@@ -133,7 +133,7 @@ class Result:
         return faults
 
 
-def summary(result: Result) -> Table:
+def summary(result: RouterDeathOutcome) -> Table:
     """A column of figures for each kill."""
     titles = [f"{len(kill.router_ids)} of {result.num_routers} killed" for kill in result.kills]
     table = make_table("Requests from each kill on", left=("what",), right=titles)
@@ -165,7 +165,7 @@ def summary(result: Result) -> Table:
     return table
 
 
-def over_time(result: Result) -> Table:
+def over_time(result: RouterDeathOutcome) -> Table:
     """What happened to requests by the time they were sent."""
     kills = ", ".join(f"{kill.at_s - result.started_s:.1f} s" for kill in result.kills)
     table = make_table(
@@ -177,7 +177,7 @@ def over_time(result: Result) -> Table:
     return table
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: RouterDeathOutcome) -> dict[str, Any]:
     """Every record; all times on one clock."""
     return {
         "started_s": result.started_s,

@@ -34,7 +34,7 @@ MAX_OUTSTANDING = 100_000
 """Arrivals wait for nobody."""
 
 
-class Phase(StrEnum):
+class LoadPhase(StrEnum):
     """In this order."""
 
     CALM = "calm"
@@ -43,7 +43,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SustainedPlan:
     """What the command line asks for. Times in seconds."""
 
     factor: float
@@ -59,19 +59,19 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SustainedOutcome:
     """Of one run."""
 
-    plan: Plan
+    plan: SustainedPlan
     engine: str
     capacity: float
     """Requests a second."""
-    phase_to_exchanges: dict[Phase, Sequence[Exchange]]
+    phase_to_exchanges: dict[LoadPhase, Sequence[Exchange]]
     ended_s: float
     """When the overload ended, on the exchanges' clock."""
     max_late_s: float
 
-    def admitted_s(self, phase: Phase) -> list[float]:
+    def admitted_s(self, phase: LoadPhase) -> list[float]:
         """The times to the first token of what was served."""
         exchanges = self.phase_to_exchanges[phase]
         return [each.first_byte_s for each in exchanges if each.is_complete and each.first_byte_s is not None]
@@ -79,7 +79,7 @@ class Result:
     @property
     def normal_s(self) -> float:
         """What a first token takes at most, nearly always, when it is calm."""
-        return percentile(self.admitted_s(Phase.CALM), 99)
+        return percentile(self.admitted_s(LoadPhase.CALM), 99)
 
     @property
     def recovered_s(self) -> float:
@@ -87,7 +87,7 @@ class Result:
 
         As many of the last may be so as in the calm before, where one long document can do it, or 1 % of all.
         """
-        calm, afterwards = self.phase_to_exchanges[Phase.CALM], self.phase_to_exchanges[Phase.AFTERWARDS]
+        calm, afterwards = self.phase_to_exchanges[LoadPhase.CALM], self.phase_to_exchanges[LoadPhase.AFTERWARDS]
         odd = [each.started_s - self.ended_s for each in afterwards if not self._is_normal(each)]
         odd_share = max(0.01, sum(not self._is_normal(each) for each in calm) / len(calm))
         allowed = int(odd_share * len(afterwards))
@@ -96,7 +96,7 @@ class Result:
     def faults(self) -> list[str]:
         """What must not be, in words."""
         faults = []
-        refused = [each for each in self.phase_to_exchanges[Phase.OVERLOAD] if is_refused(each)]
+        refused = [each for each in self.phase_to_exchanges[LoadPhase.OVERLOAD] if is_refused(each)]
         if not refused:
             faults.append("nothing was refused: raise --factor, or lower replicas.max_waiting_tokens")
         without = sum(each.retry_after is None for each in refused)
@@ -106,7 +106,7 @@ class Result:
             others = [each for each in exchanges if not each.is_complete and not is_refused(each)]
             if others:
                 faults.append(f"{phase}: {counts_text(outcome_counts(others))}")
-        late_s = percentile(self.admitted_s(Phase.OVERLOAD), SLO_PERCENT)
+        late_s = percentile(self.admitted_s(LoadPhase.OVERLOAD), SLO_PERCENT)
         if late_s > self.plan.slo_s:
             faults.append(f"overload: p{SLO_PERCENT} to the first token {late_s:.1f} s, not {self.plan.slo_s:.1f}")
         if self.max_late_s > MAX_LATE_S:
@@ -119,7 +119,7 @@ class Result:
         return each.is_complete and each.first_byte_s is not None and each.first_byte_s <= self.normal_s
 
 
-async def run(server: Server, plan: Plan, console: Console) -> Result:
+async def run(server: Server, plan: SustainedPlan, console: Console) -> SustainedOutcome:
     """Find the capacity, then calm, overload, and calm again, without a pause between them."""
     coming = interleaved_turns(server.run.model, num_open=OPEN_SESSIONS, seed=plan.seed)
     num_clients = CLIENTS_PER_REPLICA * len([each for each in await server.replicas() if not each.is_router])
@@ -130,11 +130,11 @@ async def run(server: Server, plan: Plan, console: Console) -> Result:
         from_s, to_s = started_s + WARM_UP_S, started_s + WARM_UP_S + CAPACITY_S
         capacity = sum(each.is_complete and from_s <= each.ended_s < to_s for each in load.exchanges) / CAPACITY_S
         console.print(f"{num_clients} clients are served {capacity:.1f} requests a second")
-        loads = {phase: Load() for phase in Phase}
+        loads = {phase: Load() for phase in LoadPhase}
         phases = {
-            Phase.CALM: (plan.calm_s, CALM),
-            Phase.OVERLOAD: (plan.overload_s, plan.factor),
-            Phase.AFTERWARDS: (plan.calm_s, CALM),
+            LoadPhase.CALM: (plan.calm_s, CALM),
+            LoadPhase.OVERLOAD: (plan.overload_s, plan.factor),
+            LoadPhase.AFTERWARDS: (plan.calm_s, CALM),
         }
         ended_s = 0.0
         async with asyncio.TaskGroup() as tasks:  # each phase's last answers come in the next one
@@ -148,9 +148,9 @@ async def run(server: Server, plan: Plan, console: Console) -> Result:
                 with console.status(f"{phase}: {rate:.1f} requests a second for {seconds:.0f} s"):
                     await asyncio.sleep(seconds)
                 stopped.set()
-                if phase is Phase.OVERLOAD:
+                if phase is LoadPhase.OVERLOAD:
                     ended_s = time.monotonic()
-    return Result(
+    return SustainedOutcome(
         plan,
         server.run.engine,
         capacity,
@@ -168,7 +168,7 @@ async def _for(seconds: float, loop: Any, *args: Any, **options: Any) -> None:  
         stopped.set()
 
 
-def summary(result: Result) -> Table:
+def summary(result: SustainedOutcome) -> Table:
     """A row for each phase."""
     note = "" if result.engine == "vllm" else f", {result.engine} engines"
     table = make_table(
@@ -188,10 +188,10 @@ def summary(result: Result) -> Table:
     return table
 
 
-def lines(result: Result) -> list[str]:
+def lines(result: SustainedOutcome) -> list[str]:
     """What the table does not say."""
     seconds = result.plan.overload_s
-    rate = sum(each.is_complete for each in result.phase_to_exchanges[Phase.OVERLOAD]) / seconds
+    rate = sum(each.is_complete for each in result.phase_to_exchanges[LoadPhase.OVERLOAD]) / seconds
     return [
         f"Served under overload: {rate:.1f} requests/s, {rate / result.capacity:.2f} of capacity.",
         f"Normal again (99 % within {1000 * result.normal_s:.0f} ms) {result.recovered_s:.1f} s after its end.",
@@ -199,7 +199,7 @@ def lines(result: Result) -> list[str]:
     ]
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: SustainedOutcome) -> dict[str, Any]:
     """Every record."""
     return {
         "engine": result.engine,

@@ -14,8 +14,17 @@ from benchmarks.harness.load import Load, open_loop, short_requests
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import Server, running_server
 from benchmarks.harness.snapshots import unreadable
-from benchmarks.live.large_bodies.result import MIB, ROUND, Beside, Phase, Result, as_json, large_table, ordinary_table
-from benchmarks.live.large_bodies.sender import Burst, Sender, Sent
+from benchmarks.live.large_bodies.result import (
+    MIB,
+    ROUND,
+    Beside,
+    LargeBodiesOutcome,
+    LatencyPhase,
+    as_json,
+    large_table,
+    ordinary_table,
+)
+from benchmarks.live.large_bodies.sender import Burst, BurstSender, Sent
 
 WARM_UP_S = 5.0
 
@@ -34,16 +43,16 @@ def main(
 ) -> Report:
     """Measure ordinary requests with and without large bodies beside them, in turn."""
     console = notes_console()
-    plan = Plan(rounds, seconds, rate, large_rate, round(limit_mib * MIB), seed)
-    with running_server() as server, Sender(server.run.url, server.run.model) as sender:
-        result = asyncio.run(_Experiment(server, sender, plan, console).run())
+    plan = LargeBodiesPlan(rounds, seconds, rate, large_rate, round(limit_mib * MIB), seed)
+    with running_server() as server, BurstSender(server.run.url, server.run.model) as sender:
+        result = asyncio.run(_LargeBodies(server, sender, plan, console).run())
     late_s = max(phase.max_late_s for phase in result.phases)
     line = f"Ordinary requests were sent {late_s * 1000:.0f} ms late at worst."
     return Report([ordinary_table(result), large_table(result)], as_json(result), result.faults(), lines=[line])
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LargeBodiesPlan:
     """What the command line asks for."""
 
     rounds: int
@@ -54,17 +63,17 @@ class Plan:
     seed: int
 
 
-class _Experiment:
+class _LargeBodies:
     """The phases of a run, one after another."""
 
-    def __init__(self, server: Server, sender: Sender, plan: Plan, console: Console) -> None:
+    def __init__(self, server: Server, sender: BurstSender, plan: LargeBodiesPlan, console: Console) -> None:
         self._server = server
         self._sender = sender
         self._plan = plan
         self._console = console
         self._requests = short_requests(server.run.model, seed=plan.seed, kind="ordinary")
 
-    async def run(self) -> Result:
+    async def run(self) -> LargeBodiesOutcome:
         phases = []
         async with self._server.client() as client:
             await self._server.wait_until_idle()
@@ -73,9 +82,9 @@ class _Experiment:
                 for beside in ROUND:
                     self._console.print(f"Round {number + 1} of {self._plan.rounds}, beside: {beside}")
                     phases.append(await self._measure(client, beside, number))
-        return Result(phases)
+        return LargeBodiesOutcome(phases)
 
-    async def _measure(self, client: httpx.AsyncClient, beside: Beside, round_number: int) -> Phase:
+    async def _measure(self, client: httpx.AsyncClient, beside: Beside, round_number: int) -> LatencyPhase:
         sending: asyncio.Task[Sent] | None = None
         before = unreadable(await self._server.routers())
         async with asyncio.TaskGroup() as tasks:
@@ -86,7 +95,7 @@ class _Experiment:
             load = await self._send_ordinary(client, self._plan.seconds)
         sent = None if sending is None else sending.result()
         after = unreadable(await self._server.wait_until_idle())
-        return Phase(beside, round_number, load.exchanges, load.max_late_s, sent, after - before)
+        return LatencyPhase(beside, round_number, load.exchanges, load.max_late_s, sent, after - before)
 
     async def _send_ordinary(self, client: httpx.AsyncClient, seconds: float) -> Load:
         load, stopped = Load(), asyncio.Event()

@@ -37,7 +37,7 @@ ROUND = (Beside.NOTHING, Beside.JUST_UNDER, Beside.NOTHING, Beside.JUST_OVER)
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class LatencyPhase:
     """A stretch of time with the same load throughout."""
 
     beside: Beside
@@ -56,10 +56,10 @@ MEASURES: dict[str, Measure] = {"first byte": lambda each: each.first_byte_s, "t
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class LargeBodiesOutcome:
     """Of all phases."""
 
-    phases: Sequence[Phase]
+    phases: Sequence[LatencyPhase]
 
     def of(self, beside: Beside, *, round_number: int | None = None) -> list[Exchange]:
         """The ordinary requests with this beside them."""
@@ -106,7 +106,7 @@ def latencies(exchanges: Sequence[Exchange], measure: Measure) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def ordinary_table(result: Result) -> Table:
+def ordinary_table(result: LargeBodiesOutcome) -> Table:
     """Latency with and without, and its ratio over all rounds with the least and the greatest of a round."""
     table = make_table(
         "Ordinary requests",
@@ -124,7 +124,7 @@ def ordinary_table(result: Result) -> Table:
     return table
 
 
-def _ratio_text(result: Result, beside: Beside, measure: Measure, percent: int) -> str:
+def _ratio_text(result: LargeBodiesOutcome, beside: Beside, measure: Measure, percent: int) -> str:
     numbers = {phase.round_number for phase in result.phases}
     ratio = result.ratio(beside, measure, percent)
     each = [result.ratio(beside, measure, percent, round_number=number) for number in sorted(numbers)]
@@ -132,7 +132,7 @@ def _ratio_text(result: Result, beside: Beside, measure: Measure, percent: int) 
     return "-" if ratio is None else f"{ratio:.2f}\n({min(known):.2f}-{max(known):.2f})"
 
 
-def large_table(result: Result) -> Table:
+def large_table(result: LargeBodiesOutcome) -> Table:
     """What the sender of large bodies reached, and what came of them."""
     table = make_table(
         "Large bodies",
@@ -159,7 +159,7 @@ def large_table(result: Result) -> Table:
     return table
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: LargeBodiesOutcome) -> dict[str, Any]:
     """Every record."""
     return {
         "phases": [

@@ -61,7 +61,7 @@ def _chat(model: str, text: str) -> bytes:
     return orjson.dumps({"model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 1})
 
 
-class Sender:
+class BurstSender:
     """The process; ready to send when the block begins."""
 
     def __init__(self, url: str, model: str) -> None:

@@ -28,7 +28,7 @@ from benchmarks.live.soak.samples import (
     ranks_by_short_id,
     router_series,
 )
-from benchmarks.live.soak.traffic import Traffic, is_as_expected
+from benchmarks.live.soak.traffic import SoakTraffic, is_as_expected
 from loadtests.client.exchange import Exchange
 from loadtests.report.tables import counts_text, make_table
 from serve_app.control.serve_api import ServeApiError
@@ -60,7 +60,7 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class SoakOutcome:
     """Of one run."""
 
     seconds: float
@@ -119,9 +119,9 @@ class _Soak:
         self._tally = Tally()
         self._stopped = asyncio.Event()
 
-    async def run(self, *, seconds: float, rate: float, sample_s: float, seed: int) -> Result:
+    async def run(self, *, seconds: float, rate: float, sample_s: float, seed: int) -> SoakOutcome:
         before = await self._server.wait_until_idle()
-        traffic = Traffic(self._server.run.model, seed=seed)
+        traffic = SoakTraffic(self._server.run.model, seed=seed)
         load = Load(on_end=traffic.on_end)
         started_s = time.monotonic()
         async with self._server.client() as client, asyncio.TaskGroup() as tasks:
@@ -137,7 +137,7 @@ class _Soak:
             self._stopped.set()
         after = await self._server.wait_until_idle()
         await self._sample(time.monotonic() - started_s, load)
-        return Result(
+        return SoakOutcome(
             seconds,
             self._tally,
             load.num_unsent,
@@ -175,7 +175,7 @@ def course_table(courses: Sequence[Course]) -> Table:
     return table
 
 
-def lines(result: Result) -> list[str]:
+def lines(result: SoakOutcome) -> list[str]:
     """What the table does not say."""
     return [
         f"{result.tally.num_requests:,} requests in {result.seconds:.0f} s: {counts_text(result.tally.outcomes)}",
@@ -189,7 +189,7 @@ def lines(result: Result) -> list[str]:
     ]
 
 
-def as_json(result: Result) -> dict[str, Any]:
+def as_json(result: SoakOutcome) -> dict[str, Any]:
     """Counts, courses and the routers' last snapshots; the samples are in the CSV file."""
     return {
         "seconds": result.seconds,

@@ -34,7 +34,7 @@ class Conversation:
     turns_left: int
 
 
-class Traffic:
+class SoakTraffic:
     """Draws requests; a conversation's next turn can be drawn once its last one has ended.
 
     The history holds answers of our own words instead of the model's, so that a seed means the same requests whatever

@@ -12,7 +12,7 @@ from loadtests.report.statistics import percentile
 from loadtests.report.tables import make_table
 
 
-class Answer(NamedTuple):
+class TimedAnswer(NamedTuple):
     """To one prompt."""
 
     prompt_tokens: int
@@ -20,7 +20,7 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class TtftFigures:
     """Seconds until the first token."""
 
     mean_s: float
@@ -32,12 +32,12 @@ class Figures:
     longest_fifth_s: float
 
 
-Row = tuple[str, str, Figures]
+Row = tuple[str, str, TtftFigures]
 """Load, order, and the figures of the runs with them."""
 COLUMNS = ("mean", "p50", "p99", "longest wait", "shortest fifth", "longest fifth")
 
 
-def figures(answers: Sequence[Answer]) -> Figures:
+def figures(answers: Sequence[TimedAnswer]) -> TtftFigures:
     """Of one run.
 
     Raises:
@@ -49,7 +49,7 @@ def figures(answers: Sequence[Answer]) -> Figures:
         raise MeasurementError(f"{len(answers)} answers have no fifths: measure more")
     ttfts_s = [answer.ttft_s for answer in answers]
     by_length = [answer.ttft_s for answer in sorted(answers, key=lambda answer: answer.prompt_tokens)]
-    return Figures(
+    return TtftFigures(
         mean_s=fmean(ttfts_s),
         median_s=percentile(ttfts_s, 50),
         p99_s=percentile(ttfts_s, 99),
@@ -59,9 +59,9 @@ def figures(answers: Sequence[Answer]) -> Figures:
     )
 
 
-def mean_of(runs: Sequence[Figures]) -> Figures:
+def mean_of(runs: Sequence[TtftFigures]) -> TtftFigures:
     """Each figure's mean over runs alike."""
-    return Figures(*(fmean(values) for values in zip(*map(astuple, runs), strict=True)))
+    return TtftFigures(*(fmean(values) for values in zip(*map(astuple, runs), strict=True)))
 
 
 def table(rows: Sequence[Row]) -> Table:

@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.harness import vllm_server
 from benchmarks.harness.errors import MeasurementError
-from benchmarks.live.waiting_order.figures import Answer
+from benchmarks.live.waiting_order.figures import TimedAnswer
 from benchmarks.live.waiting_order.traffic import Ask, make_traffic
 from serve_app.engines.options import replica_options
 from serve_app.settings.schema import Settings, WaitingOrderName
@@ -59,7 +59,7 @@ def _probes() -> list[Ask]:
     return make_traffic(num_prompts=NUM_PROBES, tokens_per_s=1.0, seed=0)
 
 
-async def ask_all(urls: Mapping[str, str], model: str, asks: Sequence[Ask]) -> dict[str, list[Answer]]:
+async def ask_all(urls: Mapping[str, str], model: str, asks: Sequence[Ask]) -> dict[str, list[TimedAnswer]]:
     """Every server's answers, in order of the prompts.
 
     Raises:
@@ -70,7 +70,7 @@ async def ask_all(urls: Mapping[str, str], model: str, asks: Sequence[Ask]) -> d
     async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, limits=limits) as client:
         started_s = time.monotonic()
 
-        async def ask_at(url: str, ask: Ask) -> Answer:
+        async def ask_at(url: str, ask: Ask) -> TimedAnswer:
             await asyncio.sleep(max(0.0, started_s + ask.at_s - time.monotonic()))
             return await _ask(client, url, model, ask)
 
@@ -79,7 +79,7 @@ async def ask_all(urls: Mapping[str, str], model: str, asks: Sequence[Ask]) -> d
     return {order: list(each) for order, each in zip(tasks, answers, strict=True)}
 
 
-async def _ask(client: httpx.AsyncClient, url: str, model: str, ask: Ask) -> Answer:
+async def _ask(client: httpx.AsyncClient, url: str, model: str, ask: Ask) -> TimedAnswer:
     """Read to its end; the first piece has the first token."""
     body = {
         "model": model,
@@ -99,4 +99,4 @@ async def _ask(client: httpx.AsyncClient, url: str, model: str, ask: Ask) -> Ans
                 ttft_s = time.monotonic() - started_s
     if ttft_s is None:
         raise MeasurementError(f"{url} sent no token for a prompt of {len(ask.token_ids)} tokens")
-    return Answer(len(ask.token_ids), ttft_s)
+    return TimedAnswer(len(ask.token_ids), ttft_s)

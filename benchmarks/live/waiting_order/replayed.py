@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 
-from benchmarks.live.waiting_order.figures import Answer, Figures, figures, mean_of
+from benchmarks.live.waiting_order.figures import TimedAnswer, TtftFigures, figures, mean_of
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.parallel import run_all
 from loadtests.replay.simulation import Scenario, Simulation
@@ -33,7 +33,7 @@ def replayed(
     orders: tuple[WaitingOrderName, ...],
     num_seeds: int,
     num_jobs: int,
-) -> list[tuple[str, str, Figures]]:
+) -> list[tuple[str, str, TtftFigures]]:
     """For each load and order, the mean over the seeds.
 
     Raises:
@@ -48,7 +48,7 @@ def replayed(
     ]
 
 
-def _run(workload: Workload, fleet: Fleet, case: Case) -> Figures:
+def _run(workload: Workload, fleet: Fleet, case: Case) -> TtftFigures:
     load, order, seed = case
     engine = EngineOptions(kv_capacity_tokens=fleet.kv_tokens, waiting_order=order)
     asked = make_requests(
@@ -66,4 +66,4 @@ def _run(workload: Workload, fleet: Fleet, case: Case) -> Figures:
         block_size=asked.block_size,
         policy=fleet.policy,
     )
-    return figures([Answer(each.prompt_tokens, each.ttft_s) for each in Simulation(scenario).run().records])
+    return figures([TimedAnswer(each.prompt_tokens, each.ttft_s) for each in Simulation(scenario).run().records])

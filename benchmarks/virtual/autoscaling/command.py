@@ -16,7 +16,7 @@ from benchmarks.virtual.autoscaling import trials
 from benchmarks.virtual.autoscaling.contenders import read_contenders
 from benchmarks.virtual.autoscaling.day import make_day
 from benchmarks.virtual.autoscaling.step import make_step
-from benchmarks.virtual.autoscaling.traffic import Traffic
+from benchmarks.virtual.autoscaling.traffic import ScalingTraffic
 from benchmarks.virtual.several_routers.setup import CAVEATS
 from loadtests.replay.engine import EngineOptions
 from loadtests.report.console import at_least
@@ -32,7 +32,7 @@ NUM_CORES = os.cpu_count() or 1
 app = make_app()
 
 
-class Experiment(StrEnum):
+class ScalingExperiment(StrEnum):
     """What can be replayed."""
 
     DAY = "day"
@@ -42,7 +42,7 @@ class Experiment(StrEnum):
 @app.command()
 @measurement
 def main(  # noqa: PLR0913  one for each option
-    experiments: Annotated[list[Experiment] | None, typer.Argument(help="Default: both.")] = None,
+    experiments: Annotated[list[ScalingExperiment] | None, typer.Argument(help="Default: both.")] = None,
     *,
     trace: TraceOption = CONVERSATION_TRACE,
     rates: Annotated[Path, typer.Option(help="ServeGen's table of clients' rates, .zst.")] = DEFAULT_RATES,
@@ -76,14 +76,17 @@ def main(  # noqa: PLR0913  one for each option
     )
     day_title = f"day: sessions of {trace.name}, {day_rps:g} requests a second as {model} on day {day}"
     step_title = f"step: sessions of {agents.name}, {step_rps:g} requests a second"
-    experiment_to_traffic: dict[Experiment, tuple[str, Callable[[], Traffic]]] = {
-        Experiment.DAY: (day_title, partial(make_day, trace, rates, model=model, day=day, mean_rps=day_rps, seed=seed)),
-        Experiment.STEP: (step_title, partial(make_step, agents, rps=step_rps, new_share=new_share, seed=seed)),
+    experiment_to_traffic: dict[ScalingExperiment, tuple[str, Callable[[], ScalingTraffic]]] = {
+        ScalingExperiment.DAY: (
+            day_title,
+            partial(make_day, trace, rates, model=model, day=day, mean_rps=day_rps, seed=seed),
+        ),
+        ScalingExperiment.STEP: (step_title, partial(make_step, agents, rps=step_rps, new_share=new_share, seed=seed)),
     }
     return rows_report(
         [
             (f"{title}; late: after {ttft_limit:g} s", partial(trials.run, make, contenders, rules, num_jobs=jobs))
-            for title, make in map(experiment_to_traffic.__getitem__, experiments or list(Experiment))
+            for title, make in map(experiment_to_traffic.__getitem__, experiments or list(ScalingExperiment))
         ],
         caveats=CAVEATS,
     )

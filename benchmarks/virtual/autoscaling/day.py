@@ -7,7 +7,7 @@ from statistics import fmean
 
 import zstandard
 
-from benchmarks.virtual.autoscaling.traffic import Phase, Traffic, read_sessions, start_sessions
+from benchmarks.virtual.autoscaling.traffic import ScalingTraffic, TrafficPhase, read_sessions, start_sessions
 from loadtests.replay.trace import TraceError
 
 WINDOW_S = 600.0
@@ -15,7 +15,7 @@ WINDOW_S = 600.0
 DAY_S = 86_400.0
 
 
-def make_day(trace: Path, rates: Path, *, model: str, day: int, mean_rps: float, seed: int) -> Traffic:
+def make_day(trace: Path, rates: Path, *, model: str, day: int, mean_rps: float, seed: int) -> ScalingTraffic:
     """One of the days, from 0 on, with so many requests a second on average.
 
     Raises:
@@ -27,7 +27,7 @@ def make_day(trace: Path, rates: Path, *, model: str, day: int, mean_rps: float,
     rng = Random(f"day {seed}")
     sessions = read_sessions(trace, rng=rng)
     requests = start_sessions(sessions, rates_rps=[scale * each for each in shape], window_s=WINDOW_S, rng=rng)
-    return Traffic(requests, sessions.block_size, (Phase("day", 0.0, DAY_S),))
+    return ScalingTraffic(requests, sessions.block_size, (TrafficPhase("day", 0.0, DAY_S),))
 
 
 def day_rates(path: Path, *, model: str, day: int) -> list[float]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from random import Random
 
-from benchmarks.virtual.autoscaling.traffic import Phase, Traffic, read_sessions, salted, start_sessions
+from benchmarks.virtual.autoscaling.traffic import ScalingTraffic, TrafficPhase, read_sessions, salted, start_sessions
 from loadtests.replay.trace import TraceRequest
 
 SETTLING_S = 900.0
@@ -17,7 +17,7 @@ SETTLING_S = 900.0
 PHASE_S = 2400.0
 
 
-def make_step(trace: Path, *, rps: float, new_share: float, seed: int) -> Traffic:
+def make_step(trace: Path, *, rps: float, new_share: float, seed: int) -> ScalingTraffic:
     """Prompts as recorded, then those of such a share of sessions new, then as recorded again, equally long.
 
     Raises:
@@ -26,14 +26,18 @@ def make_step(trace: Path, *, rps: float, new_share: float, seed: int) -> Traffi
     """
     names = ("as recorded", f"{new_share:.0%} new", "as recorded again")
     starts_s = [SETTLING_S + number * PHASE_S for number in range(len(names))]
-    phases = tuple(Phase(name, start_s, start_s + PHASE_S) for name, start_s in zip(names, starts_s, strict=True))
+    phases = tuple(
+        TrafficPhase(name, start_s, start_s + PHASE_S) for name, start_s in zip(names, starts_s, strict=True)
+    )
     rng = Random(f"step {seed}")
     sessions = read_sessions(trace, rng=rng)
     requests = start_sessions(sessions, rates_rps=[rps], window_s=phases[-1].end_s, rng=rng)
-    return Traffic(unshare(requests, phases[1], share=new_share, rng=rng), sessions.block_size, phases)
+    return ScalingTraffic(unshare(requests, phases[1], share=new_share, rng=rng), sessions.block_size, phases)
 
 
-def unshare(requests: Sequence[TraceRequest], phase: Phase, *, share: float, rng: Random) -> tuple[TraceRequest, ...]:
+def unshare(
+    requests: Sequence[TraceRequest], phase: TrafficPhase, *, share: float, rng: Random
+) -> tuple[TraceRequest, ...]:
     """Of a share of sessions, no block of a request that comes in the phase is any other's."""
     session_to_is_new = {each: rng.random() < share for each in dict.fromkeys(each.session_id for each in requests)}
     return tuple(

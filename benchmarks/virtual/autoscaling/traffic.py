@@ -42,7 +42,7 @@ class Sessions:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
+class TrafficPhase:
     """A time of which results are told apart."""
 
     name: str
@@ -51,12 +51,12 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class ScalingTraffic:
     """Requests, and the times that matter."""
 
     requests: tuple[TraceRequest, ...]
     block_size: int
-    phases: tuple[Phase, ...]
+    phases: tuple[TrafficPhase, ...]
 
 
 def read_sessions(trace: Path, *, rng: Random) -> Sessions:

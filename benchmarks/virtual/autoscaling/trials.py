@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from benchmarks.virtual.autoscaling.contenders import Contender
-from benchmarks.virtual.autoscaling.traffic import Phase, Traffic
+from benchmarks.virtual.autoscaling.traffic import ScalingTraffic, TrafficPhase
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.lives import most_replicas, num_changes, replica_seconds
 from loadtests.replay.parallel import run_all
@@ -48,7 +48,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ContenderRow:
     """One contender in one phase."""
 
     policy: str
@@ -69,15 +69,15 @@ class Row:
 
 
 def run(
-    make_traffic: Callable[[], Traffic], contenders: tuple[Contender, ...], rules: Rules, *, num_jobs: int
-) -> Iterator[Row]:
+    make_traffic: Callable[[], ScalingTraffic], contenders: tuple[Contender, ...], rules: Rules, *, num_jobs: int
+) -> Iterator[ContenderRow]:
     """A row for each contender and phase; every contender gets the same requests."""
     tried = run_all(partial(_try, make_traffic, rules), contenders, num_jobs=num_jobs, on_done=lambda: None)
     for rows in tried:
         yield from rows
 
 
-def _try(make_traffic: Callable[[], Traffic], rules: Rules, contender: Contender) -> list[Row]:
+def _try(make_traffic: Callable[[], ScalingTraffic], rules: Rules, contender: Contender) -> list[ContenderRow]:
     traffic, autoscaling = make_traffic(), rules.autoscaling(contender)
     scenario = Scenario(
         traffic.requests,
@@ -96,12 +96,12 @@ def _try(make_traffic: Callable[[], Traffic], rules: Rules, contender: Contender
     return [_row(contender, phase, result, rules) for phase in traffic.phases]
 
 
-def _row(contender: Contender, phase: Phase, result: Run, rules: Rules) -> Row:
+def _row(contender: Contender, phase: TrafficPhase, result: Run, rules: Rules) -> ContenderRow:
     start_s, end_s = phase.start_s, phase.end_s
     records = result.arrived_within(start_s, end_s)
     paid_s = replica_seconds(result.lives, start_s=start_s, end_s=end_s, starting_s=rules.start_s)
     ttfts_s = [record.ttft_s for record in records]
-    return Row(
+    return ContenderRow(
         policy=str(contender),
         phase=phase.name,
         replicas=paid_s / (end_s - start_s),

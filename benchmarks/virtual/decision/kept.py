@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.virtual.decision.situation import Cell, Result
+from benchmarks.virtual.decision.situation import Cell, CellFigures
 
-Kept = dict[str, Result]
+Kept = dict[str, CellFigures]
 """By `key`."""
 
 
@@ -22,10 +22,10 @@ def read_results(path: Path) -> Kept:
     if not path.exists():
         return {}
     rows = [row for row in map(_read_row, path.read_text(encoding="utf-8").splitlines()) if row is not None]
-    return {_key(row["parameters"], row["tag"]): Result(**row["result"]) for row in rows}
+    return {_key(row["parameters"], row["tag"]): CellFigures(**row["result"]) for row in rows}
 
 
-def append_result(path: Path, cell: Cell, tag: str, result: Result) -> None:
+def append_result(path: Path, cell: Cell, tag: str, result: CellFigures) -> None:
     """One line in one write, so that several processes may append to the same file."""
     row = {"tag": tag, "name": cell.situation.name, "parameters": cell.parameters(), "result": asdict(result)}
     line = json.dumps(row) + "\n"

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.virtual.decision.situation import Cell, Changes, Result, Situation
+from benchmarks.virtual.decision.situation import Cell, CellFigures, Changes, Situation
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.generators import GENERATORS, generate
 from loadtests.replay.results import Run, summarize
@@ -15,7 +15,7 @@ THINK_S = 1.0
 """Between turns, where a trace does not say."""
 
 
-def measure(cell: Cell, *, traces: Path) -> Result:
+def measure(cell: Cell, *, traces: Path) -> CellFigures:
     """Run it.
 
     Raises:
@@ -92,9 +92,9 @@ def _changed(engine: EngineOptions, changes: Changes) -> EngineOptions:
     return EngineOptions.model_validate({**engine.model_dump(), **dict(changes)})
 
 
-def _result(run: Run, situation: Situation, *, real_s: float) -> Result:
+def _result(run: Run, situation: Situation, *, real_s: float) -> CellFigures:
     summary = summarize(run, num_replicas=situation.num_replicas)
-    return Result(
+    return CellFigures(
         mean_ttft_s=summary.mean_ttft_s,
         p99_ttft_s=summary.p99_ttft_s,
         mean_answer_s=summary.mean_answer_s,

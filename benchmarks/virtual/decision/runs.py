@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.virtual.decision import kept
 from benchmarks.virtual.decision.measure import measure
-from benchmarks.virtual.decision.situation import Cell, Result, Situation
+from benchmarks.virtual.decision.situation import Cell, CellFigures, Situation
 from benchmarks.virtual.decision.verdict import Means, Situations, means
 from loadtests.replay.parallel import run_all
 
@@ -24,14 +24,14 @@ class ResultStore:
         key_to_result = kept.read_results(self.path)
         return [cell for cell in cells if self._key(cell) not in key_to_result]
 
-    def keep(self, cell: Cell, result: Result) -> None:
+    def keep(self, cell: Cell, result: CellFigures) -> None:
         """Add one."""
         kept.append_result(self.path, cell, self.policy_to_tag[cell.policy], result)
 
     def measured(self, cells: Sequence[Cell]) -> Situations:
         """Means over the seeds that are there, in order of the cells."""
         key_to_result = kept.read_results(self.path)
-        found: dict[Situation, dict[str, list[Result]]] = {}
+        found: dict[Situation, dict[str, list[CellFigures]]] = {}
         for cell in cells:
             result = key_to_result.get(self._key(cell))
             if result is not None:
@@ -59,5 +59,5 @@ def _run(store: ResultStore, traces: Path, cell: Cell) -> None:
     store.keep(cell, measure(cell, traces=traces))
 
 
-def _means(policy_to_results: Mapping[str, Sequence[Result]]) -> dict[str, Means]:
+def _means(policy_to_results: Mapping[str, Sequence[CellFigures]]) -> dict[str, Means]:
     return {policy: means(results) for policy, results in policy_to_results.items()}

@@ -82,7 +82,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class CellFigures:
     """What one run gave."""
 
     mean_ttft_s: float

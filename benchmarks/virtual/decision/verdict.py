@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from benchmarks.virtual.decision.situation import Result, Situation, Table
+from benchmarks.virtual.decision.situation import CellFigures, Situation, Table
 from benchmarks.virtual.decision.situations import CONVERSATION
 
 OURS = "prefix_affinity"
@@ -56,7 +56,7 @@ Situations = Mapping[Situation, Mapping[str, Means]]
 """By situation, then by policy."""
 
 
-def means(results: Sequence[Result]) -> Means:
+def means(results: Sequence[CellFigures]) -> Means:
     """Of at least one."""
     return Means(
         fmean(each.mean_ttft_s for each in results),

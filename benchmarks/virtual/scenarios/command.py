@@ -15,7 +15,7 @@ from benchmarks.virtual.several_routers.setup import CAVEATS, Setup
 from serve_app.settings.schema import RouterSettings
 
 
-class Experiment(StrEnum):
+class ScenarioName(StrEnum):
     """What can be run."""
 
     HOT_PREFIX = "hot_prefix"
@@ -32,15 +32,15 @@ def _ring_moves(setup: Setup) -> Iterator[ring_moves.RingMovesRow]:
     return ring_moves.run(setup.num_replicas, virtual_nodes=RouterSettings().virtual_nodes)
 
 
-EXPERIMENT_TO_RUN: dict[Experiment, Callable[[Setup], Iterator[Any]]] = {
-    Experiment.HOT_PREFIX: hot_prefix.run,
-    Experiment.GIANTS: giants.run,
-    Experiment.RING_MOVES: _ring_moves,
-    Experiment.MEMBERSHIP: membership.run,
-    Experiment.ROUTERS: routers.run,
-    Experiment.LOADS: workloads.run_loads,
-    Experiment.AGENTS: workloads.run_agents,
-    Experiment.UNSHARED: workloads.run_unshared,
+EXPERIMENT_TO_RUN: dict[ScenarioName, Callable[[Setup], Iterator[Any]]] = {
+    ScenarioName.HOT_PREFIX: hot_prefix.run,
+    ScenarioName.GIANTS: giants.run,
+    ScenarioName.RING_MOVES: _ring_moves,
+    ScenarioName.MEMBERSHIP: membership.run,
+    ScenarioName.ROUTERS: routers.run,
+    ScenarioName.LOADS: workloads.run_loads,
+    ScenarioName.AGENTS: workloads.run_agents,
+    ScenarioName.UNSHARED: workloads.run_unshared,
 }
 MEMBERSHIP_REPLICAS, OTHER_REPLICAS = 16, 8
 
@@ -50,7 +50,7 @@ app = make_app()
 @app.command()
 @measurement
 def main(
-    experiments: Annotated[list[Experiment] | None, typer.Argument(help="Default: all of them.")] = None,
+    experiments: Annotated[list[ScenarioName] | None, typer.Argument(help="Default: all of them.")] = None,
     *,
     trace: TraceOption = CONVERSATION_TRACE,
     load: Annotated[float, typer.Option(min=0.01, help="Where the experiment does not try several.")] = 0.8,
@@ -59,8 +59,8 @@ def main(
 ) -> Report:
     """Put the production router and its rivals into situations, in virtual time, in front of simulated engines."""
     titled_runs = []
-    for experiment in experiments or list(Experiment):
-        is_membership = experiment in (Experiment.RING_MOVES, Experiment.MEMBERSHIP)
+    for experiment in experiments or list(ScenarioName):
+        is_membership = experiment in (ScenarioName.RING_MOVES, ScenarioName.MEMBERSHIP)
         num_replicas = replicas or (MEMBERSHIP_REPLICAS if is_membership else OTHER_REPLICAS)
         setup = Setup(trace, load, num_replicas, range(1, seeds + 1), is_spread_evenly=False)
         titled_runs.append((f"{experiment}: {setup}", partial(EXPERIMENT_TO_RUN[experiment], setup)))

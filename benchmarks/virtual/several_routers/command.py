@@ -14,7 +14,7 @@ from benchmarks.virtual.several_routers import agreement, faults, restart
 from benchmarks.virtual.several_routers.setup import CAVEATS, Setup
 
 
-class Experiment(StrEnum):
+class RoutersExperiment(StrEnum):
     """What can be run."""
 
     AGREEMENT = "agreement"
@@ -22,10 +22,10 @@ class Experiment(StrEnum):
     RESTART = "restart"
 
 
-EXPERIMENT_TO_RUN: dict[Experiment, Callable[[Setup], Iterable[Any]]] = {
-    Experiment.AGREEMENT: agreement.run,
-    Experiment.FAULTS: faults.run,
-    Experiment.RESTART: restart.run,
+EXPERIMENT_TO_RUN: dict[RoutersExperiment, Callable[[Setup], Iterable[Any]]] = {
+    RoutersExperiment.AGREEMENT: agreement.run,
+    RoutersExperiment.FAULTS: faults.run,
+    RoutersExperiment.RESTART: restart.run,
 }
 
 app = make_app()
@@ -34,7 +34,7 @@ app = make_app()
 @app.command()
 @measurement
 def main(
-    experiments: Annotated[list[Experiment] | None, typer.Argument(help="Default: all of them.")] = None,
+    experiments: Annotated[list[RoutersExperiment] | None, typer.Argument(help="Default: all of them.")] = None,
     *,
     trace: TraceOption = CONVERSATION_TRACE,
     load: Annotated[list[float], typer.Option(min=0.01, help="Load of the replicas; may be repeated.")] = [0.8],  # noqa: B006  typer copies
@@ -44,7 +44,7 @@ def main(
 ) -> Report:
     """Replay a trace in virtual time through several production routers in front of simulated engines."""
     titled_runs = []
-    for experiment in experiments or list(Experiment):
+    for experiment in experiments or list(RoutersExperiment):
         for share in load:
             setup = Setup(trace, share, replicas, range(1, seeds + 1), is_spread_evenly=spread_evenly)
             titled_runs.append((f"{experiment}: {setup}", partial(EXPERIMENT_TO_RUN[experiment], setup)))

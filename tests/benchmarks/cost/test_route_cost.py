@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.cost.route_cost.applications import NAMES, OURS, RAY_PREFIX, router_ports
 from benchmarks.cost.route_cost.conversations import NUM_CONVERSATIONS, Conversations
-from benchmarks.cost.route_cost.result import Cell, Costs, Sample, Stalls
-from benchmarks.cost.route_cost.sender import Sender, SenderError
+from benchmarks.cost.route_cost.result import CostCell, Costs, CostSample, Stalls
+from benchmarks.cost.route_cost.sender import RouteSender, SenderError
 
 LUA = """
     ["http-ray_prefix"] = { { host = "127.0.0.1", port = 30010, host_header = "127.0.0.1:30010" } },
@@ -56,7 +56,7 @@ async def test_each_body_is_sent_once_and_whole(keep_alive: bool, num_connection
     """Over as many connections as is said, or one each."""
     router, answers = Router(), []
     async with router.listening() as port:
-        sender = Sender(port, keep_alive=keep_alive, on_answer=answers.append)
+        sender = RouteSender(port, keep_alive=keep_alive, on_answer=answers.append)
         latencies = await sender.send(BODIES, connections=3, seconds=60)
     assert sorted(router.bodies) == [b"".join(body) for body in BODIES]
     assert len(latencies) == len(answers) == len(BODIES)
@@ -67,7 +67,7 @@ async def test_at_a_rate_all_are_sent_too() -> None:
     """And no more than there are."""
     router = Router()
     async with router.listening() as port:
-        sender = Sender(port, keep_alive=True, on_answer=lambda _: None)
+        sender = RouteSender(port, keep_alive=True, on_answer=lambda _: None)
         latencies = await sender.send_at(1000, BODIES, connections=2, seconds=1)
     assert len(latencies) == len(router.bodies) == len(BODIES)
 
@@ -77,7 +77,7 @@ async def test_another_status_than_200_ends_it() -> None:
     router = Router(status=503)
     async with router.listening() as port:
         with pytest.raises(ExceptionGroup) as caught:
-            await Sender(port, keep_alive=True, on_answer=lambda _: None).send(BODIES, connections=1, seconds=60)
+            await RouteSender(port, keep_alive=True, on_answer=lambda _: None).send(BODIES, connections=1, seconds=60)
     assert isinstance(caught.value.exceptions[0], SenderError)
     assert "503" in str(caught.value.exceptions[0])
 
@@ -105,8 +105,12 @@ def test_ports_are_read_as_ray_writes_them(tmp_path: Path) -> None:
 
 def test_costs_are_medians_of_the_rounds() -> None:
     """A round that was disturbed does not count."""
-    cell = Cell(1000, is_returning=True, connections=1, keep_alive=True)
-    rounds = [Sample([0.001] * 100, 1.0, 0.05), Sample([0.002] * 100, 1.0, 0.05), Sample([0.5] * 10, 5.0, 0.1)]
+    cell = CostCell(1000, is_returning=True, connections=1, keep_alive=True)
+    rounds = [
+        CostSample([0.001] * 100, 1.0, 0.05),
+        CostSample([0.002] * 100, 1.0, 0.05),
+        CostSample([0.5] * 10, 5.0, 0.1),
+    ]
     costs = Costs({cell: dict.fromkeys(NAMES, rounds)}, {cell: 1024})
     assert costs.per_second(cell, OURS) == 100
     assert costs.latency_ms(cell, OURS, 50) == pytest.approx(2.0)

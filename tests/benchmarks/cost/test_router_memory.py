@@ -1,4 +1,4 @@
-"""Conversations that can be made again from their number, and what counts as a fault of memory."""
+"""ManyConversations that can be made again from their number, and what counts as a fault of memory."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -12,22 +12,22 @@ from benchmarks.cost.router_memory import (
     MAX_TURNS,
     MEMO_FACTOR,
     TOKENIZER_MIB,
-    Conversations,
-    Sample,
+    ManyConversations,
+    MemorySample,
     faults,
 )
 from serve_app.demo.model import WORKLOAD
 
 NUM_CONVERSATIONS = 400
 MIB = 64.0
-START = Sample(200, 200, 600, 1, 1, forms=1, stretches=0, held_blocks=9)
+START = MemorySample(200, 200, 600, 1, 1, forms=1, stretches=0, held_blocks=9)
 FULL = replace(START, conversations=1000, resident_mib=670, memo_mib=63.9, peak_memo_mib=64)
 
 
 def bodies(seed: int) -> list[tuple[bool, bytes]]:
     """Of all conversations."""
     words = (WORKLOAD / "corpus.txt").read_text(encoding="utf-8").split()
-    return list(Conversations(words, number=NUM_CONVERSATIONS, seed=seed).bodies())
+    return list(ManyConversations(words, number=NUM_CONVERSATIONS, seed=seed).bodies())
 
 
 def test_the_same_seed_gives_the_same_conversations() -> None:
@@ -67,7 +67,7 @@ def test_every_conversation_is_distinct_and_some_go_on(monkeypatch: pytest.Monke
         (replace(FULL, memo_mib=30), None),
     ],
 )
-def test_a_fault_is_named(last: Sample, words: str | None) -> None:
+def test_a_fault_is_named(last: MemorySample, words: str | None) -> None:
     """More than the setting accounted for, or much more resident, or growing on."""
     found = faults([START, FULL, last], mib=MIB, has_core=True)
     assert any(words in fault for fault in found) if words else found == []

@@ -2,13 +2,22 @@
 
 import pytest
 
-from benchmarks.cost.scaling import Change, Plan, Result, _numbers, dip, hit_rate, over_time, summary
+from benchmarks.cost.scaling import (
+    ScalingChange,
+    ScalingPlan,
+    ScalingVariant,
+    _numbers,
+    dip,
+    hit_rate,
+    over_time,
+    summary,
+)
 from benchmarks.harness.errors import MeasurementError
 from loadtests.client.answers import EventStream, Outcome
 from loadtests.client.exchange import Exchange
 from serve_app.settings.schema import Settings
 
-PLAN = Plan((4, 8), 1.0, 20.0, 1, 100, 150.0, 1)
+PLAN = ScalingPlan((4, 8), 1.0, 20.0, 1, 100, 150.0, 1)
 SETTINGS = Settings(llm={"engine_kwargs": {"num_gpu_blocks_override": 10}}, engine="simulated")
 
 
@@ -21,11 +30,11 @@ def ended(started_s: float, *, cached: int = 80, outcome: Outcome = Outcome.COMP
     )
 
 
-def result(*exchanges: Exchange, stream: Exchange | None = None, max_late_s: float = 0.0) -> Result:
+def result(*exchanges: Exchange, stream: Exchange | None = None, max_late_s: float = 0.0) -> ScalingVariant:
     """A change from 4 to 8 that was asked for at 20 and done at 40; one request a second until 60, and these."""
     steady = [ended(float(second), cached=20 if 40 <= second < 50 else 80) for second in range(60)]
     streams = [stream or ended(19, seconds=200)]
-    return Result("with", PLAN, [Change(4, 8, 20.0, 40.0)], [*steady, *exchanges], streams, max_late_s)
+    return ScalingVariant("with", PLAN, [ScalingChange(4, 8, 20.0, 40.0)], [*steady, *exchanges], streams, max_late_s)
 
 
 def test_the_dip_is_the_lowest_stretch() -> None:
@@ -58,7 +67,7 @@ def test_a_row_says_what_was_before_meanwhile_and_after() -> None:
         (result(max_late_s=3.0), ["with: requests were sent up to 3.0 s late"]),
     ],
 )
-def test_what_must_not_be_is_named(measured: Result, faults: list[str]) -> None:
+def test_what_must_not_be_is_named(measured: ScalingVariant, faults: list[str]) -> None:
     """Failures, cut streams, and a run that shows less than it should."""
     assert measured.faults() == faults
 

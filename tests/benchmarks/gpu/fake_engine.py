@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import httpx
 import orjson
 
-from benchmarks.gpu.engine import Answer
+from benchmarks.gpu.engine import EngineAnswer
 from benchmarks.harness.errors import MeasurementError
 from router import cacheable_tokens, hash_blocks
 from router.types import BlockHash
@@ -34,7 +34,7 @@ class FakeEngine:
 
     async def ask(
         self, token_ids: Sequence[int], *, answer_tokens: int, on_first_token: Callable[[], None] = lambda: None
-    ) -> Answer:
+    ) -> EngineAnswer:
         """As the real one."""
         self.prompts.append(list(token_ids))
         await asyncio.sleep(0)
@@ -51,7 +51,7 @@ class FakeEngine:
             num_reloaded = sum(each in self._host and each not in held_before for each in hashes)
             first_token_s += RELOAD_S * BLOCK_SIZE * num_reloaded
             self._host.update(hashes)
-        return Answer(len(token_ids), cached_tokens, first_token_s, first_token_s + TOKEN_S * answer_tokens)
+        return EngineAnswer(len(token_ids), cached_tokens, first_token_s, first_token_s + TOKEN_S * answer_tokens)
 
     async def reset_cache(self) -> None:
         """As the real one."""

@@ -7,15 +7,15 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from benchmarks.gpu.comparison import Plan, Result, Run, compare, result_tables, rotated, summarize
-from benchmarks.gpu.driver import Record
+from benchmarks.gpu.comparison import PolicyOutcome, PolicyPlan, PolicyRun, compare, result_tables, rotated, summarize
+from benchmarks.gpu.driver import TurnRecord
 from benchmarks.gpu.engine import KvCache
-from benchmarks.gpu.sessions import Traffic
+from benchmarks.gpu.sessions import TurnTraffic
 from benchmarks.harness.errors import MeasurementError
 from router import ReplicaId
 from tests.benchmarks.gpu.fake_engine import BLOCK_SIZE, FakeEngine
 
-TRAFFIC = Traffic(
+TRAFFIC = TurnTraffic(
     num_sessions=8,
     requests_per_s=1e6,
     turns=2,
@@ -25,16 +25,16 @@ TRAFFIC = Traffic(
     answer_tokens=2,
     think_s=0,
 )
-PLAN = Plan(("round_robin", "prefix_affinity"), TRAFFIC, repetitions=2, seed=1, ttft_limit_s=0.2)
+PLAN = PolicyPlan(("round_robin", "prefix_affinity"), TRAFFIC, repetitions=2, seed=1, ttft_limit_s=0.2)
 CACHES = [KvCache(40_000, BLOCK_SIZE)] * 2
 
 
 def record(
     engine: int, ttft_s: float | None, *, ended_s: float, prompt: int = 100, cached: int = 0, believed: int = 0
-) -> Record:
+) -> TurnRecord:
     """One request."""
     fault = "it failed" if ttft_s is None else None
-    return Record(ReplicaId(f"engine-{engine}"), 0.0, ended_s, ttft_s, prompt, cached, believed, fault)
+    return TurnRecord(ReplicaId(f"engine-{engine}"), 0.0, ended_s, ttft_s, prompt, cached, believed, fault)
 
 
 RECORDS = [
@@ -47,7 +47,7 @@ RECORDS = [
 
 def test_a_run_in_numbers() -> None:
     """Ratios of sums over what was answered; good ones over the time until the last answer."""
-    metrics = summarize(Run("p", 0, RECORDS, 0.0), num_engines=2, ttft_limit_s=0.2)
+    metrics = summarize(PolicyRun("p", 0, RECORDS, 0.0), num_engines=2, ttft_limit_s=0.2)
     assert metrics == pytest.approx(
         {
             "hit_rate": 100 / 500,
@@ -92,7 +92,7 @@ async def test_a_conversation_is_worth_more_where_it_stays() -> None:
     """Of one user, so that nothing is computed in two places at the same time."""
     plan = replace(PLAN, traffic=replace(TRAFFIC, num_sessions=1, turns=6))
     runs = [run async for run in compare(plan, [FakeEngine(), FakeEngine()], CACHES, clock=time.perf_counter)]
-    result = Result(plan, CACHES, runs)
+    result = PolicyOutcome(plan, CACHES, runs)
     assert all(
         ours >= theirs
         for ours, theirs in zip(
@@ -112,14 +112,14 @@ async def test_engines_that_never_answer_end_the_comparison() -> None:
             pass
 
 
-def result_of(*ttfts_s: tuple[float, float]) -> Result:
+def result_of(*ttfts_s: tuple[float, float]) -> PolicyOutcome:
     """One request a run: the first policy's TTFT and the second's, of each repetition."""
     runs = [
-        Run(policy, repetition, [record(0, ttft_s, ended_s=1.0, cached=50)], 0.0)
+        PolicyRun(policy, repetition, [record(0, ttft_s, ended_s=1.0, cached=50)], 0.0)
         for repetition, pair in enumerate(ttfts_s)
         for policy, ttft_s in zip(PLAN.policies, pair, strict=True)
     ]
-    return Result(PLAN, CACHES, runs)
+    return PolicyOutcome(PLAN, CACHES, runs)
 
 
 def test_ratios_are_paired_by_repetition() -> None:
@@ -144,12 +144,12 @@ def test_the_tables_have_a_row_for_each_policy() -> None:
 def test_one_policy_is_compared_with_nobody() -> None:
     """Its numbers are there all the same."""
     plan = replace(PLAN, policies=("round_robin",))
-    assert len(result_tables(Result(plan, CACHES, [Run("round_robin", 0, RECORDS, 0.0)]))) == 1
+    assert len(result_tables(PolicyOutcome(plan, CACHES, [PolicyRun("round_robin", 0, RECORDS, 0.0)]))) == 1
 
 
 def test_failures_are_counted() -> None:
     """And every request is in the document."""
-    result = Result(PLAN, CACHES, [Run("round_robin", 0, RECORDS, 0.0)])
+    result = PolicyOutcome(PLAN, CACHES, [PolicyRun("round_robin", 0, RECORDS, 0.0)])
     assert result.faults() == ["1 requests failed: it failed"]
     document = result.as_json()
     assert document["kv_caches"] == [{"num_tokens": 40_000, "block_size": 4}] * 2

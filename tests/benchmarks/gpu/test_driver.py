@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from benchmarks.gpu.comparison import make_router
-from benchmarks.gpu.driver import Driver
-from benchmarks.gpu.engine import Answer
+from benchmarks.gpu.driver import TurnDriver
+from benchmarks.gpu.engine import EngineAnswer
 from benchmarks.gpu.sessions import Session, Turn
 from router import Replica, ReplicaId, Router
 from tests.benchmarks.gpu.fake_engine import BLOCK_SIZE, FakeEngine
@@ -23,10 +23,10 @@ def router_of(policy: str = "prefix_affinity") -> Router:
     return make_router(policy, replicas, block_size=BLOCK_SIZE, seed="1")
 
 
-def driver_of(router: Router, engines: Sequence[FakeEngine], *, heartbeat_s: float = 60) -> Driver:
+def driver_of(router: Router, engines: Sequence[FakeEngine], *, heartbeat_s: float = 60) -> TurnDriver:
     """On the real clock, which decides nothing here."""
     engine_of = dict(zip(IDS, engines, strict=True))
-    return Driver(router, engine_of, answer_tokens=2, heartbeat_s=heartbeat_s, clock=time.perf_counter)
+    return TurnDriver(router, engine_of, answer_tokens=2, heartbeat_s=heartbeat_s, clock=time.perf_counter)
 
 
 def session(*prompts: tuple[int, ...]) -> Session:
@@ -71,7 +71,7 @@ async def test_the_router_hears_of_a_first_token_at_once() -> None:
     class Watched(FakeEngine):
         async def ask(
             self, token_ids: Sequence[int], *, answer_tokens: int, on_first_token: Callable[[], None] = lambda: None
-        ) -> Answer:
+        ) -> EngineAnswer:
             def note() -> None:
                 before = router.cluster.load.total.pending_tokens
                 on_first_token()
@@ -101,7 +101,7 @@ async def test_sessions_come_whatever_the_engines_do() -> None:
     class Gated(FakeEngine):
         async def ask(
             self, token_ids: Sequence[int], *, answer_tokens: int, on_first_token: Callable[[], None] = lambda: None
-        ) -> Answer:
+        ) -> EngineAnswer:
             if token_ids[0] == 1:
                 await gate.wait()
             gate.set()
@@ -125,7 +125,7 @@ async def test_an_engine_that_takes_long_stays_in_the_choice() -> None:
     class Slow(FakeEngine):
         async def ask(
             self, token_ids: Sequence[int], *, answer_tokens: int, on_first_token: Callable[[], None] = lambda: None
-        ) -> Answer:
+        ) -> EngineAnswer:
             await has_heard.wait()
             assert router.cluster.load.num_reservations == 1
             return await super().ask(token_ids, answer_tokens=answer_tokens, on_first_token=on_first_token)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from benchmarks.gpu import engine as engine_module
-from benchmarks.gpu.engine import Answer, Engine, KvCache
+from benchmarks.gpu.engine import Engine, EngineAnswer, KvCache
 from benchmarks.harness.errors import MeasurementError
 from tests.benchmarks.gpu.fake_engine import BLOCK_SIZE, FakeEngine
 
@@ -32,7 +32,7 @@ async def test_an_answer_has_its_times_and_what_was_cached() -> None:
     cold, warm = [
         await engine.ask(range(10), answer_tokens=2, on_first_token=lambda: told.append(None)) for _ in range(2)
     ]
-    assert cold == Answer(10, 0, first_token_s=1, duration_s=2)
+    assert cold == EngineAnswer(10, 0, first_token_s=1, duration_s=2)
     assert warm.cached_tokens == 8
     assert len(told) == 2
 

@@ -6,9 +6,9 @@ from statistics import fmean
 
 import pytest
 
-from benchmarks.gpu.sessions import Traffic, make_sessions
+from benchmarks.gpu.sessions import TurnTraffic, make_sessions
 
-TRAFFIC = Traffic(
+TRAFFIC = TurnTraffic(
     num_sessions=400,
     requests_per_s=8,
     turns=3,

@@ -7,9 +7,9 @@ from random import Random
 import pytest
 from rich.console import Console
 
-from benchmarks.gpu.comparison import Plan
-from benchmarks.gpu.engine import Answer, KvCache
-from benchmarks.gpu.sessions import Traffic
+from benchmarks.gpu.comparison import PolicyPlan
+from benchmarks.gpu.engine import EngineAnswer, KvCache
+from benchmarks.gpu.sessions import TurnTraffic
 from benchmarks.gpu.tiers import (
     Reload,
     host_tokens_per_s,
@@ -25,7 +25,10 @@ from tests.benchmarks.gpu.fake_engine import BLOCK_SIZE, RELOAD_S, FakeEngine
 def reload(*, cold: int = 0, reloaded: int = 96, warm: int = 96, reloaded_s: float = 0.022) -> Reload:
     """Of 100 tokens, with so many cached each time."""
     return Reload(
-        100, Answer(100, cold, 0.1, 0.1), Answer(100, reloaded, reloaded_s, 0.1), Answer(100, warm, 0.010, 0.1)
+        100,
+        EngineAnswer(100, cold, 0.1, 0.1),
+        EngineAnswer(100, reloaded, reloaded_s, 0.1),
+        EngineAnswer(100, warm, 0.010, 0.1),
     )
 
 
@@ -78,8 +81,8 @@ def test_the_table_has_a_row_for_each_length() -> None:
 
 async def test_an_arm_serves_the_same_sessions_under_its_name() -> None:
     """Each repetition from an empty cache of the GPU."""
-    traffic = Traffic(3, 1e6, 2, 1, 0, 8, 1, 0.0)
-    plan = Plan(("no tier", "1 GiB"), traffic, repetitions=2, seed=1, ttft_limit_s=1)
+    traffic = TurnTraffic(3, 1e6, 2, 1, 0, 8, 1, 0.0)
+    plan = PolicyPlan(("no tier", "1 GiB"), traffic, repetitions=2, seed=1, ttft_limit_s=1)
     arms = []
     for name in plan.policies:
         engine = FakeEngine(has_host=name != "no tier")

@@ -5,25 +5,25 @@ from random import Random
 
 from rich.console import Console
 
-from benchmarks.gpu.engine import Answer
-from benchmarks.gpu.ttft import Result, Sample, measure_prompts, ttft_table
+from benchmarks.gpu.engine import EngineAnswer
+from benchmarks.gpu.ttft import TtftOutcome, TtftSample, measure_prompts, ttft_table
 from tests.benchmarks.gpu.fake_engine import FakeEngine
 
 LENGTHS = (100, 200, 400, 800)
 
 
-def sample(num_tokens: int, cold_s: float, warm_s: float, *, cached: tuple[int, int] = (0, 96)) -> Sample:
+def sample(num_tokens: int, cold_s: float, warm_s: float, *, cached: tuple[int, int] = (0, 96)) -> TtftSample:
     """One prompt, twice."""
     cold, warm = (
-        Answer(num_tokens, tokens, first_token_s, first_token_s)
+        EngineAnswer(num_tokens, tokens, first_token_s, first_token_s)
         for tokens, first_token_s in zip(cached, (cold_s, warm_s), strict=True)
     )
-    return Sample(num_tokens, cold, warm)
+    return TtftSample(num_tokens, cold, warm)
 
 
-def result() -> Result:
+def result() -> TtftOutcome:
     """10,000 prefill tokens a second; twice the same."""
-    return Result([sample(length, 0.010 + length / 10_000, 0.012) for length in LENGTHS for _ in range(2)])
+    return TtftOutcome([sample(length, 0.010 + length / 10_000, 0.012) for length in LENGTHS for _ in range(2)])
 
 
 async def test_each_prompt_is_sent_twice_and_then_no_more() -> None:
@@ -59,7 +59,7 @@ def test_the_table_has_a_row_for_each_length() -> None:
 def test_what_makes_times_worthless_is_named() -> None:
     """A cold prompt that was cached, and a warm one that was not."""
     assert result().faults() == []
-    spoilt = Result([sample(100, 0.02, 0.02, cached=(64, 0))])
+    spoilt = TtftOutcome([sample(100, 0.02, 0.02, cached=(64, 0))])
     assert spoilt.faults() == [
         "prompts of 100 tokens had 64 cached when cold",
         "prompts of 100 tokens had 0 cached when warm",

@@ -19,7 +19,7 @@ from benchmarks.keys.command import app
 from benchmarks.keys.engine import llm_settings
 from benchmarks.keys.models import Family, Model, build
 from benchmarks.keys.replica import Replica, ReplicaPrompt
-from benchmarks.keys.result import Comparison, FamilyResult, as_json, lines, result_table
+from benchmarks.keys.result import FamilyResult, KeyComparison, as_json, lines, result_table
 from benchmarks.keys.router import Pass, Reader, Reading
 from benchmarks.keys.texts import SHIPPED, Dialogue, Source, allocate, read, sample
 from loadtests.workloads.recorded_texts import TextsError
@@ -209,10 +209,12 @@ def test_a_messages_rendered_ids_are_checked_with_the_engine(counted: int, cache
     assert report(asked, handle) == ReplicaPrompt(tuple(MESSAGE_TOKENS), is_proven=is_proven)
 
 
-def compare(replica: tuple[int, ...] | None, *, is_proven: bool = True, **read: tuple[int, ...] | None) -> Comparison:
+def compare(
+    replica: tuple[int, ...] | None, *, is_proven: bool = True, **read: tuple[int, ...] | None
+) -> KeyComparison:
     """The router reads 1, 2, 3, unless it is said what else."""
     readings = {each: Reading(read.get(each.name.lower(), (1, 2, 3))) for each in Pass}
-    return Comparison(question(Endpoint.CHAT), readings, ReplicaPrompt(replica, is_proven=is_proven))
+    return KeyComparison(question(Endpoint.CHAT), readings, ReplicaPrompt(replica, is_proven=is_proven))
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def compare(replica: tuple[int, ...] | None, *, is_proven: bool = True, **read: 
         ),
     ],
 )
-def test_a_difference_is_placed_and_measured(comparison: Comparison, expected: list[str]) -> None:
+def test_a_difference_is_placed_and_measured(comparison: KeyComparison, expected: list[str]) -> None:
     """By source and number; its text stays out of the report."""
     differences = comparison.differences()
     assert [line.removeprefix(line[: line.index("plain") + 5]).lstrip(",: ") for line in differences] == expected

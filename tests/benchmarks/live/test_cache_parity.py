@@ -13,14 +13,14 @@ from benchmarks.live.cache_parity.questions import (
     MAX_PROMPT_TOKENS,
     SCALE,
     SYSTEM_TOKENS,
+    Answered,
     Kind,
-    Question,
-    Served,
+    PromptQuestion,
     conversations,
     scaled_down,
 )
-from benchmarks.live.cache_parity.replica import Replica
-from benchmarks.live.cache_parity.result import Cause, Pair, Result, lines
+from benchmarks.live.cache_parity.replica import AskedReplica
+from benchmarks.live.cache_parity.result import CacheParity, Cause, Pair, lines
 from benchmarks.live.cache_parity.simulated import simulated_cached_tokens
 from loadtests.replay.trace import TraceError, TraceRequest
 from router import BlockHash
@@ -32,10 +32,10 @@ BLOCK_SIZE = 32
 FROM_ONE = {REPLICA_HEADER: "app#LLM#one"}
 
 
-def random_answers(seed: int) -> Callable[[Question], tuple[int, ...]]:
+def random_answers(seed: int) -> Callable[[PromptQuestion], tuple[int, ...]]:
     """As of a model that says the same only if it is asked the same."""
 
-    def answer(question: Question) -> tuple[int, ...]:
+    def answer(question: PromptQuestion) -> tuple[int, ...]:
         rng = Random(hash((seed, question.prompt)))
         return tuple(rng.choices(range(300, 1300), k=question.answer_tokens))
 
@@ -74,7 +74,9 @@ def test_vllms_own_cache_manager_agrees_on_short_prompts_in_little_memory(
 ) -> None:
     """Blocks of two tokens, of which there are few: the same blocks are computed twice, and evicted, all the time."""
     cache = VllmCache(num_blocks=num_blocks, block_size=2)
-    served = [cache.ask(Question(Kind.NEW, tuple(prompt), len(answer)), tuple(answer)) for prompt, answer in history]
+    served = [
+        cache.ask(PromptQuestion(Kind.NEW, tuple(prompt), len(answer)), tuple(answer)) for prompt, answer in history
+    ]
     simulated = simulated_cached_tokens(served, block_size=2, kv_capacity_tokens=2 * num_blocks)
     assert list(simulated) == [each.cached_tokens for each in served]
 
@@ -107,27 +109,27 @@ def test_a_trace_is_scaled_down() -> None:
         list(scaled_down(echo, trace, num_requests=4, rng=Random(1)))
 
 
-def echo(question: Question) -> Served:
+def echo(question: PromptQuestion) -> Answered:
     """An engine that caches nothing."""
-    return Served(question, (7,) * question.answer_tokens, 0)
+    return Answered(question, (7,) * question.answer_tokens, 0)
 
 
-def compare(served: list[Served], *, kv_capacity_tokens: int) -> Result:
+def compare(served: list[Answered], *, kv_capacity_tokens: int) -> CacheParity:
     """As the command does."""
     simulated = simulated_cached_tokens(served, block_size=BLOCK_SIZE, kv_capacity_tokens=kv_capacity_tokens)
     pairs = [Pair(each, tokens) for each, tokens in zip(served, simulated, strict=True)]
-    return Result(pairs, BLOCK_SIZE, kv_capacity_tokens)
+    return CacheParity(pairs, BLOCK_SIZE, kv_capacity_tokens)
 
 
 def pair(prompt_tokens: int, *, cached: int, simulated: int) -> Pair:
     """One request with an answer of two tokens."""
-    return Pair(Served(Question(Kind.NEW, (1,) * prompt_tokens, 2), (1, 2), cached), simulated)
+    return Pair(Answered(PromptQuestion(Kind.NEW, (1,) * prompt_tokens, 2), (1, 2), cached), simulated)
 
 
 def test_differences_are_told_by_cause() -> None:
     """Each is counted, and shown with both numbers."""
     pairs = [pair(319, cached=32, simulated=32), pair(64, cached=32, simulated=0), pair(64, cached=0, simulated=32)]
-    result = Result(pairs, block_size=32, kv_capacity_tokens=64)
+    result = CacheParity(pairs, block_size=32, kv_capacity_tokens=64)
     assert result.num_cached_blocks == (10 - 1) + (2 - 1) + 2  # of the first, its answer's first token fills one
     assert result.evicted_share == pytest.approx(10 / 12)
     assert result.faults() == [f"1 of 3 requests differ: {cause}" for cause in Cause]
@@ -139,14 +141,14 @@ def test_differences_are_told_by_cause() -> None:
 
 def test_too_little_eviction_is_a_fault() -> None:
     """Three of four blocks may still be there."""
-    result = Result([pair(127, cached=0, simulated=0)], block_size=32, kv_capacity_tokens=96)
+    result = CacheParity([pair(127, cached=0, simulated=0)], block_size=32, kv_capacity_tokens=96)
     assert [fault.partition(" of the")[0] for fault in result.faults()] == ["only 25%"]
 
 
-def answering(response: httpx.Response) -> Replica:
+def answering(response: httpx.Response) -> AskedReplica:
     """A replica that always answers so."""
     transport = httpx.MockTransport(lambda _: response)
-    return Replica(httpx.Client(base_url="http://replica", transport=transport), model="demo", replica_id="one")
+    return AskedReplica(httpx.Client(base_url="http://replica", transport=transport), model="demo", replica_id="one")
 
 
 def usage(details: object) -> dict[str, object]:
@@ -157,8 +159,8 @@ def usage(details: object) -> dict[str, object]:
 def test_a_replicas_answer_is_read() -> None:
     """Its token ids, and what it reused."""
     replica = answering(httpx.Response(200, json=usage({"cached_tokens": 64}), headers=FROM_ONE))
-    question = Question(Kind.NEW, (1, 2, 3), 2)
-    assert replica.ask(question) == Served(question, (5, 6), 64)
+    question = PromptQuestion(Kind.NEW, (1, 2, 3), 2)
+    assert replica.ask(question) == Answered(question, (5, 6), 64)
 
 
 @pytest.mark.parametrize(
@@ -172,4 +174,4 @@ def test_a_replicas_answer_is_read() -> None:
 def test_a_replica_that_cannot_be_compared_ends_it(response: httpx.Response, message: str) -> None:
     """In a sentence."""
     with pytest.raises(MeasurementError, match=message):
-        answering(response).ask(Question(Kind.NEW, (1,), 1))
+        answering(response).ask(PromptQuestion(Kind.NEW, (1,), 1))

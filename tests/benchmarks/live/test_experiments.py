@@ -39,7 +39,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Any:
     return application
 
 
-def engine_plan(**changes: Any) -> engine_result.Plan:
+def engine_plan(**changes: Any) -> engine_result.EngineDeathPlan:
     """Streams of a second and more."""
     fields: dict[str, Any] = {
         "kill": engine_result.Victim.ENGINE,
@@ -53,7 +53,7 @@ def engine_plan(**changes: Any) -> engine_result.Plan:
         "keep_alive": False,
         "seed": 1,
     }
-    return engine_result.Plan(**fields | changes)
+    return engine_result.EngineDeathPlan(**fields | changes)
 
 
 async def test_a_killed_engine(server: Any, console: Console) -> None:
@@ -90,7 +90,9 @@ async def test_streams_that_are_over_too_soon_kill_nobody(server: Any, console: 
 @pytest.mark.parametrize(("both", "num_killed"), [(False, [1]), (True, [1, 2])])
 async def test_killed_routers(server: Any, console: Console, *, both: bool, num_killed: list[int]) -> None:
     """No request is lost; while both are gone, nobody places them, and only then."""
-    plan = router_result.Plan(both=both, clients=4, seconds=0.3, wait_s=0.1, timeout_s=20, keep_alive=False, seed=1)
+    plan = router_result.RouterDeathPlan(
+        both=both, clients=4, seconds=0.3, wait_s=0.1, timeout_s=20, keep_alive=False, seed=1
+    )
     result = await router.run(server, plan, console)
     assert result.faults() == []
     assert [len(kill.router_ids) for kill in result.kills] == num_killed
@@ -104,7 +106,7 @@ async def test_killed_routers(server: Any, console: Console, *, both: bool, num_
 async def test_overload(server: Any, console: Console, *, max_at_a_time: int, fault: str | None) -> None:
     """It stops a while after the first refusal, or when it has sent all it may."""
     server._max_at_a_time = max_at_a_time
-    plan = overload.Plan(200, max_requests=60, seconds_after=0.05, prompt_words=5, answer_tokens=20, seed=1)
+    plan = overload.OverloadPlan(200, max_requests=60, seconds_after=0.05, prompt_words=5, answer_tokens=20, seed=1)
     result = await overload.run(server, plan, console)
     faults = result.faults()
     assert len(faults) == (fault is not None)
@@ -128,9 +130,9 @@ class FakeSender:
 async def test_large_bodies(server: Any, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     """In turn, each round the same; a sender that does not keep up is told."""
     monkeypatch.setattr(large_bodies, "WARM_UP_S", 0.05)
-    plan = large_bodies.Plan(rounds=2, seconds=0.1, rate=100, large_rate=40, limit_bytes=2**20, seed=1)
+    plan = large_bodies.LargeBodiesPlan(rounds=2, seconds=0.1, rate=100, large_rate=40, limit_bytes=2**20, seed=1)
     sender: Any = FakeSender()
-    result = await large_bodies._Experiment(server, sender, plan, console).run()
+    result = await large_bodies._LargeBodies(server, sender, plan, console).run()
     assert [phase.beside for phase in result.phases] == [*ROUND, *ROUND]
     assert all(phase.exchanges for phase in result.phases)
     assert [(phase.sent is not None) for phase in result.phases] == [False, True] * 4

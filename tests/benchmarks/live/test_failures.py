@@ -103,7 +103,7 @@ RECOVERED = {"a": Recovery(1.0, "silent", 2.0, 60.0, NEW)}
 EXACT = {"a": Handover(5000, Counter({(DEAD, NEW): 5000}))}
 
 
-def engine_run(**changes: Any) -> engine_result.Result:
+def engine_run(**changes: Any) -> engine_result.EngineDeathOutcome:
     """A run with nothing wrong, unless told otherwise."""
     background = Load(
         [
@@ -127,7 +127,7 @@ def engine_run(**changes: Any) -> engine_result.Result:
         "handovers": EXACT,
         "is_engine_orphaned": False,
     }
-    return engine_result.Result(**fields | changes)
+    return engine_result.EngineDeathOutcome(**fields | changes)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,9 @@ def test_seconds_are_counted_from_the_kill() -> None:
 
 def test_the_engine_experiments_result_can_be_printed_and_kept() -> None:
     """Without an error, and with its figures."""
-    plan = engine_result.Plan(engine_result.Victim.ENGINE, None, 2, 10, 150, 2, 5, 900, keep_alive=False, seed=1)
+    plan = engine_result.EngineDeathPlan(
+        engine_result.Victim.ENGINE, None, 2, 10, 150, 2, 5, 900, keep_alive=False, seed=1
+    )
     text = printed(engine_result.summary(engine_run(), plan))
     for part in ("error event: 1", "out of the choice (silent)", "replaced by new", "60.0 s", "2.5 s", "5000"):
         assert part in text
@@ -187,7 +189,7 @@ def test_routers_are_back_when_they_run_and_answer_without_the_killed() -> None:
     assert Kill(13.5, ()).recovered_after_s(LOOKS, 2) == 0.5
 
 
-def router_run(**changes: Any) -> router_result.Result:
+def router_run(**changes: Any) -> router_result.RouterDeathOutcome:
     """One router killed at 10 s."""
     fields: dict[str, Any] = {
         "started_s": 0.0,
@@ -206,7 +208,7 @@ def router_run(**changes: Any) -> router_result.Result:
         ],
         "routers_after": [router("b", {OTHER: replica()}), router("c", {OTHER: replica()})],
     }
-    return router_result.Result(**fields | changes)
+    return router_result.RouterDeathOutcome(**fields | changes)
 
 
 def test_requests_are_counted_by_the_time_they_were_sent() -> None:
@@ -279,14 +281,14 @@ def test_refusals_must_be_ones_that_clients_understand(
     exchanges: list[Exchange], after: list[Snapshot], faults: list[str]
 ) -> None:
     """And nothing else may fail."""
-    told = overload.Result(exchanges, Counter(), after).faults()
+    told = overload.OverloadOutcome(exchanges, Counter(), after).faults()
     assert len(told) == len(faults)
     assert all(part in fault for part, fault in zip(faults, told, strict=True))
 
 
 def test_the_overloads_result_can_be_printed_and_kept() -> None:
     """Statuses, waits, shapes and times for each API; the routers' own count since the start."""
-    result = overload.Result([ACCEPTED, *REFUSED], Counter({"a full": 2}), IDLE)
+    result = overload.OverloadOutcome([ACCEPTED, *REFUSED], Counter({"a full": 2}), IDLE)
     text = printed(overload.summary(result))
     for part in ("429: 1, complete: 1", "1 s: 1", "anthropic: 1", "2,000", "3,000"):
         assert part in text
@@ -296,7 +298,7 @@ def test_the_overloads_result_can_be_printed_and_kept() -> None:
 
 def test_overload_asks_each_api_in_turn_in_its_own_words() -> None:
     """The same for the same seed."""
-    plan = overload.Plan(20, 600, 10, prompt_words=5, answer_tokens=2, seed=1)
+    plan = overload.OverloadPlan(20, 600, 10, prompt_words=5, answer_tokens=2, seed=1)
     drawn = [next(each) for each in [overload.long_requests("demo", plan)] for _ in range(4)]
     assert [each.kind for each in drawn] == ["chat", "message", "completion", "chat"]
     assert [sorted(orjson.loads(each.content).keys() & {"messages", "prompt"}) for each in drawn[1:3]] == [

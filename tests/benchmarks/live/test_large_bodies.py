@@ -14,13 +14,13 @@ from benchmarks.live.large_bodies.result import (
     MEASURES,
     MIB,
     Beside,
-    Phase,
-    Result,
+    LargeBodiesOutcome,
+    LatencyPhase,
     as_json,
     large_table,
     ordinary_table,
 )
-from benchmarks.live.large_bodies.sender import Burst, Sender, Sent, large_body, send_burst
+from benchmarks.live.large_bodies.sender import Burst, BurstSender, Sent, large_body, send_burst
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Exchange
 
@@ -59,30 +59,32 @@ async def test_a_burst_tells_what_it_reached() -> None:
 
 async def test_the_sender_is_a_process_that_obeys() -> None:
     """One burst after another, in another process; nobody listens here."""
-    with Sender(NOBODY_LISTENS, "demo") as sender:
+    with BurstSender(NOBODY_LISTENS, "demo") as sender:
         for _ in range(2):
             sent = await sender.send(Burst(1000, rate=20, seconds=0.1))
             assert sent.outcomes == {"no answer": sent.num_sent}
             assert sent.num_sent >= 1
 
 
-def phase(beside: Beside, number: int, seconds: float, outcome: Outcome = Outcome.COMPLETE, **sent: Any) -> Phase:
+def phase(
+    beside: Beside, number: int, seconds: float, outcome: Outcome = Outcome.COMPLETE, **sent: Any
+) -> LatencyPhase:
     """Ten equal requests; large bodies as told."""
     exchanges = [
         Exchange("1", "ordinary", 0.0, outcome=outcome, status=200, first_byte_s=seconds / 2, duration_s=seconds)
     ] * 10
     num_bytes = beside.num_bytes(8 * MIB)
     if num_bytes is None:
-        return Phase(beside, number, exchanges, 0.01, None, Counter())
+        return LatencyPhase(beside, number, exchanges, 0.01, None, Counter())
     burst = Burst(num_bytes, 10, 30)
     fields: dict[str, Any] = {"num_sent": 300, "num_unsent": 0, "max_late_s": 0.1, "cpu_share": 0.2} | sent
     reached = Sent(burst, **fields, outcomes={"400": 300}, durations_s=(0.2, 0.4))
-    return Phase(beside, number, exchanges, 0.01, reached, Counter(truncated_body=300))
+    return LatencyPhase(beside, number, exchanges, 0.01, reached, Counter(truncated_body=300))
 
 
-def run(**sent: Any) -> Result:
+def run(**sent: Any) -> LargeBodiesOutcome:
     """Two rounds: large bodies double the latency, then quadruple it."""
-    return Result(
+    return LargeBodiesOutcome(
         [
             phase(Beside.NOTHING, 0, 0.1),
             phase(Beside.JUST_UNDER, 0, 0.2, **sent),
@@ -104,7 +106,7 @@ def test_latency_is_compared_with_nothing_beside() -> None:
 
 def test_failed_requests_have_no_latency_and_are_told() -> None:
     """However long they took."""
-    result = Result([phase(Beside.NOTHING, 0, 9, Outcome.CUT), phase(Beside.JUST_UNDER, 0, 0.2)])
+    result = LargeBodiesOutcome([phase(Beside.NOTHING, 0, 9, Outcome.CUT), phase(Beside.JUST_UNDER, 0, 0.2)])
     assert result.ratio(Beside.JUST_UNDER, MEASURES["total"], 50) is None
     assert result.faults() == ["10 ordinary requests failed: cut: 10"]
 

@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from benchmarks.harness.snapshots import EngineTotals, Snapshot
-from benchmarks.live.soak.command import Result, Tally, as_json, course_table, lines
+from benchmarks.live.soak.command import SoakOutcome, Tally, as_json, course_table, lines
 from benchmarks.live.soak.samples import Course, Exclusions, Point, Recorder, ranks_by_short_id, router_series
-from benchmarks.live.soak.traffic import MAX_TURNS, Traffic, is_as_expected
+from benchmarks.live.soak.traffic import MAX_TURNS, SoakTraffic, is_as_expected
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Close, Exchange
 from tests.snapshots import engine, replica, router
@@ -24,7 +24,7 @@ ONE, TWO = "app#LLM#one", "app#LLM#two"
 
 def drive(seed: int, count: int) -> list[dict[str, Any]]:
     """Every request is answered at once."""
-    traffic, bodies = Traffic("demo", seed=seed), []
+    traffic, bodies = SoakTraffic("demo", seed=seed), []
     for request in islice(traffic.requests(), count):
         bodies.append({"id": request.request_id, "kind": request.kind, **orjson.loads(request.content)})
         traffic.on_end(Exchange(request.request_id, request.kind, 0.0, outcome=Outcome.COMPLETE))
@@ -54,7 +54,7 @@ def test_conversations_grow_turn_by_turn_and_end() -> None:
 
 def test_a_conversation_waits_for_its_answer() -> None:
     """While nothing is answered, every request begins another; what waits for ever does not pile up for ever."""
-    traffic = Traffic("demo", seed=1)
+    traffic = SoakTraffic("demo", seed=1)
     for request in islice(traffic.requests(), 50):
         assert len(orjson.loads(request.content)["messages"]) == 2
     assert traffic.num_conversations == 50
@@ -62,7 +62,7 @@ def test_a_conversation_waits_for_its_answer() -> None:
 
 def test_badly_behaved_requests_behave_badly() -> None:
     """An aborted one is closed after its first chunk, a refused one is of a wrong type."""
-    kinds = {request.kind: request for request in islice(Traffic("demo", seed=1).requests(), 200)}
+    kinds = {request.kind: request for request in islice(SoakTraffic("demo", seed=1).requests(), 200)}
     assert kinds["aborted"].close is Close.AFTER_FIRST_CHUNK
     assert kinds["streaming"].close is None
     assert orjson.loads(kinds["refused"].content)["temperature"] == "hot"
@@ -153,7 +153,7 @@ def test_every_value_is_in_the_file_at_once(tmp_path: Path) -> None:
     ]
 
 
-def soaked(*, failed: bool = False, num_unsent: int = 0, waiting: int = 0) -> Result:
+def soaked(*, failed: bool = False, num_unsent: int = 0, waiting: int = 0) -> SoakOutcome:
     """A run with nothing wrong, unless told otherwise."""
     tally = Tally()
     tally.add([Exchange("1", "streaming", 0.0, outcome=Outcome.COMPLETE, status=200)])
@@ -162,7 +162,7 @@ def soaked(*, failed: bool = False, num_unsent: int = 0, waiting: int = 0) -> Re
     after: list[Snapshot] = [router("a", {ONE: replica(engine=engine(prompt=300, cached=150, waiting=waiting))})]
     courses = [Course.of("MiB router a", [Point(0, 100), Point(10, 110), Point(20, 130)])]
     before = {"one": EngineTotals(100, 50, 100, 50, {})}
-    return Result(20, tally, num_unsent, courses, Counter({"rank 0 silent": 1}), before, after)
+    return SoakOutcome(20, tally, num_unsent, courses, Counter({"rank 0 silent": 1}), before, after)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def soaked(*, failed: bool = False, num_unsent: int = 0, waiting: int = 0) -> Re
         (soaked(waiting=1), "not idle at the end"),
     ],
 )
-def test_each_fault_is_told(result: Result, fault: str | None) -> None:
+def test_each_fault_is_told(result: SoakOutcome, fault: str | None) -> None:
     """Growth is for a person to judge."""
     faults = result.faults()
     assert len(faults) == (fault is not None)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.live.failures.sustained import Phase, Plan, Result, lines
+from benchmarks.live.failures.sustained import LoadPhase, SustainedOutcome, SustainedPlan, lines
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Exchange
 
-PLAN = Plan(factor=3, overload_s=10, calm_s=5, slo_s=4, recovery_s=2, seed=1)
+PLAN = SustainedPlan(factor=3, overload_s=10, calm_s=5, slo_s=4, recovery_s=2, seed=1)
 END_S = 100.0
 
 
@@ -22,15 +22,15 @@ def refused(started_s: float = 0.0, retry_after: str | None = "3") -> Exchange:
     return Exchange("1", "chat", started_s, Outcome.REFUSED, status=429, retry_after=retry_after, duration_s=0.01)
 
 
-def result(*, late_s: float = 0.0, **phases: Any) -> Result:
+def result(*, late_s: float = 0.0, **phases: Any) -> SustainedOutcome:
     """By default as it should be."""
     exchanges = {
-        Phase.CALM: [served(0.5)] * 100,
-        Phase.OVERLOAD: [*[served(3.0)] * 20, refused()],
-        Phase.AFTERWARDS: [served(0.4, END_S + number) for number in range(5)],
+        LoadPhase.CALM: [served(0.5)] * 100,
+        LoadPhase.OVERLOAD: [*[served(3.0)] * 20, refused()],
+        LoadPhase.AFTERWARDS: [served(0.4, END_S + number) for number in range(5)],
     }
-    exchanges |= {Phase(name): rows for name, rows in phases.items()}
-    return Result(PLAN, "simulated", 2.0, exchanges, END_S, late_s)
+    exchanges |= {LoadPhase(name): rows for name, rows in phases.items()}
+    return SustainedOutcome(PLAN, "simulated", 2.0, exchanges, END_S, late_s)
 
 
 def test_shedding_within_the_promise_is_as_it_must_be() -> None:

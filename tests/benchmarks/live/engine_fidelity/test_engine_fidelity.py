@@ -9,14 +9,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from benchmarks.live.engine_fidelity.command import app
-from benchmarks.live.engine_fidelity.comparison import Comparison
-from benchmarks.live.engine_fidelity.recording import Recording, RecordingError, Served, load_recording, served
+from benchmarks.live.engine_fidelity.comparison import FidelityComparison
+from benchmarks.live.engine_fidelity.recording import Recording, RecordingError, ServedTurn, load_recording, served
 from loadtests.bench.records import SentTurn
 from serve_app.settings.schema import Settings
 from tests.loadtests.bench.builders import record as sent_turn
 
 RANKS = {0: "app#LLM#aaa", 1: "app#LLM#bbb"}
-SERVED = Served("chat-1", 0, sent_s=1.5, rank=1, prompt_tokens=100, cached_tokens=32, ttft_s=0.25)
+SERVED = ServedTurn("chat-1", 0, sent_s=1.5, rank=1, prompt_tokens=100, cached_tokens=32, ttft_s=0.25)
 RECORDING = Recording("mix", 3, 1, {"step_s": 0.01, "prefill_tokens_per_s": 9000.0, "decode_s": 0.002}, (SERVED,))
 
 
@@ -68,9 +68,9 @@ def test_the_settings_are_the_recorded_servers_with_simulated_engines(tmp_path: 
 
 def test_both_runs_are_put_side_by_side() -> None:
     """Sums of tokens, times, and how many requests are alike."""
-    other = Served("chat-1", 1, 2.0, 1, prompt_tokens=100, cached_tokens=68, ttft_s=0.75)
-    simulated = [SERVED, Served("chat-1", 1, 2.0, 1, prompt_tokens=100, cached_tokens=64, ttft_s=0.35)]
-    comparison = Comparison([SERVED, other], simulated)
+    other = ServedTurn("chat-1", 1, 2.0, 1, prompt_tokens=100, cached_tokens=68, ttft_s=0.75)
+    simulated = [SERVED, ServedTurn("chat-1", 1, 2.0, 1, prompt_tokens=100, cached_tokens=64, ttft_s=0.35)]
+    comparison = FidelityComparison([SERVED, other], simulated)
     console = Console(width=150, file=StringIO())
     with console.capture() as text:
         console.print(comparison.table(), comparison.size_table())
@@ -84,5 +84,5 @@ def test_both_runs_are_put_side_by_side() -> None:
 
 def test_other_prompts_are_no_comparison() -> None:
     """Their lengths tell."""
-    longer = Served("chat-1", 0, 1.5, 1, prompt_tokens=101, cached_tokens=32, ttft_s=0.25)
-    assert "1 prompts have other lengths" in Comparison([SERVED], [longer]).faults()[0]
+    longer = ServedTurn("chat-1", 0, 1.5, 1, prompt_tokens=101, cached_tokens=32, ttft_s=0.25)
+    assert "1 prompts have other lengths" in FidelityComparison([SERVED], [longer]).faults()[0]

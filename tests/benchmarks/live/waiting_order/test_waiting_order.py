@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.vllm_server import command
-from benchmarks.live.waiting_order.figures import Answer, Figures, figures, mean_of, table
+from benchmarks.live.waiting_order.figures import TimedAnswer, TtftFigures, figures, mean_of, table
 from benchmarks.live.waiting_order.live import ORDERS, server_options
 from benchmarks.live.waiting_order.replayed import Fleet, replayed
 from benchmarks.live.waiting_order.traffic import DOCUMENT_TOKENS, LONG_TOKENS, SHORT_TOKENS, make_traffic
@@ -18,9 +18,9 @@ from serve_app.settings.schema import Settings, WaitingOrderName
 
 def test_figures_are_of_all_and_of_the_shortest_and_longest_fifth() -> None:
     """Ten prompts: the two shortest took 1 and 2 seconds, the two longest 9 and 10."""
-    answers = [Answer(100 * number, float(number)) for number in (10, 1, 9, 2, 8, 3, 7, 4, 6, 5)]
+    answers = [TimedAnswer(100 * number, float(number)) for number in (10, 1, 9, 2, 8, 3, 7, 4, 6, 5)]
     found = figures(answers)
-    assert found == Figures(5.5, 5.5, found.p99_s, 10.0, 1.5, 9.5)
+    assert found == TtftFigures(5.5, 5.5, found.p99_s, 10.0, 1.5, 9.5)
     assert found.p99_s == pytest.approx(9.91)
     with pytest.raises(MeasurementError, match="4 answers have no fifths"):
         figures(answers[:4])
@@ -28,12 +28,12 @@ def test_figures_are_of_all_and_of_the_shortest_and_longest_fifth() -> None:
 
 def test_runs_alike_are_averaged_figure_by_figure() -> None:
     """Of two."""
-    assert mean_of([Figures(1, 2, 3, 4, 5, 6), Figures(3, 4, 5, 6, 7, 8)]) == Figures(2, 3, 4, 5, 6, 7)
+    assert mean_of([TtftFigures(1, 2, 3, 4, 5, 6), TtftFigures(3, 4, 5, 6, 7, 8)]) == TtftFigures(2, 3, 4, 5, 6, 7)
 
 
 def test_a_table_has_a_row_for_each_load_and_order() -> None:
     """In seconds, to the hundredth."""
-    columns = table([("1.2", "arrival", Figures(1, 2, 3, 4, 5, 6.789))]).columns
+    columns = table([("1.2", "arrival", TtftFigures(1, 2, 3, 4, 5, 6.789))]).columns
     assert [column.header for column in columns][:4] == ["load", "order", "mean", "p50"]
     assert [next(column.cells) for column in columns] == [
         *("1.2", "arrival"),

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from benchmarks.virtual.autoscaling import trials
 from benchmarks.virtual.autoscaling.command import app
 from benchmarks.virtual.autoscaling.contenders import Contender, Rule, read_contenders
-from benchmarks.virtual.autoscaling.traffic import Phase, Traffic
+from benchmarks.virtual.autoscaling.traffic import ScalingTraffic, TrafficPhase
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.options import OptionError
 from serve_app.settings.schema import AUTOSCALING_POLICY
@@ -27,10 +27,10 @@ RULES = trials.Rules(
 )
 
 
-def make_traffic() -> Traffic:
+def make_traffic() -> ScalingTraffic:
     """A few conversations, in two halves."""
     requests = make_conversations()
-    return Traffic(requests, BLOCK_SIZE, (Phase("first", 0, 20), Phase("second", 20, 60)))
+    return ScalingTraffic(requests, BLOCK_SIZE, (TrafficPhase("first", 0, 20), TrafficPhase("second", 20, 60)))
 
 
 def test_contenders_are_read() -> None:

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.virtual.decision.kept import append_result, end_last_line, key, read_results
-from benchmarks.virtual.decision.situation import Cell, Result, Situation, Table
+from benchmarks.virtual.decision.situation import Cell, CellFigures, Situation, Table
 
 SITUATION = Situation(Table.ROBUSTNESS, "a", "reasoning", 1.0, rank_to_engine=((0, (("step_s", 0.02),)),))
 CELL = Cell(SITUATION, "lmetric", seed=1, duration_s=60)
-RESULT = Result(0.1, 0.2, 3.0, 4.0, 0.5, num_requests=6, real_s=7.0)
+RESULT = CellFigures(0.1, 0.2, 3.0, 4.0, 0.5, num_requests=6, real_s=7.0)
 
 
 def test_what_was_kept_is_found(tmp_path: Path) -> None:
