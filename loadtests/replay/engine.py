@@ -193,7 +193,7 @@ class Engine:
             num_tokens=prompt.num_tokens,
             num_blocks=min(len(hashes), (prompt.num_tokens - 1) // self._block_size),
             block_size=self._block_size,
-            is_held=lambda index: hashes[index] in held or hashes[index] in held_by_host,
+            is_cached=lambda index: hashes[index] in held or hashes[index] in held_by_host,
         )
 
     def _make_room(self) -> bool:

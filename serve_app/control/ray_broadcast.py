@@ -11,7 +11,7 @@ from serve_app.messages.delivery import DeliveryError
 
 
 def handle_of(deployment: str, app_name: str) -> DeploymentHandle:
-    """By which to call a deployment.
+    """The handle with which to call a deployment.
 
     Raises:
         DeliveryError: Serve's controller does not know it, or is gone.
@@ -40,6 +40,6 @@ async def ask_all(handle: DeploymentHandle, method: str, *args: Any, timeout_s: 
 
 
 async def answers_of(handle: DeploymentHandle, method: str, *args: Any, timeout_s: float) -> list[Any]:  # noqa: ANN401
-    """As `ask_all`, without the calls that failed."""
+    """The answers of `ask_all`, without the calls that failed."""
     answers = await ask_all(handle, method, *args, timeout_s=timeout_s)
     return [answer for answer in answers if not isinstance(answer, Exception)]

@@ -1,11 +1,11 @@
-"""Which engine the replicas run: vLLM with its scheduler or ours, and with its worker or one that computes nothing."""
+"""The engine that the replicas run: vLLM with its scheduler or ours, and its worker or one that computes nothing."""
 
 from typing import Any
 
 from serve_app.settings.schema import Settings
 
 ENGINE_MODEL = "warmroute_engine_model"
-"""Under which vLLM's `additional_config` carries the constants to the worker."""
+"""Key under which vLLM's `additional_config` carries the constants to the worker."""
 WORKER = "serve_app.engines.vllm_worker.SimulatedWorker"
 SCHEDULER = "serve_app.engines.vllm_scheduler.WarmrouteScheduler"
 

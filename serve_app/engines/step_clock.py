@@ -1,16 +1,16 @@
-"""How long the steps of a simulated engine take."""
+"""The time that the steps of a simulated engine take."""
 
 from collections.abc import Callable
 
 from serve_app.settings.schema import EngineModelSettings
 
 BACK_TO_BACK_S = 0.02
-"""A step that is asked for so soon after the last one was ready when that ended: what the scheduler takes between them
-is part of the measured `step_s` already."""
+"""Seconds within which a step that follows another one counts as ready when that ended: the scheduler's time
+between them is part of the measured `step_s` already."""
 
 
 def num_attended(num_tokens: int, *, num_before: int) -> float:
-    """Pairs of a token, of so many in a row after others, and one that it looks at: all before it, and itself by half.
+    """Pairs of one of `num_tokens` tokens in a row and a token that it looks at: all before it, and itself by half.
 
     The half makes it additive: a prompt has the same in one chunk as in several.
     """
@@ -23,7 +23,7 @@ class StepClock:
     Args:
         model: the constants.
         clock: seconds, monotonic.
-        sleep: until so many seconds are over.
+        sleep: waits for a number of seconds.
 
     """
 
@@ -38,13 +38,13 @@ class StepClock:
     def step(
         self, *, prefill_tokens: int, num_attended: float = 0.0, num_decoding: int, decoding_tokens: int = 0
     ) -> None:
-        """Wait until the end of a step that computes so many prompt tokens, and one more for so many sequences.
+        """Wait until the end of a step that computes prompt tokens, and one more token for each decoding sequence.
 
         Args:
-            prefill_tokens: of all prompts in the step.
+            prefill_tokens: tokens of all prompts in the step.
             num_attended: pairs of one of these and a token that it looks at.
-            num_decoding: sequences.
-            decoding_tokens: of these sequences, all that were computed before.
+            num_decoding: decoding sequences.
+            decoding_tokens: tokens of these sequences that were computed before.
 
         """
         now_s = self._clock()

@@ -20,7 +20,7 @@ PrefixReader = Callable[[Request], CachedPrefix]
 
 
 class WarmrouteScheduler(AsyncScheduler):  # type: ignore[misc]  # vLLM is not typed for us
-    """Of the requests that wait, the one with the least to compute goes next, within bounds."""
+    """Takes the waiting request with the least to compute next, within bounds."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  vLLM's
         super().__init__(*args, **kwargs)
@@ -48,41 +48,41 @@ class ShortestFirstQueue(RequestQueue):  # type: ignore[misc]
         self._peeked: Request | None = None
 
     def add_request(self, request: Request) -> None:
-        """Behind all others, until its work is looked at."""
+        """Put a request behind all others, until its work is looked at."""
         self._order_of(request).add(request, self._read_prefix(request))
         self._peeked = None
 
     def prepend_request(self, request: Request) -> None:
-        """Before all others of its priority: it ran already."""
+        """Put a request before all others of its priority: it ran already."""
         self._order_of(request).put_back(request)
         self._peeked = None
 
     def prepend_requests(self, requests: RequestQueue) -> None:
-        """The last one first, as vLLM has it."""
+        """Put several back, the last one first, as vLLM has it."""
         for request in requests:
             self.prepend_request(request)
 
     def peek_request(self) -> Request:
-        """Who goes next, as the cache is now."""
+        """The request that goes next, as the cache is now."""
         if not self:
             raise IndexError("peek from an empty queue")
         self._peeked = self._priority_to_order[min(self._priority_to_order)].choose()
         return self._peeked
 
     def pop_request(self) -> Request:
-        """The one that was looked at goes; the cache has changed since, because it got its blocks."""
+        """Take the request that was peeked at; the cache has changed since, because it got its blocks."""
         request = self._peeked if self._peeked is not None else self.peek_request()
         self._order_of(request).start(request)
         self._forget(request)
         return request
 
     def remove_request(self, request: Request) -> None:
-        """A client does not want it any more."""
+        """Drop a request that its client does not want any more."""
         self._order_of(request).remove(request)
         self._forget(request)
 
     def remove_requests(self, requests: Iterable[Request]) -> None:
-        """Those of them that are here."""
+        """Drop those of these requests that are here."""
         for request in set(requests):
             if request in self._order_of(request):
                 self._order_of(request).remove(request)
@@ -95,7 +95,7 @@ class ShortestFirstQueue(RequestQueue):  # type: ignore[misc]
         return sum(map(len, self._priority_to_order.values()))
 
     def __iter__(self) -> Iterator[Request]:
-        """By priority, then as they came."""
+        """All requests by priority, then as they came."""
         for priority in sorted(self._priority_to_order):
             yield from self._priority_to_order[priority]
 
@@ -110,7 +110,7 @@ class ShortestFirstQueue(RequestQueue):  # type: ignore[misc]
 
 
 def make_prefix_reader(kv_cache_config: KVCacheConfig, block_pool: BlockPool, *, hash_block_size: int) -> PrefixReader:
-    """Reads by the blocks of full attention, which need all of a prefix; other layers may hold less, or more.
+    """A reader that goes by the blocks of full attention, which need all of a prefix; others may have fewer, or more.
 
     Where no such layer has blocks of the size that vLLM hashes, everything counts as uncached.
     """
@@ -127,7 +127,7 @@ def make_prefix_reader(kv_cache_config: KVCacheConfig, block_pool: BlockPool, *,
             num_tokens=request.num_tokens,
             num_blocks=min(len(hashes), (request.num_tokens - 1) // hash_block_size) if is_read else 0,
             block_size=hash_block_size,
-            is_held=lambda index: block_pool.get_cached_block(hashes[index], groups) is not None,
+            is_cached=lambda index: block_pool.get_cached_block(hashes[index], groups) is not None,
         )
 
     return read

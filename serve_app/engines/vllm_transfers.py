@@ -15,16 +15,16 @@ from vllm.v1.outputs import KVConnectorOutput
 
 
 class Transferred(NamedTuple):
-    """By one step."""
+    """What one step has transferred."""
 
     output: KVConnectorOutput | None
-    """For the scheduler; None where no connector told anything."""
+    """Output for the scheduler; None where no connector told anything."""
     num_loaded_blocks: int
-    """That came back."""
+    """Number of blocks that came back."""
 
 
 def transferred(step: SchedulerOutput) -> Transferred:
-    """All that the step was told. Copying out is free, as if it overlapped."""
+    """All transfers that the step was told, as done. Copying out is free, as if it overlapped."""
     told = step.kv_connector_metadata
     if not isinstance(told, OffloadingConnectorMetadata):
         return Transferred(None, 0)

@@ -26,32 +26,32 @@ from serve_app.settings.schema import EngineModelSettings
 MEMORY_BYTES = 2**40
 """Enough for any cache: its size is the setting `num_gpu_blocks_override`."""
 NUM_NOISE_TOKENS = 256
-"""Answers count through so many tokens in the middle of the vocabulary."""
+"""Number of tokens in the middle of the vocabulary through which answers count."""
 
 
 class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed for us
     """Knows of each request how many tokens it has, and what they are only where it is asked how likely they were."""
 
     def init_device(self) -> None:
-        """There is none."""
+        """No device is there to be initialised; the worker's own state is."""
         model = EngineModelSettings.model_validate(self.vllm_config.additional_config[ENGINE_MODEL])
         self._clock = StepClock(model, clock=time.monotonic, sleep=time.sleep)
         self._id_to_prompt_tokens: dict[str, int] = {}
         self._id_to_logprobs: dict[str, int] = {}
-        """How many alternatives are wanted of each token, by requests that want log-probabilities."""
+        """Number of alternatives to each token, for requests that want log-probabilities."""
         self._id_to_asked_prompt: dict[str, tuple[Sequence[int], int]] = {}
-        """Prompts of which these are wanted, and likewise how many, until they are computed."""
+        """Prompts that want log-probabilities and the number of alternatives, until they are computed."""
         self._scheduled = SchedulerOutput.make_empty()
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
-        """There is none."""
+        """No model is loaded."""
 
     def get_supported_tasks(self) -> tuple[str, ...]:
         """What the engine offers."""
         return ("generate",)
 
     def get_kv_cache_spec(self) -> dict[str, KVCacheSpec]:
-        """As of a model with full attention, of this one's sizes: by these vLLM counts what a second tier holds."""
+        """The cache of a model with full attention and this model's sizes, by which vLLM sizes a second tier."""
         model, cache = self.model_config, self.cache_config
         spec = FullAttentionSpec(
             block_size=cache.block_size,
@@ -62,14 +62,14 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
         return {f"layer.{number}": spec for number in range(model.get_num_layers(self.parallel_config))}
 
     def get_kv_connector_handshake_metadata(self) -> None:
-        """There is nobody to shake hands with."""
+        """No other worker shakes hands with this one."""
 
     def get_supported_kv_cache_layouts(self) -> list[str]:
-        """Any will do."""
+        """One layout is as good as any."""
         return ["NHD"]
 
     def determine_available_memory(self) -> int:
-        """In bytes."""
+        """The memory for the KV cache, in bytes."""
         return MEMORY_BYTES
 
     def initialize_from_config(self, kv_cache_config: KVCacheConfig) -> None:
@@ -104,32 +104,32 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
         ):
             id_to_position[request_id] = computed
             id_to_known[request_id] = self._id_to_prompt_tokens[request_id] + answered
-        decoding = {each for each in running.req_ids if id_to_position[each] == id_to_known[each] - 1}
-        prefilling = {each: tokens for each, tokens in scheduled.num_scheduled_tokens.items() if each not in decoding}
+        decoding = {name for name in running.req_ids if id_to_position[name] == id_to_known[name] - 1}
+        prefilling = {name: tokens for name, tokens in scheduled.num_scheduled_tokens.items() if name not in decoding}
         self._clock.step(
             prefill_tokens=sum(prefilling.values()),
             num_attended=sum(
-                num_attended(tokens, num_before=id_to_position[each]) for each, tokens in prefilling.items()
+                num_attended(tokens, num_before=id_to_position[name]) for name, tokens in prefilling.items()
             ),
             num_decoding=len(decoding),
-            decoding_tokens=sum(id_to_position[each] for each in decoding),
+            decoding_tokens=sum(id_to_position[name] for name in decoding),
         )
         allowed = _allowed_tokens(grammar_output)
         request_ids = list(scheduled.num_scheduled_tokens)
         sampled = []
-        for each in request_ids:
-            position = id_to_position[each] + scheduled.num_scheduled_tokens[each]
-            is_complete = position >= id_to_known[each]
-            sampled.append([allowed.get(each, self._noise(position))] if is_complete else [])
+        for request_id in request_ids:
+            position = id_to_position[request_id] + scheduled.num_scheduled_tokens[request_id]
+            is_complete = position >= id_to_known[request_id]
+            sampled.append([allowed.get(request_id, self._noise(position))] if is_complete else [])
         output = ModelRunnerOutput(
             req_ids=request_ids,
             req_id_to_index={request_id: index for index, request_id in enumerate(request_ids)},
             sampled_token_ids=sampled,
             logprobs=self._logprobs(request_ids, sampled),
             prompt_logprobs_dict={
-                each: self._prompt_logprobs(*self._id_to_asked_prompt.pop(each))
-                for each, tokens in zip(request_ids, sampled, strict=True)
-                if tokens and each in self._id_to_asked_prompt
+                request_id: self._prompt_logprobs(*self._id_to_asked_prompt.pop(request_id))
+                for request_id, tokens in zip(request_ids, sampled, strict=True)
+                if tokens and request_id in self._id_to_asked_prompt
             },
             kv_connector_output=self._transfer(scheduled),
         )
@@ -143,8 +143,8 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
         return done.output
 
     def _logprobs(self, request_ids: Sequence[str], sampled: Sequence[Sequence[int]]) -> LogprobsLists | None:
-        """All tokens are equally likely, where somebody asks; the sampled one is first, as vLLM has it."""
-        wanted = [self._id_to_logprobs[each] for each in request_ids if each in self._id_to_logprobs]
+        """All tokens are equally likely, where a client asks; the sampled one is first, as vLLM has it."""
+        wanted = [self._id_to_logprobs[name] for name in request_ids if name in self._id_to_logprobs]
         if not wanted:
             return None
         shape = (len(request_ids), 1 + max(wanted))
@@ -157,7 +157,7 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
         )
 
     def _prompt_logprobs(self, token_ids: Sequence[int], num_alternatives: int) -> LogprobsTensors:
-        """Likewise, of each token of a prompt but the first."""
+        """The same for each token of a prompt but the first."""
         shape = (len(token_ids) - 1, 1 + num_alternatives)
         wanted_ids = torch.arange(-1, num_alternatives).repeat(shape[0], 1)
         wanted_ids[:, 0] = torch.tensor(token_ids[1:])
@@ -176,7 +176,7 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
 
 
 def _allowed_tokens(grammar: GrammarOutput | None) -> Mapping[str, int]:
-    """For each request with a grammar, the first token that it allows."""
+    """The first token that the grammar of each request allows."""
     if grammar is None:
         return {}
     return {
@@ -186,9 +186,9 @@ def _allowed_tokens(grammar: GrammarOutput | None) -> Mapping[str, int]:
 
 
 def _first_bit(words: "torch.Tensor") -> int:
-    """Of 32-bit words, each with its lowest bit first; 0 where none is set, as a real sampler has it then."""
-    for index, each in enumerate(words):
-        word = int(each) & 0xFFFFFFFF
+    """Index of the first bit in 32-bit words, lowest bit first; 0 where none is set, as a real sampler has it then."""
+    for index, signed in enumerate(words):
+        word = int(signed) & 0xFFFFFFFF
         if word:
             return 32 * index + (word & -word).bit_length() - 1
     return 0

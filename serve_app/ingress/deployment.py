@@ -5,13 +5,12 @@ Adapter: private names of Ray are listed in tests/serve_app/test_private_names.p
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import orjson
 from ray import serve
@@ -32,6 +31,7 @@ from serve_app.ingress.ready_router import ReadyRouter, new_request_id
 from serve_app.ingress.records import RouterRecords
 from serve_app.ingress.snapshot import hot_prefixes, replica_snapshots
 from serve_app.ingress.unready_router import UnreadyRouter
+from serve_app.ingress.upkeep import Upkeep
 from serve_app.messages import batches
 from serve_app.messages.delivery import RECEIPTS_PATH, RESERVATIONS_PATH, Delivery, DeliveryError
 from serve_app.messages.facts import ReplicaFacts
@@ -41,13 +41,10 @@ from serve_app.messages.snapshot import RouterSnapshot
 from serve_app.parity.verdicts import Verdict
 from serve_app.prompt.body import Unreadable
 from serve_app.prompt.incoming import Incoming, RequestReader
+from serve_app.prompt.loading import load_prompt_reader
 from serve_app.prompt.served_model import ServedModel
 from serve_app.settings.cluster_secret import derived_key
 from serve_app.settings.schema import EngineModelSettings, EngineName, RouterSettings, RoutingSettings, TokenizerName
-from serve_app.telemetry.ray_counters import EXPORT_S
-
-if TYPE_CHECKING:
-    from serve_app.prompt.vllm_reader import PromptReader
 
 logger = logging.getLogger("ray.serve")
 
@@ -101,8 +98,9 @@ class IngressRouter:
         )
         self._loading = asyncio.create_task(self._load_prompts(llm, tokenizer))
         self._joining: asyncio.Task[bool] | None = None
-        self._exporting = asyncio.create_task(self._export_metrics())
-        self._judging = asyncio.create_task(self._judge_self_tests())
+        self._upkeep = Upkeep(lambda: self._router, self._records, self._reader, self._reservations)
+        self._exporting = asyncio.create_task(self._upkeep.export_metrics())
+        self._judging = asyncio.create_task(self._upkeep.judge_self_tests())
         if not await self._is_alone():
             await self._loading
         answer_with(
@@ -135,42 +133,7 @@ class IngressRouter:
         return bool(states)
 
     async def _load_prompts(self, llm: dict[str, Any], tokenizer: TokenizerName) -> None:
-        def load() -> "PromptReader":
-            from serve_app.prompt.vllm_reader import PromptReader  # imports vLLM, which takes seconds
-
-            prompts = PromptReader(llm, tokenizer=tokenizer)
-            gc.collect()
-            gc.freeze()  # a collection that goes through all imports again stops every decision for a third of a second
-            return prompts
-
-        self._reader.prompts = await asyncio.to_thread(load)
-
-    async def _export_metrics(self) -> None:
-        while True:
-            await asyncio.sleep(EXPORT_S)
-            self._metrics.parity.show(self._records.verdicts.by_rank())
-            self._metrics.show_undelivered(self._reservations.num_dropped)
-            self._metrics.show_tokenizers(self._tokenizers())
-            self._router.show_replicas()
-            self._metrics.export()
-
-    def _tokenizers(self) -> Iterator[tuple[str, str]]:
-        """The tokenizer of this router, and of each replica by its rank."""
-        if self._reader.prompts is not None:
-            yield "router", self._reader.prompts.tokenizer
-        for replica in self._router.replicas:
-            status = self._records.inbox.replica_to_status.get(replica.replica_id)
-            if status is not None and status.tokenizer:
-                yield str(replica.rank), status.tokenizer
-
-    async def _judge_self_tests(self) -> None:
-        while True:
-            await asyncio.sleep(EXPORT_S)
-            await self._judge_new()
-
-    async def _judge_new(self) -> None:
-        if self._reader.prompts is not None:
-            await self._router.judge_self_tests(self._reader.read)
+        self._reader.prompts = await asyncio.to_thread(load_prompt_reader, llm, tokenizer)
 
     def check_health(self) -> None:
         """Serve's hook: a router that cannot tokenise, or count, for good is replaced."""

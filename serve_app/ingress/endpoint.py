@@ -23,17 +23,17 @@ from serve_app.ingress.text_headers import TextHeaders
 
 PATH = "/internal/route"
 
-Answer = Callable[[bytes, Headers], Awaitable[bytes]]
-"""From a request's body and headers to the response's JSON."""
+RouteAnswer = Callable[[bytes, Headers], Awaitable[bytes]]
+"""Makes the response's JSON from a request's body and headers."""
 Told = Callable[[bytes], Awaitable[Any]]
-"""From a message to its answer."""
+"""Answers a message."""
 
 FORBIDDEN = b'{"error": "Only the cluster itself is answered here; clients use HAProxy\'s port."}'
 
 
 @dataclass(frozen=True, slots=True)
 class _Router:
-    answer: Answer
+    answer: RouteAnswer
     path_to_told: Mapping[str, Told]
     token: bytes
     is_edge: bool
@@ -47,17 +47,17 @@ class _Router:
 
 
 _routers: list[_Router] = []
-"""This process's, once it is there."""
+"""The router of this process, once there is one."""
 
 
-def answer_with(answer: Answer, path_to_told: Mapping[str, Told], *, token: str, is_edge: bool) -> None:
-    """From now on, by this process's only router.
+def answer_with(answer: RouteAnswer, path_to_told: Mapping[str, Told], *, token: str, is_edge: bool) -> None:
+    """Let this process's only router answer from now on.
 
     Args:
-        answer: to HAProxy's question.
-        path_to_told: what it is told by replicas and other routers.
-        token: what all of them must show.
-        is_edge: whether HAProxy does; where it has Ray's configuration alone, its question is answered to everybody.
+        answer: answers HAProxy's question.
+        path_to_told: what takes the messages of replicas and other routers, by path.
+        token: the token that all of them must show.
+        is_edge: whether HAProxy shows it; where it has only Ray's configuration, anyone's question is answered.
 
     """
     _routers[:] = [_Router(answer, path_to_told, token.encode(), is_edge)]
@@ -98,7 +98,7 @@ class RouteEndpoint:
 
 
 async def _unless_left(answer: Awaitable[bytes], receive: Receive) -> bytes | None:
-    """The answer; None once nobody waits for it, and then it is not worked at any more."""
+    """The answer; None once no one waits for it, and then it is not worked on any more."""
     answering, leaving = asyncio.ensure_future(answer), asyncio.ensure_future(receive())
     try:
         await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)

@@ -22,12 +22,12 @@ from serve_app.messages.receipts import (
 logger = logging.getLogger("ray.serve")
 
 MAX_REASONS = 16
-"""Different reasons for refusals that are counted and logged apart."""
+"""Number of different reasons for refusals that are counted and logged apart at most."""
 OTHER_REASONS = "other"
 
 
 class Inbox:
-    """Keeps of what it received only what repairs the rest: each replica's last status and batch number.
+    """Keeps only what repairs the rest: each replica's last status and batch number.
 
     Args:
         on_record: takes the record of each prompt that the router decided, and its time to first token in seconds.
@@ -67,7 +67,7 @@ class Inbox:
         if not is_overtaken:
             self._replica_to_number[replica_id] = batch.number
         # First: what a request that is over has left is what the engine says.
-        wants = [self.kv.on_update(replica_id, each, router) for each in batch.kv_updates]
+        wants = [self.kv.on_update(replica_id, update, router) for update in batch.kv_updates]
         for receipt in batch.items:
             match receipt:
                 case Arrived():
@@ -95,7 +95,7 @@ class Inbox:
             router.on_reserved(reservation, now=now)
 
     def on_states(self, payload: bytes, router: Router, *, now: float) -> None:
-        """What a peer believes and has booked."""
+        """Take over what another router knows and has booked."""
         batch = self._read(self._states, payload)
         for state in batch.items if batch is not None else ():
             router.adopt(state, now=now)
@@ -129,7 +129,7 @@ class Inbox:
 
 
 def _on_engine_state(replica_id: ReplicaId, state: EngineState | None, router: Router) -> None:
-    replica = next((each for each in router.cluster.replicas if each.replica_id == replica_id), None)
+    replica = next((known for known in router.cluster.replicas if known.replica_id == replica_id), None)
     if state is None or replica is None:
         return
     load = EngineLoad(

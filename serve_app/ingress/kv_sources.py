@@ -1,4 +1,4 @@
-"""A router's account of who tells it of his KV cache, and how far."""
+"""The replicas whose KV events a router follows, and how far it has followed each."""
 
 from collections.abc import Collection
 
@@ -7,14 +7,14 @@ from serve_app.messages.kv_updates import KvChange, KvCleared, KvRemoved, KvStor
 
 
 class KvSources:
-    """Applies updates in their order to the core. A replica of which one is missing is believed by receipts until its
-    snapshot is here.
+    """Applies updates in their order to the core. After a missing update, what the replica has cached is estimated from
+    receipts until its snapshot is here.
     """
 
     def __init__(self) -> None:
         self._replica_to_number: dict[ReplicaId, int] = {}
         self.num_lost = 0
-        """How often an update was missing, or a replica said that it lost count itself."""
+        """Number of times that an update was missing, or that a replica said that it lost count itself."""
 
     def keep_only(self, replica_ids: Collection[ReplicaId]) -> None:
         """Forget replicas that are gone."""
@@ -22,7 +22,7 @@ class KvSources:
             del self._replica_to_number[replica_id]
 
     def on_update(self, replica_id: ReplicaId, update: KvUpdate, router: Router) -> bool:
-        """Apply one; returns whether a snapshot is wanted. Of replicas that the router does not have, nothing is."""
+        """Apply an update; says whether a snapshot is wanted, which it never is of a replica unknown to the router."""
         if replica_id not in router.cluster.load:
             return False
         number = self._number(replica_id, router)
@@ -43,7 +43,7 @@ class KvSources:
         return False
 
     def _number(self, replica_id: ReplicaId, router: Router) -> int | None:
-        """Of the last update that was applied; None while the core does not go by them."""
+        """Number of the last update that was applied; None while the core does not go by them."""
         return self._replica_to_number.get(replica_id) if router.cluster.holders.is_exact(replica_id) else None
 
     def _begin(self, replica_id: ReplicaId, update: KvUpdate, router: Router) -> None:

@@ -1,7 +1,7 @@
-"""Request headers are text, before anything reads them.
+"""Request headers become text before anything reads them.
 
 Serve decodes the name of each header, and the values of some, and answers 500 to the client whose are not UTF-8. A
-header of other bytes, or with control characters, means nothing to anybody: the request is served without it.
+header of other bytes, or with control characters, has no meaning: the request is served without it.
 """
 
 import re
@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-"""All that are no tab (RFC 9110, 5.5)."""
+"""All control characters but the tab (RFC 9110, 5.5)."""
 
 
 class TextHeaders:

@@ -12,7 +12,7 @@ import msgspec
 from serve_app.messages.kv_updates import KvUpdate
 
 PROTOCOL = 1
-"""Raise it when the other version would misunderstand."""
+"""The protocol's number, to be raised when the other version would misunderstand."""
 
 Item = TypeVar("Item")
 
@@ -22,16 +22,16 @@ class RefusedError(Exception):
 
 
 class Batch(msgspec.Struct, Generic[Item], frozen=True):
-    """What one sender has to say at a time."""
+    """Items that one sender sends together."""
 
     sender: str
-    """Replica or router id."""
+    """The replica's or router's id."""
     number: int
     """Counts the sender's batches, so that one that was overtaken is recognised."""
     items: Sequence[Item]
     protocol: int = PROTOCOL
     kv_updates: Sequence[KvUpdate] = ()
-    """Of a replica: what changed in its KV cache meanwhile."""
+    """Changes in a replica's KV cache since its last batch."""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ def encode(sender: str, number: int, items: Sequence[Any], kv_updates: Sequence[
 
 
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-"""Of a text that is not UTF-8, and of lists within lists without end, msgspec says so in Python's own words."""
+"""msgspec's errors; for a text that is not UTF-8, and for endlessly nested lists, it raises Python's own."""
 MAX_FAULT_CHARS = 200
 """What is wrong may quote what the sender wrote, of any length."""
 

@@ -24,14 +24,14 @@ class Delivery(Generic[Item]):
     """A queue and one task that empties it, a batch at a time.
 
     `post` only appends. An item goes out a moment later, or with the next one where it can wait; what piles up until
-    then goes out together. So nobody who is being answered waits for the telling of it, and an answer that begins and
-    ends within that moment is told of once. A batch that fails is dropped and counted, because its content is stale by
+    then goes out together. So no client that is being answered waits for the delivery, and an answer that begins and
+    ends within that moment is told once. A batch that fails is dropped and counted, because its content is stale by
     the time it could be repeated: reservations expire by themselves, and the next heartbeat makes up for lost receipts.
 
     Args:
         send: delivers one batch, in order; raises `DeliveryError` when it could not.
-        interval_s: from an item, or the end of the batch before, to the next batch, which hardly costs more for more
-            items.
+        interval_s: seconds from an item, or the end of the batch before, to the next batch, which hardly costs more
+            for more items.
         max_undelivered: beyond this many waiting items, the oldest are dropped and counted.
 
     """
@@ -47,7 +47,7 @@ class Delivery(Generic[Item]):
         self.num_dropped = 0
 
     def post(self, item: Item, *, can_wait: bool = False) -> None:
-        """Hand over an item. Must be called on the event loop."""
+        """Take an item. Must be called on the event loop."""
         self._items.append(item)
         if len(self._items) > self._max_undelivered:
             self._items.popleft()

@@ -15,15 +15,16 @@ class ReplicaFacts:
     block_size: int
     kv_capacity_tokens: int
     host_capacity_tokens: int = 0
-    """Of a second tier (`serve_app.replica.vllm_host_tier`); 0 for none, or where its size is not known."""
+    """Tokens that a second tier has room for (`serve_app.replica.vllm_host_tier`); 0 for none or an
+    unknown one."""
 
     def as_metadata(self) -> dict[str, Any]:
-        """As an entry of Serve's replica metadata or routing stats."""
+        """The facts as an entry of Serve's replica metadata or routing stats."""
         return {METADATA_KEY: asdict(self)}
 
     @classmethod
     def from_metadata(cls, *sources: Mapping[str, Any]) -> Self | None:
-        """From the first source that has the entry; None while a replica has published nothing.
+        """The facts in the first source that has the entry; None while a replica has published nothing.
 
         Another version may have published more, which is passed over, or less. What has no default must be there.
         """

@@ -14,7 +14,7 @@ class KvStored(msgspec.Struct, tag="stored", frozen=True):
     """A chain of blocks, by the routers' hashes."""
 
     parent: KnownHash | None
-    """None at the beginning of prompts."""
+    """The block before the chain; None where a prompt starts."""
     block_hashes: tuple[KnownHash, ...]
 
 
@@ -35,10 +35,10 @@ class KvUpdate(msgspec.Struct, frozen=True):
     """What changed in a replica's KV cache. One without changes says that there were none since that number."""
 
     number: int
-    """How many of the engine's steps changed something since the replica started, these included; those that the engine
-    told of together count as one."""
+    """Number of the engine's steps that changed something since the replica started, these included; steps that the
+    engine told together count as one."""
     changes: tuple[KvChange, ...] = ()
     kind: Literal["changes", "snapshot", "lost"] = "changes"
-    """A snapshot is all there is, stored anew; `lost` says that nobody knows what there is."""
+    """A snapshot is all blocks, stored again; `lost` says that the replica does not know them any more."""
     num_steps: int = 0
-    """Of which the changes are."""
+    """Number of steps that the changes belong to."""

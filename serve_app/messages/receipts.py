@@ -12,7 +12,7 @@ from serve_app.messages.kv_updates import KnownHash
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=sys.float_info.max)]
-"""Neither is what is no number: that would spoil every sum to which it is added."""
+"""Infinity and NaN are refused: they would spoil every sum to which they are added."""
 
 
 class Arrived(msgspec.Struct, tag="arrived", frozen=True):
@@ -20,7 +20,7 @@ class Arrived(msgspec.Struct, tag="arrived", frozen=True):
 
     request_id: RequestId
     waited_s: Seconds = 0.0
-    """That long ago, when this was written: it can wait for what is told next."""
+    """Seconds since it arrived, when this was written: it can wait for the next receipt."""
 
 
 class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
@@ -30,15 +30,15 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
     prompt_tokens: int
     cached_tokens: int
     token_hash: TokenHash | None = None
-    """Of a sampled request (`serve_app.parity.samples`)."""
+    """Hash of the token ids of a sampled request (`serve_app.parity.samples`); None for other requests."""
     ttft_s: Seconds | None = None
-    """Since the request reached the replica; None for a further sequence of the same request."""
+    """Seconds since the request reached the replica; None for a further sequence of the same request."""
     is_looked_up: bool = True
     """Whether the engine looked for it in its cache. Some requests want it not to."""
     tenant: str = ""
-    """Whose it is (`serve_app.settings.tenants`)."""
+    """Tenant that it belongs to (`serve_app.settings.tenants`); empty for none."""
     external_cached_tokens: int = 0
-    """Of the cached tokens, those that came from a second tier, such as the host's memory."""
+    """Cached tokens that came from a second tier, such as the host's memory."""
 
 
 class Warmed(msgspec.Struct, tag="warmed", frozen=True):
@@ -52,21 +52,21 @@ class Finished(msgspec.Struct, tag="finished", frozen=True):
 
     request_id: RequestId
     answer_tokens: int | None = None
-    """That the engine generated for it, all choices together, also those that nobody read; None if it never had the
-    request."""
+    """Tokens that the engine generated for it, all choices together, also those that no client read; None if the engine
+    never had the request."""
 
 
 class EngineState(msgspec.Struct, frozen=True):
     """The engine's own numbers after its last step."""
 
     waiting: int
-    """Sequences, each of which is a request to vLLM."""
+    """Waiting sequences, each of which is a request to vLLM."""
     running: int
     kv_use: Share
     """Share of the KV cache's blocks in use by running sequences, 0 to 1."""
     preempted: int = 0
-    """How often a running sequence had to give its memory back, since the start. vLLM tells it with the request's next
-    token, so that it comes late, and never for a request that is aborted before."""
+    """Number of times that a running sequence had to give its memory back, since the start. vLLM tells it with the
+    request's next token, so it comes late, and never for a request that is aborted before."""
 
 
 class ProbeResult(msgspec.Struct, frozen=True, array_like=True):
@@ -83,49 +83,47 @@ class SelfTestReport(msgspec.Struct, frozen=True):
     nonce: str
     model: str
     adapter: str
-    """Of one that the model has; empty without any."""
+    """Name of an adapter that the model has; empty without any."""
     block_size: int
     period_s: float
-    """Until the next run."""
+    """Seconds until the next run."""
     probes_hash: int
-    """Of the probes themselves: another version may have others, and then a router can say nothing."""
+    """Hash of the probes themselves: another version may have others, and then a router can say nothing."""
     results: tuple[ProbeResult | None, ...]
-    """In the order of the probes; None where the API refused one."""
+    """Results in the order of the probes; None where the API refused one."""
     was_crowded: bool = False
     """Whether what was cached may have been evicted within the run."""
 
 
 class Status(msgspec.Struct, tag="status", frozen=True):
-    """The heartbeat: all that a router needs to repair its own account of this replica."""
+    """The heartbeat: all that a router needs to repair its own view of this replica."""
 
     outstanding: dict[RequestId, int]
-    """Every routed request that arrived and is not finished, with the prompt tokens of its sequences that had a first
-    output."""
+    """Running routed requests, each with the prompt tokens of its sequences that had a first output."""
     is_serving: bool
     """False once the engine has died, or hangs."""
     prompt_tokens: int
-    """Of every prompt that had a first output, since the replica started."""
+    """Prompt tokens of every sequence that had a first output, since the replica started."""
     cached_tokens: int
-    """Of these, taken from the prefix cache, or from a second tier."""
+    """Prompt tokens of these that came from the prefix cache, or from a second tier."""
     uncounted_tokens: dict[str, int]
-    """Prompt tokens in neither, by cause."""
+    """Prompt tokens that are in neither number, by cause."""
     looked_up_tokens: int
-    """What the engine says it looked up in its prefix cache: as `prompt_tokens`, and prompts aborted after that."""
+    """Tokens that the engine says it looked up in its prefix cache: `prompt_tokens`, and prompts aborted after that."""
     hit_tokens: int
-    """Of these, found there."""
+    """Tokens of these that it found there."""
     engine: EngineState | None
-    """None before the first step, and where vLLM's statistics are off (`log_engine_metrics: false`)."""
+    """The engine's numbers; None before the first step, and without vLLM's statistics (`log_engine_metrics: false`)."""
     own_tokens: int = 0
-    """Of `prompt_tokens`, those of prompts that the replica made itself: the self-test's probes, and what it was
-    warmed with."""
+    """Tokens of `prompt_tokens` whose prompts the replica made itself: for its self-test, and to be warm."""
     left_tokens: int = 0
-    """Of `prompt_tokens`, those of requests that were over before their first output, as their clients had left."""
+    """Tokens of `prompt_tokens` whose requests were over before their first output, as their clients had left."""
     self_test: SelfTestReport | None = msgspec.field(default=None, name="canary")
     """The report of the last self-test; None before its first run. The name on the wire is that of earlier versions."""
     answer_tokens: int = 0
-    """Of all routed requests that are over, since the replica started."""
+    """Answer tokens of all routed requests that are over, since the replica started."""
     external_cached_tokens: int = 0
-    """Of `cached_tokens`, those that came from a second tier."""
+    """Tokens of `cached_tokens` that came from a second tier."""
     tokenizer: str = ""
     """The tokenizer in use, and why it is not fastokens (`serve_app.prompt.vllm_tokenizing`); empty until known."""
 

@@ -15,13 +15,13 @@ from router import ReplicaId
 
 def new_response_id(replica_id: str) -> str:
     """An id for a response that this replica may store."""
-    return _beginning(replica_id) + uuid.uuid4().hex
+    return _id_prefix(replica_id) + uuid.uuid4().hex
 
 
 def stored_at(response_id: str, replica_ids: Iterable[ReplicaId]) -> ReplicaId | None:
-    """Which of these replicas made the id; None if none did: it is gone, or the client made it."""
-    return next((each for each in replica_ids if response_id.startswith(_beginning(each))), None)
+    """The replica among these that made the id; None if none did: it is gone, or the client made the id."""
+    return next((replica_id for replica_id in replica_ids if response_id.startswith(_id_prefix(replica_id))), None)
 
 
-def _beginning(replica_id: str) -> str:
+def _id_prefix(replica_id: str) -> str:
     return f"resp_{xxhash.xxh3_64_hexdigest(replica_id.encode())}"

@@ -12,9 +12,9 @@ from router import ReplicaId, RequestId
 
 NOTE_HEADER = "x-serve-router-warmroute"
 NO_REPLICAS = "no_replicas"
-"""A note's reason: none is ready, so Serve's fallback proxy places the request."""
+"""A note's reason: no replica is ready, so Serve's fallback proxy places the request."""
 ROUTING_ERROR = "routing_error"
-"""Likewise: a fault of ours."""
+"""A note's reason: a fault of ours, so Serve's fallback proxy places the request."""
 
 SIGNATURE_BYTES = 16
 _SEPARATOR = ";"
@@ -32,15 +32,15 @@ class RoutingNote:
     prompt_tokens: int | None
     believed_cached_tokens: int | None
     num_sequences: int = 1
-    """What the request is for the engine, which has a sequence for each answer to each prompt."""
+    """Number of the engine's sequences for the request: one for each answer to each prompt."""
 
     @property
     def uncached_tokens(self) -> int:
-        """What is to be computed of the prompt; 0 where that is not known."""
+        """Tokens of the prompt that are to be computed; 0 where that is not known."""
         return max(0, (self.prompt_tokens or 0) - (self.believed_cached_tokens or 0))
 
     def encode(self, key: bytes) -> str:
-        """As a header's value, signed with the cluster's key for notes."""
+        """The header's value, signed with the cluster's key for notes."""
         counts = (self.prompt_tokens, self.believed_cached_tokens)
         fields = _SEPARATOR.join(
             (
@@ -56,7 +56,7 @@ class RoutingNote:
 
     @classmethod
     def decode(cls, value: str, key: bytes) -> Self:
-        """From a header's value.
+        """Read a header's value.
 
         Raises:
             ValueError: another version of the router wrote it, or no router of this cluster.
@@ -81,5 +81,5 @@ class RoutingNote:
 
 
 def signed(fields: str, key: bytes) -> str:
-    """A note's fields, and after them what only those who have the key can write."""
+    """A note's fields, followed by a signature that only holders of the key can write."""
     return f"{fields}{_SEPARATOR}{hmac.digest(key, fields.encode(), 'sha256')[:SIGNATURE_BYTES].hex()}"

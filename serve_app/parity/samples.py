@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from router import RequestId, TokenHash, hash_tokens
 
 SAMPLED_DIGIT = "0"
-"""Ids end in a random hexadecimal digit: 1 in 16."""
+"""Last digit of the ids of sampled requests: ids end in a random hexadecimal digit, so these are 1 in 16."""
 MAX_KEPT = 4096
-"""Requests that wait for their first token; those that never get one stay until others push them out."""
+"""Requests kept until their first token at most; those that never get one stay until others push them out."""
 
 
 def is_sampled(request_id: RequestId) -> bool:
@@ -26,7 +26,7 @@ class KeySamples:
         self._request_to_hash: OrderedDict[RequestId, TokenHash] = OrderedDict()
 
     def keep(self, request_id: RequestId, token_ids: Sequence[int]) -> None:
-        """A prompt was keyed by these ids; those that are not sampled are passed over."""
+        """Keep the hash of the ids by which a prompt was keyed, if its request is sampled."""
         if not is_sampled(request_id):
             return
         self._request_to_hash[request_id] = hash_tokens(token_ids)
@@ -34,7 +34,7 @@ class KeySamples:
             self._request_to_hash.popitem(last=False)
 
     def agrees(self, request_id: RequestId, token_hash: TokenHash) -> bool | None:
-        """Whether the replica got the same ids, told once; None of a request that was not keyed here."""
+        """Whether the replica got the same ids, told once; None for a request that was not keyed here."""
         keyed = self._request_to_hash.pop(request_id, None)
         return None if keyed is None else keyed == token_hash
 

@@ -19,7 +19,7 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 
 class Probe(NamedTuple):
-    """One request."""
+    """One request of the self-test."""
 
     path: str
     body: dict[str, Any]
@@ -33,10 +33,10 @@ def make_probes(*, model: str, adapter: str, nonce: str, block_size: int) -> lis
     """The probes of one run, in order.
 
     Args:
-        model: its name for clients.
+        model: the model's name for clients.
         adapter: the name of one of its adapters, or empty.
-        nonce: this run's.
-        block_size: the replica's.
+        nonce: this run's nonce.
+        block_size: the replica's block size, in tokens.
 
     """
     words = "the " * (CHAT_BLOCKS * block_size)
@@ -56,12 +56,12 @@ def make_probes(*, model: str, adapter: str, nonce: str, block_size: int) -> lis
 
 
 def hash_probes(probes: Sequence[Probe]) -> int:
-    """Equal for equal probes."""
+    """A hash that is equal for equal probes."""
     return xxhash.xxh3_64_intdigest(orjson.dumps([tuple(probe) for probe in probes]))
 
 
 def probes_of(report: SelfTestReport) -> list[Probe]:
-    """Those that a replica reports of, if it is of this version."""
+    """The probes that a replica reports on, if it is of this version."""
     return make_probes(model=report.model, adapter=report.adapter, nonce=report.nonce, block_size=report.block_size)
 
 
@@ -77,12 +77,12 @@ async def run_self_test(
     """Have all probes served, one after the other.
 
     Args:
-        ask: serves one.
-        model: as for `make_probes`, like the next two.
-        adapter: see there.
-        block_size: see there.
+        ask: has a probe served.
+        model: the model's name for clients.
+        adapter: the name of one of its adapters, or empty.
+        block_size: the replica's block size, in tokens.
         period_s: seconds until the next run.
-        is_crowded: whether others may evict at any moment what is cached.
+        is_crowded: whether other prompts may evict at any moment what is cached.
 
     """
     nonce = secrets.token_hex(8)
@@ -110,7 +110,7 @@ async def run_self_test(
 
 
 def _agents_chat(words: str) -> dict[str, Any]:
-    """All that a template may have to render, but for media."""
+    """A chat with all that a template may have to render, except media."""
     function = {
         "name": "look_up",
         "description": "Look up a word.",

@@ -29,7 +29,7 @@ says."""
 
 
 class Verdict(StrEnum):
-    """On one replica."""
+    """What is known of one replica's key parity."""
 
     OK = "ok"
     UNKNOWN = "unknown"
@@ -65,7 +65,7 @@ REMEDY: Mapping[Verdict, str] = {
 
 
 class Expected(NamedTuple):
-    """What a router expects of a probe."""
+    """The result that a router expects of a probe."""
 
     prompt_tokens: int
     token_hash: TokenHash
@@ -73,14 +73,14 @@ class Expected(NamedTuple):
 
 
 Read = Callable[[bytes, Mapping[str, str]], Awaitable[Incoming]]
-"""As `RequestReader.read`."""
+"""Reads a request, as `RequestReader.read`."""
 
 
 async def expect(report: SelfTestReport, read: Read, hasher: BlockHasher) -> list[Expected | None]:
-    """What must come of the report's probes; None for one that the API refuses. Nothing of another version's."""
+    """Expected results of the report's probes, None for a refused one; empty for another version's probes."""
     if hash_probes(probes_of(report)) != report.probes_hash:
         return []
-    held: set[BlockHash] = set()
+    cached: set[BlockHash] = set()
     expected: list[Expected | None] = []
     for probe in probes_of(report):
         incoming = await read(orjson.dumps(probe.body), {})
@@ -88,14 +88,15 @@ async def expect(report: SelfTestReport, read: Read, hasher: BlockHasher) -> lis
             expected.append(None)
             continue
         request = incoming.describe(RequestId(probe.path), hasher, ())
-        cached_tokens = _cached_tokens(request, held, block_size=report.block_size)
-        held.update(request.block_hashes)
+        cached_tokens = _cached_tokens(request, cached, block_size=report.block_size)
+        cached.update(request.block_hashes)
         expected.append(Expected(request.num_prompt_tokens, hash_tokens(incoming.prompt.token_ids), cached_tokens))
     return expected
 
 
-def _cached_tokens(request: RouteRequest, held: set[BlockHash], *, block_size: int) -> int:
-    num_blocks = sum(each in held for each in request.block_hashes)  # chained: none is held without those before it
+def _cached_tokens(request: RouteRequest, cached: set[BlockHash], *, block_size: int) -> int:
+    # Hashes are chained: no block is cached without those before it.
+    num_blocks = sum(block_hash in cached for block_hash in request.block_hashes)
     return cacheable_tokens(request.num_prompt_tokens, num_blocks=num_blocks, block_size=block_size)
 
 
@@ -116,14 +117,14 @@ def judge(report: SelfTestReport, expected: Sequence[Expected | None]) -> Verdic
 
 
 def _judge_cache(report: SelfTestReport, pairs: Sequence[_Pair]) -> Verdict | None:
-    repeats = [each for each in pairs if each.is_repeat]
-    if any(_is_odd(each, report.block_size) for each in repeats):
+    repeats = [pair for pair in pairs if pair.is_repeat]
+    if any(_is_odd(pair, report.block_size) for pair in repeats):
         return None if report.was_crowded else Verdict.BLOCK_SIZE
-    found = [each.probe for each in pairs if each.result.cached_tokens > each.expected.cached_tokens]
+    found = [pair.probe for pair in pairs if pair.result.cached_tokens > pair.expected.cached_tokens]
     if found:
         is_adapters_only = all(probe.body["model"] != report.model for probe in found)
         return Verdict.ADAPTER if is_adapters_only else Verdict.SALT
-    missed = [each for each in repeats if not each.result.cached_tokens]
+    missed = [pair for pair in repeats if not pair.result.cached_tokens]
     if not missed:
         return Verdict.OK
     if report.was_crowded:
@@ -140,7 +141,7 @@ def _pairs(report: SelfTestReport, expected: Sequence[Expected | None]) -> Itera
 
 
 def _differs(report: SelfTestReport, expected: Sequence[Expected | None]) -> bool:
-    """In token ids, or in what is refused. An adapter may be refused for other reasons than its prompt."""
+    """Whether token ids differ, or what is refused. An adapter may be refused for other reasons than its prompt."""
     for probe, result, each in zip(probes_of(report), report.results, expected, strict=False):
         if result is None or each is None:
             if (result is None) != (each is None) and probe.body["model"] == report.model:
@@ -177,7 +178,7 @@ class Standing:
 
     @property
     def verdict(self) -> Verdict:
-        """All together."""
+        """The verdict by all that is known."""
         if self.is_odd_sized:
             return Verdict.BLOCK_SIZE
         if self.is_distrusted and not self.by_self_test.is_broken:
@@ -189,7 +190,7 @@ class Verdicts:
     """The standing of every replica.
 
     Args:
-        on_change: takes each replica whose verdict changes; the first one is unknown.
+        on_change: takes each replica whose verdict changes; the first verdict is unknown.
 
     """
 
@@ -211,8 +212,8 @@ class Verdicts:
         return [(standing.rank, standing.verdict) for standing in self._standings.values()]
 
     def set_replicas(self, replica_to_facts: Mapping[ReplicaId, ReplicaFacts], *, block_size: int) -> None:
-        """Those that run now, and the block size by which prompts are keyed."""
-        self._standings = {each: self._standings.get(each, Standing()) for each in replica_to_facts}
+        """Take the replicas that run now, and the block size by which prompts are keyed."""
+        self._standings = {name: self._standings.get(name, Standing()) for name in replica_to_facts}
         for replica_id, facts in replica_to_facts.items():
             standing = self._standings[replica_id]
             standing.rank, standing.is_odd_sized = facts.rank, facts.block_size != block_size
@@ -256,7 +257,7 @@ class Verdicts:
         standing.has_passed |= standing.by_self_test is Verdict.OK
 
     def on_sample(self, replica_id: ReplicaId, *, agrees: bool) -> int | None:
-        """A sampled request's token ids, there and here; returns the replica's rank, None if it does not run."""
+        """Compare a sampled request's token ids; returns the replica's rank, None if it does not run."""
         standing = self._standings.get(replica_id)
         if standing is None:
             return None

@@ -19,7 +19,7 @@ class Unreadable(StrEnum):
     """Larger than HAProxy's routing buffer."""
     NOT_JSON = "not_json"
     NO_PROMPT = "no_prompt"
-    """None of the fields in which the APIs carry a prompt."""
+    """It has none of the fields in which the APIs carry a prompt."""
     SEVERAL_PROMPTS = "several_prompts"
     STORED_STATE = "stored_state"
     """The prompt continues a response that only one replica has stored."""
@@ -37,13 +37,13 @@ class Unreadable(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """What the routing key is made of, beside the model."""
+    """All that the routing key is made of, except the model."""
 
     token_ids: Sequence[int]
-    """As the engine has them."""
+    """Token ids as the engine has them."""
     cache_salt: str
     images: Sequence[Placeholder] = ()
-    """Where images stand among them."""
+    """Places of images among them."""
 
     @property
     def key_ids(self) -> Sequence[int]:
@@ -58,7 +58,7 @@ class UnreadableError(Exception):
         super().__init__(reason.value)
         self.reason = reason
         self.num_prompt_tokens = num_prompt_tokens
-        """Of several prompts together, where they could be tokenised."""
+        """Tokens of several prompts together, where they could be tokenised."""
 
 
 def parse_body(body: bytes) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def session_id_of(fields: dict[str, Any]) -> str:
 
 
 def previous_response_id_of(fields: dict[str, Any]) -> str | None:
-    """Of the stored response that this request continues."""
+    """Id of the stored response that this request continues; None if it continues none."""
     response_id = fields.get("previous_response_id")
     return response_id if isinstance(response_id, str) and response_id else None
 
@@ -138,7 +138,7 @@ def num_prompts_of(fields: Mapping[str, Any]) -> int:
 
 
 def num_sequences_of(fields: Mapping[str, Any]) -> int:
-    """What the request is for an engine, which has a sequence for each answer to each prompt."""
+    """Number of the engine's sequences for the request: one for each answer to each prompt."""
     return num_prompts_of(fields) * num_choices_of(fields)
 
 

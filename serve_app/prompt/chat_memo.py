@@ -16,14 +16,14 @@ from cachetools import LRUCache
 
 Message = Mapping[str, Any]
 Render = Callable[[Sequence[Message]], str]
-"""From a conversation as the template reads it to its text."""
+"""Makes the text of a conversation as the template reads it."""
 
 MEMO_BYTES = 32 * 2**20
-"""Of a router's memo, which then has some thousands of forms that bring tools of their own."""
+"""Size of a router's memo, which then has some thousands of forms that bring tools of their own."""
 FORM_BYTES = 2048
-"""Of a form, beside what clients wrote: objects, key and dictionary entry, as measured by tracemalloc."""
+"""Size of a form without what clients wrote: objects, key and dictionary entry, as measured by tracemalloc."""
 SHAPE_BYTES = 640
-"""Of a shape that a form knows."""
+"""Size of a shape that a form knows."""
 _NUMBER, _TEXT, _ANY = (int, float), (str,), (object,)
 IRRELEVANT_FIELDS: Mapping[str, tuple[type, ...]] = {
     "cache_salt": _TEXT,
@@ -55,12 +55,12 @@ IRRELEVANT_FIELDS: Mapping[str, tuple[type, ...]] = {
     "top_p": _NUMBER,
     "user": _TEXT,
 }
-"""Of a chat request, those that no prompt's tokens depend on, and their types. A value of another type, which vLLM may
-refuse, is for it to judge."""
+"""Fields of a chat request that no prompt's tokens depend on, and their types. A value of another type, which vLLM may
+refuse, is for vLLM to judge."""
 RELEVANT_FIELDS = frozenset(
     {"chat_template_kwargs", "parallel_tool_calls", "reasoning_effort", "response_format", "tool_choice", "tools"}
 )
-"""Those that may say what the template reads. A request with any other field is for vLLM alone to render."""
+"""Fields that may say what the template reads. A request with any other field is for vLLM alone to render."""
 _PLAIN_FIELDS = frozenset({"role", "content"})
 _SIMPLE_FIELDS = _PLAIN_FIELDS | {"tool_calls", "name", "tool_call_id"}
 _ROLES = frozenset({"system", "user", "assistant", "tool"})
@@ -84,11 +84,11 @@ class Form:
 
     @property
     def num_bytes(self) -> int:
-        """Of memory."""
+        """Estimated memory use, in bytes."""
         return FORM_BYTES + SHAPE_BYTES * len(self._shape_to_turn) + self._content_bytes
 
     def learn(self, message: Message, turned: Message) -> None:
-        """vLLM made this of the message."""
+        """Learn what vLLM made of the message."""
         shape = _shape(message)
         if shape is None or shape in self._shape_to_turn:
             return
@@ -98,7 +98,7 @@ class Form:
             self._shape_to_turn[shape] = turn
 
     def text(self, messages: Sequence[Message]) -> str | None:
-        """Of a conversation; None where some message is of a new shape."""
+        """The text of a conversation; None where some message is of a new shape."""
         conversation = []
         for message in messages:
             turn = self._shape_to_turn.get(_shape(message))
@@ -112,7 +112,7 @@ class ChatMemo:
     """An LRU of forms. Used on one event loop only.
 
     Args:
-        max_bytes: of all forms together.
+        max_bytes: memory of all forms together, in bytes.
 
     """
 
@@ -123,12 +123,12 @@ class ChatMemo:
 
     @property
     def num_forms(self) -> int:
-        """How many are known."""
+        """Number of known forms."""
         return len(self._key_to_form)
 
     @property
     def num_bytes(self) -> int:
-        """Of memory."""
+        """Estimated memory use of all forms, in bytes."""
         return int(self._key_to_form.currsize)
 
     def text(self, fields: Mapping[str, Any]) -> str | None:
@@ -140,7 +140,7 @@ class ChatMemo:
     def learn(
         self, fields: Mapping[str, Any], conversation: Sequence[Message], make_form: Callable[[], Form | None]
     ) -> None:
-        """vLLM gave the template this conversation. The form is made for the first request with such other fields."""
+        """Learn the conversation that vLLM gave the template. The first request with such other fields makes a form."""
         key, messages = _key(fields), fields.get("messages")
         if key is None or not self.is_exact or messages is None or len(messages) != len(conversation):
             return
@@ -153,13 +153,13 @@ class ChatMemo:
             self._key_to_form[key] = form
 
     def forget(self) -> None:
-        """What was learned is wrong."""
+        """Drop all that was learned: it is wrong."""
         self.is_exact = False
         self._key_to_form.clear()
 
 
 def _key(fields: Mapping[str, Any]) -> bytes | None:
-    """Of what the template reads beside messages; None where that cannot be told."""
+    """A key for all that the template reads besides messages; None where that cannot be told."""
     others = {}
     for name, value in fields.items():
         types = IRRELEVANT_FIELDS.get(name)
@@ -213,6 +213,6 @@ def _as_it_is(message: Message) -> Message:
 
 
 def _in_parts(message: Message) -> Message:
-    """As templates of vLLM's content format `openai` read it; a tool call may have no text at all."""
+    """The message as templates of vLLM's content format `openai` read it; a tool call may have no text at all."""
     text = message.get("content")
     return message if text is None else {**message, "content": [{"type": "text", "text": text}]}

@@ -1,4 +1,4 @@
-"""Token ids by fastokens: a tokenizer in Rust that gives Hugging Face's ids in a small part of their time.
+"""Token ids by fastokens, a tokenizer in Rust that gives Hugging Face's ids in a small part of their time.
 
 Whether it does for a model is not taken on trust: see `serve_app.prompt.vllm_tokenizing`.
 """
@@ -14,10 +14,10 @@ import fastokens
 import orjson
 
 INLINE_CHARS = 8192
-"""So much text is tokenised on the event loop: prose takes 0.1 ms, one endless word 7 ms. A longer one goes to a
-thread, which frees the GIL meanwhile; handing it over costs about 0.1 ms."""
+"""Length up to which a text is tokenised on the event loop: prose takes 0.1 ms, one endless word 7 ms. A longer text
+goes to a thread, which works without the GIL; handing it over costs about 0.1 ms."""
 NUM_THREADS = 4
-"""For texts that are longer, so that a few endless words do not keep others waiting."""
+"""Number of threads for longer texts, so that a few endless words do not keep others waiting."""
 _UNREAD = ("decoder", "padding", "truncation")
 """Parts of a tokenizer of which no prompt's ids are made here; fastokens refuses some decoders."""
 
@@ -38,7 +38,7 @@ def _panics() -> Iterator[None]:
 
 
 class FastTokenizer:
-    """Several threads may use it.
+    """A tokenizer that several threads may use.
 
     Args:
         document: a Hugging Face tokenizer as its `tokenizer.json` has it.

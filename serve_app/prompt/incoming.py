@@ -1,4 +1,4 @@
-"""What HAProxy hands over of a client's request, read as far as it can be and described to the core."""
+"""A client's request as HAProxy hands it over, read as far as it can be and described to the core."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -34,7 +34,7 @@ class Prompts(Protocol):
 
     @property
     def tokenizer(self) -> str:
-        """Who makes token ids, and why it is not fastokens."""
+        """The tokenizer in use, and why it is not fastokens."""
         ...
 
     def snapshot(self) -> ReaderSnapshot:
@@ -53,32 +53,32 @@ class Incoming:
     prompt: Prompt | Unreadable
     model: ServedModel
     adapter: str
-    """Of that model; empty for none."""
+    """Adapter of that model; empty for none."""
     session_key: SessionKey | None
     previous_response_id: str | None
-    """Of the stored response that it continues."""
+    """Id of the stored response that it continues."""
     num_prompt_tokens: int | None
-    """Of all prompts together; None where they could not be tokenised."""
+    """Tokens of all prompts together; None where they could not be tokenised."""
     guessed_tokens: int
-    """Guess at the same."""
+    """Guess at the tokens of all prompts together."""
     max_answer_tokens: int | None = None
     """The longest answer that the client allows, where the body could be read so far."""
     num_prompts: int = 1
     num_choices: int = 1
-    """Answers to each."""
+    """Answers to each prompt."""
 
     @property
     def num_sequences(self) -> int:
-        """What it is for an engine."""
+        """Number of the engine's sequences."""
         return self.num_prompts * self.num_choices
 
     @property
     def adapter_to_load(self) -> str | None:
-        """Which the replica may not have yet."""
+        """The adapter, if the replica may not have it yet."""
         return self.model.adapter_to_load(self.adapter)
 
     def describe(self, request_id: RequestId, hasher: BlockHasher, replica_ids: Iterable[ReplicaId]) -> RouteRequest:
-        """As the core takes it, which has these replicas."""
+        """The request as the core takes it, which has these replicas."""
         prompt, response_id = self.prompt, self.previous_response_id
         if isinstance(prompt, Unreadable):
             holder = None if response_id is None else stored_at(response_id, replica_ids)
@@ -107,9 +107,9 @@ class RequestReader:
     """Reads bodies once there is something that can tokenise them, and sessions always.
 
     Args:
-        session_header: in which a client may name its conversation; before the body's fields, which may do so too.
-        model: which they ask for, or an adapter of it.
-        max_sequences: a body that asks for more will be refused.
+        session_header: the header in which a client may name its conversation; it goes before the body's fields.
+        model: the model that bodies ask for, or an adapter of it.
+        max_sequences: the most sequences; a body that asks for more will be refused.
 
     """
 
@@ -120,7 +120,7 @@ class RequestReader:
         self.prompts: Prompts | None = None
 
     async def read(self, body: bytes, headers: Mapping[str, str], *, timeout_s: float | None = None) -> Incoming:
-        """Never fails: what cannot be read says why, after this time at the latest."""
+        """Read a request, which never fails: what cannot be read says why, after this time at the latest."""
         fields: dict[str, Any] = {}
         prompt: Prompt | Unreadable = Unreadable.TRUNCATED_BODY
         num_prompt_tokens = None

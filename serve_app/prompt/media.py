@@ -15,7 +15,7 @@ class Placeholder(NamedTuple):
     """Tokens of a prompt that stand for an image."""
 
     content_hash: str
-    """By which vLLM tells images apart."""
+    """Hash by which vLLM tells images apart."""
     offset: int
     length: int
 
@@ -23,7 +23,7 @@ class Placeholder(NamedTuple):
 def with_contents(token_ids: Sequence[int], placeholders: Iterable[Placeholder]) -> list[int]:
     """The ids, with each placeholder's replaced by its content's hash: equal from the start only where images are, too.
 
-    vLLM hashes the content beside each block that a placeholder reaches into. These are 32 bits of it in the first
+    vLLM hashes the content along with each block that a placeholder reaches into. These are 32 bits of it in the first
     token, and all 64 from the second on.
     """
     ids = list(token_ids)
@@ -46,7 +46,7 @@ def has_unread_media(fields: Mapping[str, Any]) -> bool:
 
 def _is_unread(content: object) -> bool:
     if isinstance(content, list):
-        return any(_is_unread(each) for each in content)
+        return any(_is_unread(part) for part in content)
     if not isinstance(content, dict):
         return False
     if content.get("type") in _UNREAD or not _UNREAD.isdisjoint(content):
@@ -77,4 +77,4 @@ _UNREAD = frozenset(
         "video_url",
     }
 )
-"""Types of content, and fields that hold it where no type is given."""
+"""Types of content, and fields that contain it where no type is given."""

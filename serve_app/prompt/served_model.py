@@ -14,13 +14,13 @@ class ServedModel:
     """The base model of an application."""
 
     name: str
-    """Under which Ray serves it, the only one."""
+    """The only name under which Ray serves it."""
     loads_adapters: bool
     """Whether a replica fetches adapters when they are first asked for, as `<name>:<adapter>`."""
 
     @classmethod
     def from_llm(cls, llm: dict[str, Any]) -> Self:
-        """From the settings' part of that name."""
+        """Read the settings' part of that name."""
         adapters = llm.get("lora_config") or {}
         return cls(llm["model_loading_config"]["model_id"], bool(adapters.get("dynamic_lora_loading_path")))
 

@@ -1,4 +1,4 @@
-"""Texts in which tokenizers that differ show it: what has broken one or another of them before."""
+"""Texts in which different tokenizers show their difference: what has broken one or another of them before."""
 
 from collections.abc import Iterable, Iterator
 from random import Random
@@ -61,7 +61,7 @@ MAX_SPECIAL_TOKENS = 64
 
 
 def samples(special_tokens: Iterable[str]) -> Iterator[str]:
-    """For a tokenizer with these special tokens; the same each time."""
+    """Texts for a tokenizer with these special tokens; the same each time."""
     rng = Random("tokenizer samples")  # noqa: S311  for variety, not secrecy
     special = sorted(special_tokens)[:MAX_SPECIAL_TOKENS]
     yield ""
@@ -72,5 +72,5 @@ def samples(special_tokens: Iterable[str]) -> Iterator[str]:
         yield "".join(rng.choices((*FRAGMENTS, *special), k=FRAGMENTS_PER_MIXTURE))
     yield "x" * LONG_CHARS
     yield "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=LONG_CHARS))
-    prose = "".join(f"{each} " for each in rng.choices(FRAGMENTS, k=LONG_CHARS // 16))
+    prose = "".join(f"{fragment} " for fragment in rng.choices(FRAGMENTS, k=LONG_CHARS // 16))
     yield prose[:LONG_CHARS]

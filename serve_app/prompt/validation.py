@@ -1,4 +1,4 @@
-r"""Bodies of requests are validated as vLLM does it, without that any body holds up a process.
+r"""Bodies of requests are validated as vLLM does it, but no body can keep a process busy for long.
 
 A list is refused at its first wrong item, not after all of them. An item of the Responses API's `input` may be one of
 some thirty kinds, and pydantic says of a wrong one why it is none of them: over 200 errors for each `{}`, milliseconds
@@ -47,34 +47,34 @@ KINDS_OF_DATA = (
     TypeError,
     ValueError,
 )
-"""Of errors: what a program raises that is given something of another form, or of another size, than it thought."""
+"""Kinds of errors that a program raises when data has another form, or another size, than it expected."""
 MISREADINGS = (AttributeError, LookupError, RecursionError)
-"""Those of them that vLLM has no answer to."""
+"""Those of these kinds that vLLM has no answer to."""
 VALIDATING = TypeAdapter.validate_python.__code__
 SLICE_ITEMS = 64
-"""About ten milliseconds of Responses messages."""
+"""Items that are validated at a time: about ten milliseconds of Responses messages."""
 PROMPT_FIELDS = ("messages", "input", "tools", "documents", "chat_template_kwargs")
-"""Of which prompts are rendered."""
+"""Fields of which prompts are rendered."""
 COLLECTIONS = ("dict", "frozenset", "list", "set", "tuple")
-"""As pydantic-core's schemas name them."""
+"""Types of collections, as pydantic-core's schemas name them."""
 NAME_FIELDS = ("model", "previous_response_id", "request_id")
-"""Which vLLM repeats in answers and in its log, ..."""
+"""Fields that vLLM repeats in answers and in its log."""
 MAX_NAME_CHARS = 1024
-"""... each so long at most."""
+"""Longest value of such a field."""
 MAX_ERRORS = 8
-"""So many are told of a wrong body, ..."""
+"""Number of errors that are told of a wrong body at most."""
 MAX_INPUT_CHARS = 100
-"""... each with so much of what was wrong."""
+"""Length to which each error quotes what was wrong."""
 
 
 def fail_fast(*models: type[BaseModel]) -> None:
-    """From now on, validation of these ends with the first wrong item, in this process."""
+    """Let validation of these end with the first wrong item, from now on in this process."""
     for model in models:
         model.__pydantic_validator__ = _failing_fast(model.__pydantic_core_schema__)
 
 
 def check_num_objects(fields: Mapping[str, Any], *, max_objects: int) -> None:
-    """Each message, part of one and tool becomes a token of the prompt, at least.
+    """Check the number of messages, their parts and tools, each of which becomes at least one token of the prompt.
 
     Raises:
         ValueError: a body has more of them than a prompt can have tokens.
@@ -89,7 +89,7 @@ def check_num_objects(fields: Mapping[str, Any], *, max_objects: int) -> None:
 
 
 def check_num_sequences(fields: Mapping[str, Any], *, max_sequences: int) -> None:
-    """Each answer to each prompt is a sequence of the engine's.
+    """Check the number of sequences: one for each answer to each prompt.
 
     Raises:
         ValueError: a body asks for more of them.
@@ -104,7 +104,7 @@ def check_num_sequences(fields: Mapping[str, Any], *, max_sequences: int) -> Non
 
 
 def check_texts(fields: Mapping[str, Any]) -> None:
-    """All of them are made of whole characters.
+    """Check that all texts are made of whole characters.
 
     Raises:
         ValueError: a text has half of one, which cannot be written in UTF-8.
@@ -119,7 +119,7 @@ def check_texts(fields: Mapping[str, Any]) -> None:
 
 
 def check_names(fields: Mapping[str, Any]) -> None:
-    """They are names.
+    """Check that names are no longer than names.
 
     Raises:
         ValueError: one is as long as a text.
@@ -132,8 +132,8 @@ def check_names(fields: Mapping[str, Any]) -> None:
 
 
 def bound_validation(app: FastAPI, *, max_objects: int, max_sequences: int) -> None:
-    """The same of all bodies that an app takes, whose answers then say what is wrong in a few words; so many objects
-    may be in one, and so many sequences.
+    """Check all bodies that an app takes for the number of objects and of sequences, for texts and for names; its
+    answers then say in a few words what is wrong.
     """
 
     def check(fields: Any) -> Any:  # noqa: ANN401  whatever a client sent
@@ -145,7 +145,7 @@ def bound_validation(app: FastAPI, *, max_objects: int, max_sequences: int) -> N
         return fields
 
     async def check_unread(request: FastApiRequest) -> None:
-        """Of a route that reads its body itself, and then says whether it is JSON at all."""
+        """Check the body of a route that reads it itself, and then says whether it is JSON at all."""
         with contextlib.suppress(json.JSONDecodeError):
             try:
                 check(await request.json())
@@ -165,14 +165,14 @@ def bound_validation(app: FastAPI, *, max_objects: int, max_sequences: int) -> N
 
 
 def _answer_wrong_bodies(app: FastAPI) -> None:
-    """Briefly, and whatever is raised where one is validated."""
+    """Answer wrong bodies briefly, whatever is raised where one is validated."""
     answer = app.exception_handlers[RequestValidationError]
 
     async def answer_briefly(request: FastApiRequest, error: RequestValidationError) -> Any:  # noqa: ANN401  as its own
         return await answer(request, RequestValidationError(briefly(error.errors())))  # type: ignore[misc]
 
     async def answer_unless_ours(request: FastApiRequest, error: Exception) -> Any:  # noqa: ANN401  likewise
-        """Of validators of vLLM's own, some of which take a body's form for granted."""
+        """Answer errors of vLLM's own validators, some of which take a body's form for granted."""
         if all(frame.f_code is not VALIDATING for frame, _line in traceback.walk_tb(error.__traceback__)):
             raise error
         return await answer_briefly(request, _wrong_body(f"a part has a wrong form ({type(error).__name__})"))
@@ -187,14 +187,14 @@ def _wrong_body(message: str) -> RequestValidationError:
 
 
 def _failing_fast(schema: Any) -> SchemaValidator:  # noqa: ANN401  of pydantic's
-    for each in _collections(schema, set()):
-        each["fail_fast"] = True
+    for collection in _collections(schema, set()):
+        collection["fail_fast"] = True
     # Models within have validators of their own, built before.
     return SchemaValidator(schema, None, _use_prebuilt=False)
 
 
 async def validate(model: type[Request], fields: Mapping[str, Any], name: str) -> Request:
-    """A request of these fields, of which one may be a long list.
+    """Make a request of these fields, of which one may be a long list.
 
     Raises:
         ValidationError: as of the model.
@@ -204,7 +204,7 @@ async def validate(model: type[Request], fields: Mapping[str, Any], name: str) -
     if not isinstance(items, list) or len(items) <= SLICE_ITEMS:
         return model.model_validate(fields)
     required = {
-        each: fields[each] for each, info in model.model_fields.items() if info.is_required() and each in fields
+        field: fields[field] for field, info in model.model_fields.items() if info.is_required() and field in fields
     }
     request = model.model_validate({**fields, name: items[:SLICE_ITEMS]})
     validated = getattr(request, name)
@@ -216,7 +216,7 @@ async def validate(model: type[Request], fields: Mapping[str, Any], name: str) -
 
 
 def _num_objects(value: object, enough: int) -> int:
-    """In a field of a body, and in the fields of those; to be counted no further once it is more than enough."""
+    """Number of objects in a field of a body, and in their own fields; counted no further than `enough`."""
     if isinstance(value, dict):
         return len(value)
     if not isinstance(value, list) or not value or not isinstance(value[0], dict):
@@ -229,7 +229,7 @@ def _num_objects(value: object, enough: int) -> int:
 
 
 def _has_half_character(value: object) -> bool:
-    """In a part of a body, however deep. Token ids, which may be a million, are not looked at one by one."""
+    """Whether a part of a body has one, however deep. Token ids, perhaps a million, are not looked at one by one."""
     pending = [value]
     while pending:
         part = pending.pop()

@@ -1,4 +1,4 @@
-"""Chats as vLLM renders them, without most of its work where chats of the same kind were rendered before.
+"""Chats as vLLM renders them, without most of its work where a similar chat was rendered before.
 
 Adapter: private names of vLLM and transformers are listed in tests/serve_app/test_private_names.py.
 """
@@ -28,7 +28,7 @@ from serve_app.prompt.chat_memo import ChatMemo, Form, Message, Render
 logger = logging.getLogger("ray.serve")
 
 CHECK_EVERY = 500
-"""So many chats that vLLM need not render, one is rendered by it all the same, and compared."""
+"""One chat in this many that vLLM need not render is rendered by it all the same, and compared."""
 
 Read = Callable[[dict[str, Any]], Awaitable[Sequence[int]]]
 Apply = Callable[..., Awaitable[Any]]
@@ -43,7 +43,7 @@ class Rendered(NamedTuple):
 
 
 _notes: ContextVar[list[Rendered] | None] = ContextVar("warmroute_rendered", default=None)
-"""Where vLLM's renderings for this request are noted."""
+"""List that takes vLLM's renderings for this request."""
 
 
 def make_chat_reader(
@@ -52,7 +52,7 @@ def make_chat_reader(
     *,
     max_memo_bytes: int,
 ) -> "ChatReader | None":
-    """None where there shall be no memo, or where vLLM renders in a way of its own, as for models that take images."""
+    """A reader; None without a memo, and where vLLM renders in a way of its own, as for models that take images."""
     renderer = online_renderer.renderer
     if max_memo_bytes == 0 or type(renderer) is not HfRenderer or renderer.mm_processor is not None:
         return None
@@ -65,9 +65,9 @@ class ChatReader:
     Used on one event loop only.
 
     Args:
-        online_renderer: vLLM's.
-        model_config: vLLM's.
-        max_memo_bytes: of what is learned of chats.
+        online_renderer: vLLM's renderer.
+        model_config: vLLM's configuration of the model.
+        max_memo_bytes: memory for what is learned of chats, in bytes.
 
     """
 
@@ -85,7 +85,7 @@ class ChatReader:
         self._tokenizer = self._renderer.get_tokenizer()
         self._num_chats = 0
         self.num_fast_chats = 0
-        """Those that vLLM need not render."""
+        """Number of chats that vLLM need not render."""
         vllm_hooks.wrap_templates(self._renderer, _noting)
 
     async def read(self, fields: dict[str, Any], ask_vllm: Read) -> Sequence[int]:
@@ -116,7 +116,7 @@ class ChatReader:
 
     @property
     def num_bytes(self) -> int:
-        """Of memory, for what was learned."""
+        """Estimated memory use of what was learned, in bytes."""
         return self._chats.num_bytes
 
     def snapshot(self) -> dict[str, int | bool]:
@@ -139,7 +139,7 @@ class ChatReader:
         return self._num_chats % CHECK_EVERY == 0
 
     def _form(self, rendered: Rendered) -> Form | None:
-        """By which other chats with such arguments can be rendered; None if not even this one can."""
+        """A form by which other chats with such arguments can be rendered; None if not even this one can."""
         own = self._own_variables(rendered.arguments)
         render = self._render(rendered.arguments, own)
         if render(rendered.conversation) != rendered.text:
@@ -172,7 +172,7 @@ class ChatReader:
         return bytes(memoryview(written))  # orjson's own keep all of the larger buffer that they were written to
 
     def _render(self, arguments: Mapping[str, Any], own_variables: bytes) -> Render:
-        """As vLLM and transformers do it, for conversations of nothing but JSON."""
+        """Rendering as vLLM and transformers do it, for conversations of nothing but JSON."""
         compiled = _compile(str(self._template(arguments)))
         variables = {"documents": None, "add_generation_prompt": False, **self._tokenizer.special_tokens_map}
 
@@ -198,7 +198,7 @@ def _noting(apply: Apply) -> Apply:
 
 @lru_cache
 def _compile(template: str) -> jinja2.Template:
-    """As transformers does, and with a shorter way to a dictionary's entries, which is a fifth to a half of the time.
+    """Compile as transformers does, with a shorter way to a dictionary's entries, which saves up to half of the time.
 
     The sandbox looks for an attribute first, and for an entry when there is none.
     """
@@ -218,11 +218,11 @@ def _compile(template: str) -> jinja2.Template:
 _DICT_ATTRIBUTES = frozenset(dir(dict))
 
 _OWN_ARGUMENTS = frozenset({"chat_template", "continue_final_message", "return_dict", "tokenize", "tools"})
-"""Of `apply_chat_template`, which its template does not read."""
+"""Arguments of `apply_chat_template` that its template does not read."""
 
 
 def _answer_tokens(fields: Mapping[str, Any]) -> int:
-    """How many the client wants; 0 where it does not say."""
+    """Tokens that the client wants at most; 0 where it does not say."""
     wanted = fields.get("max_completion_tokens") or fields.get("max_tokens") or 0
     return wanted if isinstance(wanted, int) else 0
 

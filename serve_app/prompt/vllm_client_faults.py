@@ -27,13 +27,13 @@ from serve_app.prompt.validation import KINDS_OF_DATA
 logger = logging.getLogger("ray.serve")
 
 FILE_LOADER = "_load_file_url"
-"""Of vLLM's MediaConnector, which raises a RuntimeError where no files may be read."""
+"""Method of vLLM's MediaConnector, which raises a RuntimeError where no files may be read."""
 MAX_REASON_CHARS = 300
-"""Of an error's own words, which may repeat what the client sent."""
+"""Length to which an error's own words are cut, as they may repeat what the client sent."""
 
 
 def blame_clients(app: FastAPI, engine_client: Any) -> None:  # noqa: ANN401  vLLM's AsyncLLM
-    """From now on, vLLM's app around this engine answers 400 to what is the client's fault."""
+    """Let vLLM's app around this engine answer 400 to what is the client's fault, from now on."""
     vllm_hooks.wrap_body_readers(app, _reading)
     vllm_hooks.wrap_logging_answerers(app, _answering)
     vllm_hooks.wrap_request_making(engine_client, _reading)
@@ -44,7 +44,7 @@ def blame_clients(app: FastAPI, engine_client: Any) -> None:  # noqa: ANN401  vL
 
 @contextmanager
 def of_the_client() -> Iterator[None]:
-    """What is done here is done with a client's data alone.
+    """Blame the client for errors: what is done within is done with its data alone.
 
     Raises:
         VLLMValidationError: in place of an error of such a kind.
@@ -81,7 +81,7 @@ def _reading(read: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _answering(serving: Any, answer: Callable[..., Any]) -> Callable[..., Any]:  # noqa: ANN401  vLLM's
-    """An error as an answer, before it is logged."""
+    """Make an answer of an error before it is logged."""
 
     @functools.wraps(answer)
     async def answer_quietly(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -126,13 +126,13 @@ async def _structured(outputs: AsyncGenerator[Any, None]) -> AsyncGenerator[Any,
     """The engine ends an answer with an error where its structure cannot be compiled, or leads nowhere."""
     async with aclosing(outputs):
         async for output in outputs:
-            if any(each.finish_reason == "error" for each in output.outputs):
+            if any(choice.finish_reason == "error" for choice in output.outputs):
                 raise VLLMValidationError("The engine cannot keep to the structure that is asked for: simplify it")
             yield output
 
 
 def _raised_in(error: Exception) -> str:
-    """The function."""
+    """Name of the function that raised the error."""
     *_, (frame, _line) = traceback.walk_tb(error.__traceback__)
     return frame.f_code.co_name
 

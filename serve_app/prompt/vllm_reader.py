@@ -39,7 +39,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class _Tokens(NamedTuple):
-    """Of a prompt."""
+    """A prompt's token ids, and where its images stand among them."""
 
     token_ids: Sequence[int]
     images: Sequence[Placeholder] = ()
@@ -52,10 +52,10 @@ class PromptReader:
     prompt costs no tokenisation here either.
 
     Args:
-        llm: the settings' part of that name.
-        tokenizer: the setting of that name.
-        max_memo_bytes: of what is remembered of chats; 0 to have vLLM render each.
-        max_prompt_tokens: in place of the model's own limit.
+        llm: the setting `llm`.
+        tokenizer: the setting `tokenizer`.
+        max_memo_bytes: memory for what is learned of chats, in bytes; 0 to have vLLM render each.
+        max_prompt_tokens: the longest prompt, in place of the model's own limit.
 
     Raises:
         SettingsError: the tokenizer that is asked for is not fit for the model.
@@ -105,7 +105,7 @@ class PromptReader:
 
     @property
     def tokenizer(self) -> str:
-        """Who makes token ids, and why it is not fastokens."""
+        """The tokenizer in use, and why it is not fastokens."""
         return self.tokenizing.state
 
     def snapshot(self) -> ReaderSnapshot:
@@ -175,7 +175,7 @@ class PromptReader:
         return self._only_prompt(await self._renderer.render_completion(request, skip_mm_cache=True))
 
     async def _read_responses(self, fields: dict[str, Any]) -> _Tokens:
-        """As `OpenAIServingResponses._make_request`, without its store of earlier responses."""
+        """Render as `OpenAIServingResponses._make_request` does, without its store of earlier responses."""
         if fields.get("previous_response_id"):
             raise UnreadableError(Unreadable.STORED_STATE)
         request = await validate(ResponsesRequest, fields, "input")
@@ -200,7 +200,9 @@ class PromptReader:
     def _only_prompt(self, engine_inputs: Any) -> _Tokens:  # noqa: ANN401  vLLM's union of input types
         if isinstance(engine_inputs, ErrorResponse):
             raise UnreadableError(Unreadable.REJECTED)
-        prompts = [extract_prompt_components(self._model_config, each).token_ids for each in engine_inputs]
+        prompts = [
+            extract_prompt_components(self._model_config, engine_input).token_ids for engine_input in engine_inputs
+        ]
         if None in prompts:
             raise UnreadableError(Unreadable.NO_PROMPT)
         if len(prompts) != 1:

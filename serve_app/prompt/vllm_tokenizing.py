@@ -1,4 +1,4 @@
-"""Who makes token ids of texts in this process: fastokens in the place of vLLM's own tokenizer, where both agree.
+"""The tokenizer of this process: fastokens in the place of vLLM's own tokenizer, where both agree.
 
 Adapter: private names of vLLM and transformers are listed in tests/serve_app/test_private_names.py.
 """
@@ -20,7 +20,7 @@ from serve_app.settings.schema import TokenizerName
 logger = logging.getLogger("ray.serve")
 
 CHECK_EVERY = 1000
-"""So many texts, one is tokenised by Hugging Face as well, and compared."""
+"""One text in this many is tokenised by Hugging Face as well, and compared."""
 SET_SO = "set so"
 
 AsIds = Callable[["array[int]"], Sequence[int]]
@@ -34,9 +34,9 @@ class Tokenizing:
     text and all that follow.
 
     Args:
-        renderer: vLLM's, before it is used.
-        choice: the setting.
-        as_ids: in which form a prompt gets its ids; an engine takes lists only.
+        renderer: vLLM's renderer, before it is used.
+        choice: the setting `tokenizer`.
+        as_ids: makes the form in which a prompt gets its ids; an engine takes lists only.
 
     Raises:
         SettingsError: fastokens is asked for, and does not give this model's ids.
@@ -45,7 +45,7 @@ class Tokenizing:
 
     def __init__(self, renderer: Any, choice: TokenizerName, *, as_ids: AsIds = list) -> None:  # noqa: ANN401  vLLM's
         self.num_fast_texts = 0
-        """Those that fastokens tokenised."""
+        """Number of texts that fastokens tokenised."""
         self._why = ""
         self._as_ids = as_ids
         self._fast = self._choose(renderer, choice)
@@ -55,7 +55,7 @@ class Tokenizing:
 
     @property
     def state(self) -> str:
-        """Who tokenises now: `fastokens`, or `huggingface` and why."""
+        """The tokenizer in use: `fastokens`, or `huggingface` and why."""
         return f"huggingface: {self._why}" if self._fast is None else "fastokens"
 
     def _choose(self, renderer: Any, choice: TokenizerName) -> FastTokenizer | None:  # noqa: ANN401  vLLM's
@@ -92,7 +92,7 @@ class Tokenizing:
         return tokenize
 
     async def _fast_ids(self, text: str, params: TokenizeParams) -> "array[int] | None":
-        """None where it is for vLLM to do, or to refuse."""
+        """Token ids by fastokens; None for a text that is for vLLM to tokenise, or to refuse."""
         options = params.get_encode_kwargs()
         leading = self._leading if options["add_special_tokens"] else array("I")
         if self._fast is None or leading is None or params.return_token_offsets or params.pad_prompt_tokens is not None:

@@ -1,4 +1,4 @@
-"""Requests that a replica turns away: too large, too many, or an engine that died. In the words of the API called."""
+"""Requests that a replica turns away, in the words of the API called: too large, too many, or a dead engine."""
 
 import math
 from http import HTTPStatus
@@ -15,9 +15,9 @@ LIGHT_PATHS = ("/count_tokens", "/tokenize", "/detokenize", "/render")
 """POSTs that never reach the engine."""
 MAX_RETRY_AFTER_S = 60
 MAX_LENGTH_DIGITS = 18
-"""Of a body's length; as many are too large by far, and Python reads no number of thousands."""
+"""Digits of a body's length that are read; one of more is too large by far, and Python refuses thousands of digits."""
 SERVER_ERRORS = HTTPStatus.INTERNAL_SERVER_ERROR
-"""Statuses from here on."""
+"""The lowest status of a server error."""
 STATUS_TO_ANTHROPIC_TYPE = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request_too_large",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
@@ -30,11 +30,10 @@ class Admission:
 
     Args:
         app: vLLM's.
-        running: knows what is waiting here.
-        max_waiting_requests: so many may wait for their first token, each sequence of a request by itself; more are
-            answered 429.
-        max_waiting_tokens: of their prompts, so much may be uncached; None for any. One request may wait in any case.
-        max_body_bytes: a larger body is answered 413, and no more of it is read.
+        running: the replica's running requests.
+        max_waiting_requests: sequences that may wait for their first token at most; further requests are answered 429.
+        max_waiting_tokens: uncached tokens of waiting prompts at most, None for any. One request may always wait.
+        max_body_bytes: the largest body; a larger one is answered 413, and no more of it is read.
 
     """
 
@@ -73,7 +72,7 @@ class Admission:
             self._running.refused(current_request_id.get())
             await _refuse(scope, send, HTTPStatus.TOO_MANY_REQUESTS, message, retry_after)
         else:
-            await self._app(scope, receive, _Answer(scope, send, self._running).send)
+            await self._app(scope, receive, _AdmittedAnswer(scope, send, self._running).send)
 
     def _limit_reached(self) -> str | None:
         """What there is too much of, with the request that asks; None where there is room."""
@@ -86,7 +85,7 @@ class Admission:
         return None
 
     def _retry_after_s(self) -> int:
-        """By then, the queue of now will be served: it takes as long as the last one served had to wait."""
+        """Seconds until the present queue is served: as long as the last sequence served had to wait."""
         return min(max(1, math.ceil(self._running.last_wait_s)), MAX_RETRY_AFTER_S)
 
 
@@ -104,12 +103,12 @@ class _Body:
 
     @property
     def num_said_bytes(self) -> int:
-        """By its `content-length`; 0 where a client sends in chunks, without saying how much."""
+        """The length by `content-length`; 0 where a client sends in chunks, without saying how much."""
         value = next((value for name, value in self._scope["headers"] if name == b"content-length"), b"0")
         return int(value[:MAX_LENGTH_DIGITS]) if value.isdigit() else 0
 
     async def refuse(self, size: str) -> None:
-        """In the words of the API called."""
+        """Answer that the body is too large, in the words of the API called."""
         self._is_refused = True
         message = f"The request's body has {size}; up to {self._max_bytes} are read."
         await _refuse(self._scope, self._send, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
@@ -125,13 +124,13 @@ class _Body:
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Of the app's answer, unless there is one already."""
+        """Pass on a part of the app's answer, unless the body was refused."""
         if not self._is_refused:
             self._is_answered = True
             await self._send(message)
 
 
-class _Answer:
+class _AdmittedAnswer:
     """vLLM's answer to one request. If the engine dies before anything of it was sent, another replica answers.
 
     vLLM sends a stream's headers before the engine has begun; here they wait for its first part.
@@ -145,7 +144,7 @@ class _Answer:
         self._is_elsewhere = False
 
     async def send(self, message: Message) -> None:
-        """Pass on one part, hold it back, or drop it."""
+        """Pass on one part, let it wait, or drop it."""
         if self._is_elsewhere:
             return
         if message["type"] == "http.response.start":
@@ -191,7 +190,7 @@ async def _refuse(scope: Scope, send: Send, status: HTTPStatus, message: str, *h
 
 
 def _error(scope: Scope, status: HTTPStatus, message: str) -> dict[str, Any]:
-    """As the Anthropic API writes it on its path, and elsewhere as vLLM does."""
+    """An error as the Anthropic API writes it on its path, and elsewhere as vLLM does."""
     if scope["path"].endswith(ANTHROPIC_PATH):
         return {"type": "error", "error": {"type": STATUS_TO_ANTHROPIC_TYPE[status], "message": message}}
     return {"error": {"message": message, "type": status.phrase, "param": None, "code": status.value}}

@@ -1,4 +1,4 @@
-"""Errors in a few words: vLLM repeats in many of them what the client sent, all of it."""
+"""Short error messages: vLLM repeats in many of them all that the client sent."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ERRORS = 400
-"""Statuses from here on."""
+"""The lowest status of an error."""
 MAX_ANSWER_BYTES = 8192
-"""So long may an answer be as it is; ..."""
+"""An answer of at most this length stays as it is."""
 MAX_TEXT_CHARS = 4096
-"""... in a longer one, so long may each text be."""
+"""In a longer answer, each text is cut to this length."""
 
 
 class BriefErrors:
@@ -21,11 +21,11 @@ class BriefErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        await self._app(scope, receive, _Answer(send).send if scope["type"] == "http" else send)
+        await self._app(scope, receive, _BriefAnswer(send).send if scope["type"] == "http" else send)
 
 
-class _Answer:
-    """To one request; an error's beginning is held back until all of it is known."""
+class _BriefAnswer:
+    """The answer to one request; the start of an error waits until all of it is known."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -53,7 +53,7 @@ class _Answer:
 
 
 def _shortened(content: bytes) -> bytes:
-    """JSON, or a text."""
+    """An error's content, which is JSON or a text, with short texts."""
     try:
         return orjson.dumps(_with_short_texts(orjson.loads(content)))
     except orjson.JSONDecodeError:
@@ -62,7 +62,7 @@ def _shortened(content: bytes) -> bytes:
 
 def _with_short_texts(value: Any) -> Any:  # noqa: ANN401  JSON
     if isinstance(value, dict):
-        return {name: _with_short_texts(each) for name, each in value.items()}
+        return {name: _with_short_texts(part) for name, part in value.items()}
     if isinstance(value, str) and len(value) > MAX_TEXT_CHARS:
         return f"{value[:MAX_TEXT_CHARS]} ..."
     return value

@@ -2,7 +2,7 @@
 
 Serve cancels a request whose client has gone, which is not enough: vLLM runs a request's handler as a task of its own,
 and ends it when the client is *told* to be gone (`with_cancellation`), not when what waits for it is cancelled. So the
-answer to nobody would be computed to its end, and counted nowhere. Here a request that is cancelled is told that its
+answer would be computed to its end for no one, and counted nowhere. Here a request that is cancelled is told that its
 client has left, and is over when it has ended by itself.
 """
 
@@ -12,7 +12,7 @@ import contextlib
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 ENDING_S = 10.0
-"""After this time, an app that does not end when its client is gone is cancelled as well."""
+"""Seconds after which an app that does not end when its client is gone is cancelled as well."""
 GONE: Message = {"type": "http.disconnect"}
 
 
@@ -38,7 +38,7 @@ class Departure:
 
 
 class _Client:
-    """What comes from it, until it is said to have left."""
+    """What comes from the client, until it is said to have left."""
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -57,7 +57,7 @@ class _Client:
 
 
 async def _end(serving: "asyncio.Future[None]") -> None:
-    """Whatever it says to its client being gone is of no interest to anybody."""
+    """Let the app end; what it says to its client being gone interests no one."""
     await asyncio.wait((serving,), timeout=ENDING_S)
     serving.cancel()
     with contextlib.suppress(asyncio.CancelledError, Exception):

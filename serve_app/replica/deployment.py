@@ -31,7 +31,7 @@ from serve_app.replica.request_log import RequestLog
 from serve_app.replica.serving_replica import OnAnswers, ServingReplica, Surroundings
 from serve_app.replica.vllm_host_tier import known_host_capacity_tokens
 from serve_app.replica.warmth.leave import Given
-from serve_app.replica.warmth.neighbours import ServePeers
+from serve_app.replica.warmth.neighbours import ServeNeighbours
 from serve_app.settings.schema import EngineName, ReplicaSettings, RouterSettings, TokenizerName
 from serve_app.settings.vllm_options import check_media_domains
 
@@ -124,7 +124,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             model=self._llm_config.model_id,
             api_key=self._api_key(),
             facts=self._facts,
-            neighbours=ServePeers(
+            neighbours=ServeNeighbours(
                 application=context.app_name, replicas=context.deployment, routers=self._router_deployment
             ),
             make_delivery=self._make_delivery,

@@ -20,7 +20,7 @@ class EnginePulse:
 
     Args:
         ask: lets the engine's loop answer something. A failure is an answer as well, and is logged.
-        max_missed: an engine that owes its answer for so many beats hangs.
+        max_missed: beats for which an engine may owe its answer before it counts as hanging.
 
     """
 
@@ -36,7 +36,7 @@ class EnginePulse:
         return self._num_missed >= self._max_missed
 
     def beat(self) -> None:
-        """Note whether there is an answer; if so, ask again."""
+        """Note whether the engine has answered; if so, ask again."""
         if self._question is not None and not self._question.done():
             self._num_missed += 1
             return

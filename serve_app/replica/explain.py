@@ -28,7 +28,7 @@ logger = logging.getLogger("ray.serve")
 class ExplainAndReport:
     """ASGI middleware around vLLM's app; adds headers, changes nothing else.
 
-    What a router believed of a prompt tells what others have asked. So it is said, if at all, only in the answer to a
+    What a router estimated to be cached of a prompt tells what others have asked. So it is said only in the answer to a
     prompt that the engine has computed: whoever guesses pays for each guess, and then finds this guess cached.
     """
 
@@ -101,7 +101,7 @@ class ExplainAndReport:
         return [(name.encode(), str(value).encode()) for name, value in fields.items() if value is not None]
 
     def _full(self, note: RoutingNote | None, status: int) -> dict[str, object]:
-        """What `full` says besides.
+        """The headers that only `full` has.
 
         Headers go out with a stream's first event. The Responses API sends that before the engine has computed
         anything, so its streams stay as with `brief`.

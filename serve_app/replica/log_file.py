@@ -17,11 +17,11 @@ SERVE_LOGGER = "ray.serve"
 WRITE_INTERVAL_S = 0.5
 MAX_WAITING_LINES = 10_000
 _NO_RECORD = logging.makeLogRecord({})
-"""By which a handler is asked whether its file is full."""
+"""The record with which a handler is asked whether its file is full."""
 
 
 def serve_log() -> RotatingFileHandler:
-    """Serve's, behind its buffer.
+    """The handler of Serve's log file, which is behind a buffer.
 
     Raises:
         RuntimeError: Serve writes no file in this process.
@@ -37,10 +37,10 @@ class LogFile:
     """Writes lines of JSON within half a second.
 
     Args:
-        handler: of the file.
+        handler: the file's handler.
         common: the fields that all lines have.
         clock: Unix time in nanoseconds.
-        interval_s: between two times that it is written to.
+        interval_s: seconds between two writes.
 
     """
 
@@ -58,7 +58,7 @@ class LogFile:
         self._lines: Delivery[bytes] = Delivery(self._write, interval_s=interval_s, max_undelivered=MAX_WAITING_LINES)
 
     def post(self, fields: Mapping[str, object]) -> None:
-        """One line. Must be called on the event loop."""
+        """Take one line. Must be called on the event loop."""
         now_ns = self._clock()
         seconds, milliseconds = divmod(now_ns // 1_000_000, 1000)
         asctime = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))},{milliseconds:03d}"

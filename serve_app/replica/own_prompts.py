@@ -72,7 +72,7 @@ class OwnPrompts:
         return results[0]
 
     async def an_adapter(self) -> str:
-        """The name of an adapter that vLLM lists beside the model; empty if there is none."""
+        """The name of an adapter that vLLM lists along with the model; empty if there is none."""
         response = await self._client.get("/v1/models")
         models = response.json()["data"] if response.is_success else []
         return min((model["id"] for model in models if model.get("parent")), default="")

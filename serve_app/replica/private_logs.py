@@ -22,11 +22,11 @@ ABOUT_REQUESTS = (
     "vllm.tool_parsers.",
     "vllm.v1.structured_output.",
 )
-"""Begin the names of loggers."""
+"""Prefixes of the names of loggers."""
 
 
 def keep_out_clients_words() -> None:
-    """From now on, in this process, whoever writes the log."""
+    """Make every log record of this process private from now on."""
     make_record = logging.getLogRecordFactory()
     if isinstance(make_record, _PrivateRecords):
         return
@@ -40,11 +40,11 @@ class _PrivateRecords:
         self._make_record = make_record
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: ANN401
-        """As of the other one, and private."""
+        """A record as the other factory makes it, without clients' words."""
         record: logging.LogRecord = self._make_record(*args, **kwargs)
         # `makeLogRecord` has one made of nothing, and fills it in.
         if record.name and record.name.startswith(ABOUT_REQUESTS) and record.levelno >= logging.WARNING:
-            record.args = tuple(_wordless(each) for each in record.args or ())
+            record.args = tuple(_wordless(argument) for argument in record.args or ())
             if record.exc_info:
                 record.exc_text = _wordless_traceback(*record.exc_info)
                 record.exc_info = None

@@ -22,10 +22,10 @@ TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
 
 @dataclass(slots=True)
 class Served:
-    """A request that is under way."""
+    """A running request."""
 
     note: RoutingNote | None
-    """None if no router sent it."""
+    """The router's note; None if no router sent the request."""
     since_s: float
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -34,7 +34,7 @@ class Served:
 
 
 class RequestLog:
-    """Knows the requests that are under way.
+    """Knows the running requests.
 
     Args:
         write: takes the fields of a line that are known; must not wait.
@@ -48,14 +48,14 @@ class RequestLog:
         self._request_to_served: dict[RequestId, Served] = {}
 
     def begin(self, note: RoutingNote | None) -> Served:
-        """A request is here."""
+        """Note a request that has arrived."""
         served = Served(note, self._clock())
         if note is not None:
             self._request_to_served[note.request_id] = served
         return served
 
     def on_receipt(self, receipt: Receipt) -> None:
-        """What the routers are told."""
+        """Note what the routers are told."""
         if not isinstance(receipt, Prefilled | Finished):
             return
         served = self._request_to_served.get(receipt.request_id)
@@ -69,7 +69,7 @@ class RequestLog:
             served.ttft_s = receipt.ttft_s if served.ttft_s is None else served.ttft_s
 
     def end(self, served: Served, scope: Scope, *, status: int | None) -> None:
-        """It is over; without a status, before anything was sent."""
+        """Write the line of a request that is over; without a status, it ended before anything was sent."""
         if served.note is not None:
             self._request_to_served.pop(served.note.request_id, None)  # two requests may have one note
         fields = {
@@ -83,7 +83,7 @@ class RequestLog:
 
 
 def _asked_fields(scope: Scope) -> dict[str, object]:
-    """Of an ASGI request that an application has handled, which has noted its route's pattern there."""
+    """Fields of an ASGI request that an application has handled, which has noted its route's pattern there."""
     header_to_value = dict(scope["headers"])
     request_id = header_to_value.get(b"x-request-id")  # Serve has added it where a client sends none
     return {
@@ -113,6 +113,6 @@ def _routed_fields(served: Served) -> dict[str, object]:
 
 
 def _trace_id(traceparent: bytes) -> str | None:
-    """None of what is no W3C trace context."""
+    """The trace's id; None where this is no W3C trace context."""
     match = TRACEPARENT.fullmatch(traceparent)
     return None if match is None else match[1].decode()

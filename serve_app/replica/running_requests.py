@@ -1,4 +1,4 @@
-"""A replica's account of the requests it serves. Every change is reported to the routers."""
+"""The requests that a replica serves, and its totals. Every change is reported to the routers."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -22,25 +22,25 @@ current_request_id: ContextVar[RequestId | None] = ContextVar("warmroute_request
 """The routed request that this task serves. Set by the replica's middleware, read where the engine is asked."""
 
 CROWDED_KV_USE = 0.5
-"""From this share on, what is cached and not used any more may have to make room within moments."""
+"""Share of the KV cache in use from which on cached blocks may be evicted within moments."""
 
 
 @dataclass(slots=True)
 class _Request:
-    """One that is not over."""
+    """A routed request that is not over."""
 
     tenant: str
     since_s: float
     num_sequences: int
-    """By its router's word, ..."""
+    """The number of its sequences, as its router knows it."""
     uncached_tokens: int
-    """... as is what there is to compute of its prompts; less what was."""
+    """Tokens of its prompts that are still to be computed, as far as its router knew."""
     prefilled_tokens: int = 0
-    """Of its sequences that had a first output."""
+    """Prompt tokens of its sequences that had a first output."""
     num_prefilled: int = 0
-    """These sequences."""
+    """The number of its sequences that had a first output."""
     answers: dict[str, Callable[[], int]] = field(default_factory=dict)
-    """By the engine's id of each, counts its tokens so far."""
+    """For each sequence, by the engine's id, what counts its answer's tokens so far."""
 
     @property
     def num_waiting(self) -> int:
@@ -53,7 +53,7 @@ class _Request:
 
     @property
     def answer_tokens(self) -> int | None:
-        """Of all answers together; None if the engine never had the request."""
+        """Tokens of all its answers together; None if the engine never had the request."""
         return sum(count() for count in self.answers.values()) if self.answers else None
 
 
@@ -90,31 +90,31 @@ class RunningRequests:
         self.self_test: SelfTestReport | None = None
         """The report of the last run."""
         self.tokenizer = ""
-        """Who makes token ids here; empty before that is known."""
+        """The tokenizer in use; empty before that is known."""
 
     @property
     def num_outstanding(self) -> int:
-        """Routed requests here."""
+        """The number of routed requests here."""
         return len(self._outstanding)
 
     @property
     def num_waiting(self) -> int:
-        """Their sequences without a first token."""
+        """The number of sequences without a first token."""
         return sum(each.num_waiting for each in self._waiting.values())
 
     @property
     def num_waiting_requests(self) -> int:
-        """Those that have such sequences."""
+        """The number of requests that have such sequences."""
         return len(self._waiting)
 
     @property
     def waiting_tokens(self) -> int:
-        """Of their prompts, what the engine will have to compute, by the routers' word."""
+        """Tokens that the engine will have to compute for the waiting prompts, as far as the routers knew."""
         return sum(each.uncached_tokens for each in self._waiting.values())
 
     @property
     def work(self) -> WorkStats:
-        """For autoscaling."""
+        """The work of this replica, for autoscaling."""
         return WorkStats(
             arrived_tokens=self._computed_tokens + self._refused_tokens + self.waiting_tokens,
             waiting_tokens=self.waiting_tokens,
@@ -142,8 +142,8 @@ class RunningRequests:
         tenant: str = "",
         is_expected: bool = True,
     ) -> None:
-        """A tenant's routed request is here, for so many sequences; so much of its prompts is not cached, as far as its
-        router knew.
+        """A tenant's routed request is here, with its number of sequences and its uncached prompt tokens, as far as its
+        router knew them.
 
         Where the routers expect it, they are told with the next receipt, be it a heartbeat: a delivery of its own would
         take the time in which the request is read.
@@ -270,9 +270,9 @@ class RunningRequests:
         )
 
     def _end_wait(self, request_id: RequestId, request: _Request) -> float | None:
-        """Of one of its sequences. Returns how long that was, for the first."""
+        """End the wait of one of its sequences; returns how long that was, for the first."""
         wait_s = self._clock() - request.since_s
-        if request.num_prefilled < request.num_sequences:  # beams are computed anew with every token
+        if request.num_prefilled < request.num_sequences:  # beams are computed again with every token
             self.last_wait_s = wait_s
         request.num_prefilled += 1
         if not request.num_waiting:

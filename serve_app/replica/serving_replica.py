@@ -33,7 +33,7 @@ from serve_app.replica.running_requests import RunningRequests
 from serve_app.replica.vllm_outputs import EngineWatch
 from serve_app.replica.warmth.join import WarmUp
 from serve_app.replica.warmth.leave import Given, HandOver
-from serve_app.replica.warmth.neighbours import ServePeers
+from serve_app.replica.warmth.neighbours import ServeNeighbours
 from serve_app.replica.warmth.recent_prompts import RecentPrompts
 from serve_app.settings.cluster_secret import derived_key
 from serve_app.settings.schema import EngineName, ReplicaSettings, TokenizerName
@@ -48,7 +48,7 @@ MakeDelivery = Callable[[OnAnswers], Delivery[Told]]
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a replica has of Ray Serve, beside its engine."""
+    """What a replica has from Ray Serve, in addition to its engine."""
 
     replica_id: ReplicaId
     model: str
@@ -57,7 +57,7 @@ class Surroundings:
     """The key that vLLM's API demands; empty for none."""
     facts: Callable[[], ReplicaFacts]
     """What the replica publishes of itself now: its rank may change."""
-    neighbours: ServePeers
+    neighbours: ServeNeighbours
     make_delivery: MakeDelivery
     log: RequestLog | None
     """None where requests are not logged (`replicas.log_requests`)."""

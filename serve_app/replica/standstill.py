@@ -1,6 +1,6 @@
 """Ends a process that stands still, as Serve waits for one that does not answer as long as for one that drains.
 
-A timer of the interpreter's own, which needs neither the event loop nor Python: a lock that nobody gives back, or a
+A timer of the interpreter's own, which needs neither the event loop nor Python: a lock that no one gives back, or a
 call that never returns, does not stop it. What stood still is in the process' error log then.
 """
 

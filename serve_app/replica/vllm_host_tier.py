@@ -16,13 +16,13 @@ logger = logging.getLogger("ray.serve")
 
 GIB = 2**30
 SIMPLE_DEFAULT_BYTES = 8 * GIB
-"""SimpleCPUOffloadConnector's (`DEFAULT_CPU_CAPACITY_BYTES`)."""
+"""The default of SimpleCPUOffloadConnector (`DEFAULT_CPU_CAPACITY_BYTES`)."""
 LMCACHE_DEFAULT_GIB = 5.0
-"""LMCache's `max_local_cpu_size`, for each worker."""
+"""The default of LMCache's `max_local_cpu_size`, for each worker."""
 
 
 def host_capacity_tokens(vllm_config: Any, *, environment: Mapping[str, str] = os.environ) -> int:  # noqa: ANN401
-    """Tokens whose KV fits there; 0 without such a tier, or where only another process knows its size.
+    """Tokens whose KV fits into the tier; 0 without such a tier, or where only another process knows its size.
 
     For models whose layers have caches of several kinds this is too few, as all are taken to be of full attention.
     """
@@ -46,7 +46,7 @@ def known_host_capacity_tokens(vllm_config: Any) -> int:  # noqa: ANN401
 
 
 def kv_bytes_per_token(vllm_config: Any) -> int:  # noqa: ANN401  VllmConfig
-    """Of all workers together, as they store it: heads that several workers have count as often."""
+    """Bytes of KV for one token, all workers together: heads that several workers have count as often."""
     model, parallel = vllm_config.model_config, vllm_config.parallel_config
     dtype = get_kv_cache_torch_dtype(vllm_config.cache_config.cache_dtype, model.dtype)
     num_vectors = 1 if model.use_mla else 2  # MLA stores one latent vector, others a key and a value
@@ -57,7 +57,7 @@ def kv_bytes_per_token(vllm_config: Any) -> int:  # noqa: ANN401  VllmConfig
 def _capacity_bytes(
     connector: str, extra: Mapping[str, Any], *, num_workers: int, environment: Mapping[str, str]
 ) -> float:
-    """Of all workers together."""
+    """The tier's size in bytes, all workers together."""
     match connector:
         case "OffloadingConnector":
             return float(extra.get("cpu_bytes_to_use", 0))
@@ -84,7 +84,7 @@ def _capacity_bytes(
 
 
 def _lmcache_gib(extra: Mapping[str, Any], environment: Mapping[str, str]) -> float:
-    """For each worker; by LMCache's own order: vLLM's extra configuration, the environment, the file, the default."""
+    """GiB for each worker, in LMCache's own order: vLLM's extra configuration, the environment, the file, default."""
     settings: dict[str, Any] = {}
     file = environment.get("LMCACHE_CONFIG_FILE")
     if file is not None and Path(file).is_file():

@@ -23,15 +23,15 @@ from serve_app.replica.warmth.recent_prompts import RecentPrompts
 
 ABORTED = "aborted_before_first_token"
 NOT_LOOKED_UP = "prompt_logprobs"
-"""For prompt log-probabilities vLLM computes the whole prompt, without a look into its cache."""
+"""The cause of prompts with log-probabilities, which vLLM computes whole, without a look into its cache."""
 
 
 _results: ContextVar[list[ProbeResult] | None] = ContextVar("warmroute_probe_results", default=None)
-"""Where this task's prompts are noted, if they are the replica's own."""
+"""The list that takes the results of this task's prompts, if they are the replica's own."""
 
 
 class PrefillStats(Protocol):
-    """Of vLLM's, what is read."""
+    """The fields of vLLM's class that are read here."""
 
     num_prompt_tokens: int
     num_local_cached_tokens: int
@@ -39,21 +39,21 @@ class PrefillStats(Protocol):
 
 
 class EngineOutput(Protocol):
-    """Of vLLM's EngineCoreOutput, what is read."""
+    """The fields of vLLM's EngineCoreOutput that are read here."""
 
     request_id: str
     prefill_stats: PrefillStats | None
 
 
 class PrefixCacheStats(Protocol):
-    """Of vLLM's, what is read; both in tokens, of the prompts that a step took up."""
+    """The fields of vLLM's class that are read here: tokens of the prompts that a step took up."""
 
     queries: int
     hits: int
 
 
 class SchedulerStats(Protocol):
-    """Of vLLM's, what is read."""
+    """The fields of vLLM's class that are read here."""
 
     num_waiting_reqs: int
     num_running_reqs: int
@@ -62,13 +62,13 @@ class SchedulerStats(Protocol):
 
 
 class IterationStats(Protocol):
-    """Of vLLM's, what is read: of the outputs of a step."""
+    """The field of vLLM's class that is read here: it counts over the outputs of one step."""
 
     num_preempted_reqs: int
 
 
 class Detokenizer(Protocol):
-    """Of vLLM's IncrementalDetokenizer, what is called."""
+    """The method of vLLM's IncrementalDetokenizer that is called here."""
 
     def num_output_tokens(self) -> int:
         """Tokens of an answer so far; all there were once it is over, aborted or not."""
@@ -76,10 +76,10 @@ class Detokenizer(Protocol):
 
 
 class RequestState(Protocol):
-    """Of vLLM's, what is read."""
+    """The field of vLLM's class that is read here."""
 
     detokenizer: Detokenizer | None
-    """None for what is not answered in words."""
+    """None for a request that is not answered in words."""
 
 
 class _Prompt:
@@ -106,7 +106,7 @@ class EngineWatch:
     Used on the replica's event loop only.
 
     Args:
-        running: the replica's account.
+        running: the replica's running requests.
         recent: takes the prompts of clients that other clients may share; None keeps none.
 
     """
@@ -160,7 +160,7 @@ class EngineWatch:
 
     @contextmanager
     def probing(self) -> Iterator[list[ProbeResult]]:
-        """What the engine makes of the prompts that this task sends meanwhile, which are the replica's own."""
+        """Collect what the engine makes of the prompts that this task sends within, which are the replica's own."""
         results: list[ProbeResult] = []
         token = _results.set(results)
         try:
@@ -181,7 +181,7 @@ class EngineWatch:
             is_looked_up=not params.skip_reading_prefix_cache,
             is_shared=not (request.cache_salt or request.lora_request or request.mm_features),
         )
-        # Nobody counts tokens as they come: who wants to know asks when the request is over.
+        # No one counts tokens as they come: the count is asked for when the request is over.
         detokenizer = self._engine_id_to_state[request.request_id].detokenizer
         if detokenizer is not None:
             self._running.answering(current_request_id.get(), request.request_id, detokenizer.num_output_tokens)

@@ -1,4 +1,4 @@
-"""What a replica's engine has in its KV cache, by its own events, under the hashes that routers know. Pure."""
+"""The blocks that an engine has cached, by its own events, under the hashes that routers know. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class EngineBlocks:
         self._name_to_block: dict[EngineHash, _Block] = {}
 
     def __len__(self) -> int:
-        """Blocks."""
+        """The number of different blocks."""
         return len(self._name_to_block)
 
     def apply(self, event: EngineEvent) -> KvChange | None:
@@ -61,7 +61,7 @@ class EngineBlocks:
         return self._store(event) if isinstance(event, BlockStored) else self._remove(event)
 
     def snapshot(self) -> tuple[KvChange, ...]:
-        """All there is, as if it were stored now: every copy of every block, mostly parents first."""
+        """All blocks as if they were stored now: every copy of every block, mostly parents first."""
         chains: list[tuple[BlockHash | None, list[BlockHash]]] = []
         for block in self._name_to_block.values():
             if block.num_copies == 1 and chains and chains[-1][1][-1] == block.parent:
@@ -71,7 +71,7 @@ class EngineBlocks:
         return tuple(KvStored(parent, tuple(block_hashes)) for parent, block_hashes in chains)
 
     def _store(self, event: BlockStored) -> KvStored | None:
-        """A chain, as far as its keys can be made."""
+        """Store a chain, as far as its keys can be made."""
         if event.block_size != self._block_size:  # a part of a block, which cannot be reused by itself
             return None
         num_blocks = _num_readable(event)
@@ -127,7 +127,7 @@ def _num_readable(event: BlockStored) -> int:
     """
     for number, extra_keys in enumerate(event.extra_keys or ()):
         others = _without_adapter(extra_keys, event.lora_name)
-        if any(isinstance(each, list) for each in others):  # an image's hash and place
+        if any(isinstance(key, list) for key in others):  # an image's hash and place
             raise UnsupportedCacheError("a prompt has an image, and vLLM does not tell how long it is")
         is_salt = number == 0 and event.parent_block_hash is None and len(others) == 1 and isinstance(others[0], str)
         if others and not is_salt:

@@ -1,4 +1,4 @@
-"""A replica's word on its KV cache, from the engine's events to updates for the routers."""
+"""The engine's KV events as numbered updates for the routers."""
 
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -15,24 +15,24 @@ Post = Callable[[KvUpdate], None]
 class KvFeed:
     """Numbers updates, so that a router notices when one is missing and gets a snapshot.
 
-    When the engine's events cannot be followed any more, it says so once, and begins anew when the engine's cache is
+    When the engine's events cannot be followed any more, it says so once, and begins again when the engine's cache is
     emptied: then there is nothing that could have been missed.
 
     Args:
-        account: of an empty cache.
+        blocks: the engine's blocks, none at first.
         post: takes an update; must not wait.
 
     """
 
-    def __init__(self, account: EngineBlocks, post: Post) -> None:
-        self._account = account
+    def __init__(self, blocks: EngineBlocks, post: Post) -> None:
+        self._blocks = blocks
         self._post = post
         self._number = 0
-        self._is_heard = False  # an engine that says nothing may hold anything
+        self._is_heard = False  # an engine that says nothing may have cached anything
         self._is_lost = False
 
     async def follow(self, batches: AsyncIterator[list[EngineEvent] | None]) -> None:
-        """Until they end; None stands for some that are lost."""
+        """Read batches until they end; None stands for some that are lost."""
         try:
             async for events in batches:
                 self.read(events)
@@ -41,14 +41,14 @@ class KvFeed:
             raise
 
     def read(self, events: list[EngineEvent] | None) -> None:
-        """The next batch."""
+        """Read the next batch."""
         if events is None:
             self._lose("some are missing")
         else:
             self.apply(events)
 
     def apply(self, events: list[EngineEvent]) -> None:
-        """Those of one message."""
+        """Apply the events of one message."""
         self._is_heard = True
         changes: list[KvChange] = []
         for event in events:
@@ -56,7 +56,7 @@ class KvFeed:
                 continue
             self._is_lost = False
             try:
-                change = self._account.apply(event)
+                change = self._blocks.apply(event)
             except UnsupportedCacheError as error:
                 self._lose(str(error))
                 return
@@ -76,9 +76,9 @@ class KvFeed:
         self._post(KvUpdate(self._number, kind="changes" if self._is_known else "lost"))
 
     def send_snapshot(self) -> None:
-        """For a router that wants to know all there is."""
+        """Send all blocks, for a router that wants to know them."""
         if self._is_known:
-            self._post(KvUpdate(self._number, self._account.snapshot(), kind="snapshot"))
+            self._post(KvUpdate(self._number, self._blocks.snapshot(), kind="snapshot"))
 
     @property
     def _is_known(self) -> bool:
@@ -86,7 +86,7 @@ class KvFeed:
 
     def _lose(self, why: str) -> None:
         if not self._is_lost:
-            logger.error("KV events are of no use now, receipts must do: %s", why)
+            logger.error("KV events cannot be used now; routers go by receipts: %s", why)
             self._is_lost = True
             self._number += 1
             self.beat()

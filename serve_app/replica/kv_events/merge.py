@@ -8,13 +8,13 @@ from serve_app.messages.kv_updates import KvChange, KvCleared, KvRemoved, KvStor
 from serve_app.messages.receipts import Receipt
 
 Told = Receipt | KvUpdate
-"""What a replica says."""
+"""What a replica tells the routers."""
 
 
 def encode_with_receipts(sender: str, number: int, items: Sequence[Told]) -> bytes:
-    """A replica's batch: its receipts, and what changed in its KV cache meanwhile."""
-    receipts = [each for each in items if not isinstance(each, KvUpdate)]
-    return batches.encode(sender, number, receipts, merged([each for each in items if isinstance(each, KvUpdate)]))
+    """A replica's batch: its receipts, and what changed in its KV cache since the last one."""
+    receipts = [item for item in items if not isinstance(item, KvUpdate)]
+    return batches.encode(sender, number, receipts, merged([item for item in items if isinstance(item, KvUpdate)]))
 
 
 def merged(updates: Sequence[KvUpdate]) -> list[KvUpdate]:
@@ -25,7 +25,7 @@ def merged(updates: Sequence[KvUpdate]) -> list[KvUpdate]:
             stretches[-1].append(update)
         else:
             stretches.append([update])
-    return [_as_one(each) for each in stretches]
+    return [_as_one(stretch) for stretch in stretches]
 
 
 def _follows(update: KvUpdate, before: KvUpdate) -> bool:
@@ -64,7 +64,7 @@ def merged_changes(changes: Iterable[KvChange]) -> list[KvChange]:
 
 
 class _Period:
-    """In which nothing is removed that was stored in it."""
+    """Changes of which none removes what another one has stored."""
 
     def __init__(self) -> None:
         self.removed: list[BlockHash] = []
@@ -73,7 +73,7 @@ class _Period:
         self._last_to_chain: dict[BlockHash, list[BlockHash]] = {}
 
     def store(self, change: KvStored) -> None:
-        """At the end of the chain that it goes on with, if that is here: an answer grows block by block."""
+        """Append to the chain that the blocks continue, if that is here: an answer grows block by block."""
         self.stored.update(change.block_hashes)
         chain = None if change.parent is None else self._last_to_chain.pop(change.parent, None)
         if chain is None:
@@ -83,7 +83,7 @@ class _Period:
         self._last_to_chain[chain[-1]] = chain
 
     def changes(self) -> Iterator[KvChange]:
-        """What is gone, then what is there."""
+        """The removals, then the chains."""
         if self.removed:
             yield KvRemoved(tuple(self.removed))
         for parent, chain in self._chains:

@@ -15,9 +15,9 @@ from serve_app.replica.kv_events.wire import EngineBatch, EngineEvent
 logger = logging.getLogger("ray.serve")
 
 READ_INTERVAL_S = 0.25
-"""Between two looks at what has come: being woken for each message costs more than what is done with it."""
+"""Seconds between two looks at what has come: being woken for each message costs more than reading it."""
 REPLAY_TIMEOUT_S = 5.0
-"""Between two of the batches that are sent again; the publisher looks for such requests a few times a second."""
+"""Seconds between two batches that are sent again; the publisher looks for such requests a few times a second."""
 
 
 class KvSubscription:
@@ -37,11 +37,11 @@ class KvSubscription:
         self._arrived: deque[tuple[int, bytes]] = deque()
         self._expected = 0
         self.num_replayed = 0
-        """Batches that had been missed."""
+        """The number of missed batches that were sent again."""
 
     async def batches(self) -> AsyncGenerator[list[EngineEvent] | None, None]:
-        """All since the engine's start, without end, but those that are taken meanwhile; None where some are lost for
-        good.
+        """All batches since the engine's start, without end, except those that `take` returns; None where some are lost
+        for good.
         """
         context = zmq.Context()
         try:
@@ -50,8 +50,8 @@ class KvSubscription:
             self._subscriber.subscribe(b"")
             self._subscriber.connect(self._endpoint)
             while True:
-                for each in self.take():
-                    yield each
+                for batch in self.take():
+                    yield batch
                 if self._arrived:
                     start, end = self._expected, self._arrived[0][0]
                     missed = await self._replay(zmq.asyncio.Context(context), start, end)

@@ -32,7 +32,8 @@ from serve_app.replica.kv_events.wire import TOPIC
 from serve_app.replica.private_logs import keep_out_clients_words
 
 MAX_WAIT_S = 0.25
-"""Of what is in no hurry: as long as the replica waits between two looks (`kv_subscription.READ_INTERVAL_S`)."""
+"""Seconds that an event may wait that is in no hurry: as long as the replica waits between two looks
+(`subscription.READ_INTERVAL_S`)."""
 
 LINGER_MS = 1000
 
@@ -57,7 +58,7 @@ class BatchingPublisher(EventPublisher):  # type: ignore[misc]  # vLLM is not fo
         self._flushing.start()
 
     def publish(self, batch: KVEventBatch) -> None:
-        """What one step did."""
+        """Take the events of one step."""
         with self._lock:
             self._waiting += batch.events
             if any(map(_is_urgent, batch.events)):
@@ -70,7 +71,7 @@ class BatchingPublisher(EventPublisher):  # type: ignore[misc]  # vLLM is not fo
         self._publisher.shutdown()
 
     def get_publisher_config(self) -> Any:  # noqa: ANN401  vLLM's KVEventsConfig
-        """Where it publishes."""
+        """The endpoints that it publishes on."""
         return self._publisher.get_publisher_config()
 
     def _flush_often(self) -> None:
@@ -93,14 +94,14 @@ class DirectPublisher(ZmqEventPublisher):  # type: ignore[misc]  # vLLM is not f
     _encoder = msgspec.msgpack.Encoder()
 
     def publish(self, batch: KVEventBatch) -> None:
-        """One message, and keep it for those who miss it."""
+        """Send one message, and keep it for subscribers that miss it."""
         batch.data_parallel_rank = self._dp_rank
         number, payload = next(self._seq_gen), self._encoder.encode(batch)
         self._pub.send_multipart((self._topic_bytes, number.to_bytes(8, "big"), payload))
         self._buffer.append((number, payload))
 
     def send_again(self) -> None:
-        """To one who has asked for it since the last call: a replica that starts has missed the first ones."""
+        """Answer a subscriber that has asked for old messages: a replica that starts has missed the first ones."""
         if self._replay is not None and self._replay.poll(0):
             self._service_replay()
 
@@ -116,7 +117,7 @@ class DirectPublisher(ZmqEventPublisher):  # type: ignore[misc]  # vLLM is not f
 
 
 def _is_urgent(event: object) -> bool:
-    """Of a prompt, or of all. An answer fills one block at a time, on top of another one."""
+    """Whether it is about a prompt, or about all blocks. An answer fills one block at a time, on top of another one."""
     if isinstance(event, BlockStored):
         return len(event.block_hashes) > 1 or event.parent_block_hash is None
     return isinstance(event, AllBlocksCleared)
@@ -125,12 +126,12 @@ def _is_urgent(event: object) -> bool:
 def _with_removals_joined(events: Iterable[Any]) -> list[Any]:
     """vLLM tells of each evicted block by itself, and a long prompt evicts hundreds in a row."""
     joined: list[Any] = []
-    for kind, group in groupby(events, lambda each: (each.medium, each.group_idx) if _is_removal(each) else None):
+    for kind, group in groupby(events, lambda event: (event.medium, event.group_idx) if _is_removal(event) else None):
         if kind is None:
             joined += group
         else:
             medium, group_idx = kind
-            joined.append(BlockRemoved([name for each in group for name in each.block_hashes], medium, group_idx))
+            joined.append(BlockRemoved([name for event in group for name in event.block_hashes], medium, group_idx))
     return joined
 
 
@@ -139,7 +140,7 @@ def _is_removal(event: object) -> bool:
 
 
 def make_publisher(data_parallel_rank: int, **options: Any) -> EventPublisher:  # noqa: ANN401  of vLLM's `KVEventsConfig`
-    """Ours if the topic is, and else vLLM's."""
+    """Our publisher for our topic, or else vLLM's."""
     if options["topic"] == TOPIC:
         return BatchingPublisher(DirectPublisher(data_parallel_rank, **options))
     return ZmqEventPublisher(data_parallel_rank, **options)

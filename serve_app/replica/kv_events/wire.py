@@ -5,14 +5,14 @@ from typing import Any
 import msgspec
 
 TOPIC = "warmroute"
-"""Under which our engines publish. vLLM takes no publisher's name but its own two, so this says whose one it shall be
-(`vllm_publisher.py`)."""
+"""The topic of our engines. vLLM takes no publisher's name but its own two, so the topic says whose publisher it shall
+be (`vllm_publisher.py`)."""
 EngineHash = bytes | int
-"""vLLM's own name of a block; an integer where `VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES` is set."""
+"""vLLM's own hash of a block; an integer where `VLLM_KV_EVENTS_USE_INT_BLOCK_HASHES` is set."""
 
 
 class BlockStored(msgspec.Struct, tag="BlockStored", frozen=True):
-    """Of vLLM's, what is read: a chain of blocks that hold so many tokens each."""
+    """The fields of vLLM's event that are read here: a chain of blocks of `block_size` tokens."""
 
     block_hashes: list[EngineHash]
     parent_block_hash: EngineHash | None
@@ -25,7 +25,7 @@ class BlockStored(msgspec.Struct, tag="BlockStored", frozen=True):
 
 
 class BlockRemoved(msgspec.Struct, tag="BlockRemoved", frozen=True):
-    """Of vLLM's, what is read."""
+    """The fields of vLLM's event that are read here."""
 
     block_hashes: list[EngineHash]
     medium: str | None = None
@@ -33,14 +33,14 @@ class BlockRemoved(msgspec.Struct, tag="BlockRemoved", frozen=True):
 
 
 class AllBlocksCleared(msgspec.Struct, tag="AllBlocksCleared", frozen=True):
-    """vLLM's."""
+    """vLLM's event of an emptied cache."""
 
 
 EngineEvent = BlockStored | BlockRemoved | AllBlocksCleared
 
 
 class EngineBatch(msgspec.Struct, array_like=True, frozen=True):
-    """What is published at a time: what one step did, or several."""
+    """What is published at a time: the events of one step, or of several."""
 
     ts: float
     events: list[EngineEvent]

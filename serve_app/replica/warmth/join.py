@@ -20,11 +20,11 @@ JOIN_S = 30.0
 """How long clients of a replica that joins may have to wait for it to be warm."""
 
 
-class Peers(Protocol):
+class Neighbours(Protocol):
     """The other replicas, and the routers. Every call may raise `DeliveryError`."""
 
     async def prefixes_for(self, rank: int) -> list[BlockHash]:
-        """Those that a replica of this rank should have, the hottest first, by a router."""
+        """The prefixes that a replica of this rank should have, the hottest first, by a router."""
 
     async def fetch(self, block_hashes: Sequence[BlockHash]) -> dict[BlockHash, bytes]:
         """Token ids of the prefixes that end with these blocks, as far as a replica has them."""
@@ -34,9 +34,9 @@ class WarmUp:
     """A replica's part in it. Used on its event loop only.
 
     Args:
-        prompts: that it served.
-        peers: the others.
-        prefill: computes a prompt, by its token ids; whether that went well.
+        prompts: the prompts that it served.
+        neighbours: the other replicas, and the routers.
+        prefill: computes a prompt, by its token ids; says whether that went well.
         report: takes receipts.
 
     """
@@ -44,30 +44,30 @@ class WarmUp:
     def __init__(
         self,
         prompts: RecentPrompts,
-        peers: Peers,
+        neighbours: Neighbours,
         *,
         prefill: Callable[[Sequence[int]], Awaitable[bool]],
         report: Report,
     ) -> None:
         self._prompts = prompts
-        self._peers = peers
+        self._neighbours = neighbours
         self._prefill = prefill
         self._report = report
         self._unreported: list[Warmed] = []
 
     async def join(self, rank: int) -> None:
-        """Before the first client: compute what will be wanted here. Takes `JOIN_S` at most; without peers, nothing."""
+        """Compute what will be wanted here, before the first client comes, for at most `JOIN_S` seconds."""
         try:
             async with asyncio.timeout(JOIN_S):
-                wanted = await self._peers.prefixes_for(rank)
-                found = await self._peers.fetch(wanted) if wanted else {}
-                for each in wanted:
-                    if each in found:
-                        await self._warm(array("I", found[each]))
+                wanted = await self._neighbours.prefixes_for(rank)
+                found = await self._neighbours.fetch(wanted) if wanted else {}
+                for block_hash in wanted:
+                    if block_hash in found:
+                        await self._warm(array("I", found[block_hash]))
         except TimeoutError:
             logger.info("Joining after %.0f s with what is warm by now", JOIN_S)
         except DeliveryError as error:
-            logger.info("Nobody to be warmed by: %s", error)
+            logger.info("No neighbour to be warmed by: %s", error)
         logger.info("Warmed with %d prefixes", len(self._unreported))
 
     def on_membership(self, answers: Iterable[BatchAnswer]) -> None:
@@ -79,7 +79,7 @@ class WarmUp:
             self._unreported.clear()
 
     def share(self, block_hashes: Sequence[BlockHash]) -> dict[BlockHash, bytes]:
-        """For a replica that joins."""
+        """Token ids of the prefixes that end with these blocks, as far as they are here, for a replica that joins."""
         found = self._prompts.find(block_hashes)
         return {block_hash: prompt.token_ids.tobytes() for block_hash, prompt in found.items()}
 

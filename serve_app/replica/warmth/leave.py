@@ -2,8 +2,8 @@
 
 Token ids travel between replicas only, in memory. Prompts with a salt, an adapter or media stay where they are.
 
-Whoever takes over computes prompts anew, and what that evicts may be worth more: giving everything made hit rates worse
-(docs/operate/scaling.md). So only those are computed that one LRU of what both had would still hold.
+Whoever takes over computes prompts again, and what that evicts may be worth more: giving everything lowered hit rates
+(docs/operate/scaling.md). So only those are computed that one LRU of what both had would still have.
 """
 
 import asyncio
@@ -21,13 +21,14 @@ from serve_app.replica.warmth.recent_prompts import KeptPrompt, RecentPrompts
 logger = logging.getLogger("ray.serve")
 
 TAKE_OVER_S = 60.0
-"""After so long, who wanted to go on with a conversation has done so mostly, or will not."""
+"""Seconds in which most clients that want to continue a conversation have done so."""
 LEFT_AFTER_S = 2.0
-"""Whom no router knows for so long has left; for a moment, Serve may not list one that takes new settings."""
+"""Seconds for which no router knows a replica that has left; for a moment, Serve may not list one that takes new
+settings."""
 PAUSE_S = 0.05
-"""Until the next look whether clients wait."""
+"""Seconds until the next look whether clients wait."""
 CAPACITY_SHARE = 0.9
-"""Of the KV cache that prompts may fill; answers and what runs need some as well."""
+"""Share of the KV cache that prompts may fill; answers and running requests need some as well."""
 
 
 class Given(NamedTuple):
@@ -45,30 +46,30 @@ class Received(NamedTuple):
     token_ids: "array[int]"
     used_s: float
     until_s: float
-    """Then it is left."""
+    """Time after which it is not computed any more."""
 
 
 class Heirs(Protocol):
     """The other replicas, and the routers, who know which of them shall have what. May raise `DeliveryError`."""
 
     async def places_of(self, prompts: Sequence[Sequence[BlockHash]]) -> list[ReplicaId]:
-        """Who shall have each of these, by a router."""
+        """The replica that shall have each of these prompts, by a router."""
 
     async def give(self, replica_to_prompts: Mapping[ReplicaId, Sequence[Given]]) -> None:
-        """To each its own."""
+        """Give to each replica its own."""
 
 
 class HandOver:
     """A replica's part in it, be it the one that leaves or one that stays. Used on its event loop only.
 
     Args:
-        replica_id: its own.
-        prompts: that it served.
-        heirs: the others.
-        prefill: computes a prompt, by its token ids; whether that went well.
+        replica_id: this replica's id.
+        prompts: the prompts that it served.
+        heirs: the other replicas.
+        prefill: computes a prompt, by its token ids; says whether that went well.
         report: takes receipts.
         is_busy: whether clients wait for a first token.
-        max_tokens: of its KV cache.
+        max_tokens: the size of its KV cache.
         clock: seconds, monotonic; that of `prompts`.
 
     """
@@ -98,7 +99,7 @@ class HandOver:
         self._has_left = False
         self._waiting: list[Received] = []
         self.tasks: set[asyncio.Task[None]] = set()
-        """What is under way."""
+        """The running tasks."""
         self._taking_over: asyncio.Task[None] | None = None
 
     def on_membership(self, answers: Iterable[BatchAnswer]) -> None:
@@ -127,7 +128,7 @@ class HandOver:
         if not prompts:
             return
         try:
-            places = await self._heirs.places_of([each.block_hashes for each in prompts])
+            places = await self._heirs.places_of([prompt.block_hashes for prompt in prompts])
             replica_to_prompts: dict[ReplicaId, list[Given]] = {}
             for prompt, place in zip(prompts, places, strict=True):
                 given = Given(prompt.token_ids.tobytes(), now_s - prompt.used_s)
@@ -139,11 +140,11 @@ class HandOver:
             logger.info("Handed over %d prompts to %d replicas", len(prompts), len(replica_to_prompts))
 
     def take_over(self, replica_to_prompts: Mapping[ReplicaId, Sequence[Given]]) -> None:
-        """From one that leaves: compute what is ours and fits, one after the other while no client waits."""
+        """Compute what a leaving replica gives to this one, as far as it fits, one by one while no client waits."""
         now_s = self._clock()
         self._waiting.extend(
-            Received(array("I", each.token_ids), now_s - each.unused_s, now_s + TAKE_OVER_S)
-            for each in replica_to_prompts.get(self._replica_id, ())
+            Received(array("I", given.token_ids), now_s - given.unused_s, now_s + TAKE_OVER_S)
+            for given in replica_to_prompts.get(self._replica_id, ())
         )
         if self._waiting and self._taking_over is None:
             self._taking_over = self._start(self._take_over_waiting())
@@ -171,18 +172,18 @@ class HandOver:
 
     def _in_time(self) -> list[Received]:
         now_s = self._clock()
-        return [each for each in self._waiting if now_s < each.until_s]
+        return [received for received in self._waiting if now_s < received.until_s]
 
     def _fitting(self) -> list[Received]:
-        """Of what waits, what is among the last served prompts of both as far as they fit; the newest first."""
+        """The waiting prompts that are among the last served prompts of both, as far as they fit; the newest first."""
         fitting, num_tokens = list[Received](), 0
         both: list[KeptPrompt | Received] = [*self._prompts.newest_first(), *self._in_time()]
-        for each in sorted(both, key=lambda each: -each.used_s):
-            num_tokens += len(each.token_ids)
+        for prompt in sorted(both, key=lambda prompt: -prompt.used_s):
+            num_tokens += len(prompt.token_ids)
             if num_tokens > self._max_tokens:
                 break
-            if isinstance(each, Received):
-                fitting.append(each)
+            if isinstance(prompt, Received):
+                fitting.append(prompt)
         return fitting
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

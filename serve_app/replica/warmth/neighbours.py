@@ -9,16 +9,16 @@ from serve_app.messages.delivery import DeliveryError
 from serve_app.replica.warmth.leave import Given
 
 ASK_S = 5.0
-"""For one call; what is asked for may be some megabytes."""
+"""Seconds for one call, whose answer may have some megabytes."""
 
 
-class ServePeers:
-    """See `serve_app.replica.warmth.join.Peers` and `serve_app.replica.warmth.leave.Heirs`.
+class ServeNeighbours:
+    """The other replicas and the routers (`serve_app.replica.warmth.join.Neighbours`, `.leave.Heirs`).
 
     Args:
-        application: of both.
+        application: the application's name.
         replicas: the replicas' deployment.
-        routers: the routers'.
+        routers: the routers' deployment.
 
     """
 
@@ -28,19 +28,19 @@ class ServePeers:
         self._routers = routers
 
     async def prefixes_for(self, rank: int) -> list[BlockHash]:
-        """By the first router that knows any."""
+        """The prefixes that the first router names that knows any."""
         answers = await self._ask(self._routers, "prefixes_for", rank)
         return next((answer for answer in answers if answer), [])
 
     async def fetch(self, block_hashes: Sequence[BlockHash]) -> dict[BlockHash, bytes]:
-        """From all replicas that run."""
+        """Token ids from all running replicas."""
         found: dict[BlockHash, bytes] = {}
         for answer in await self._ask(self._replicas, "share_prompts", list(block_hashes)):
             found |= answer
         return found
 
     async def places_of(self, prompts: Sequence[Sequence[BlockHash]]) -> list[ReplicaId]:
-        """By the first router that knows the replicas."""
+        """The replicas that the first router names that knows any."""
         answers = await self._ask(self._routers, "places_of", list(prompts))
         places = next((answer for answer in answers if answer), None)
         if places is None:
@@ -48,7 +48,7 @@ class ServePeers:
         return list(places)
 
     async def give(self, replica_to_prompts: Mapping[ReplicaId, Sequence[Given]]) -> None:
-        """To all replicas that run, each of which takes its own."""
+        """Give the prompts to all running replicas, each of which takes its own."""
         await self._ask(self._replicas, "take_over", dict(replica_to_prompts))
 
     async def _ask(self, deployment: str, method: str, argument: Any) -> list[Any]:  # noqa: ANN401

@@ -10,23 +10,23 @@ from router import BlockHash, BlockHasher, root_hash
 
 
 class KeptPrompt(NamedTuple):
-    """Full blocks only."""
+    """A prompt's full blocks."""
 
     token_ids: "array[int]"
     block_hashes: tuple[BlockHash, ...]
     used_s: float
-    """When it was served last, here or elsewhere."""
+    """Time at which it was served last, here or elsewhere."""
 
 
 class RecentPrompts:
-    """As many as a KV cache holds, the least recently served making room.
+    """As many prompts as a KV cache has room for; the least recently served are dropped first.
 
     Of a conversation there is one, its last: a prompt takes the place of those that it begins with.
 
     Args:
-        model: by whose name keys are made.
-        block_size: in tokens.
-        max_tokens: in all.
+        model: the model's name in keys.
+        block_size: the size of a block, in tokens.
+        max_tokens: tokens of all prompts together at most.
         clock: seconds, monotonic.
 
     """
@@ -43,7 +43,7 @@ class RecentPrompts:
     def add(self, token_ids: Sequence[int], *, used_s: float | None = None) -> KeptPrompt | None:
         """A prompt that was served, now or at that time; what is kept of it, if it fills a block.
 
-        Not one with a salt, an adapter or media: such are nobody else's.
+        Not a prompt with a salt, an adapter or media: no other client can use it.
         """
         hashes = self._hasher.hash(token_ids, root=self._root)
         if not hashes:
@@ -56,17 +56,17 @@ class RecentPrompts:
         return prompt
 
     def newest_first(self) -> Iterator[KeptPrompt]:
-        """All of them."""
+        """All prompts, the last served first."""
         return reversed(self._last_to_prompt.values())
 
     def find(self, block_hashes: Collection[BlockHash]) -> dict[BlockHash, KeptPrompt]:
-        """Of these blocks, those that are in a prompt that is here, each with its prompt up to there."""
+        """Those of these blocks that a prompt here has, each with the prompt up to there."""
         wanted, found = set(block_hashes), dict[BlockHash, KeptPrompt]()
         for prompt in self.newest_first():
-            for each in wanted.intersection(prompt.block_hashes):
-                end = prompt.block_hashes.index(each) + 1
+            for block_hash in wanted.intersection(prompt.block_hashes):
+                end = prompt.block_hashes.index(block_hash) + 1
                 ids = prompt.token_ids[: end * self._block_size]
-                found[each] = KeptPrompt(ids, prompt.block_hashes[:end], prompt.used_s)
+                found[block_hash] = KeptPrompt(ids, prompt.block_hashes[:end], prompt.used_s)
             wanted -= found.keys()
             if not wanted:
                 break
@@ -88,7 +88,7 @@ class RecentPrompts:
             self.num_tokens -= len(oldest.token_ids)
 
     def _forget(self, last: BlockHash) -> float:
-        """When it was served last; long ago if it is not here."""
+        """Drop the prompt; the time at which it was served last, long ago if it is not here."""
         prompt = self._last_to_prompt.pop(last, None)
         if prompt is None:
             return -math.inf

@@ -19,7 +19,7 @@ def make_prefix(num_tokens: int, held: set[int] | None = None) -> CachedPrefix:
         num_tokens=num_tokens,
         num_blocks=(num_tokens - 1) // BLOCK_SIZE,
         block_size=BLOCK_SIZE,
-        is_held=lambda index: index in blocks,
+        is_cached=lambda index: index in blocks,
     )
 
 
@@ -105,15 +105,15 @@ def test_many_are_looked_up_in_turn() -> None:
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=30))
-def test_a_prefix_is_as_long_as_what_is_held(depths: list[int]) -> None:
+def test_a_prefix_is_as_long_as_what_is_cached(depths: list[int]) -> None:
     """However the leading blocks come and go, and when they do not, two are looked at."""
     depth, looked = 0, list[int]()
 
-    def is_held(index: int) -> bool:
+    def is_cached(index: int) -> bool:
         looked.append(index)
         return index < depth
 
-    prefix = CachedPrefix(num_tokens=500, num_blocks=31, block_size=BLOCK_SIZE, is_held=is_held)
+    prefix = CachedPrefix(num_tokens=500, num_blocks=31, block_size=BLOCK_SIZE, is_cached=is_cached)
     for depth in depths:
         assert prefix.uncached_tokens() == 500 - BLOCK_SIZE * min(depth, 31)
         looked.clear()

@@ -124,7 +124,7 @@ class Started:
     async def hear(self, replica: str, *receipts: Receipt) -> None:
         """A replica's receipts, and a look at what came."""
         await self.router.on_receipts(batches.encode(replica, 1, receipts))
-        await self.router._judge_new()
+        await self.router._upkeep.judge_new()
 
     def verdicts(self) -> list[str]:
         """By rank."""
