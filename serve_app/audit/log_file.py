@@ -2,10 +2,11 @@
 
 import gzip
 import io
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
@@ -14,6 +15,8 @@ MAX_LINE_BYTES = 32 * 2**20
 million tokens, are some 5 MB."""
 GZIP_MAGIC = b"\x1f\x8b"
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+ZSTD_PART_BYTES = 2**10
+"""Bytes that are decompressed at a time: they become 32 MiB at most, as four of them become 128 KiB at most."""
 
 
 class Flaw(StrEnum):
@@ -65,7 +68,7 @@ def read_lines(path: Path, on_read: Callable[[int], None] = lambda _: None) -> I
         if magic.startswith(GZIP_MAGIC):
             content: Any = gzip.GzipFile(fileobj=counted)
         elif magic == ZSTD_MAGIC:
-            content = zstandard.ZstdDecompressor().stream_reader(cast("BinaryIO", counted), read_across_frames=True)
+            content = _Unzipped(counted)
         else:
             content = counted
         yield from _lines(path, io.BufferedReader(content, 2**20))
@@ -86,6 +89,8 @@ def _lines(path: Path, content: io.BufferedReader) -> Iterator[LogLine]:
             return
         if not line:
             return
+        if number == 1:
+            line = line.removeprefix(BOM_UTF8)
         offset += size
         if size > MAX_LINE_BYTES:
             yield LogLine(place, b"", Flaw.TOO_LONG)
@@ -117,3 +122,37 @@ class _Counted(io.RawIOBase):
         buffer[: len(content)] = content
         self._on_read(len(content))
         return len(content)
+
+
+class _Unzipped(io.RawIOBase):
+    """The content of a file of zstd frames. Unlike zstandard's own reader, it does not take a frame that was cut off
+    for one that ended.
+    """
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self._file = file
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._is_within_frame = False
+        self._content = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
+        while not self._content:
+            part = self._frame.unused_data or self._file.read(ZSTD_PART_BYTES) or b""
+            if not part:
+                if self._is_within_frame:
+                    raise EOFError
+                return 0
+            self._content = memoryview(self._unzip(part))
+        size = min(len(buffer), len(self._content))
+        buffer[:size], self._content = self._content[:size], self._content[size:]
+        return size
+
+    def _unzip(self, part: bytes) -> bytes:
+        if self._frame.eof:
+            self._frame = zstandard.ZstdDecompressor().decompressobj()
+        content = self._frame.decompress(part)
+        self._is_within_frame = not self._frame.eof
+        return content

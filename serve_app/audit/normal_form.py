@@ -33,7 +33,8 @@ def normal_form(body: dict[str, Any]) -> dict[str, Any]:
 def _with_ordered_calls(body: dict[str, Any]) -> dict[str, Any]:
     name, messages = message_list(body)
     for index, message in enumerate(messages):
-        for number, call in enumerate(message.get("tool_calls") or ()):
+        calls = message.get("tool_calls")
+        for number, call in enumerate(calls if isinstance(calls, list) else ()):
             function = call.get("function") if isinstance(call, dict) else None
             arguments = function.get("arguments") if isinstance(function, dict) else None
             if isinstance(arguments, str) and (ordered := with_json_in_order(arguments)) != arguments:

@@ -14,7 +14,7 @@ from serve_app.audit.cache_replay import Keys
 from serve_app.audit.kind import AuditFinding, KindName
 from serve_app.audit.layout import all_texts, system_texts, tool_list
 from serve_app.audit.learned import Learned
-from serve_app.audit.log_file import LogPlace
+from serve_app.audit.log_file import LogLine, LogPlace
 from serve_app.audit.logged_request import LoggedRequest
 
 BLOCK_SIZE = 4
@@ -110,11 +110,21 @@ def write(path: Path, bodies: Sequence[Any]) -> Path:
     return path
 
 
-def audited(path: Path, bodies: Sequence[Body], **options: Any) -> Audit:
-    """With tokens of words, and a dollar for a million saved ones."""
+def audited(path: Path, bodies: Sequence[Body], *, content: bytes | None = None, **options: Any) -> Audit:
+    """With tokens of words, and a dollar for a million saved ones; `content` takes the place of the bodies."""
     write(path, bodies)
-    given = Options(options.pop("capacity_tokens", 1_000_000), lambda _: 1.0, **options)
-    return asyncio.run(audit([path], WordTokens(), given, on_read=lambda _: None))
+    if content is not None:
+        path.write_bytes(content)
+    on_read = options.pop("on_read", lambda _: None)
+    on_fixed = options.pop("on_fixed", None)
+    price_saved = options.pop("price_saved", lambda _: 1.0)
+    given = Options(options.pop("capacity_tokens", 1_000_000), price_saved, **options)
+    return asyncio.run(audit([path], WordTokens(), given, on_read=on_read, on_fixed=on_fixed))
+
+
+def of_line(body: Any) -> LogLine:
+    """As the first line of a log."""
+    return LogLine(LogPlace(Path("log"), 1, 0), orjson.dumps(body))
 
 
 def of_kind(done: Audit, kind: KindName) -> list[AuditFinding]:
