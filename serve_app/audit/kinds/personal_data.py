@@ -24,6 +24,7 @@ ROLES = frozenset(
         "email",
         "example",
         "feedback",
+        "git",
         "hello",
         "help",
         "hr",
