@@ -14,8 +14,9 @@ from router.keys.block_hasher import BlockHasher
 from router.keys.blocks import cacheable_tokens, hash_blocks, hash_tokens, root_hash
 from router.keys.sessions import session_key
 from router.load.engine_model import EngineModel
-from router.load.health import Exclusion
-from router.router import Routed, Router, RouterOptions
+from router.load.health import Exclusion, Health
+from router.load.reservations import Reservations
+from router.router import Routed, Router
 from router.state import BookedRequest, HeldRun, ReplicaState
 from router.types import (
     BlockHash,
@@ -44,6 +45,7 @@ __all__ = [
     "EngineModel",
     "Exclusion",
     "Funnel",
+    "Health",
     "HeldRun",
     "HotPrefix",
     "Loss",
@@ -54,11 +56,11 @@ __all__ = [
     "ReplicaState",
     "RequestId",
     "Reservation",
+    "Reservations",
     "RouteRequest",
     "Routed",
     "Router",
     "RouterError",
-    "RouterOptions",
     "RoutingDecision",
     "SessionKey",
     "Shadow",

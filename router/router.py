@@ -5,7 +5,6 @@ the simulator and the tests all drive this same object.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from router.account.funnel import CacheRecord, Known, make_record
@@ -17,7 +16,6 @@ from router.cache_estimates import CacheEstimates
 from router.cluster import Cluster
 from router.errors import NoReplicasError
 from router.joining import adopt_state, export_state
-from router.load.engine_model import EngineModel
 from router.load.health import Exclusion, Health
 from router.load.outstanding import Outstanding
 from router.load.reservations import Reservations
@@ -45,58 +43,32 @@ class Routed(NamedTuple):
     reservation: Reservation
 
 
-@dataclass(frozen=True, slots=True)
-class RouterOptions:
-    """The numbers of a router's bookkeeping; times in seconds."""
-
-    engine_model: EngineModel
-    """The time that the replicas' engines take; the speed of each in relation to it is learned."""
-    virtual_nodes: int
-    """Points of each rank on the ring."""
-    half_life_s: float
-    """The time in which the memory of recent work fades by half."""
-    answer_tokens: int
-    """The work of an answer, in prefill tokens."""
-    arrival_ttl_s: float
-    """A request that its replica does not list after this time, though it lists others, is over or will never come."""
-    reservation_ttl_s: float
-    """The time for which a decision counts as load without any sign of life."""
-    silence_s: float
-    """The time without a word after which a replica is excluded."""
-    exclusion_s: float
-    """The longest exclusion for silence, or by the replica's own word."""
-    retry_s: float
-    """The time after which a replica is tried again after a failed connection."""
-
-
 class Router:
     """One process's router. Its view of load and caches is its own, corrected by receipts and by its peers.
 
     Args:
         policy: chooses the replica; may be replaced while running.
         block_size: tokens in a routing block.
-        options: the numbers of its bookkeeping.
+        virtual_nodes: points of each rank on the ring.
+        health: tells which replicas are excluded.
+        load: the requests that are outstanding; like `health`, without any replica yet.
 
     """
 
-    def __init__(self, *, policy: Policy, block_size: int, options: RouterOptions) -> None:
+    def __init__(
+        self, *, policy: Policy, block_size: int, virtual_nodes: int, health: Health, load: Reservations
+    ) -> None:
         self.policy = policy
         self.shadows: tuple[Shadow, ...] = ()  # may be replaced while running, too
-        self.health = Health(silence_s=options.silence_s, exclusion_s=options.exclusion_s, retry_s=options.retry_s)
-        self._virtual_nodes = options.virtual_nodes
+        self.health = health
+        self._virtual_nodes = virtual_nodes
         self._excluded: Mapping[ReplicaId, Exclusion] | None = None  # as the cluster knows it
         self.cluster = Cluster(
-            load=Reservations(
-                model=options.engine_model,
-                half_life_s=options.half_life_s,
-                answer_tokens=options.answer_tokens,
-                arrival_ttl_s=options.arrival_ttl_s,
-                ttl_s=options.reservation_ttl_s,
-            ),
+            load=load,
             holders=Holders(),
-            ring=Ring((), virtual_nodes=options.virtual_nodes),
+            ring=Ring((), virtual_nodes=virtual_nodes),
             block_size=block_size,
-            engine_model=options.engine_model,
+            engine_model=load.model,
         )
         self._estimates = CacheEstimates(self.cluster)
 

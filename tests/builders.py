@@ -5,14 +5,15 @@ from random import Random
 
 from router import (
     EngineModel,
+    Health,
     HeldRun,
     Replica,
     ReplicaId,
     RequestId,
     Reservation,
+    Reservations,
     Router,
     RouteRequest,
-    RouterOptions,
     hash_blocks,
     root_hash,
     session_key,
@@ -69,17 +70,9 @@ def make_router(
     router = Router(
         policy=make_policy(policy, Random(seed)) if isinstance(policy, str) else policy,
         block_size=BLOCK_SIZE,
-        options=RouterOptions(
-            engine_model=MODEL,
-            virtual_nodes=64,
-            half_life_s=30,
-            answer_tokens=1,
-            arrival_ttl_s=ttl_s / 6,
-            reservation_ttl_s=ttl_s,
-            silence_s=1,
-            exclusion_s=10,
-            retry_s=2,
-        ),
+        virtual_nodes=64,
+        health=Health(silence_s=1, exclusion_s=10, retry_s=2),
+        load=Reservations(model=MODEL, half_life_s=30, answer_tokens=1, arrival_ttl_s=ttl_s / 6, ttl_s=ttl_s),
     )
     router.set_replicas(make_replica(rank, kv_capacity_tokens=kv_capacity_tokens) for rank in range(num_replicas))
     return router

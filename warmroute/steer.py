@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
+from router.policies import PolicyName
 from serve_app.control.serve_api import ServeApi, ServeApiError
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
-from serve_app.settings.schema import PolicyName
 from warmroute.local_run import local_run, noted_run
 from warmroute.terminal import POLICIES, ApplicationOption, DashboardOption, check_policies, console, fail
 

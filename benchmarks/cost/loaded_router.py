@@ -113,10 +113,8 @@ class LoadedRouter:
         """As production builds it."""
         routing, kv_tokens = RoutingSettings(), self.size.capacity_blocks * self.size.block_size
         policy = make_policy(routing.policy, Random(self._rng.random()))
-        router = Router(
-            policy=policy,
-            block_size=self.size.block_size,
-            options=RouterSettings().router_options(EngineModelSettings()),
+        router = RouterSettings().make_router(
+            policy=policy, block_size=self.size.block_size, engine_model=EngineModelSettings()
         )
         router.set_replicas(Replica(each, rank, kv_tokens) for rank, each in enumerate(self._replica_ids))
         return router

@@ -23,7 +23,7 @@ from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import Report
 from loadtests.report.tables import make_table
-from router import BlockHasher, Replica, ReplicaId, RequestId, Router
+from router import BlockHasher, Replica, ReplicaId, RequestId
 from router.policies import make_policy
 from serve_app.demo.model import WORKLOAD, build_demo_model
 from serve_app.prompt.body import Unreadable
@@ -128,8 +128,8 @@ class RouterParts:
         block_size = llm["engine_kwargs"]["block_size"]
         self.hasher = BlockHasher(block_size=block_size)
         policy = make_policy("prefix_affinity", Random(1))
-        self.router = Router(
-            policy=policy, block_size=block_size, options=RouterSettings().router_options(EngineModelSettings())
+        self.router = RouterSettings().make_router(
+            policy=policy, block_size=block_size, engine_model=EngineModelSettings()
         )
         self.router.set_replicas(
             Replica(ReplicaId(f"replica {rank}"), rank, KV_CAPACITY_TOKENS) for rank in range(NUM_REPLICAS)

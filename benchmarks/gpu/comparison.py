@@ -138,10 +138,8 @@ def make_router(policy: str, replicas: Sequence[Replica], *, block_size: int, se
         UnknownPolicyError: there is no such policy.
 
     """
-    router = Router(
-        policy=make_policy(policy, Random(seed)),
-        block_size=block_size,
-        options=RouterSettings().router_options(EngineModelSettings()),
+    router = RouterSettings().make_router(
+        policy=make_policy(policy, Random(seed)), block_size=block_size, engine_model=EngineModelSettings()
     )
     router.set_replicas(replicas)
     return router

@@ -13,7 +13,7 @@ from benchmarks.harness.rows import mean_row, rows_report
 from benchmarks.virtual.several_routers.setup import CAVEATS, Setup, simulate
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.results import summarize
-from loadtests.replay.rivals.table import POLICY_NAMES, installed_names
+from loadtests.replay.rivals.table import ALL_NAMES, installed_names
 from loadtests.replay.simulation import Scenario
 
 app = make_app()
@@ -63,9 +63,9 @@ def _row(scenario: Scenario, policy: str, kv_tokens: int) -> PolicyRow:
 
 def check_policies(names: list[str] | None) -> list[str]:
     """Names from the command line."""
-    unknown = [name for name in names or () if name not in POLICY_NAMES]
+    unknown = [name for name in names or () if name not in ALL_NAMES]
     if unknown:
-        raise typer.BadParameter(f"{', '.join(unknown)}: use some of {', '.join(POLICY_NAMES)}")
+        raise typer.BadParameter(f"{', '.join(unknown)}: use some of {', '.join(ALL_NAMES)}")
     return names or list(installed_names())
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.replay.fleet import Change, MembershipChange
-from loadtests.replay.rivals.table import ABLATION_NAMES, POLICY_NAMES, installed_names
+from loadtests.replay.rivals.table import ABLATION_NAMES, ALL_NAMES, installed_names
 from loadtests.replay.tenants import servegen_weights
 from loadtests.replay.workload import Workload
 
@@ -57,8 +57,8 @@ def read_policies(text: str) -> tuple[str, ...]:
     for name in names:
         if name in ABLATION_NAMES:
             continue
-        if name not in POLICY_NAMES:
-            raise OptionError(f"--policy {name} does not exist: use one or more of {', '.join(POLICY_NAMES)}")
+        if name not in ALL_NAMES:
+            raise OptionError(f"--policy {name} does not exist: use one or more of {', '.join(ALL_NAMES)}")
         if name not in installed_names():
             raise OptionError(f"--policy {name} needs a package that is not installed: install it, or leave {name} out")
     return names

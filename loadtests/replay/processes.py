@@ -203,6 +203,6 @@ def make_router(
     engine_model: EngineModelSettings,
 ) -> Router:
     """A router as production builds it; it knows nothing yet but the replicas."""
-    router = Router(policy=policy, block_size=block_size, options=routers.router_options(engine_model))
+    router = routers.make_router(policy=policy, block_size=block_size, engine_model=engine_model)
     router.set_replicas(replicas)
     return router

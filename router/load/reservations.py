@@ -36,7 +36,7 @@ class Reservations:
     def __init__(
         self, *, model: EngineModel, half_life_s: float, answer_tokens: int, arrival_ttl_s: float, ttl_s: float
     ) -> None:
-        self._model = model
+        self.model = model
         self._half_life_s = half_life_s
         self._answer_tokens = answer_tokens
         self._arrival_ttl_s = arrival_ttl_s
@@ -330,12 +330,12 @@ class Reservations:
 
     def _pending_s(self, reservation: Reservation) -> float:
         num_cached_tokens = reservation.request.num_prompt_tokens - reservation.pending_tokens
-        return self._model.prefill_s(reservation.pending_tokens, num_before=num_cached_tokens)
+        return self.model.prefill_s(reservation.pending_tokens, num_before=num_cached_tokens)
 
     def _steps_s(self, load: ReplicaLoad) -> float:
         """Time of a prefill beside its work, by the model: half a step that it waits for, and one of its own."""
-        decoding_s = self._model.decode_step_s(load.num_running, context_tokens=load.context_tokens)
-        return 1.5 * (self._model.step_s + decoding_s)
+        decoding_s = self.model.decode_step_s(load.num_running, context_tokens=load.context_tokens)
+        return 1.5 * (self.model.step_s + decoding_s)
 
     def _compute(
         self,

@@ -1,7 +1,8 @@
-"""Ways to choose a replica: ours, and the baselines it is compared with, behind one interface."""
+"""Ways to choose a replica: our policy, and the baselines it is compared with, behind one interface."""
 
 from collections.abc import Callable
 from random import Random
+from typing import Literal, get_args
 
 from router.errors import UnknownPolicyError
 from router.policies.baselines.chwbl import Chwbl
@@ -23,12 +24,26 @@ __all__ = [
     "LeastRequests",
     "LlmdApproximate",
     "Policy",
+    "PolicyName",
     "PowerOfTwo",
     "PrefixAffinity",
     "Unlearning",
     "make_policy",
 ]
 
+PolicyName = Literal[
+    "prefix_affinity",
+    "round_robin",
+    "random",
+    "power_of_two",
+    "least_requests",
+    "least_loaded",
+    "session_hash",
+    "chwbl",
+    "llmd_approximate",
+    "sglang_cache_aware",
+]
+POLICY_NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 
 _NAME_TO_FACTORY: dict[str, Callable[[Random], Policy]] = {
     PrefixAffinity.name: lambda _rng: PrefixAffinity(),
@@ -43,11 +58,9 @@ _NAME_TO_FACTORY: dict[str, Callable[[Random], Policy]] = {
     SglangCacheAware.name: SglangCacheAware,
 }
 
-POLICY_NAMES = tuple(_NAME_TO_FACTORY)
-
 
 def make_policy(name: str, rng: Random) -> Policy:
-    """The policy of that name, fresh.
+    """A new policy of this name.
 
     Raises:
         UnknownPolicyError: there is none.

@@ -253,7 +253,8 @@ class IngressRouter:
         return ReadyRouter(
             self._records,
             self._reservations,
-            options=self._settings.router_options(self._engine_model),
+            routers=self._settings,
+            engine_model=self._engine_model,
             block_size=block_size,
             routing=self._routing,
             clock=time.monotonic,

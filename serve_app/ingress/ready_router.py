@@ -17,8 +17,6 @@ from router import (
     ReplicaState,
     RequestId,
     Reservation,
-    Router,
-    RouterOptions,
     RoutingDecision,
     Shadow,
 )
@@ -31,7 +29,7 @@ from serve_app.messages.routing_note import RoutingNote
 from serve_app.parity.verdicts import Read, Verdict
 from serve_app.prompt.body import Prompt, Unreadable
 from serve_app.prompt.incoming import Incoming
-from serve_app.settings.schema import RoutingSettings
+from serve_app.settings.schema import EngineModelSettings, RouterSettings, RoutingSettings
 
 MAX_WARM_PREFIXES = 64
 """At most this many of the hottest prefixes are considered for a replica that joins."""
@@ -43,7 +41,8 @@ class ReadyRouter:
     Args:
         records: what the process keeps, which outlives a change of the block size.
         reservations: delivers to the other routers what this one has booked.
-        options: the core's options.
+        routers: the core's numbers.
+        engine_model: the time that engines take.
         block_size: the block size of most replicas, in tokens.
         routing: the policy and its shadows.
         clock: seconds, monotonic.
@@ -55,7 +54,8 @@ class ReadyRouter:
         records: RouterRecords,
         reservations: Delivery[Reservation],
         *,
-        options: RouterOptions,
+        routers: RouterSettings,
+        engine_model: EngineModelSettings,
         block_size: int,
         routing: RoutingSettings,
         clock: Callable[[], float],
@@ -65,7 +65,9 @@ class ReadyRouter:
         self._clock = clock
         self._hasher = BlockHasher(block_size=block_size)
         self.block_size = block_size
-        self.core = Router(policy=_policy(routing.policy), block_size=block_size, options=options)
+        self.core = routers.make_router(
+            policy=_policy(routing.policy), block_size=block_size, engine_model=engine_model
+        )
         self.core.shadows = _shadows(routing)
 
     @property

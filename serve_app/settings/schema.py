@@ -6,23 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from router import EngineModel, RouterOptions
+from router import EngineModel, Health, Reservations, Router
+from router.policies import Policy, PolicyName
 from serve_app.settings.moved_paths import moved_paths
 from serve_app.settings.tenants import NONE, OTHER
-
-PolicyName = Literal[
-    "prefix_affinity",
-    "round_robin",
-    "random",
-    "power_of_two",
-    "least_requests",
-    "least_loaded",
-    "session_hash",
-    "chwbl",
-    "llmd_approximate",
-    "sglang_cache_aware",
-]
-
 
 TokenizerName = Literal["auto", "huggingface", "fastokens"]
 EngineName = Literal["vllm", "simulated"]
@@ -100,10 +87,17 @@ class RouterSettings(_Frozen):
             )
         return self
 
-    def router_options(self, engine_model: "EngineModelSettings") -> RouterOptions:
-        """The bookkeeping's numbers, as the core takes them."""
-        names = [field.name for field in fields(RouterOptions)]
-        return RouterOptions(**self.model_dump(include=set(names)), engine_model=engine_model.engine_model())
+    def make_router(self, *, policy: Policy, block_size: int, engine_model: "EngineModelSettings") -> Router:
+        """The core of a router with these numbers, which knows no replica yet."""
+        load = Reservations(
+            model=engine_model.engine_model(),
+            half_life_s=self.half_life_s,
+            answer_tokens=self.answer_tokens,
+            arrival_ttl_s=self.arrival_ttl_s,
+            ttl_s=self.reservation_ttl_s,
+        )
+        health = Health(silence_s=self.silence_s, exclusion_s=self.exclusion_s, retry_s=self.retry_s)
+        return Router(policy=policy, block_size=block_size, virtual_nodes=self.virtual_nodes, health=health, load=load)
 
 
 class ReplicaSettings(_Frozen):

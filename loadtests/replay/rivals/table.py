@@ -33,14 +33,14 @@ _NAME_TO_FACTORY: dict[str, Callable[[Random, int, EngineOf], Policy]] = {
 }
 _NAME_TO_PACKAGE = {RayPrefix.name: "ray", DynamoService.name: "dynamo"}
 
-POLICY_NAMES = (*policies.POLICY_NAMES, *_NAME_TO_FACTORY)
+ALL_NAMES = (*policies.POLICY_NAMES, *_NAME_TO_FACTORY)
 ABLATION_NAMES = tuple(NAME_TO_WEIGHTS)
 """Made like the others, and run only where they are asked for."""
 
 
 def installed_names() -> tuple[str, ...]:
     """Those whose packages are there."""
-    return tuple(name for name in POLICY_NAMES if name not in _NAME_TO_PACKAGE or find_spec(_NAME_TO_PACKAGE[name]))
+    return tuple(name for name in ALL_NAMES if name not in _NAME_TO_PACKAGE or find_spec(_NAME_TO_PACKAGE[name]))
 
 
 def make_policy(name: str, rng: Random, *, block_size: int, engine_of: EngineOf) -> Policy:
@@ -55,5 +55,5 @@ def make_policy(name: str, rng: Random, *, block_size: int, engine_of: EngineOf)
     if name in NAME_TO_WEIGHTS:
         return make_ablated(name)
     if name not in _NAME_TO_FACTORY:
-        raise UnknownPolicyError(name, list(POLICY_NAMES))
+        raise UnknownPolicyError(name, list(ALL_NAMES))
     return _NAME_TO_FACTORY[name](rng, block_size, engine_of)

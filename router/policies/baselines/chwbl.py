@@ -6,7 +6,7 @@ Mirrokni, Thorup, Zadimoghaddam, "Consistent Hashing with Bounded Loads" (SODA 2
 import xxhash
 
 from router.cluster import Cluster
-from router.policies.member_ring import MemberRing
+from router.policies.baselines.rank_ring import RankRing
 from router.policies.policy import Choice, Unlearning
 from router.types import Reason, RouteRequest
 
@@ -26,7 +26,7 @@ class Chwbl(Unlearning):
     name = "chwbl"
 
     def __init__(self) -> None:
-        self._ring = MemberRing(virtual_nodes=VIRTUAL_NODES)
+        self._ring = RankRing(virtual_nodes=VIRTUAL_NODES)
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
         """The owner, or who comes next."""

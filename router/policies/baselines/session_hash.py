@@ -3,7 +3,7 @@
 import xxhash
 
 from router.cluster import Cluster
-from router.policies.member_ring import MemberRing
+from router.policies.baselines.rank_ring import RankRing
 from router.policies.policy import Choice, Unlearning
 from router.types import Reason, RouteRequest
 
@@ -21,7 +21,7 @@ class SessionHash(Unlearning):
     name = "session_hash"
 
     def __init__(self) -> None:
-        self._ring = MemberRing(virtual_nodes=VIRTUAL_NODES)
+        self._ring = RankRing(virtual_nodes=VIRTUAL_NODES)
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
         """The owner."""

@@ -11,7 +11,8 @@ from loadtests.replay.engine import EngineOptions
 from loadtests.replay.results import hit_rate
 from loadtests.replay.simulation import Scenario, Simulation
 from loadtests.replay.trace import TraceRequest
-from serve_app.settings.schema import PolicyName, RoutingSettings
+from router.policies import PolicyName
+from serve_app.settings.schema import RoutingSettings
 from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_conversations, make_trace_request
 
 

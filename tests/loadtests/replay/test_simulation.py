@@ -15,7 +15,8 @@ from loadtests.replay.simulation import Restart, Scenario, Simulation
 from loadtests.replay.tenants import assign_tenants
 from loadtests.replay.transport import Channel, Fault, delayed, dropped, duplicated, reordered
 from router import Loss, ReplicaId, ShadowTotals
-from serve_app.settings.schema import PolicyName, RouterSettings, RoutingSettings
+from router.policies import PolicyName
+from serve_app.settings.schema import RouterSettings, RoutingSettings
 from tests.loadtests.replay.builders import BLOCK_SIZE, make_scenario, make_trace_request
 
 ALL = frozenset(Channel)

@@ -2,18 +2,20 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from random import Random
+from typing import get_args
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
-from router.policies import POLICY_NAMES
+from router import ReplicaId, RequestId, Reservation, RouteRequest
+from router.policies import POLICY_NAMES, PolicyName, PrefixAffinity, make_policy
 from serve_app.settings.faults import REMOVED_KEYS
 from serve_app.settings.load import SettingsError, load_settings
 from serve_app.settings.schema import (
     AUTOSCALING_POLICY,
     EngineModelSettings,
-    PolicyName,
     ReplicaSettings,
     RouterSettings,
     Settings,
@@ -200,16 +202,23 @@ def test_llm_options_pass_through_untouched() -> None:
 
 def test_policy_names_match_the_core() -> None:
     """The settings' list and the core's table are the same."""
-    assert set(PolicyName.__args__) == set(POLICY_NAMES)  # type: ignore[attr-defined]
+    assert set(get_args(PolicyName)) == set(POLICY_NAMES)
+    assert [make_policy(name, Random(0)).name for name in POLICY_NAMES] == list(POLICY_NAMES)
 
 
 def test_the_engines_constants_reach_the_core() -> None:
     """Every one of them under its own name, so that the cost in seconds is that of these engines."""
     engine_model = EngineModelSettings(step_s=1, prefill_tokens_per_s=2, attention_s=3, decode_s=4, decode_context_s=5)
-    options = RouterSettings(answer_tokens=7).router_options(engine_model)
-    assert options.answer_tokens == 7
-    assert asdict(options.engine_model).items() <= engine_model.model_dump().items()
-    assert set(asdict(options.engine_model).values()) >= {1, 2, 3, 4, 5}
+    router = RouterSettings(answer_tokens=7).make_router(
+        policy=PrefixAffinity(), block_size=16, engine_model=engine_model
+    )
+    request = RouteRequest(RequestId("a"), "m", "t", num_prompt_tokens=10, block_hashes=())
+    assert (
+        router.cluster.load.work(Reservation(request, ReplicaId("r"), 0, is_computed=True, pending_tokens=1)) == 1 + 7
+    )
+    constants = asdict(router.cluster.engine_model)
+    assert constants.items() <= engine_model.model_dump().items()
+    assert set(constants.values()) >= {1, 2, 3, 4, 5}
 
 
 @pytest.mark.parametrize("key", REMOVED_KEYS)

@@ -4,7 +4,7 @@ from random import Random
 
 from loadtests.replay.engine import Engine
 from loadtests.replay.rivals.table import make_policy
-from router import Reason, ReplicaId, RequestId, Reservation, Router
+from router import Reason, ReplicaId, RequestId, Reservation
 from serve_app.settings.schema import EngineModelSettings, RouterSettings
 from tests.loadtests.replay.builders import BLOCK_SIZE, make_engine, make_replicas, make_route_request
 from tests.loadtests.replay.builders import make_trace_request as prompt
@@ -17,10 +17,10 @@ class Cluster:
         replicas = make_replicas(num_replicas)
         self.replica_ids = [replica.replica_id for replica in replicas]
         self.engines = [make_engine() for _ in replicas]
-        self.router = Router(
+        self.router = RouterSettings().make_router(
             policy=make_policy(policy, Random(0), block_size=BLOCK_SIZE, engine_of=self._engine_of),
             block_size=BLOCK_SIZE,
-            options=RouterSettings().router_options(EngineModelSettings()),
+            engine_model=EngineModelSettings(),
         )
         self.router.set_replicas(replicas)
 
