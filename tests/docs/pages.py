@@ -9,6 +9,7 @@ DOCS = ROOT / "docs"
 OUTSIDE = tuple(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"))
 PAGES = tuple(sorted(DOCS.rglob("*.md")))
 
+CONTINUED = re.compile(r" *\\\n *")
 FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 INLINE_CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -46,9 +47,9 @@ def slug(heading: str) -> str:
 
 
 def code(page: Path) -> list[str]:
-    """What a page shows as code: a string for each line of a block, and for each piece within text."""
+    """What a page shows as code: a string for each command or line of a block, and for each piece within text."""
     text = page.read_text()
-    blocks = [match[0] for match in FENCE.finditer(text)]
+    blocks = [CONTINUED.sub(" ", match[0]) for match in FENCE.finditer(text)]
     return [*(line for block in blocks for line in block.splitlines()), *INLINE_CODE.findall(without_fences(text))]
 
 

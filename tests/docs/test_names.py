@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,18 @@ import typer
 from pydantic import BaseModel
 
 from benchmarks.claims import CLAIMS
+from loadtests.bench.command import app as bench
+from loadtests.replay.command import app as replay
+from loadtests.replay.plan_command import app as plan
+from serve_app.audit.command import app as audit
 from serve_app.settings.schema import Settings
 from serve_app.telemetry.alerts import rules
 from serve_app.telemetry.definitions import METRICS, OPS_METRICS
 from tests.docs.pages import DOCS, PAGES, ROOT, code
 from warmroute.cli import app
 
-COMMAND = re.compile(r"\bwarmroute ([a-z][a-z-]*)")
-CLAIM = re.compile(r"\bpython -m benchmarks ([a-z_]+)")
+NAME = re.compile(r"^[a-z][a-z_-]*$")
+COMMANDS_OF_THEIR_OWN = {"replay": replay, "plan": plan, "bench": bench, "audit": audit}
 SECTIONS = tuple(
     name
     for name, field in Settings.model_fields.items()
@@ -35,20 +40,26 @@ by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relat
 
 @by_page
 def test_commands_exist(page: Path) -> None:
-    """Every `warmroute X`."""
-    group: Any = typer.main.get_command(app)
+    """Every `warmroute X`, with all the options that it is shown with."""
+    group = typer.main.get_command(app)
     for line in code(page):
-        for name in COMMAND.findall(line.partition("#")[0]):
-            if _is_a_command(line):
-                assert name in group.commands, f"there is no `warmroute {name}`: {line}"
+        words = line.partition("#")[0].lstrip().removeprefix(".venv/bin/").split()
+        if words[:1] == ["warmroute"] and words[1:] and NAME.match(words[1]):
+            name, *rest = words[1:]
+            assert name in group.commands, f"there is no `warmroute {name}`: {line}"
+            own = COMMANDS_OF_THEIR_OWN.get(name)
+            _assert_takes(group.commands[name] if own is None else typer.main.get_command(own), rest, line)
 
 
 @by_page
 def test_claims_exist(page: Path) -> None:
-    """Every `python -m benchmarks X`."""
+    """Every `python -m benchmarks X`, likewise."""
     for line in code(page):
-        for name in CLAIM.findall(line):
+        words = line.partition("#")[0].split()
+        if words[:3] == ["python", "-m", "benchmarks"] and words[3:] and NAME.match(words[3]):
+            name, *rest = words[3:]
             assert name in CLAIMS, f"there is no claim {name}: {line}"
+            _assert_takes(typer.main.get_command(import_module(CLAIMS[name].module).app), rest, line)
 
 
 @by_page
@@ -83,9 +94,16 @@ def test_files_exist(page: Path) -> None:
             assert (ROOT / piece).exists(), f"there is no {piece}"
 
 
-def _is_a_command(line: str) -> bool:
-    """Kubernetes' objects, and folders, are called warmroute as well."""
-    return line.lstrip("`.").startswith(("warmroute ", ".venv/bin/warmroute "))
+def _assert_takes(command: Any, words: list[str], line: str) -> None:
+    """The options, and the command below it if it has some."""
+    below = getattr(command, "commands", None)
+    if below and words and NAME.match(words[0]):
+        assert words[0] in below, f"there is no {words[0]}: {line}"
+        command = below[words[0]]
+    known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    for word in words:
+        if word.startswith("--") and word != "--help":
+            assert word.partition("=")[0] in known, f"there is no option {word}: {line}"
 
 
 def _keys(prefix: str, model: type[BaseModel]) -> Iterator[str]:
