@@ -14,9 +14,9 @@ class Need(StrEnum):
     OWN_ENGINES = "own engines"
     """It starts its own engines, or a cluster of its own, on this machine, and stops them again."""
     SERVER = "a running `warmroute serve`"
-    """In another terminal, started from the same folder."""
+    """A server in another terminal, started from the same folder."""
     GPU = "a GPU"
-    """One, which nobody else uses; a CPU will do to try the program out."""
+    """A GPU that no one else uses; a CPU will do to try the program out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +178,4 @@ CLAIMS = {
         ),
     )
 }
-"""By name, those that need the least first."""
+"""Claims by name; those that need the least come first."""

@@ -32,7 +32,7 @@ from serve_app.settings.cluster_secret import derived_key
 
 CHAT, MODELS = "/v1/chat/completions", "/v1/models"
 SIZES = (1_000, 15_000)
-"""Of a returning conversation, in tokens, about; the demo's model reads 16,384."""
+"""Tokens of a returning conversation, about; the demo's model reads 16,384."""
 THROUGH, BARE, NOTED = "through HAProxy", "bare replica", "bare replica, with a router's note"
 GET_THROUGH, GET_BARE, DECISION = "GET through HAProxy", "GET of the bare replica", "decision alone"
 
@@ -41,7 +41,7 @@ app = make_app()
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Of one size of prompt: the seconds that each kind of request took, in the order of the rounds."""
+    """The seconds that each kind of request took for one size of prompt, in the order of the rounds."""
 
     prompt_tokens: int
     kind_to_seconds: Mapping[str, Sequence[float]]
@@ -51,7 +51,7 @@ class Timings:
         return self._ms(THROUGH, percent) - self._ms(BARE, percent)
 
     def parts_ms(self) -> dict[str, float]:
-        """Of what is added at the median; the last one is what the others leave."""
+        """The parts of what is added at the median; the last one is what the others leave."""
         parts = {
             "the router's decision, asked on a connection of its own": self._ms(DECISION, 50),
             "passing request and answer on (a GET, which is not routed)": self._difference_ms(GET_THROUGH, GET_BARE),
@@ -63,7 +63,7 @@ class Timings:
         }
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
+        """Every time."""
         kinds = {kind: [each * 1000 for each in seconds] for kind, seconds in self.kind_to_seconds.items()}
         return {"prompt_tokens": self.prompt_tokens, "milliseconds": kinds}
 
@@ -86,7 +86,9 @@ class Timings:
 @app.command()
 @measurement
 def main(
-    rounds: Annotated[int, typer.Option(min=10, help="Of each size; each asks in all ways, in any order.")] = 300,
+    rounds: Annotated[
+        int, typer.Option(min=10, help="Rounds for each size; each asks in all ways, in any order.")
+    ] = 300,
     seed: SeedOption = 1,
 ) -> Report:
     """Time the same returning chats through HAProxy and at the replica that serves them, in turn."""
@@ -148,7 +150,7 @@ class _Rounds:
                 response.raise_for_status()
                 if number >= 0:
                     self._kind_to_seconds[kind].append(seconds)
-        # Last, for nobody serves what is decided here: the routers hold it to be under way for some seconds.
+        # Last, for no replica serves what is decided here: the routers count it as under way for some seconds.
         port = router_ports(self._run.run_dir)[self._run.application][0]
         sender = RouteSender(port, keep_alive=False, on_answer=lambda _: None)
         self._kind_to_seconds[DECISION] = await sender.send(rounds * [[self._content]], connections=1, seconds=60)
@@ -160,7 +162,7 @@ class _Rounds:
 
 
 def _note(replica: str, prompt_tokens: int) -> str:
-    """As a router's, of a request that no router knows."""
+    """A note as of a router, for a request that no router knows."""
     request_id = RequestId(uuid.uuid4().hex)
     note = RoutingNote(request_id, ReplicaId(replica), "none", "none", prompt_tokens, prompt_tokens)
     return note.encode(derived_key(NOTE_HEADER))

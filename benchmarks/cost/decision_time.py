@@ -162,7 +162,7 @@ def _memory(seed: int) -> Iterator[MemoryRow]:
             num_bytes, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        num_blocks = loaded.num_held_blocks
+        num_blocks = loaded.num_cached_blocks
         yield MemoryRow(size.num_replicas, size.block_size, num_blocks, num_bytes / num_blocks)
 
 

@@ -1,4 +1,4 @@
-"""A router as it is after hours of traffic: holders filled to capacity, requests under way, load everywhere.
+"""A router as it is after hours of traffic: caches filled to capacity, requests under way, load everywhere.
 
 It is driven through its public methods only, so the numbers stay comparable when the core is rewritten.
 """
@@ -13,9 +13,9 @@ from router.policies import make_policy
 from serve_app.settings.schema import EngineModelSettings, RouterSettings, RoutingSettings
 
 REPLICA_KV_TOKENS = 500_000
-"""What a GPU holds beside a model of a few billion weights; the size at which our design compares policies."""
-MAX_HELD_BLOCKS = 2**21
-"""Over all replicas: with more of them each holds less, or filling would need more memory than it is worth."""
+"""What a GPU has room for besides a model of a few billion weights; the size at which our design compares policies."""
+MAX_CACHED_BLOCKS = 2**21
+"""Blocks over all replicas: with more replicas each caches fewer, or filling would need too much memory."""
 NUM_TENANTS = 64
 TENANT_PROMPT_TOKENS = 2_048
 MEAN_CONVERSATION_TOKENS = 12_500
@@ -23,9 +23,9 @@ MEAN_CONVERSATION_TOKENS = 12_500
 NUM_RETURNING = 32
 REQUESTS_UNDER_WAY = 4
 REQUESTS_WAITING = 2
-"""Of those under way at each replica; the others are being decoded."""
+"""Requests that wait, of those under way at each replica; the others are being decoded."""
 PREFILL_TOKENS_PER_S = 10_000
-"""Of each replica, as in our design's simulator."""
+"""Prefill speed of each replica, as in our design's simulator."""
 STEP_S = 0.001
 
 
@@ -38,8 +38,8 @@ class Size:
 
     @property
     def capacity_blocks(self) -> int:
-        """Of each replica."""
-        return min(REPLICA_KV_TOKENS // self.block_size, MAX_HELD_BLOCKS // self.num_replicas)
+        """Blocks that each replica can cache."""
+        return min(REPLICA_KV_TOKENS // self.block_size, MAX_CACHED_BLOCKS // self.num_replicas)
 
 
 class LoadedRouter:
@@ -69,7 +69,7 @@ class LoadedRouter:
         self._conversations = [self._remember_conversation() for _ in range(NUM_RETURNING)]
 
     def returning(self) -> RouteRequest:
-        """The next turn of a conversation that one replica holds: nine tenths of the prompt are old."""
+        """The next turn of a conversation that one replica has cached: nine tenths of the prompt are old."""
         held = self._rng.choice(self._conversations)
         return self._request(held + self._fresh_blocks(self._prompt_blocks - len(held)))
 
@@ -79,23 +79,23 @@ class LoadedRouter:
         return self._request(tenant + self._fresh_blocks(self._prompt_blocks - len(tenant)))
 
     @property
-    def num_held_blocks(self) -> int:
-        """Over all replicas."""
+    def num_cached_blocks(self) -> int:
+        """Cached blocks over all replicas."""
         return sum(self.router.cluster.holders.num_blocks(replica_id) for replica_id in self._replica_ids)
 
     def choose(self, request: RouteRequest) -> None:
-        """One decision, booked."""
+        """Make one decision, which counts as a request under way."""
         self._chosen.append(self.router.choose(request, now=self.now).decision)
 
     def prefill_chosen(self) -> None:
-        """The engines report that they reused what was believed."""
+        """The engines report that they reused what was estimated."""
         for decision in self._chosen:
             self._prefill(decision.request_id, decision.num_prompt_tokens, decision.believed_cached_tokens)
 
     def go_by(self) -> None:
         """Time, until about now another request would come; one ends for each that came, a while after it.
 
-        Without that, who was chosen last would look idle again at once, and have done more than anybody else.
+        Without that, who was chosen last would look idle again at once, and have done more than any other replica.
         """
         self.now += self._prompt_blocks * self.size.block_size / (self.size.num_replicas * PREFILL_TOKENS_PER_S)
         while len(self._chosen) > self.size.num_replicas * REQUESTS_WAITING:
@@ -110,7 +110,7 @@ class LoadedRouter:
         self._chosen.clear()
 
     def _make_router(self) -> Router:
-        """As production builds it."""
+        """A router as production builds it."""
         routing, kv_tokens = RoutingSettings(), self.size.capacity_blocks * self.size.block_size
         policy = make_policy(routing.policy, Random(self._rng.random()))
         router = RouterSettings().make_router(

@@ -44,12 +44,12 @@ from serve_app.settings.load import load_settings
 from serve_app.settings.schema import Settings
 
 OPEN_SESSIONS = 64
-"""Whose turns are sent in random order."""
+"""Sessions at a time, whose turns are sent in random order."""
 SETTLE_S = 2.0
-"""After the last answer, for what is told and counted once a second."""
+"""Seconds after the last answer, for what is told and counted once a second."""
 SHADOW = "round_robin"
 PREFILL_TOKENS_PER_S = 200_000.0
-"""Of a simulated engine."""
+"""Prefill speed of a simulated engine."""
 
 app = make_app()
 
@@ -79,13 +79,13 @@ class Watching(NamedTuple):
 
     name: str
     is_telling: bool = False
-    """KV events."""
+    """Whether it sends KV events."""
     is_logging: bool = False
-    """A line for each request."""
+    """Whether it logs a line for each request."""
     is_shadowed: bool = False
-    """A second policy decides too, for comparison."""
+    """Whether a second policy decides too, for comparison."""
     is_read: bool = False
-    """By the operators' application."""
+    """Whether the operators' application reads it."""
 
 
 ALL = Watching("everything", is_telling=True, is_logging=True, is_shadowed=True, is_read=True)
@@ -102,13 +102,13 @@ EACH = (
 @app.command()
 @measurement
 def main(
-    config: Annotated[Path, typer.Argument(help="Of the application.")],
+    config: Annotated[Path, typer.Argument(help="The settings of the application.")],
     *,
-    pairs: Annotated[int, typer.Option(min=2, help="Of stretches with and without, at once.")] = 12,
-    number: Annotated[int, typer.Option("--requests", min=1, help="Of a stretch.")] = 100,
+    pairs: Annotated[int, typer.Option(min=2, help="Pairs of stretches, with and without at the same time.")] = 12,
+    number: Annotated[int, typer.Option("--requests", min=1, help="Requests of a stretch.")] = 100,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second, of each application.")] = 8,
     each: Annotated[bool, typer.Option("--each", help="Also one by one: KV events, log, shadow, operators.")] = False,
-    control: Annotated[bool, typer.Option("--control", help="Also nothing once more.")] = False,
+    control: Annotated[bool, typer.Option("--control", help="Also an application with nothing once more.")] = False,
     seed: SeedOption = 1,
 ) -> Report:
     """Compare the CPU seconds of a request."""
@@ -131,9 +131,9 @@ def _running(settings: Settings, ways: Sequence[Watching], console: Console) -> 
     alone = _alone(settings)
     alone = alone.model_copy(update={"ops": alone.ops.model_copy(update={"applications": read})})
     first, *others = (_application(alone, way) for way in ways)
-    beside = [application_config(each) for each in others]
-    with local_server.running(first, console, threading.Event(), beside=beside) as run:
-        assert run is not None, "nobody stops it"
+    others_configs = [application_config(other) for other in others]
+    with local_server.running(first, console, threading.Event(), beside=others_configs) as run:
+        assert run is not None, "no one stops it"
         api = ServeApi(run.dashboard_url)
         yield _Comparison(
             {
@@ -147,7 +147,7 @@ def _running(settings: Settings, ways: Sequence[Watching], console: Console) -> 
 
 
 def _alone(settings: Settings) -> Settings:
-    """One replica in place of all, which gets their cache."""
+    """Settings with one replica in place of all, which gets their cache."""
     deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": 1}
     engine = dict(settings.llm.get("engine_kwargs", {}))
     if "num_gpu_blocks_override" in engine:
@@ -223,7 +223,7 @@ class _Comparison:
 
 
 async def _cost_of(target: Target, stretch: Sequence[ClientRequest], rate: float) -> Cpu:
-    """Of one stretch, sent at a steady rate."""
+    """The CPU time of one stretch, sent at a steady rate."""
     load, stopped, before_s = Load(), asyncio.Event(), target.cpu_s()
 
     def coming() -> Iterator[ClientRequest]:

@@ -37,35 +37,35 @@ SETTINGS = shipped_settings("cpu-demo.yaml")
 NUM_REPLICAS = 8
 KV_CAPACITY_TOKENS = 262_144
 RETURNING = 0.2
-"""For each new conversation, so many of the earlier ones go on."""
+"""Earlier conversations that go on, for each new one."""
 MEAN_AGE = 20_000
-"""How many other conversations begin meanwhile."""
+"""Mean number of other conversations that begin before one goes on."""
 OWN_TOOLS = 0.01
-"""The share of conversations that bring tools that nobody else has."""
+"""The share of conversations that bring tools of their own."""
 TOOLS_EACH = 8
 MEDIAN_WORDS, SIGMA, MAX_WORDS = 50, 1.2, 6000
-"""Of a first message, log-normal: half of them are short, and a few are documents."""
+"""Words of a first message, log-normal: half of them are short, and a few are documents."""
 ANSWER_WORDS = 60
 MAX_TURNS = 8
 WARM_UP = 200
 """ManyConversations before the first look at memory: what is made once is made by then."""
 
 FULL_SHARE = 0.97
-"""Of the memo; from there on memory must not grow."""
+"""The share of the memo from which on memory must not grow."""
 MEMO_FACTOR = 1.1
 """Resident memory of the memo, at most, in terms of what it accounts for."""
 TOKENIZER_MIB = 200
 """Resident memory of fastokens' caches of words, at most."""
 CORE_MIB = 80
-"""Resident memory of block hasher and core, at most, with so many replicas of this size."""
+"""Resident memory of block hasher and core, at most, with eight replicas of this size."""
 FLAT_MIB = 48
-"""So much may come and go with long texts, or come when a table of fastokens' cache of words doubles."""
+"""MiB that may come and go with long texts, or come when a table of fastokens' cache of words doubles."""
 
 app = make_app()
 
 
 class ManyConversations:
-    """Each is made anew from its number whenever it is needed, so that all of them take one byte each.
+    """Conversations that are made again from their number whenever needed, so that each takes one byte.
 
     Args:
         words: which texts are made of, in their order.
@@ -160,23 +160,23 @@ class RouterParts:
 
     @property
     def memo_bytes(self) -> int:
-        """As the memo accounts for them."""
+        """Bytes that the memo counts for itself."""
         return 0 if self._prompts.chats is None else self._prompts.chats.num_bytes
 
     @property
     def num_forms(self) -> int:
-        """In the memo."""
+        """Forms in the memo."""
         return 0 if self._prompts.chats is None else self._prompts.chats.snapshot()["forms"]
 
     def held_blocks(self) -> int:
-        """Over all replicas."""
+        """Blocks over all replicas."""
         holders = self.router.cluster.holders
         return sum(holders.num_blocks(replica.replica_id) for replica in self.router.cluster.replicas)
 
 
 @dataclass(frozen=True, slots=True)
 class MemorySample:
-    """After so many conversations."""
+    """What was seen after a number of conversations."""
 
     conversations: int
     requests: int
@@ -251,7 +251,7 @@ def result_table(samples: Sequence[MemorySample]) -> Table:
             "memo MiB",
             "forms",
             "stretches",
-            "held blocks",
+            "cached blocks",
         ),
     )
     for each in samples:

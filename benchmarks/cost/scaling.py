@@ -40,7 +40,7 @@ from serve_app.settings.vllm_options import with_absolute_model_path
 app = make_app()
 
 OPEN_SESSIONS = 96
-"""Whose turns are sent in random order."""
+"""Sessions at a time, whose turns are sent in random order."""
 BUCKET_S = 10.0
 CHANGE_TIMEOUT_S = 900.0
 POLL_S = 0.5
@@ -54,11 +54,11 @@ class ScalingPlan:
     """What the command line asks for. Times in seconds."""
 
     replicas: Sequence[int]
-    """One after the other."""
+    """Numbers of replicas, one after the other."""
     rate: float
     """Requests a second."""
     hold_s: float
-    """Between a change and the next."""
+    """Time between a change and the next."""
     num_streams: int
     stream_tokens: int
     stream_s: float
@@ -68,13 +68,13 @@ class ScalingPlan:
 
 @dataclass(frozen=True, slots=True)
 class ScalingChange:
-    """Of the number of replicas. Times on the clock of `Exchange.started_s`."""
+    """A change of the number of replicas. Times are on the clock of `Exchange.started_s`."""
 
     before: int
     after: int
     asked_s: float
     done_s: float
-    """All routers route to the new number."""
+    """When all routers route to the new number."""
 
     def __str__(self) -> str:
         return f"{self.before} to {self.after}"
@@ -82,7 +82,7 @@ class ScalingChange:
 
 @dataclass(frozen=True, slots=True)
 class ScalingVariant:
-    """Of one variant."""
+    """What came of one variant."""
 
     name: str
     plan: ScalingPlan
@@ -120,7 +120,7 @@ def main(
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 3.0,
     hold: Annotated[float, typer.Option(min=BUCKET_S, help="Seconds of load before and after each change.")] = 120.0,
     streams: Annotated[int, typer.Option(min=0, help="Long streams, started before each change.")] = 8,
-    stream_tokens: Annotated[int, typer.Option(min=1, help="Of each one's answer.")] = 8000,
+    stream_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each one's answer.")] = 8000,
     stream_seconds: Annotated[float, typer.Option(min=0, help="How long one should last at least.")] = 150.0,
     seed: SeedOption = 1,
 ) -> Report:
@@ -151,7 +151,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _in_a_process(settings: Settings, plan: ScalingPlan, *, is_handing_on: bool) -> ScalingVariant:
-    """Of its own: Ray's handles outlive the cluster that they were made for."""
+    """Measure in a process of its own: Ray's handles outlive the cluster that they were made for."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as processes:
         return processes.submit(_measured, settings, plan, is_handing_on=is_handing_on).result()
 
@@ -169,14 +169,14 @@ def _measured(settings: Settings, plan: ScalingPlan, *, is_handing_on: bool) -> 
     )
     name = "with warm-up and hand-over" if is_handing_on else "without"
     with local_server.running(own, console, threading.Event()) as run:
-        assert run is not None, "nobody stops it"
+        assert run is not None, "no one stops it"
         application = RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url)
         server = Server(run, application)
         return asyncio.run(_ScalingRun(server, plan, name, console).run())
 
 
 class _ScalingRun:
-    """One variant's loads, filled while it is under way."""
+    """The loads of one variant, filled while it is under way."""
 
     def __init__(self, server: Server, plan: ScalingPlan, name: str, console: Console) -> None:
         self._server = server
@@ -251,14 +251,14 @@ def summary(results: Sequence[ScalingVariant], settings: Settings) -> Table:
         right=(
             "done after s",
             "hit rate\nbefore",
-            "\nmeanwhile",
+            "\nduring",
             "\nafter",
             f"\nlowest {BUCKET_S:.0f} s after",
             "TTFT p50 ms\nbefore",
-            "\nmeanwhile",
+            "\nduring",
             "\nafter",
             "TTFT p99 ms\nbefore",
-            "\nmeanwhile",
+            "\nduring",
             "\nafter",
         ),
     )

@@ -32,20 +32,22 @@ DEFAULT_FOLDER = Path(".warmroute/gpu")
 DEFAULT_LENGTHS = "1024,2048,4096,8192,16384,32768,65536"
 DEFAULT_POLICIES = "round_robin,least_loaded,prefix_affinity"
 MEMORY_SHARE = 0.9
-"""Of the GPU's memory, for all engines together."""
+"""Share of the GPU's memory, for all engines together."""
 
 ShapeOption = Annotated[
     Shape | None, typer.Option(help="The model's sizes; by default llama-8b on a GPU, tiny on a CPU.")
 ]
 StepOption = Annotated[int, typer.Option(min=1, help="Tokens of one step: vLLM's max_num_batched_tokens.")]
-FolderOption = Annotated[Path, typer.Option(help="For the model and the engines' logs.")]
-RepetitionsOption = Annotated[int, typer.Option(min=1, help="Of everything, in turn; two or more give intervals.")]
+FolderOption = Annotated[Path, typer.Option(help="The folder of the model and the engines' logs.")]
+RepetitionsOption = Annotated[
+    int, typer.Option(min=1, help="Repetitions of everything, in turn; two or more give intervals.")
+]
 RateOption = Annotated[float, typer.Option(min=0.001, help="Requests a second, at the mean.")]
 SessionsOption = Annotated[int, typer.Option(min=1, help="Conversations in each run.")]
-TurnsOption = Annotated[int, typer.Option(min=1, help="Of a conversation, at the mean.")]
-MessageOption = Annotated[int, typer.Option(min=1, help="Of a user's message, at the mean.")]
-AnswerOption = Annotated[int, typer.Option(min=1, help="Of every answer.")]
-ThinkOption = Annotated[float, typer.Option(min=0, help="From an answer to the next turn, at the mean.")]
+TurnsOption = Annotated[int, typer.Option(min=1, help="Mean turns of a conversation.")]
+MessageOption = Annotated[int, typer.Option(min=1, help="Mean tokens of a user's message.")]
+AnswerOption = Annotated[int, typer.Option(min=1, help="Tokens of every answer.")]
+ThinkOption = Annotated[float, typer.Option(min=0, help="Mean seconds from an answer to the next turn.")]
 LimitOption = Annotated[float, typer.Option(min=0, help="A request is good with its first token within it.")]
 
 
@@ -54,7 +56,7 @@ class Arm(NamedTuple):
 
     runs: list[PolicyRun]
     reloads: list[tiers.Reload]
-    """None without a tier."""
+    """Reloads; none without a tier."""
     cache: KvCache
 
 
@@ -64,9 +66,11 @@ app = make_app()
 @app.command("ttft")
 @measurement
 def ttft_command(
-    lengths: Annotated[str, typer.Option(help="Of the prompts, in tokens, separated by commas.")] = DEFAULT_LENGTHS,
+    lengths: Annotated[
+        str, typer.Option(help="Lengths of the prompts in tokens, separated by commas.")
+    ] = DEFAULT_LENGTHS,
     repetitions: RepetitionsOption = 5,
-    streams: Annotated[int, typer.Option(min=4, help="At most so many sequences are decoded at a time.")] = 32,
+    streams: Annotated[int, typer.Option(min=4, help="Sequences decoded at a time, at most.")] = 32,
     step_tokens: StepOption = 8192,
     shape: ShapeOption = None,
     folder: FolderOption = DEFAULT_FOLDER,
@@ -93,12 +97,14 @@ def policies_command(  # noqa: PLR0913  one for each option
         DEFAULT_POLICIES
     ),
     engines: Annotated[int, typer.Option(min=2, help="How many, on one GPU.")] = 2,
-    kv_tokens: Annotated[int | None, typer.Option(min=1, help="Of each KV cache; all that fit by default.")] = None,
+    kv_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of each KV cache; by default as many as fit.")
+    ] = None,
     rate: RateOption = 4.0,
     sessions: SessionsOption = 200,
     turns: TurnsOption = 4,
     prefixes: Annotated[int, typer.Option(min=1, help="System prompts that conversations share.")] = 40,
-    prefix_tokens: Annotated[int, typer.Option(min=0, help="Of each.")] = 4000,
+    prefix_tokens: Annotated[int, typer.Option(min=0, help="Tokens of each system prompt.")] = 4000,
     message_tokens: MessageOption = 500,
     answer_tokens: AnswerOption = 64,
     think_s: ThinkOption = 2.0,
@@ -131,9 +137,13 @@ def policies_command(  # noqa: PLR0913  one for each option
 @measurement
 def tiers_command(  # noqa: PLR0913  one for each option
     *,
-    host_gib: Annotated[float, typer.Option(min=0.001, help="Of the second tier, in the host's memory.")] = 100.0,
-    kv_tokens: Annotated[int | None, typer.Option(min=1, help="Of the KV cache; all that fit by default.")] = None,
-    lengths: Annotated[str, typer.Option(help="Of the prompts that are reloaded, in tokens.")] = "2048,8192,32768",
+    host_gib: Annotated[float, typer.Option(min=0.001, help="GiB of the second tier, in the host's memory.")] = 100.0,
+    kv_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of the KV cache; by default as many as fit.")
+    ] = None,
+    lengths: Annotated[
+        str, typer.Option(help="Lengths of the prompts that are reloaded, in tokens.")
+    ] = "2048,8192,32768",
     rate: RateOption = 2.0,
     sessions: SessionsOption = 100,
     turns: TurnsOption = 4,

@@ -23,21 +23,21 @@ from serve_app.settings.schema import EngineModelSettings, ReplicaSettings, Rout
 
 METRICS = {
     "hit_rate": ("hit rate", ".4f"),
-    "believed_rate": ("believed", ".4f"),
+    "believed_rate": ("estimated", ".4f"),
     "mean_ttft_s": ("TTFT mean s", ".3f"),
     "p50_ttft_s": ("p50", ".3f"),
     "p95_ttft_s": ("p95", ".3f"),
     "goodput_rps": ("good/s", ".3f"),
     "imbalance": ("imbalance", ".3f"),
 }
-"""Each with its title and format."""
+"""Metrics, each with its title and format."""
 WARM_UP_SHARE = 0.25
-"""Of a run's sessions: engines compile what they need for a length or a number of prompts when it first comes."""
+"""Share of a run's sessions that warm up: engines compile for a length or a number of prompts when it first comes."""
 COMPARED = ("hit_rate", "mean_ttft_s", "p50_ttft_s", "p95_ttft_s", "goodput_rps")
 
 
 class Resettable(Asked, Protocol):
-    """Of an engine, what is needed."""
+    """What is needed of an engine."""
 
     async def reset_cache(self) -> None:
         """Forget every prefix."""
@@ -45,7 +45,7 @@ class Resettable(Asked, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PolicyPlan:
-    """All that is compared."""
+    """Everything that is compared."""
 
     policies: tuple[str, ...]
     """The first is the one that others are compared with."""
@@ -68,7 +68,7 @@ class PolicyRun:
 
     @property
     def faults(self) -> list[str]:
-        """Of requests that failed."""
+        """The faults of requests that failed."""
         return [record.fault for record in self.records if record.fault is not None]
 
 
@@ -132,7 +132,7 @@ def rotated(policies: Sequence[str], repetition: int) -> list[str]:
 
 
 def make_router(policy: str, replicas: Sequence[Replica], *, block_size: int, seed: str) -> Router:
-    """As production builds it, with the default settings.
+    """A router as production builds it, with the default settings.
 
     Raises:
         UnknownPolicyError: there is no such policy.
@@ -176,19 +176,19 @@ class PolicyOutcome:
 
     plan: PolicyPlan
     caches: Sequence[KvCache]
-    """Of each engine."""
+    """The KV cache of each engine."""
     runs: Sequence[PolicyRun]
 
     def values(self, policy: str, metric: str) -> list[float]:
-        """Of a policy's runs, in order of the repetitions."""
+        """A metric of a policy's runs, in order of the repetitions."""
         return [summary[metric] for run, summary in self._summaries() if run.policy == policy]
 
     def means(self, policy: str) -> Mapping[str, Estimate]:
-        """Of every metric."""
+        """The means of every metric."""
         return {metric: intervals.mean(self.values(policy, metric)) for metric in METRICS}
 
     def ratios(self, policy: str) -> Mapping[str, Estimate]:
-        """To the first policy, paired by repetition."""
+        """The ratios to the first policy, paired by repetition."""
         first = self.plan.policies[0]
         return {metric: intervals.ratio(self.values(policy, metric), self.values(first, metric)) for metric in COMPARED}
 

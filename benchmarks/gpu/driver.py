@@ -21,7 +21,7 @@ ROOT = root_hash(model=MODEL_NAME, adapter="", tenant="", cache_salt="")
 
 
 class Asked(Protocol):
-    """Of an engine, what is needed."""
+    """What is needed of an engine."""
 
     async def ask(
         self, token_ids: Sequence[int], *, answer_tokens: int, on_first_token: Callable[[], None]
@@ -38,11 +38,11 @@ class TurnRecord:
     """When it came to the router."""
     ended_s: float
     ttft_s: float | None
-    """Since it came, choosing included; None if it failed."""
+    """Seconds since it came, choosing included; None if it failed."""
     prompt_tokens: int
     cached_tokens: int
     believed_cached_tokens: int
-    """By the router, when it chose."""
+    """Tokens that the router estimated to be cached when it chose."""
     fault: str | None = None
 
 
@@ -77,12 +77,12 @@ class TurnDriver:
         self._outstanding: dict[ReplicaId, dict[RequestId, int]] = {each: {} for each in id_to_engine}
         self._started_s = clock()
         self.records: list[TurnRecord] = []
-        """Of answered and failed requests, in order of their ends."""
+        """Records of answered and failed requests, in order of their ends."""
         self.max_late_s = 0.0
         """How late a session began at worst: how well this process kept up."""
 
     async def run(self, sessions: Sequence[Session]) -> None:
-        """All of them, until the last answer."""
+        """Serve all sessions, until the last answer."""
         self._started_s = self._clock()
         async with asyncio.TaskGroup() as background:
             heartbeat = background.create_task(self._beat())
@@ -127,7 +127,7 @@ class TurnDriver:
         )
 
     async def _send(self, turn: Turn, request_id: RequestId, replica_id: ReplicaId) -> EngineAnswer | MeasurementError:
-        """To the engine that was chosen; the router hears all of it."""
+        """Send it to the chosen engine; the router hears everything."""
         outstanding = self._outstanding[replica_id]
         outstanding[request_id] = 0
         self._router.on_arrived(request_id, replica_id, now=self._clock())

@@ -24,21 +24,21 @@ class EngineAnswer:
 
     prompt_tokens: int
     cached_tokens: int
-    """By the engine's own word, which comes with the end of the answer."""
+    """Reused tokens as the engine reports them at the end of the answer."""
     first_token_s: float
     duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class KvCache:
-    """Of one engine, as it was started."""
+    """The KV cache of one engine, as it was started."""
 
     num_tokens: int
     block_size: int
 
 
 def _ignore() -> None:
-    """Nobody wants to know."""
+    """No one listens."""
 
 
 class Engine:
@@ -89,7 +89,7 @@ class Engine:
         )
 
     async def reset_cache(self) -> None:
-        """Forget every prefix, once no request holds any.
+        """Forget every prefix, once no request uses one.
 
         Raises:
             MeasurementError: it does not.
@@ -137,7 +137,7 @@ def _body(token_ids: Sequence[int], answer_tokens: int) -> dict[str, Any]:
 
 
 def _event(line: str) -> dict[str, Any]:
-    """Of a stream's line; empty where it holds none."""
+    """The event of a stream's line; empty where there is none."""
     if not line.startswith("data: {"):
         return {}
     event: dict[str, Any] = orjson.loads(line.removeprefix("data: "))

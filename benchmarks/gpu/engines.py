@@ -26,20 +26,20 @@ class EngineOptions:
 
     shape: Shape
     max_prompt_tokens: int
-    """Of the longest prompt, with its answer."""
+    """Tokens of the longest prompt, with its answer."""
     max_step_tokens: int
-    """Of one step (vLLM's `max_num_batched_tokens`)."""
+    """Tokens of one step (vLLM's `max_num_batched_tokens`)."""
     memory_share: float
-    """Of the GPU's memory, for each."""
+    """Share of the GPU's memory, for each engine."""
     kv_tokens: int | None = None
-    """Of each KV cache; None for all that the memory holds."""
+    """Tokens of each KV cache; None for as many as the memory has room for."""
     host_gib: float | None = None
-    """Of a second tier in the host's memory; None for none."""
+    """GiB of a second tier in the host's memory; None for none."""
 
 
 @contextmanager
 def running_engines(count: int, options: EngineOptions, machine: Machine, *, folder: Path) -> Iterator[list[str]]:
-    """The URLs of so many engines, until the block ends.
+    """The URLs of that many engines, until the block ends.
 
     Args:
         count: how many.
@@ -72,8 +72,8 @@ async def connected(urls: list[str]) -> AsyncIterator[list[Engine]]:
 
 
 def new_client(url: str) -> httpx.AsyncClient:
-    """For any number of requests at a time, each on its own connection: none is lost with one that the server closes
-    while it is idle.
+    """A client for any number of requests at a time, each on its own connection: none is lost with an idle one that the
+    server closes.
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     return httpx.AsyncClient(base_url=url, limits=limits, timeout=TIMEOUT_S, trust_env=False)
@@ -104,7 +104,7 @@ def vllm_options(model: Path, options: EngineOptions, machine: Machine) -> dict[
 
 
 def variables(machine: Machine) -> dict[str, str]:
-    """Of an engine's environment. In development mode its cache can be reset; it listens on the loopback only."""
+    """An engine's environment. In development mode its cache can be reset; it listens on the loopback only."""
     always = {"VLLM_SERVER_DEV_MODE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     return always if machine.has_gpu else {**always, "VLLM_CPU_KVCACHE_SPACE": str(CPU_KV_GIB), "OMP_NUM_THREADS": "1"}
 

@@ -11,7 +11,7 @@ from serve_app.demo.model import DEFAULT_CORPUS, END_IDS, write_json, write_toke
 
 
 class Shape(StrEnum):
-    """Whose sizes the model has."""
+    """The model whose sizes are taken."""
 
     LLAMA_8B = "llama-8b"
     """Llama 3.1 8B's: 16 GB of weights, 128 kB of KV cache a token."""
@@ -44,7 +44,7 @@ _SHAPE_TO_SIZES: Mapping[Shape, Mapping[str, int | bool]] = {
 
 
 def write_model(folder: Path, shape: Shape, *, max_model_len: int) -> None:
-    """Configuration and tokenizer of a Llama that reads so many tokens.
+    """Configuration and tokenizer of a Llama that reads at most that many tokens.
 
     The tokenizer knows fewer tokens than a large model's vocabulary has, and what it does not know has no text.
     """

@@ -9,7 +9,7 @@ from random import Random
 from serve_app.calibration.probe import TOKEN_IDS
 
 SPREAD = 0.5
-"""Of a message's length, up and down."""
+"""Share by which a message's length varies, up and down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,36 +21,36 @@ class TurnTraffic:
     """The mean, if engines answered at once: sessions arrive at random whatever the engines do, but a turn waits for
     the answer before it."""
     turns: int
-    """Of a session, at the mean; from 1 to twice as many less one."""
+    """Mean turns of a session; from 1 to twice as many less one."""
     num_prefixes: int
     """System prompts; the first is used most, the n-th an n-th as often."""
     prefix_tokens: int
-    """Of each; 0 for none. With one turn then, no prompt shares anything, and no routing can help."""
+    """Tokens of each system prompt; 0 for none. With one turn then, no prompt shares anything."""
     message_tokens: int
-    """Of a user's message, at the mean."""
+    """Mean tokens of a user's message."""
     answer_tokens: int
     think_s: float
-    """From an answer to the next turn, at the mean."""
+    """Mean seconds from an answer to the next turn."""
 
     @property
     def max_tokens(self) -> int:
-        """Of the longest prompt that can come, with its answer."""
+        """Tokens of the longest prompt that can come, with its answer."""
         message_tokens = _length(self.message_tokens, 1 + SPREAD)
         return self.prefix_tokens + self.max_turns * (message_tokens + self.answer_tokens)
 
     @property
     def max_turns(self) -> int:
-        """Of the longest session."""
+        """Turns of the longest session."""
         return 2 * self.turns - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One request."""
+    """One request of a session."""
 
     prompt: tuple[int, ...]
     think_s: float
-    """After the answer before it; 0 for the first."""
+    """Seconds after the answer before it; 0 for the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class Session:
     """One user's conversation."""
 
     arrival_s: float
-    """After the first session's."""
+    """Seconds after the first session's arrival."""
     turns: tuple[Turn, ...]
 
 
 def make_sessions(traffic: TurnTraffic, *, seed: str) -> list[Session]:
-    """In order of arrival; the same for the same seed."""
+    """Sessions in order of arrival; the same for the same seed."""
     rng = Random(seed)
     prefixes = [_tokens(traffic.prefix_tokens, rng) for _ in range(traffic.num_prefixes)]
     weights = [1 / place for place in range(1, traffic.num_prefixes + 1)]

@@ -38,7 +38,7 @@ class Reload:
 async def measure_reloads(
     engine: Resettable, lengths: Sequence[int], *, repetitions: int, rng: Random
 ) -> AsyncIterator[Reload]:
-    """Each length once a repetition; a first round does not count.
+    """Measure each length once a repetition; a first round does not count.
 
     Raises:
         MeasurementError: the engine did not answer, or does not reset its cache.
@@ -61,7 +61,7 @@ async def _sample(engine: Resettable, length: int, rng: Random) -> Reload:
 
 
 def _ignore() -> None:
-    """Nobody wants to know."""
+    """No one listens."""
 
 
 async def run_arm(
@@ -76,7 +76,7 @@ async def run_arm(
 
 
 def host_name(host_gib: float) -> str:
-    """Of the arm with a tier."""
+    """The name of the arm with a tier."""
     return f"{host_gib:g} GiB"
 
 
@@ -101,7 +101,7 @@ def host_tokens_per_s(reloads: Sequence[Reload]) -> float | None:
 
 
 def reload_table(reloads: Sequence[Reload]) -> Table:
-    """By length."""
+    """A line for each length."""
     table = make_table(
         "Time to the first token: computed, from the host, from the GPU",
         left=(),

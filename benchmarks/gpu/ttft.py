@@ -19,7 +19,7 @@ MS_A_SECOND = 1000
 
 
 class Asked(Protocol):
-    """Of an engine, what is needed."""
+    """What is needed of an engine."""
 
     async def ask(self, token_ids: Sequence[int], *, answer_tokens: int) -> EngineAnswer:
         """Send a prompt, and follow its answer."""
@@ -36,7 +36,7 @@ class TtftSample:
 
 @dataclass(frozen=True, slots=True)
 class PromptLength:
-    """All samples of one length; times to the first token in seconds, in order of the repetitions."""
+    """The samples of one length; times to the first token in seconds, in order of the repetitions."""
 
     num_tokens: int
     cold_s: list[float]
@@ -48,12 +48,12 @@ class PromptLength:
 
 @dataclass(frozen=True, slots=True)
 class TtftOutcome:
-    """All that was measured."""
+    """Everything that was measured."""
 
     samples: Sequence[TtftSample]
 
     def lengths(self) -> Iterator[PromptLength]:
-        """From short to long."""
+        """The lengths from short to long."""
         for num_tokens in sorted({sample.num_tokens for sample in self.samples}):
             samples = [sample for sample in self.samples if sample.num_tokens == num_tokens]
             yield PromptLength(
@@ -84,7 +84,7 @@ class TtftOutcome:
 async def measure_prompts(
     engine: Asked, lengths: Sequence[int], *, repetitions: int, rng: Random
 ) -> AsyncIterator[TtftSample]:
-    """Each length once a repetition, in another order each time; a first round warms the engine up and does not count.
+    """Measure each length once a repetition, in random order; a first round warms the engine up and does not count.
 
     Raises:
         MeasurementError: the engine did not answer.
@@ -98,14 +98,14 @@ async def measure_prompts(
 
 
 async def _sample(engine: Asked, length: int, rng: Random) -> TtftSample:
-    """Of random ids, so that nobody has seen them."""
+    """Send a prompt of random ids, which no engine has seen."""
     token_ids = rng.choices(TOKEN_IDS, k=length)
     cold = await engine.ask(token_ids, answer_tokens=1)
     return TtftSample(length, cold, warm=await engine.ask(token_ids, answer_tokens=1))
 
 
 def ttft_table(result: TtftOutcome) -> Table:
-    """By length. Means; the last column is what the tokens took that a row has more than the row before."""
+    """Means by length; the last column is the speed of the tokens that a row has more than the row before."""
     table = make_table(
         "Time to the first token",
         left=(),

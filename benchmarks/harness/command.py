@@ -25,7 +25,7 @@ TRACES = Path("../shared/data/traces")
 CONVERSATION_TRACE = TRACES / "mooncake_conversation_first60.jsonl.zst"
 
 PACKAGES = ("benchmarks", "loadtests", "router", "serve_app")
-"""Whose exceptions have messages that are meant for users."""
+"""Packages whose exceptions have messages for users."""
 
 
 def make_app(about: str | None = None) -> typer.Typer:
@@ -74,7 +74,7 @@ def _with_options(
 
 
 def check_output(path: Path | None) -> None:
-    """Before hours of measuring, not after: whether there is a folder for the file."""
+    """Refuse a file without a folder, before hours of measuring and not after."""
     if path is not None and not path.absolute().parent.is_dir():
         fail(f"--json {path} cannot be written: name a file in a folder that exists")
 

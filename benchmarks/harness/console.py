@@ -11,12 +11,12 @@ FILE_WIDTH = 240
 
 
 def notes_console() -> Console:
-    """For progress, and for whatever else is told before there is a report."""
+    """The console for progress, and for whatever else is told before there is a report."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def report_console() -> Console:
-    """For the report."""
+    """The console for the report."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = FILE_WIDTH

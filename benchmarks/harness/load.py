@@ -1,4 +1,4 @@
-"""Steady load of short requests: so many a second whatever the server does, or so many clients at a time."""
+"""Steady load of short requests: at a rate whatever the server does, or of a number of clients at a time."""
 
 import asyncio
 import contextlib
@@ -18,13 +18,13 @@ from loadtests.workloads.prompts import Prompts
 SHARED_PREFIX_WORDS = (20, 40, 80, 120)
 SHARED = 0.7
 MIN_WORDS, MAX_WORDS = 30, 50
-"""At least a block of 32 tokens, so that every prompt has a key."""
+"""Words of a prompt: more than a block of 32 tokens, so that every prompt has a key."""
 ANSWER_TOKENS = 8
 MAX_OUTSTANDING = 256
 
 
 def short_requests(model: str, *, seed: int, kind: str, are_some_whole: bool = False) -> Iterator[ClientRequest]:
-    """Without end: chat requests with prompts of about a hundred tokens and short answers.
+    """An endless series of chat requests with prompts of about a hundred tokens and short answers.
 
     All of them stream; or one in two wants its answer whole, and is of another kind.
     """
@@ -57,7 +57,7 @@ class Load:
     """What was sent so far."""
 
     exchanges: list[Exchange] = field(default_factory=list)
-    """In the order of sending, those under way included."""
+    """Requests in the order of sending, those under way included."""
     num_unsent: int = 0
     """Requests that were due while too many were outstanding."""
     num_outstanding: int = 0
@@ -114,7 +114,7 @@ async def closed_loop(
     stopped: asyncio.Event,
     pause_s: float = 0.02,
 ) -> None:
-    """So many clients, each with one request at a time, until stopped. The pause keeps failures at once from racing."""
+    """Run clients with one request at a time each, until stopped. The pause keeps failures at once from racing."""
 
     async def user() -> None:
         while not stopped.is_set():
@@ -133,5 +133,5 @@ async def _stopped_before(due_s: float, stopped: asyncio.Event) -> bool:
 
 
 def outcome_counts(exchanges: Iterable[Exchange]) -> Counter[str]:
-    """By outcome, of refusals by status."""
+    """The number of requests by outcome, and of refusals by status."""
     return Counter(each.outcome_text for each in exchanges)

@@ -17,7 +17,7 @@ from benchmarks.harness.machine import command_line, find_machine, versions
 
 
 class Verdict(StrEnum):
-    """Whether the claim held."""
+    """The judgement on a claim."""
 
     PASS = "PASS"  # noqa: S105  no password
     FAIL = "FAIL"
@@ -39,7 +39,7 @@ class Report:
 
     @property
     def verdict(self) -> Verdict | None:
-        """None where nothing is judged."""
+        """Whether the claim held; None where nothing is judged."""
         if self.faults is None:
             return None
         return Verdict.FAIL if self.faults else Verdict.PASS

@@ -48,7 +48,7 @@ class ServeReplica:
 
     @property
     def is_running(self) -> bool:
-        """By Serve's word."""
+        """Whether Serve lists it as running."""
         return self.state == "RUNNING" and self.pid is not None
 
 
@@ -66,7 +66,7 @@ class Server:
         self._ask_routers()
 
     def client(self, *, keep_alive: bool = True) -> httpx.AsyncClient:
-        """For any number of requests at a time.
+        """A client for any number of requests at a time.
 
         Args:
             keep_alive: without, every request has its own connection, so none is lost with a connection that
@@ -90,7 +90,7 @@ class Server:
         ]
 
     async def router_settings(self) -> RouterSettings:
-        """As deployed."""
+        """The router settings as deployed."""
         arguments = (await self._details())["deployed_app_config"]["args"]
         return RouterSettings.model_validate(arguments["routers"])
 

@@ -10,11 +10,11 @@ from benchmarks.keys.texts import Dialogue, Source
 
 Body = dict[str, Any]
 Write = Callable[[Dialogue], Body | None]
-"""None where the dialogue has nothing that could be written so."""
+"""A way to write a dialogue; it gives None where the dialogue has nothing that could be written so."""
 
 
 class Endpoint(StrEnum):
-    """Of the HTTP API; the value is the path."""
+    """An endpoint of the HTTP API; the value is the path."""
 
     CHAT = "/v1/chat/completions"
     COMPLETIONS = "/v1/completions"

@@ -50,7 +50,7 @@ def _named(message: Message) -> Message:
 
 
 def _as_a_client_library_writes(message: Message) -> Message:
-    """With the fields of the answer that it is."""
+    """The message with the fields of the answer that it is."""
     empty: Message = {"refusal": None, "annotations": [], "audio": None, "function_call": None}
     return empty | message if message["role"] == "assistant" else message
 
@@ -85,7 +85,7 @@ VARIATIONS: dict[str, Callable[[Dialogue], Body | None]] = {
     "named users": _each_message(_named),
     "client library": _each_message(_as_a_client_library_writes),
     "no content": _each_message(_without_null),
-    # No `seed`: vLLM's engine for CPUs dies of it when other requests are served beside.
+    # No `seed`: vLLM's engine for CPUs dies of it when other requests are served at the same time.
     "sampling": _with(temperature=0.5, top_p=0.9, stop=["\n\n"], user="u", session_id="s", logprobs=False),
     "max_completion_tokens": _with(max_completion_tokens=1),
 }

@@ -21,7 +21,7 @@ def transcript(dialogue: Dialogue) -> str:
 
 
 def marked_up(dialogue: Dialogue) -> str:
-    """With special tokens, as by a client that renders the templates of all three families itself."""
+    """A text with special tokens, as of a client that renders the templates of all three families itself."""
     lines = [
         f"<|im_start|>{message['role']}\n{message.get('content') or ''}<|im_end|>\n"
         f"<|start_header_id|>{message['role']}<|end_header_id|>\n\n{message.get('content') or ''}<|eot_id|>"
@@ -32,7 +32,7 @@ def marked_up(dialogue: Dialogue) -> str:
 
 
 def token_ids(dialogue: Dialogue) -> list[int]:
-    """Some that every vocabulary has; what they say does not matter."""
+    """Token ids that every vocabulary has; what they say does not matter."""
     return [300 + ord(letter) % 1_000 for letter in transcript(dialogue)[:MAX_IDS]]
 
 

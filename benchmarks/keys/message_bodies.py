@@ -101,7 +101,7 @@ def _system_in_blocks(dialogue: Dialogue) -> Body | None:
 
 
 def _reminded(dialogue: Dialogue) -> Body | None:
-    """A system message among the others, beside the system prompt."""
+    """A system message among the others, besides the system prompt."""
     body = plain(dialogue)
     if "system" not in body:
         return None

@@ -43,14 +43,14 @@ class Family(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model's folder, and what the engine must be told beside it."""
+    """A model's folder, and what else the engine must be told."""
 
     folder: Path
     engine_kwargs: dict[str, Any] = field(default_factory=dict)
 
 
 def build(family: Family, folder: Path) -> Model:
-    """The model's folder in `folder`; it takes a second or two, so it is made anew each time."""
+    """The model's folder in `folder`; it takes a second or two, so it is made again each time."""
     target = folder / family
     target.mkdir(parents=True, exist_ok=True)
     _WRITERS[family](target)

@@ -49,7 +49,7 @@ class Replica:
     async def report_all(
         self, questions: Sequence[Question], *, concurrency: int, on_report: Callable[[], None]
     ) -> list[ReplicaPrompt]:
-        """In the order of the questions. A dialogue's own are asked one after the other: most share a prompt."""
+        """The prompts in the order of the questions. A dialogue's own are asked in turn: most share a prompt."""
         limit = asyncio.Semaphore(concurrency)
 
         async def report(of_one: Iterator[Question]) -> list[ReplicaPrompt]:
@@ -65,7 +65,7 @@ class Replica:
         return [each for reports in nested for each in reports]
 
     async def report(self, question: Question) -> ReplicaPrompt:
-        """Which token ids this body is for the replica.
+        """The token ids that this body is for the replica.
 
         Raises:
             MeasurementError: the replica failed, or does not report them.
@@ -130,6 +130,6 @@ def _reported_ids(endpoint: Endpoint, answer: dict[str, Any]) -> Sequence[int]:
 
 
 def _message_tokens(usage: dict[str, Any]) -> int:
-    """A message's usage lists what was cached beside what was not."""
+    """A message's usage lists what was cached apart from what was not."""
     parts = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
     return sum(usage.get(part) or 0 for part in parts)

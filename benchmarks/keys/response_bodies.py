@@ -72,7 +72,7 @@ def _only_text(dialogue: Dialogue) -> Body | None:
 
 
 def _reasoned(dialogue: Dialogue) -> Body:
-    """With a reasoning item before each of the assistant's."""
+    """A body with a reasoning item before each item of the assistant."""
     body = plain(dialogue)
     reasoning = {
         "type": "reasoning",

@@ -24,11 +24,11 @@ class KeyComparison:
 
     @property
     def is_refused(self) -> bool:
-        """By both: there is no key, and no prompt either."""
+        """Whether both refused it: there is no key, and no prompt either."""
         return self.report.ids is None and all(reading.ids is None for reading in self.readings.values())
 
     def differences(self) -> list[str]:
-        """In words, without the text."""
+        """The differences in words, without the text."""
         question = self.question
         place = f"{question.endpoint}, {question.source} {question.number}, {question.variation}"
         differences = [
@@ -58,12 +58,12 @@ class FamilyResult:
     family: str
     comparisons: Sequence[KeyComparison]
     tokenizer: str
-    """Of the router, after them all."""
+    """The router's tokenizer, after all bodies."""
     is_exact: bool
     """Whether the memo's own checks found nothing."""
 
     def differences(self) -> list[str]:
-        """Of all bodies."""
+        """The differences of all bodies."""
         return [line for comparison in self.comparisons for line in comparison.differences()]
 
     def faults(self) -> Iterator[str]:

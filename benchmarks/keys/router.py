@@ -20,19 +20,19 @@ class Pass(StrEnum):
     """Each body is read in three ways."""
 
     NEW = "new"
-    """As routers read it, with a memo of chats that began empty and learned from the bodies before."""
+    """The way routers read it, with a memo of chats that began empty and learned from the bodies before."""
     AGAIN = "again"
-    """By the same reader, once it has seen all bodies."""
+    """The same reader again, once it has seen all bodies."""
     PLAIN = "plain"
-    """By Hugging Face's tokenizer, and without a memo."""
+    """Hugging Face's tokenizer, and no memo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Of one body, once."""
+    """What was read in one body, once."""
 
     ids: Ids | None
-    """None where the router has no key for it."""
+    """Token ids; None where the router has no key for it."""
     is_tokenized_fast: bool = False
     """Whether fastokens made them."""
     is_rendered_fast: bool = False

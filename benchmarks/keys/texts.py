@@ -15,7 +15,7 @@ from loadtests.workloads.recorded_texts import TextsError, read_json_lines, read
 from serve_app.demo.model import WORKLOAD
 
 MCP_TOOLS = 12
-"""Of one tenant; all 117 would not fit the model's context."""
+"""Tools of one tenant; all 117 would not fit the model's context."""
 RUN_LENGTH = 12
 """A session of tau_bench has as many turns."""
 
@@ -41,7 +41,7 @@ class Dialogue:
 
     source: Source
     number: int
-    """Among those of this source."""
+    """Number among the dialogues of this source."""
     messages: Sequence[Message]
     tools: Sequence[dict[str, Any]] = ()
 
@@ -51,9 +51,9 @@ SHIPPED = (Source.SUPPORT_DESK, Source.HANDMADE)
 
 
 def sample(folder: Path, *, num_prompts: int, rng: Random, sources: Sequence[Source] = tuple(Source)) -> list[Dialogue]:
-    """So many, drawn from all sources in proportion, every source present; in the sources' own order.
+    """Dialogues drawn from all sources in proportion, every source present; in the sources' own order.
 
-    They are drawn as runs of neighbours, which have most of their beginnings in common, as an hour of traffic has.
+    They are drawn as runs of neighbours, which have most of their prefixes in common, as an hour of traffic has.
 
     Raises:
         TextsError: the folder does not hold the texts.
@@ -69,7 +69,7 @@ def sample(folder: Path, *, num_prompts: int, rng: Random, sources: Sequence[Sou
 
 
 def _draw(size: int, num_drawn: int, rng: Random) -> list[int]:
-    """So many numbers below `size`, in runs."""
+    """Numbers below `size`, drawn in runs."""
     starts = list(range(0, size, RUN_LENGTH))
     rng.shuffle(starts)
     drawn = [number for start in starts for number in range(start, min(start + RUN_LENGTH, size))]
@@ -210,7 +210,7 @@ _SCHEMA_TYPES = {"dict": "object", "float": "number", "tuple": "array", "any": "
 
 
 def _function(tool: dict[str, Any]) -> dict[str, Any]:
-    """In OpenAI's form."""
+    """A tool in OpenAI's form."""
     function = {name: tool[name] for name in ("name", "description", "parameters")}
     function["parameters"] = _with_schema_types(function["parameters"])
     return {"type": "function", "function": function}

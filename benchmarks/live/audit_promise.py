@@ -42,13 +42,13 @@ KV_TOKENS = 3_200_000
 PREFILL_TOKENS_PER_S = 2_000_000.0
 STEP_S = 0.001
 TOLERANCE = 0.02
-"""Of the promised hit rate."""
+"""The share of the promised hit rate by which the measured one may differ."""
 
 app = make_app()
 
 
 class Promised(NamedTuple):
-    """Of one log."""
+    """What the audit promises for one log."""
 
     name: str
     bodies: Sequence[Body]
@@ -57,7 +57,7 @@ class Promised(NamedTuple):
 
 
 class PromiseRow(NamedTuple):
-    """Of one log in one form."""
+    """What was promised and measured for one log in one form."""
 
     log: str
     form: str
@@ -73,10 +73,10 @@ class PromiseRow(NamedTuple):
 @app.command()
 @measurement
 def main(
-    config: Annotated[Path, typer.Argument(help="Of the application.")],
+    config: Annotated[Path, typer.Argument(help="The settings of the application.")],
     *,
     data: DataOption = TEXTS,
-    requests: Annotated[int, typer.Option(min=2, help="Of each log.")] = 300,
+    requests: Annotated[int, typer.Option(min=2, help="Requests of each log.")] = 300,
     seed: SeedOption = 1,
 ) -> Report:
     """Compare promised and measured hit rates; exit with 1 if they differ."""
@@ -96,7 +96,7 @@ def main(
 
 
 def _one_replica(settings: Settings) -> Settings:
-    """With a cache that holds all of a log, and no time lost on a simulated model."""
+    """One replica whose cache has room for a whole log, and which loses no time on a simulated model."""
     deployment = {**settings.llm.get("deployment_config", {}), "num_replicas": 1}
     engine = {**settings.llm.get("engine_kwargs", {})}
     engine["num_gpu_blocks_override"] = KV_TOKENS // engine["block_size"]
@@ -127,7 +127,7 @@ def _promise(name: str, bodies: Sequence[Body], settings: Settings) -> Promised:
 
 def _measured(settings: Settings, promises: Sequence[Promised], console: Console) -> list[PromiseRow]:
     with local_server.running(settings, console, threading.Event()) as run:
-        assert run is not None, "nobody stops it"
+        assert run is not None, "no one stops it"
         with RunningApplication(
             run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
         ) as application:
@@ -141,7 +141,7 @@ def _measured(settings: Settings, promises: Sequence[Promised], console: Console
 
 
 def _sent(bodies: Sequence[Body], url: str, model: str, name: str, console: Console) -> Sums:
-    """One after the other."""
+    """Send the requests one after the other."""
     offered = cached = 0
     with httpx.Client(base_url=url, timeout=TIMEOUT_S, trust_env=False) as client:
         for body in track(bodies, name, console=console, transient=True):

@@ -48,19 +48,19 @@ app = make_app()
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """One deviation. Times in seconds."""
+    """What came of one deviation; times in seconds."""
 
     deviation: Verdict
     found: tuple[str, ...]
     """What the routers made of it, each one's."""
     alarm_s: float | None
-    """From when a router first knew the replica to when all had their verdict."""
+    """Time from when a router first knew the replica to when all had their verdict."""
     ok_s: float | None
-    """The same of its successor, which is as it should be."""
+    """The same time for its successor, which is as it should be."""
     answered_there: int
     """Requests that the deviating replica answered."""
     outcomes: dict[str, int]
-    """Of all requests but those under way when an engine was killed."""
+    """Outcomes of all requests but those under way when an engine was killed."""
 
     def faults(self, *, period_s: float) -> list[str]:
         """What must not be, in words."""
@@ -162,7 +162,7 @@ class _Seen:
     replica_id: str
     verdicts: tuple[str, ...]
     seconds: float | None
-    """Until all had the verdicts that were waited for; None if they never had."""
+    """Seconds until all had the verdicts that were waited for; None if they never had."""
 
 
 class _Deviation:

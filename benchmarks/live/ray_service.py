@@ -76,12 +76,12 @@ def read(objects: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Any], Settings
 
 
 def name_of(each: Mapping[str, Any]) -> str:
-    """Of an object."""
+    """The name of an object."""
     return str(each["metadata"]["name"])
 
 
 def settings_of(config: Mapping[str, Any]) -> Settings:
-    """From which the applications could have been made."""
+    """Settings from which the applications could have been made."""
     (model,) = (each for each in config["applications"] if each["name"] != OPS_APPLICATION)
     (routing,) = (each["user_config"] for each in model["deployments"] if each["name"] == ROUTER_DEPLOYMENT)
     http = {"port": config["http_options"]["port"]}
@@ -110,7 +110,7 @@ def ready(run: LocalRun) -> str:
 
 
 def ask(client: httpx.Client, model: str) -> None:
-    """One question; prints what the answer says of itself."""
+    """Ask one question, and print what the answer says of itself."""
     body = {"model": model, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 8}
     response = client.post("/v1/chat/completions", json=body)
     response.raise_for_status()
@@ -134,7 +134,7 @@ def wait_for_prompts(client: httpx.Client, wanted: float) -> None:
 
 
 def num_prompts(client: httpx.Client) -> float:
-    """Of all replicas."""
+    """Prompts counted over all replicas."""
     headers = {"authorization": f"{BEARER}{os.environ[TOKEN_VARIABLE]}"}
     text = client.get("/ops/metrics", headers=headers).raise_for_status().text
     families = {family.name: family for family in text_string_to_metric_families(text)}

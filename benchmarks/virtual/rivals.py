@@ -21,7 +21,7 @@ app = make_app()
 
 @dataclass(frozen=True, slots=True)
 class PolicyRow:
-    """One policy with one router."""
+    """What one policy reaches with one router."""
 
     policy: str
     hit_rate: float

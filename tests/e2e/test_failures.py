@@ -40,7 +40,7 @@ def test_an_engine_dies_under_streams(folder: Path, run: LocalRun) -> None:
     """
     assert run.url
     printed = run_experiment(folder, "engine", "--streams", "8", "--tokens", "5000", "--seconds", "120")
-    assert "out of the choice (not_serving)" in printed
+    assert "not eligible any more (not_serving)" in printed
 
 
 @pytest.mark.timeout(TIMEOUT_S + 60)
@@ -48,4 +48,4 @@ def test_routers_die_under_load(folder: Path, run: LocalRun) -> None:
     """No request fails: HAProxy asks the other one, and where there is none, it balances by itself."""
     assert run.url
     printed = run_experiment(folder, "router", "--both", "--clients", "8", "--seconds", "20", "--wait", "5")
-    assert "served without a router's word" in printed
+    assert "served without a router's decision" in printed

@@ -1,1 +1,1 @@
-"""What a decision costs over HTTP, beside Ray's own routers: `/internal/route`, asked as HAProxy asks it."""
+"""What a decision costs over HTTP, compared with Ray's own routers: `/internal/route`, asked as HAProxy asks it."""

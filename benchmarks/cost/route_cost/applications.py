@@ -28,12 +28,12 @@ ROUTER_PORT = re.compile(r"port = (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """On this machine."""
+    """Addresses on this machine."""
 
     name_to_port: Mapping[str, int]
-    """Of one router of each application."""
+    """The port of one router of each application."""
     replica_to_url: Mapping[str, str]
-    """Of all replicas, by short id."""
+    """The URLs of all replicas, by short id."""
 
 
 @contextlib.contextmanager
@@ -56,8 +56,8 @@ def running(settings: Settings) -> Iterator[Addresses]:
 
 
 def wait_for_router_ports(run_dir: str, names: Iterable[str], num_routers: int) -> dict[str, list[int]]:
-    """By application, once HAProxy knows so many routers of each: it is told a moment after Serve calls them ready, be
-    it at the start or with new settings.
+    """The ports by application, once HAProxy knows all routers of each: it is told a moment after Serve calls them
+    ready, be it at the start or with new settings.
     """
     deadline = time.monotonic() + READY_TIMEOUT_S
     while True:
@@ -71,7 +71,7 @@ def wait_for_router_ports(run_dir: str, names: Iterable[str], num_routers: int) 
 
 
 def router_ports(run_dir: str) -> dict[str, list[int]]:
-    """By application, from HAProxy's files of a run."""
+    """The routers' ports by application, from HAProxy's files of a run."""
     texts = [path.read_text() for path in Path(run_dir).rglob("ingress_request_router.lua")]
     return {
         app: [int(port) for port in ROUTER_PORT.findall(servers)]

@@ -1,4 +1,4 @@
-"""The command line, and the routers asked in turn."""
+"""What a decision costs over HTTP: our router, Ray's prefix router and Ray's round robin, asked in turn."""
 
 import asyncio
 import time
@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from benchmarks.cost.route_cost.applications import NAMES, OURS, READY_TIMEOUT_S, Addresses, running
-from benchmarks.cost.route_cost.canary import good_report
 from benchmarks.cost.route_cost.conversations import NUM_CONVERSATIONS, Conversations
 from benchmarks.cost.route_cost.receipts import Reporter
 from benchmarks.cost.route_cost.result import CostCell, Costs, CostSample, Stalls
+from benchmarks.cost.route_cost.self_test import good_report
 from benchmarks.cost.route_cost.sender import Body, RouteSender
 from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.console import notes_console
@@ -32,7 +32,7 @@ from serve_app.settings.schema import Settings
 SIZES = (1_000, 4_000, 16_000, 64_000)
 MAX_MODEL_LEN = 131_072
 MAX_COLD_TOKENS = 1_000_000
-"""Of the cold prompts of one sample together, which are made before it."""
+"""Tokens of the cold prompts of one sample together, which are made before it."""
 SHORT_TOKENS, LONG_TOKENS = 1_000, 64_000
 STALL_RATE, STALL_CONNECTIONS = 100.0, 4
 
@@ -43,10 +43,10 @@ app = make_app()
 @measurement
 def main(
     config: Annotated[Path, typer.Argument(help="Whose model's tokenizer and template are used.")],
-    rounds: Annotated[int, typer.Option(min=1, help="Each router is asked so often in each way, in turn.")] = 3,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Each time.")] = 1.5,
-    pairs: Annotated[int, typer.Option(min=1, help="Of stretches without and with long cold prompts.")] = 5,
-    pair_seconds: Annotated[float, typer.Option(min=1, help="Of each stretch.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Times that each router is asked in each way, in turn.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Seconds of each time.")] = 1.5,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of stretches without and with long cold prompts.")] = 5,
+    pair_seconds: Annotated[float, typer.Option(min=1, help="Seconds of each stretch.")] = 10,
     seed: SeedOption = 1,
 ) -> Report:
     """Ask our router, Ray's prefix router and Ray's round robin which replica, on one cluster."""
@@ -82,7 +82,7 @@ class _Measuring:
     async def run(
         self, rounds: int, seconds: float, pairs: int, pair_seconds: float, *, llm: dict[str, Any]
     ) -> tuple[Costs, Stalls]:
-        await self._reporter.set_canary(await good_report(llm))
+        await self._reporter.set_self_test(await good_report(llm))
         async with self._reporter.reporting():
             await self._until_ready()
             costs = await self._costs(rounds=rounds, seconds=seconds)
@@ -126,7 +126,7 @@ class _Measuring:
         return stalls
 
     async def _ask_all(self, cell: CostCell, seconds: float) -> dict[str, CostSample]:
-        """With the same bodies."""
+        """Ask all routers with the same bodies."""
         if cell.is_returning:
             bodies = self._conversations.returning(cell.num_tokens)
             return {name: await self._ask_again(name, cell, bodies, seconds) for name in NAMES}

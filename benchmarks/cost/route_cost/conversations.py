@@ -12,7 +12,7 @@ from serve_app.demo.model import DEFAULT_CORPUS, texts_of
 
 TOKENS_PER_MESSAGE = 512
 TOKENS_PER_WORD = 1.28
-"""By the demo's tokenizer, about; the table shows what the router counted."""
+"""About what the demo's tokenizer makes of a word; the table shows what the router counted."""
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 FORMAL = re.compile(r"[{}<>|\\/_]")
 """Found in what is no prose: lists of tools, and their results."""
@@ -36,16 +36,16 @@ class Conversations:
         self._sentences = [each.split() for each in sentences if not FORMAL.search(each)]
 
     def returning(self, num_tokens: int) -> Iterator[Body]:
-        """Without end: the next turn of a few conversations, which begin as they did before."""
-        beginnings = [self._beginning(num_tokens) for _ in range(NUM_CONVERSATIONS)]
+        """An endless series of next turns of a few conversations, which begin as they did before."""
+        prefixes = [self._prefix(num_tokens) for _ in range(NUM_CONVERSATIONS)]
         for turn in count():
-            yield beginnings[turn % NUM_CONVERSATIONS], self._next_turn()
+            yield prefixes[turn % NUM_CONVERSATIONS], self._next_turn()
 
     def cold(self, num_tokens: int, num: int) -> list[Body]:
-        """So many, none of which begins as another one."""
-        return [(self._beginning(num_tokens), self._next_turn()) for _ in range(num)]
+        """Bodies of which no two begin alike."""
+        return [(self._prefix(num_tokens), self._next_turn()) for _ in range(num)]
 
-    def _beginning(self, num_tokens: int) -> bytes:
+    def _prefix(self, num_tokens: int) -> bytes:
         num_messages = max(1, num_tokens // TOKENS_PER_MESSAGE) | 1  # the user's is the last one
         num_words = round(num_tokens / num_messages / TOKENS_PER_WORD)
         messages = [self._message(number, num_words) for number in range(num_messages)]

@@ -16,7 +16,7 @@ from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.settings.cluster_secret import derived_key
 
 INTERVAL_S = 0.0125
-"""At which one replica after the other reports."""
+"""Seconds after which the next replica reports."""
 REPORT_TIMEOUT_S = 5.0
 
 
@@ -32,13 +32,13 @@ class Reporter:
         self._last: RoutingNote | None = None
         self._note_key = derived_key(NOTE_HEADER)
 
-    async def set_canary(self, report: SelfTestReport) -> None:
+    async def set_self_test(self, report: SelfTestReport) -> None:
         """Let all replicas report it."""
-        await self._replicas.broadcast("set_canary", report).results_async(timeout_s=REPORT_TIMEOUT_S)
+        await self._replicas.broadcast("set_self_test", report).results_async(timeout_s=REPORT_TIMEOUT_S)
 
     @property
     def prompt_tokens(self) -> int:
-        """Of the last decision."""
+        """Prompt tokens of the last decision."""
         return 0 if self._last is None else self._last.prompt_tokens or 0
 
     def on_answer(self, content: bytes) -> None:
@@ -68,7 +68,7 @@ class Reporter:
                 await self._report(client)
 
     async def _report(self, client: httpx.AsyncClient) -> None:
-        """To the replica that has waited longest."""
+        """Report to the replica that has waited longest."""
         replica_id = next(iter(self._served))
         served, url = self._served.pop(replica_id), self._replica_to_url[short_id(replica_id)]
         (await client.post(f"{url}/{OURS}{SERVED_PATH}", content=orjson.dumps(served))).raise_for_status()

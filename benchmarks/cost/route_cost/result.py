@@ -19,7 +19,7 @@ class CostCell:
     """What was asked: one line of the table."""
 
     num_tokens: int
-    """As wanted; the table shows what the router counted."""
+    """The wanted tokens; the table shows what the router counted."""
     is_returning: bool
     connections: int
     keep_alive: bool
@@ -27,13 +27,13 @@ class CostCell:
 
 @dataclass(frozen=True, slots=True)
 class CostSample:
-    """One router asked in one way, once."""
+    """What one router, asked in one way, gave once."""
 
     latencies_s: Sequence[float]
     seconds: float
-    """Of all of them together."""
+    """Seconds for all of them together."""
     router_cpu_s: float
-    """Of the router's process meanwhile."""
+    """CPU seconds of the router's process in that time."""
 
     @property
     def per_second(self) -> float:
@@ -43,7 +43,7 @@ class CostSample:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Of all routers, asked in turn."""
+    """The costs of all routers, asked in turn."""
 
     cell_to_samples: Mapping[CostCell, Mapping[str, Sequence[CostSample]]]
     cell_to_tokens: Mapping[CostCell, int]
@@ -58,7 +58,7 @@ class Costs:
         return median(percentile(sample.latencies_s, percent) for sample in samples) * 1000
 
     def cpu_ms(self, cell: CostCell, name: str) -> float:
-        """Of the router's process, for each decision."""
+        """CPU time of the router's process, for each decision."""
         samples = self.cell_to_samples[cell][name]
         return median(sample.router_cpu_s / len(sample.latencies_s) for sample in samples) * 1000
 
@@ -109,7 +109,7 @@ class Stalls:
     name_to_with: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in NAMES})
 
     def added_ms(self, name: str) -> list[float]:
-        """With minus without, of each pair."""
+        """The difference of with and without, for each pair."""
         pairs = zip(self.name_to_with[name], self.name_to_without[name], strict=True)
         return [(with_s - without_s) * 1000 for with_s, without_s in pairs]
 

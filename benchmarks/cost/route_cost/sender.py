@@ -1,4 +1,4 @@
-"""Asks `/internal/route` as HAProxy does, over raw connections, so that the asking costs little beside the answer."""
+"""Asks `/internal/route` as HAProxy does, over raw connections, so that asking costs little compared with answering."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ ANSWER_TIMEOUT_S = 30.0
 OK = 200
 
 Body = Sequence[bytes]
-"""In pieces, so that what conversations begin with is not copied for each of their turns."""
+"""A body in pieces, so that a conversation's prefix is not copied for each of its turns."""
 
 
 class SenderError(Exception):
@@ -54,7 +54,7 @@ class RouteSender:
         return latencies
 
     async def send_at(self, rate: float, bodies: Iterable[Body], *, connections: int, seconds: float) -> list[float]:
-        """So many a second, whatever the answers take; how long after its time each was answered.
+        """Send at a rate, whatever the answers take; how long after its time each was answered.
 
         Raises:
             SenderError: an answer is not 200, or there is none.

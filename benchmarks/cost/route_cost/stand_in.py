@@ -18,7 +18,7 @@ from serve_app.settings.schema import ReplicaSettings, RouterSettings
 
 BLOCK_SIZE = 16
 KV_CAPACITY_TOKENS = 2_000_000
-"""Of each; nothing is evicted while a thousand conversations of 16k tokens are held by eight of them."""
+"""KV capacity of each; eight of them cache a thousand conversations of 16k tokens without evicting any."""
 
 
 SERVED_PATH = "/served"
@@ -36,7 +36,7 @@ class StandIn:
         context = serve.get_replica_context()
         self._replica_id = context.replica_id.to_full_id_str()
         self._delivery: Delivery[Receipt] | None = None
-        self._canary: SelfTestReport | None = None
+        self._self_test: SelfTestReport | None = None
         if sends_receipts:
             settings = RouterSettings()
             send: Send[Receipt] = send_to_routers(
@@ -62,9 +62,9 @@ class StandIn:
             rank=serve.get_replica_context().rank.rank, block_size=BLOCK_SIZE, kv_capacity_tokens=KV_CAPACITY_TOKENS
         ).as_metadata()
 
-    async def set_canary(self, report: SelfTestReport) -> None:
+    async def set_self_test(self, report: SelfTestReport) -> None:
         """What every heartbeat reports from now on."""
-        self._canary = report
+        self._self_test = report
 
     async def _on_served(self, request: Request) -> Response:
         """Request id, prompt tokens and cached tokens of each request that is over."""
@@ -87,7 +87,7 @@ class StandIn:
                     looked_up_tokens=0,
                     hit_tokens=0,
                     engine=None,
-                    self_test=self._canary,
+                    self_test=self._self_test,
                 )
             )
             await asyncio.sleep(ReplicaSettings().heartbeat_s)

@@ -16,7 +16,7 @@ from loadtests.replay.trace import TraceError, TraceRequest
 SCALE = 16
 MEDIAN_TOKENS = 7_323 // SCALE
 SIGMA = log(28_121 / 7_323) / 1.2816
-"""Of a log-normal with the trace's median and ninetieth percentile; 1.2816 is the standard normal's."""
+"""Sigma of a log-normal with the trace's median and ninetieth percentile; 1.2816 is the standard normal's."""
 MAX_PROMPT_TOKENS = 8_192
 """Half of the demo's context."""
 SYSTEM_TOKENS = 512 // SCALE + 7
@@ -26,7 +26,7 @@ TOKEN_IDS = range(300, 1_300)
 """Words of every vocabulary; special tokens are elsewhere."""
 MAX_ANSWER_TOKENS = 8
 RECENT = 40
-"""Conversations go on within so many requests."""
+"""Requests within which conversations go on."""
 
 
 class Kind(StrEnum):
@@ -62,7 +62,7 @@ class Answered:
     question: PromptQuestion
     answer: tuple[int, ...]
     cached_tokens: int
-    """By the engine's own word."""
+    """Reused tokens as the engine reports them."""
 
 
 Ask = Callable[[PromptQuestion], Answered]

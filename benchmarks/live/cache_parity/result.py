@@ -11,20 +11,20 @@ from benchmarks.live.cache_parity.questions import Answered, Kind, PromptQuestio
 from loadtests.report.tables import make_table
 
 MIN_EVICTED_SHARE = 0.3
-"""With less evicted, being right is too easy."""
+"""The share of blocks that must have been evicted; with less, being right is too easy."""
 MAX_SHOWN = 20
 
 
 class Cause(StrEnum):
     """How the two can differ."""
 
-    EVICTED = "the simulator had evicted what the engine still held"
-    HELD = "the simulator still held what the engine had evicted"
+    EVICTED = "the simulator had evicted what the engine still cached"
+    HELD = "the simulator still cached what the engine had evicted"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One request."""
+    """One request, as the engine and the simulator served it."""
 
     served: Answered
     simulated_tokens: int
@@ -36,7 +36,7 @@ class Pair:
 
     @property
     def cause(self) -> Cause | None:
-        """None where both reused the same."""
+        """How the two differ; None where both reused the same."""
         difference = self.simulated_tokens - self.served.cached_tokens
         if difference == 0:
             return None
@@ -45,7 +45,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class CacheParity:
-    """Of one run, in order."""
+    """All requests of one run, in order."""
 
     pairs: Sequence[Pair]
     block_size: int
@@ -64,14 +64,14 @@ class CacheParity:
 
     @property
     def evicted_share(self) -> float:
-        """At least this part of all blocks ever cached was evicted: no more than the capacity are left."""
+        """The least share of all blocks ever cached that was evicted: no more than the capacity are left."""
         num_cached = self.num_cached_blocks
         num_left = self.kv_capacity_tokens // self.block_size
         return max(0, num_cached - num_left) / num_cached if num_cached else 0.0
 
     @property
     def hit_rate(self) -> float:
-        """Of the engine."""
+        """The engine's hit rate."""
         prompt_tokens = sum(len(pair.question.prompt) for pair in self.pairs)
         return sum(pair.served.cached_tokens for pair in self.pairs) / prompt_tokens
 

@@ -15,12 +15,12 @@ from loadtests.report.statistics import percentile
 from loadtests.report.tables import make_table
 
 SIZES = (0, 150, 300, 600, 1200, 2400, math.inf)
-"""In tokens."""
+"""Limits between sizes, in tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class FidelityComparison:
-    """In the same order."""
+    """The same requests, in the same order, by both kinds of engines."""
 
     real: Sequence[ServedTurn]
     simulated: Sequence[ServedTurn]

@@ -1,4 +1,4 @@
-"""A run of real engines, as far as it is needed to be sent again. Of texts nothing: sessions are made anew."""
+"""A run of real engines, as far as it is needed to send it again. It has no texts: a seed makes the sessions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,16 +19,16 @@ class ServedTurn(msgspec.Struct, frozen=True):
     session: str
     turn: int
     sent_s: float
-    """From the start of the run."""
+    """Seconds from the start of the run."""
     rank: int
-    """Of the replica that served it."""
+    """Rank of the replica that served it."""
     prompt_tokens: int
     cached_tokens: int
     ttft_s: float
 
     @property
     def new_tokens(self) -> int:
-        """Of the prompt, what the engine computed."""
+        """Tokens of the prompt that the engine computed."""
         return self.prompt_tokens - self.cached_tokens
 
 
@@ -36,16 +36,16 @@ class Recording(msgspec.Struct, frozen=True):
     """A run."""
 
     workload: str
-    """By the name that `loadtests.bench.traffic` knows."""
+    """The workload's name in `loadtests.bench.traffic`."""
     num_sessions: int
     seed: int
     engine_model: dict[str, float]
     """What `warmroute calibrate` found for one of the engines, just before."""
     served: tuple[ServedTurn, ...]
-    """In order of sending."""
+    """Requests in order of sending."""
 
     def save(self, path: Path) -> None:
-        """As JSON."""
+        """Write the recording as JSON."""
         path.write_bytes(msgspec.json.format(msgspec.json.encode(self)))
 
 
@@ -66,7 +66,7 @@ def served(records: Sequence[SentTurn], rank_to_replica: dict[int, str]) -> tupl
     """What became of a run's requests.
 
     Raises:
-        RecordingError: one of them failed, or was served by nobody that is known.
+        RecordingError: one of them failed, or no known replica served it.
 
     """
     replica_to_rank = {short(replica): rank for rank, replica in rank_to_replica.items()}

@@ -26,9 +26,9 @@ def engine_command(  # noqa: PLR0913, PLR0917  one for each option
     kill: Annotated[engine_result.Victim, typer.Option(help="The engine process, or the replica's actor.")] = (
         engine_result.Victim.ENGINE
     ),
-    rank: Annotated[int | None, typer.Option(help="Of the replica; default: that with the most streams.")] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank of the replica; default: that with the most streams.")] = None,
     streams: Annotated[int, typer.Option(min=1, help="Long streams at a time.")] = 16,
-    tokens: Annotated[int, typer.Option(min=1, help="Of each stream's answer.")] = 4000,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of each stream's answer.")] = 4000,
     seconds: Annotated[float, typer.Option(help="How long a stream should last to outlive HAProxy's reload.")] = 150,
     rate: Annotated[float, typer.Option(min=0.1, help="Short requests a second.")] = 2,
     wait: Annotated[float, typer.Option(min=0, help="Seconds from the streams' start to the kill.")] = 5,
@@ -49,7 +49,7 @@ def engine_command(  # noqa: PLR0913, PLR0917  one for each option
 def router_command(
     both: Annotated[bool, typer.Option("--both", help="Then kill all routers at once.")] = False,  # noqa: FBT002
     clients: Annotated[int, typer.Option(min=1, help="Requests at a time.")] = 16,
-    seconds: Annotated[float, typer.Option(help="Of load, at least.")] = 60,
+    seconds: Annotated[float, typer.Option(help="Seconds of load, at least.")] = 60,
     wait: Annotated[float, typer.Option(min=0, help="Seconds before each kill, and after the last recovery.")] = 10,
     timeout: TimeoutOption = 300,
     keep_alive: KeepAliveOption = False,  # noqa: FBT002
@@ -69,9 +69,9 @@ def router_command(
 def overload_command(
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second, whatever becomes of them.")] = 60,
     max_requests: Annotated[int, typer.Option(min=1, help="Stop here if none was refused.")] = 1500,
-    seconds_after: Annotated[float, typer.Option(min=0, help="Go on so long after the first refusal.")] = 5,
-    prompt_words: Annotated[int, typer.Option(min=1, help="Of each prompt; two or three tokens each.")] = 700,
-    answer_tokens: Annotated[int, typer.Option(min=1, help="Of each answer.")] = 16,
+    seconds_after: Annotated[float, typer.Option(min=0, help="Seconds to go on after the first refusal.")] = 5,
+    prompt_words: Annotated[int, typer.Option(min=1, help="Words of each prompt; two or three tokens each.")] = 700,
+    answer_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each answer.")] = 16,
     seed: SeedOption = 1,
 ) -> Report:
     """Send more long prompts than the replicas take."""
@@ -86,8 +86,8 @@ def overload_command(
 @app.command("sustained")
 @measurement
 def sustained_command(
-    factor: Annotated[float, typer.Option(min=1, help="Times the capacity, which is measured first.")] = 3,
-    seconds: Annotated[float, typer.Option(min=1, help="Of overload.")] = 300,
+    factor: Annotated[float, typer.Option(min=1, help="Factor on the capacity, which is measured first.")] = 3,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of overload.")] = 300,
     calm: Annotated[float, typer.Option(min=1, help="Seconds of calm before it, and after it.")] = 120,
     slo: Annotated[float, typer.Option(min=0, help="Seconds to the first token of 95 % of what is admitted.")] = 5,
     recovery: Annotated[float, typer.Option(min=0, help="Seconds until all is normal again.")] = 30,

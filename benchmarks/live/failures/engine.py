@@ -24,7 +24,7 @@ from loadtests.workloads.prompts import Prompts
 
 STREAM_WORDS = 40
 START_INTERVAL_S = 0.1
-"""Between two streams' starts, so that routers see each other's reservations and spread them."""
+"""Seconds between two streams' starts, so that routers see each other's reservations and spread them."""
 START_TIMEOUT_S = 120.0
 AFTERWARDS_S = 10.0
 
@@ -35,7 +35,7 @@ async def run(server: Server, plan: EngineDeathPlan, console: Console) -> Engine
 
 
 class _EngineDeath:
-    """One run's loads and sightings, filled while it is under way."""
+    """The loads and sightings of one run, filled while it is under way."""
 
     def __init__(self, server: Server, plan: EngineDeathPlan, console: Console) -> None:
         self._server = server
@@ -49,7 +49,7 @@ class _EngineDeath:
     async def run(self) -> EngineDeathOutcome:
         before = await self._server.wait_until_idle()
         if not is_idle(before):
-            raise MeasurementError("the server is busy: let nobody else use it")
+            raise MeasurementError("the server is busy: let no one else use it")
         async with self._server.client(keep_alive=self._plan.keep_alive) as client, asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch())
             tasks.create_task(self._send_background(client))
@@ -155,7 +155,7 @@ def _choose(plan: EngineDeathPlan, streams: Sequence[Exchange], routers: Sequenc
     ranks = rank_to_replica(routers[0])
     if plan.rank is not None:
         if plan.rank not in ranks:
-            raise MeasurementError(f"--rank {plan.rank} is nobody's: there is {', '.join(map(str, sorted(ranks)))}")
+            raise MeasurementError(f"--rank {plan.rank} does not exist: there is {', '.join(map(str, sorted(ranks)))}")
         return ranks[plan.rank], plan.rank
     served = Counter(each.replica for each in streams if each.outcome is None and each.replica in ranks.values())
     if not served:

@@ -29,15 +29,15 @@ class EngineDeathPlan:
 
     kill: Victim
     rank: int | None
-    """Of the replica to kill; None for that with the most streams."""
+    """Rank of the replica to kill; None for that with the most streams."""
     streams: int
     tokens: int
-    """Of each stream."""
+    """Tokens of each stream."""
     seconds: float
     """How long most streams are meant to last."""
     rate: float
     wait_s: float
-    """From the last stream's start to the kill."""
+    """Seconds from the last stream's start to the kill."""
     timeout_s: float
     keep_alive: bool
     seed: int
@@ -45,7 +45,7 @@ class EngineDeathPlan:
 
 @dataclass(frozen=True, slots=True)
 class EngineDeathOutcome:
-    """Of one run. Replicas are named by full id."""
+    """What came of one run; replicas are named by full id."""
 
     dead: str
     rank: int
@@ -56,7 +56,7 @@ class EngineDeathOutcome:
     routers_after: Sequence[Snapshot]
     recoveries: Mapping[str, Recovery]
     handovers: Mapping[str, Handover]
-    """By router, where the dead replica's rank is taken again."""
+    """Handovers by router, where the dead replica's rank is taken again."""
     is_engine_orphaned: bool
 
     @property
@@ -99,7 +99,7 @@ class EngineDeathOutcome:
             if recovery is None or recovery.replacement is None:
                 faults.append(f"router {router} never saw a replacement of rank {self.rank}")
             elif router not in self.handovers:
-                faults.append(f"router {router}: nobody has rank {self.rank} at the end")
+                faults.append(f"router {router}: no replica has rank {self.rank} at the end")
             elif not self.handovers[router].is_exact(dead=self.dead, replacement=recovery.replacement):
                 faults.append(f"router {router}: other keys changed owner than the killed replica's")
         if not is_idle(self.routers_after):
@@ -130,9 +130,9 @@ def summary(result: EngineDeathOutcome, plan: EngineDeathPlan) -> Table:
     }
     for router, recovery in result.recoveries.items():
         rows |= {
-            f"router {short(router)}: out of the choice ({recovery.out_because})": seconds_text(recovery.out_s),
+            f"router {short(router)}: not eligible any more ({recovery.out_because})": seconds_text(recovery.out_s),
             f"router {short(router)}: gone": seconds_text(recovery.gone_s),
-            f"router {short(router)}: replaced by {short(recovery.replacement or 'nobody')}": seconds_text(
+            f"router {short(router)}: replaced by {short(recovery.replacement or 'none')}": seconds_text(
                 recovery.replaced_s
             ),
         }

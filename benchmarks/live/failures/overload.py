@@ -39,7 +39,7 @@ class OverloadPlan:
     rate: float
     """Requests a second, whatever becomes of them."""
     max_requests: int
-    """Give up waiting for a refusal after so many."""
+    """Requests after which waiting for a refusal ends."""
     seconds_after: float
     """Go on for so long after the first refusal."""
     prompt_words: int
@@ -49,7 +49,7 @@ class OverloadPlan:
 
 @dataclass(frozen=True, slots=True)
 class OverloadOutcome:
-    """Of one run."""
+    """What came of one run."""
 
     exchanges: Sequence[Exchange]
     refused_before: Counter[str]
@@ -94,7 +94,7 @@ async def run(server: Server, plan: OverloadPlan, console: Console) -> OverloadO
     """Send ever more until some are refused, go on for a while, and wait for the rest."""
     before = await server.wait_until_idle()
     if not is_idle(before):
-        raise MeasurementError("the server is busy: let nobody else use it")
+        raise MeasurementError("the server is busy: let no one else use it")
     load = Load()
     with console.status("Sending"):
         async with server.client(keep_alive=False) as client, asyncio.TaskGroup() as tasks:
@@ -121,7 +121,7 @@ async def _send(
 
 
 def long_requests(model: str, plan: OverloadPlan) -> Iterator[ClientRequest]:
-    """Without end, to each API in turn; no prompt has anything in common with another."""
+    """An endless series of requests to each API in turn; no two prompts have anything in common."""
     prompts = Prompts(Random(f"overload {plan.seed}"), shared_prefix_words=(), shared=0)
     for number, api in enumerate(itertools.cycle(APIS)):
         text = prompts.text(plan.prompt_words)
@@ -138,7 +138,7 @@ def refusals(routers: Sequence[Snapshot]) -> Counter[str]:
 
 
 def summary(result: OverloadOutcome) -> Table:
-    """For each API: what was refused and how, and how long the accepted ones took."""
+    """A line for each API: what was refused and how, and how long the accepted requests took."""
     table = make_table(
         "More than the replicas take",
         left=("API", "outcomes", "Retry-After of refusals", "shapes of refusals"),
@@ -161,7 +161,7 @@ def summary(result: OverloadOutcome) -> Table:
 
 
 def refused_by_routers(result: OverloadOutcome) -> str:
-    """As the routers count it themselves, since the start."""
+    """The refusals since the start that the routers count themselves."""
     return counts_text(refusals(result.routers_after) - result.refused_before) or "nothing"
 
 

@@ -32,7 +32,7 @@ class Handover:
     """Keys by their owner before and after, where the two differ."""
 
     def is_exact(self, *, dead: str, replacement: str) -> bool:
-        """Whether the replacement owns exactly what the dead replica owned, and nobody else's keys moved."""
+        """Whether the replacement owns exactly what the dead replica owned, and no other keys moved."""
         return self.num_owned_by_dead > 0 and self.moved == Counter({(dead, replacement): self.num_owned_by_dead})
 
 

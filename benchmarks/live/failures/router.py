@@ -23,7 +23,7 @@ async def run(server: Server, plan: RouterDeathPlan, console: Console) -> Router
 
 
 class _RouterDeath:
-    """One run's load and looks, filled while it is under way."""
+    """The load and looks of one run, filled while it is under way."""
 
     def __init__(self, server: Server, plan: RouterDeathPlan, console: Console) -> None:
         self._server = server
@@ -36,7 +36,7 @@ class _RouterDeath:
     async def run(self) -> RouterDeathOutcome:
         before = await self._server.wait_until_idle()
         if not is_idle(before):
-            raise MeasurementError("the server is busy: let nobody else use it")
+            raise MeasurementError("the server is busy: let no one else use it")
         kills = []
         started_s = time.monotonic()
         async with self._server.client(keep_alive=self._plan.keep_alive) as client, asyncio.TaskGroup() as tasks:
@@ -63,7 +63,7 @@ class _RouterDeath:
             await asyncio.sleep(POLL_S)
 
     async def _kill(self, count: int) -> Kill:
-        """Kill so many routers, and wait until as many as before are back."""
+        """Kill that many routers, and wait until as many as before are back."""
         running = [each for each in await self._server.replicas() if each.is_router and each.is_running]
         victims = running[:count]
         actors = [processes.actor(each.pid) for each in victims if each.pid is not None]

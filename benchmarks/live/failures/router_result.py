@@ -24,22 +24,22 @@ class RouterDeathPlan:
     both: bool
     clients: int
     seconds: float
-    """Of load, at least."""
+    """Seconds of load, at least."""
     wait_s: float
-    """From the start, and from a recovery, to the next kill."""
+    """Seconds from the start, and from a recovery, to the next kill."""
     timeout_s: float
-    """For each recovery."""
+    """Seconds allowed for each recovery."""
     keep_alive: bool
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Which routers there were at one time, by short id."""
+    """The routers that there were at one time, by short id."""
 
     at_s: float
     running: frozenset[str]
-    """By Serve's word, which is late."""
+    """Routers that Serve lists as running, which is late."""
     answering: frozenset[str]
     """Those that answered, and knew replicas."""
 
@@ -70,7 +70,7 @@ class Bucket:
     """The requests sent in a stretch of time."""
 
     start_s: float
-    """Since the load began."""
+    """Seconds since the load began."""
     num_sent: int
     num_failed: int
     num_unrouted: int
@@ -78,13 +78,13 @@ class Bucket:
 
     @property
     def keyed_share(self) -> float:
-        """Of those that were answered."""
+        """The share of the answered requests that were placed by their key."""
         return self.num_keyed / max(1, self.num_sent - self.num_failed)
 
 
 @dataclass(frozen=True, slots=True)
 class RouterDeathOutcome:
-    """Of one run."""
+    """What came of one run."""
 
     started_s: float
     num_routers: int
@@ -100,7 +100,7 @@ class RouterDeathOutcome:
         return [each for each in self.exchanges if each.ended_s >= start_s and each.started_s < end_s]
 
     def buckets(self, *, bucket_s: float = BUCKET_S) -> list[Bucket]:
-        """All requests, by the time of sending."""
+        """The requests by the time of sending."""
         number_to_exchanges: dict[int, list[Exchange]] = {}
         for each in self.exchanges:
             number_to_exchanges.setdefault(int((each.started_s - self.started_s) // bucket_s), []).append(each)
@@ -155,7 +155,7 @@ def summary(result: RouterDeathOutcome) -> Table:
         lambda number, kill: seconds_text(max((each.ended_s - kill.at_s for each in failed(number)), default=None)),
     )
     add(
-        "served without a router's word",
+        "served without a router's decision",
         lambda number, _: sum(each.reason == UNROUTED for each in result.after_kill(number)),
     )
     add(

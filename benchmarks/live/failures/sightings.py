@@ -23,7 +23,7 @@ class Sighting:
 
 
 def sighting(at_s: float, routers: Sequence[Snapshot]) -> Sighting:
-    """From snapshots."""
+    """The sighting that snapshots give."""
     return Sighting(
         at_s,
         {
@@ -44,7 +44,7 @@ class Recovery:
     """Excluded, or gone altogether."""
     out_because: str | None = None
     gone_s: float | None = None
-    """Not among the router's replicas any more."""
+    """When it was not among the router's replicas any more."""
     replaced_s: float | None = None
     """Another replica of the same rank is there, and not excluded."""
     replacement: str | None = None
@@ -53,7 +53,7 @@ class Recovery:
 def recoveries(
     sightings: Sequence[Sighting], *, dead: str, known_before: Sequence[str], rank: int, killed_s: float
 ) -> dict[str, Recovery]:
-    """Each router's.
+    """The recovery of each router.
 
     Args:
         sightings: in order of time.

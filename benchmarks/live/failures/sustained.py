@@ -20,22 +20,22 @@ from loadtests.report.statistics import percentile
 from loadtests.report.tables import counts_text, make_table, milliseconds_text
 
 OPEN_SESSIONS = 64
-"""Whose turns are sent in random order."""
+"""Sessions at a time, whose turns are sent in random order."""
 CLIENTS_PER_REPLICA = 8
 """More than `configs/overload.yaml` lets run at a time, so that what they are served is all that can be."""
 WARM_UP_S, CAPACITY_S = 60.0, 60.0
 """Caches are empty at first, when a replica serves far less: what counts is what it serves afterwards."""
 CALM = 0.4
-"""Of the capacity."""
+"""Share of the capacity when it is calm."""
 SLO_PERCENT = 95
 MAX_LATE_S = 1.0
 """This process may not keep up for a moment."""
 MAX_OUTSTANDING = 100_000
-"""Arrivals wait for nobody."""
+"""Requests at a time, at most: arrivals do not wait."""
 
 
 class LoadPhase(StrEnum):
-    """In this order."""
+    """The phases in their order."""
 
     CALM = "calm"
     OVERLOAD = "overload"
@@ -50,17 +50,17 @@ class SustainedPlan:
     """Times the capacity."""
     overload_s: float
     calm_s: float
-    """Before, and as long afterwards."""
+    """Time of calm before the overload, and as long afterwards."""
     slo_s: float
-    """For the time to the first token."""
+    """Limit for the time to the first token."""
     recovery_s: float
-    """In which all must be normal again."""
+    """Time in which everything must be normal again."""
     seed: int
 
 
 @dataclass(frozen=True, slots=True)
 class SustainedOutcome:
-    """Of one run."""
+    """What came of one run."""
 
     plan: SustainedPlan
     engine: str
@@ -83,7 +83,7 @@ class SustainedOutcome:
 
     @property
     def recovered_s(self) -> float:
-        """From the overload's end until the last request was sent that was refused, failed or slower than normal.
+        """Seconds from the overload's end to the last request that was refused, failed or slower than normal.
 
         As many of the last may be so as in the calm before, where one long document can do it, or 1 % of all.
         """

@@ -17,7 +17,7 @@ from benchmarks.harness.snapshots import unreadable
 from benchmarks.live.large_bodies.result import (
     MIB,
     ROUND,
-    Beside,
+    Alongside,
     LargeBodiesOutcome,
     LatencyPhase,
     as_json,
@@ -41,7 +41,7 @@ def main(
     limit_mib: Annotated[float, typer.Option(min=0.25, help="The sizes are 1/16 MiB below and above this.")] = 8,
     seed: SeedOption = 1,
 ) -> Report:
-    """Measure ordinary requests with and without large bodies beside them, in turn."""
+    """Measure ordinary requests with and without large bodies at the same time, in turn."""
     console = notes_console()
     plan = LargeBodiesPlan(rounds, seconds, rate, large_rate, round(limit_mib * MIB), seed)
     with running_server() as server, BurstSender(server.run.url, server.run.model) as sender:
@@ -79,23 +79,25 @@ class _LargeBodies:
             await self._server.wait_until_idle()
             await self._send_ordinary(client, WARM_UP_S)
             for number in range(self._plan.rounds):
-                for beside in ROUND:
-                    self._console.print(f"Round {number + 1} of {self._plan.rounds}, beside: {beside}")
-                    phases.append(await self._measure(client, beside, number))
+                for alongside in ROUND:
+                    self._console.print(
+                        f"Round {number + 1} of {self._plan.rounds}, sent at the same time: {alongside}"
+                    )
+                    phases.append(await self._measure(client, alongside, number))
         return LargeBodiesOutcome(phases)
 
-    async def _measure(self, client: httpx.AsyncClient, beside: Beside, round_number: int) -> LatencyPhase:
+    async def _measure(self, client: httpx.AsyncClient, alongside: Alongside, round_number: int) -> LatencyPhase:
         sending: asyncio.Task[Sent] | None = None
         before = unreadable(await self._server.routers())
         async with asyncio.TaskGroup() as tasks:
-            num_bytes = beside.num_bytes(self._plan.limit_bytes)
+            num_bytes = alongside.num_bytes(self._plan.limit_bytes)
             if num_bytes is not None:
                 burst = Burst(num_bytes, self._plan.large_rate, self._plan.seconds)
                 sending = tasks.create_task(self._sender.send(burst))
             load = await self._send_ordinary(client, self._plan.seconds)
         sent = None if sending is None else sending.result()
         after = unreadable(await self._server.wait_until_idle())
-        return LatencyPhase(beside, round_number, load.exchanges, load.max_late_s, sent, after - before)
+        return LatencyPhase(alongside, round_number, load.exchanges, load.max_late_s, sent, after - before)
 
     async def _send_ordinary(self, client: httpx.AsyncClient, seconds: float) -> Load:
         load, stopped = Load(), asyncio.Event()

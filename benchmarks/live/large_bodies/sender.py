@@ -26,7 +26,7 @@ class Burst:
     """What is to be sent."""
 
     num_bytes: int
-    """Of each body."""
+    """Bytes of each body."""
     rate: float
     seconds: float
 
@@ -41,13 +41,13 @@ class Sent:
     """Due while too many were outstanding."""
     max_late_s: float
     cpu_share: float
-    """Of one core, used by the sender."""
+    """Share of one core that the sender used."""
     outcomes: dict[str, int]
     durations_s: tuple[float, ...]
 
     @property
     def rate(self) -> float:
-        """As reached."""
+        """Bodies a second, as reached."""
         return self.num_sent / self.burst.seconds
 
 

@@ -34,7 +34,7 @@ from loadtests.report.tables import counts_text, make_table
 from serve_app.control.serve_api import ServeApiError
 
 LOOK_S = 1.0
-"""Between two looks at the routers, so that short exclusions are seen."""
+"""Seconds between two looks at the routers, so that short exclusions are seen."""
 
 app = make_app()
 
@@ -45,7 +45,7 @@ class Tally:
 
     num_requests: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
-    """By kind and outcome."""
+    """Requests by kind and outcome."""
     failures: Counter[str] = field(default_factory=Counter)
     """Those that ended as they should not."""
 
@@ -61,7 +61,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class SoakOutcome:
-    """Of one run."""
+    """What came of one run."""
 
     seconds: float
     tally: Tally
@@ -72,7 +72,7 @@ class SoakOutcome:
     routers_after: Sequence[Snapshot]
 
     def engines(self) -> dict[str, EngineTotals]:
-        """What each replica's engine counted meanwhile."""
+        """What each replica's engine counted during the run."""
         return {
             replica: totals.since(self.engines_before.get(replica, NOTHING))
             for replica, totals in engine_totals(self.routers_after).items()
@@ -109,7 +109,7 @@ def main(
 
 
 class _Soak:
-    """One run's load, samples and looks."""
+    """The load, samples and looks of one run."""
 
     def __init__(self, server: Server, recorder: Recorder, progress: Progress) -> None:
         self._server = server

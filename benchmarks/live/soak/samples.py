@@ -24,7 +24,7 @@ SUMMED = ("pending_tokens", "waiting", "running", "believed_blocks")
 
 
 def router_series(routers: Sequence[Snapshot]) -> dict[str, float]:
-    """Each router's numbers, over all replicas."""
+    """The numbers of each router, over all replicas."""
     series: dict[str, float] = {}
     for router in routers:
         replicas = router.replicas.values()
@@ -65,7 +65,7 @@ def memory_series(replicas: Iterable[ServeReplica], ranks: Mapping[str, int], ru
 
 
 def ranks_by_short_id(routers: Sequence[Snapshot]) -> dict[str, int]:
-    """Of all replicas that any router knows."""
+    """The rank of each replica that any router knows."""
     return {short(replica_id): replica.rank for router in routers for replica_id, replica in router.replicas.items()}
 
 
@@ -74,7 +74,7 @@ class Point:
     """A value at a time."""
 
     at_s: float
-    """Since the start."""
+    """Seconds since the start."""
     value: float
 
 
@@ -90,7 +90,7 @@ class Course:
 
     @classmethod
     def of(cls, name: str, points: Sequence[Point]) -> Self:
-        """Of at least one point."""
+        """The course of at least one point."""
         values = [point.value for point in points]
         second_half = points[len(points) // 2 :]
         return cls(
@@ -104,14 +104,14 @@ class Course:
 
 @dataclass(slots=True)
 class Exclusions:
-    """Counts how often each replica was put out of the choice, by each router."""
+    """Counts how often each router excluded each replica."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """By the replica's rank and the cause."""
+    """Exclusions by the replica's rank and the cause."""
     _now_out: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def look(self, routers: Sequence[Snapshot]) -> None:
-        """At every snapshot; an exclusion that goes on counts once."""
+        """Look at every snapshot; an exclusion that goes on counts once."""
         for router in routers:
             for replica_id, replica in router.replicas.items():
                 key = (router.router, replica_id)
@@ -149,6 +149,6 @@ class Recorder:
         self._file.flush()
 
     def courses(self) -> list[Course]:
-        """Of every series, memory first."""
+        """The course of every series, memory first."""
         names = sorted(self.name_to_points, key=lambda name: (not name.startswith(MEMORY), name))
         return [Course.of(name, self.name_to_points[name]) for name in names]

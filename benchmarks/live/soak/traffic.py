@@ -28,7 +28,7 @@ KIND_TO_WEIGHT = {STREAMING: 50, WHOLE: 40, ABORTED: 6, REFUSED: 4}
 
 @dataclass(slots=True)
 class Conversation:
-    """One user's."""
+    """The conversation of one user."""
 
     messages: list[dict[str, str]]
     turns_left: int
@@ -37,7 +37,7 @@ class Conversation:
 class SoakTraffic:
     """Draws requests; a conversation's next turn can be drawn once its last one has ended.
 
-    The history holds answers of our own words instead of the model's, so that a seed means the same requests whatever
+    The history has answers of our own words instead of the model's, so that a seed means the same requests whatever
     is answered. Which conversation goes on when still depends on how fast answers come.
     """
 
@@ -56,7 +56,7 @@ class SoakTraffic:
         return len(self._ready) + len(self._asked)
 
     def requests(self) -> Iterator[ClientRequest]:
-        """Without end."""
+        """An endless series of requests."""
         while True:
             yield self._next()
 

@@ -18,7 +18,7 @@ NUM_CHOICES = 200
 
 
 def choice_costs_s(num_waiting: int) -> list[float]:
-    """Seconds of each choice, while a document's blocks are evicted or computed anew before every one.
+    """Seconds of each choice, while a document's blocks are evicted or computed again before every one.
 
     Prompts of 8,000 tokens begin with one of eight documents.
     """
@@ -72,7 +72,7 @@ def _make_queue(num_waiting: int) -> tuple[Any, Any, list[list[Any]]]:
 
 
 def _hold(pool: Any, block_hash: Any, index: int, *, is_held: bool) -> None:  # noqa: ANN401  vLLM's
-    """As if a block of the pool had these tokens, or had them no more."""
+    """Let a block of the pool have these tokens, or have them no more."""
     from vllm.v1.core.kv_cache_utils import make_block_hash_with_group_id
 
     key, block = make_block_hash_with_group_id(block_hash, 0), pool.blocks[index + 1]

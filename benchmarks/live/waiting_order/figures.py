@@ -13,7 +13,7 @@ from loadtests.report.tables import make_table
 
 
 class TimedAnswer(NamedTuple):
-    """To one prompt."""
+    """The answer to one prompt."""
 
     prompt_tokens: int
     ttft_s: float
@@ -38,7 +38,7 @@ COLUMNS = ("mean", "p50", "p99", "longest wait", "shortest fifth", "longest fift
 
 
 def figures(answers: Sequence[TimedAnswer]) -> TtftFigures:
-    """Of one run.
+    """The figures of one run.
 
     Raises:
         MeasurementError: there are fewer than five answers.
@@ -60,7 +60,7 @@ def figures(answers: Sequence[TimedAnswer]) -> TtftFigures:
 
 
 def mean_of(runs: Sequence[TtftFigures]) -> TtftFigures:
-    """Each figure's mean over runs alike."""
+    """The mean of each figure over equal runs."""
     return TtftFigures(*(fmean(values) for values in zip(*map(astuple, runs), strict=True)))
 
 

@@ -34,7 +34,7 @@ def replayed(
     num_seeds: int,
     num_jobs: int,
 ) -> list[tuple[str, str, TtftFigures]]:
-    """For each load and order, the mean over the seeds.
+    """The mean over the seeds, for each load and order.
 
     Raises:
         TraceError: the trace cannot be used.

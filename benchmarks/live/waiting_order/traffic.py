@@ -8,7 +8,7 @@ LONG_TOKENS = (2_000, 8_000)
 LONG_SHARE = 0.2
 DOCUMENT_TOKENS = 2_000
 DOCUMENT_SHARE = 0.3
-"""So many of the long prompts begin with one of a few documents."""
+"""Share of the long prompts that begin with one of a few documents."""
 NUM_DOCUMENTS = 3
 ANSWER_TOKENS = (4, 32)
 TOKEN_IDS = (300, 3_500)
@@ -22,12 +22,12 @@ class Ask:
     at_s: float
     token_ids: tuple[int, ...]
     new_tokens: int
-    """Of these, the ones that no prompt before it began with."""
+    """Tokens that no prompt before it began with."""
     answer_tokens: int
 
 
 def make_traffic(*, num_prompts: int, tokens_per_s: float, seed: int) -> list[Ask]:
-    """Prompts that come independently of each other, and bring so many new tokens a second on average."""
+    """Prompts that come independently of each other, and bring new tokens at a mean rate."""
     rng = Random(f"waiting order {seed}")
     documents = [_tokens(rng, DOCUMENT_TOKENS) for _ in range(NUM_DOCUMENTS)]
     seen: set[int] = set()

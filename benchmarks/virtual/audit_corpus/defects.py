@@ -20,7 +20,7 @@ class Case(NamedTuple):
 
     name: str
     kind: KindName | None
-    """None for nothing."""
+    """The kind of the defect; None where there is none."""
     bodies: list[Body]
 
 
@@ -42,7 +42,7 @@ class Draft:
         messages: Callable[[list[Body], int, int], list[Body]] | None = None,
         others: Callable[[int, int, int], Body] | None = None,
     ) -> list[Body]:
-        """Each function is given the request's number, the conversation, and the turn; None leaves what is there."""
+        """The bodies. Each function gets the numbers of request, conversation and turn; None changes nothing."""
         bodies = []
         for number, (talk, turn) in enumerate(self.turns):
             said = [
@@ -298,7 +298,7 @@ KIND_TO_SEED: dict[KindName, Seed] = {
 
 
 def cases(texts: Texts, *, num_each: int, seed: int) -> list[Case]:
-    """So many of each kind, and as many without a defect."""
+    """Logs of each kind, and as many without a defect."""
     return [_case(texts, kind, number, seed) for kind in (*KIND_TO_SEED, None) for number in range(num_each)]
 
 
@@ -320,7 +320,7 @@ def with_reversed_keys(value: Any) -> Any:  # noqa: ANN401  any JSON
 
 
 def _in_parts(text: str) -> list[str]:
-    """Five."""
+    """The text in five parts."""
     size = max(1, len(text) // 5 + 1)
     return [text[start : start + size] for start in range(0, len(text), size)]
 

@@ -9,11 +9,11 @@ from benchmarks.virtual.audit_corpus.defects import Draft, with_reversed_keys
 from benchmarks.virtual.audit_corpus.texts import Base, Body, Texts, decompressed
 
 SHARE = 0.4
-"""Of requests with each kind of drift."""
+"""Share of requests with each kind of drift."""
 
 
 def drifting_logs(texts: Texts, *, num_requests: int, seed: int) -> dict[str, list[Body]]:
-    """As many requests each of a recorded agent, of function calling, and of an MCP server's tools, by name."""
+    """Logs of a recorded agent, of function calling, and of an MCP server's tools, by name; all equally long."""
     name_to_bodies = {"tau_bench airline": _recorded(texts), **_made(texts, seed)}
     rng = Random(f"drift {seed}")
     return {

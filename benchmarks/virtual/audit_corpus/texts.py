@@ -16,9 +16,9 @@ Talk = tuple[str, ...]
 """What a user and an assistant say, in turn; the user begins."""
 
 MIN_SYSTEM_CHARS = 9_000
-"""Of a system prompt without tools that is used where a prefix shall be long enough: some 1,800 tokens and more."""
+"""Characters of a system prompt without tools that is a long prefix: about 1,800 tokens and more."""
 SHORT_CHARS = (300, 1_500)
-"""Of personas, whose prompts are shorter than what providers cache."""
+"""Characters of personas, whose prompts are shorter than what providers cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class Texts:
 
     @cached_property
     def long_bases(self) -> list[Base]:
-        """With enough to share."""
+        """Static parts that are long enough to be cached."""
         return [*self._prompts(), *self._agents(), *self._functions(), *self._servers()]
 
     @cached_property
     def short_bases(self) -> list[Base]:
-        """With too little."""
+        """Static parts that are too short to be cached."""
         rows = decompressed(self.folder / "system_prompts/persona_prompts_cc0.csv.zst").decode()
         csv.field_size_limit(2**20)
         low, high = SHORT_CHARS
@@ -62,7 +62,7 @@ class Texts:
 
     @cached_property
     def talks(self) -> list[Talk]:
-        """Of three turns and more."""
+        """Conversations of three turns and more."""
         lines = decompressed(self.folder / "chat/mtbench101.jsonl.zst").decode().splitlines()
         talks = [
             tuple(text for turn in json.loads(line)["history"] for text in (turn["user"], turn["bot"]))
@@ -72,7 +72,7 @@ class Texts:
 
     @cached_property
     def passages(self) -> list[str]:
-        """Retrieved ones."""
+        """Retrieved passages."""
         content = json.loads(decompressed(self.folder / "rag/xquad_en.json.zst"))
         articles = content["data"] if isinstance(content, dict) else content
         return [paragraph["context"] for article in articles for paragraph in article["paragraphs"]]
@@ -131,6 +131,6 @@ def _with_json_types(schema: Any) -> Any:  # noqa: ANN401  any JSON
 
 
 def decompressed(path: Path) -> bytes:
-    """Of a zstd file."""
+    """The content of a zstd file."""
     with path.open("rb") as file:
         return zstandard.ZstdDecompressor().stream_reader(file).read()

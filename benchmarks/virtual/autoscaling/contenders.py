@@ -1,4 +1,4 @@
-"""Who scales: our policy, Serve's default, or nobody; each with the number that is its to choose."""
+"""Who scales: our policy, Serve's default, or none; each with its number."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Rule(StrEnum):
     ONGOING_REQUESTS = "ongoing_requests"
     """Serve's default; the number is `target_ongoing_requests`."""
     FIXED = "fixed"
-    """So many replicas all the time."""
+    """A fixed number of replicas."""
 
 
 @dataclass(frozen=True, slots=True)

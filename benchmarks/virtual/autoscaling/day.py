@@ -16,7 +16,7 @@ DAY_S = 86_400.0
 
 
 def make_day(trace: Path, rates: Path, *, model: str, day: int, mean_rps: float, seed: int) -> ScalingTraffic:
-    """One of the days, from 0 on, with so many requests a second on average.
+    """One of the days, counted from 0, with a mean rate of requests.
 
     Raises:
         TraceError: a file cannot be used.

@@ -13,7 +13,7 @@ from benchmarks.virtual.autoscaling.traffic import ScalingTraffic, TrafficPhase,
 from loadtests.replay.trace import TraceRequest
 
 SETTLING_S = 900.0
-"""Until a fleet has the size that suits the traffic; not counted."""
+"""Seconds until a fleet has the size that suits the traffic; they do not count."""
 PHASE_S = 2400.0
 
 
@@ -38,7 +38,7 @@ def make_step(trace: Path, *, rps: float, new_share: float, seed: int) -> Scalin
 def unshare(
     requests: Sequence[TraceRequest], phase: TrafficPhase, *, share: float, rng: Random
 ) -> tuple[TraceRequest, ...]:
-    """Of a share of sessions, no block of a request that comes in the phase is any other's."""
+    """Make the blocks new of each request that comes in the phase, for a share of sessions."""
     session_to_is_new = {each: rng.random() < share for each in dict.fromkeys(each.session_id for each in requests)}
     return tuple(
         replace(request, block_hashes=tuple(salted(each, -1 - number) for each in request.block_hashes))

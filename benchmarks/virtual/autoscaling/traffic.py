@@ -15,10 +15,10 @@ from loadtests.replay.trace import TraceKind, TraceRequest, read_trace
 from router import BlockHash
 
 COARSER = 8
-"""So many of the small blocks of a trace of sessions become one: a chained hash stands for all before it, and a day of
+"""Small blocks of a trace of sessions that become one: a chained hash stands for all before it, and a day of
 agents takes a fraction of the time to replay. At most 127 tokens of a prompt are not reused for it."""
 THINK_S = 5.0
-"""Between turns, where a trace does not say."""
+"""Seconds between turns, where a trace does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Sessions:
         return sum(map(len, self.turns)) / len(self.turns)
 
     def common_blocks(self) -> set[BlockHash]:
-        """Which more than one of them has."""
+        """Blocks that more than one session has."""
         counts = Counter(
             block for turns in self.turns for block in {each for turn in turns for each in turn.block_hashes}
         )
@@ -60,7 +60,7 @@ class ScalingTraffic:
 
 
 def read_sessions(trace: Path, *, rng: Random) -> Sessions:
-    """Of a Mooncake trace as arrivals have it, or of a trace of sessions, with larger blocks.
+    """The sessions of a Mooncake trace by their arrivals, or of a trace of sessions with larger blocks.
 
     Raises:
         TraceError: the trace cannot be used.
@@ -110,7 +110,7 @@ def _turns(turns: Sequence[TraceRequest], step: int) -> Iterator[TraceRequest]:
 
 
 def _start_times(rates_rps: Sequence[float], *, mean_turns: float, window_s: float, rng: Random) -> Iterator[float]:
-    """A Poisson process has no memory, so that it may begin anew with each window."""
+    """A Poisson process has no memory, so that it may start again with each window."""
     for number, rate_rps in enumerate(rates_rps):
         time_s = number * window_s
         while rate_rps and (time_s := time_s + rng.expovariate(rate_rps / mean_turns)) < (number + 1) * window_s:

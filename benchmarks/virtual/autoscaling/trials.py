@@ -27,7 +27,7 @@ class Rules:
     """What is the same for all contenders."""
 
     start_s: float
-    """Until a new replica serves."""
+    """Seconds until a new replica serves."""
     first_replicas: int
     max_replicas: int
     upscale_delay_s: float
@@ -49,14 +49,14 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class ContenderRow:
-    """One contender in one phase."""
+    """What one contender reaches in one phase."""
 
     policy: str
     phase: str
     replicas: float
-    """Mean: starting, serving and finishing."""
+    """Mean number of replicas that start, serve or finish."""
     most: int
-    """Serving at once."""
+    """The most replicas that serve at the same time."""
     changes: int
     """Times at which replicas joined or left."""
     replica_hours: float

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.virtual.decision.situation import Cell, CellFigures
 
 Kept = dict[str, CellFigures]
-"""By `key`."""
+"""Results by `key`."""
 
 
 def key(cell: Cell, tag: str) -> str:
@@ -18,7 +18,7 @@ def key(cell: Cell, tag: str) -> str:
 
 
 def read_results(path: Path) -> Kept:
-    """All of the file, none without one; a line that an interruption cut off is left out."""
+    """All results of the file, none without one; a line that an interruption cut off is left out."""
     if not path.exists():
         return {}
     rows = [row for row in map(_read_row, path.read_text(encoding="utf-8").splitlines()) if row is not None]
@@ -26,7 +26,7 @@ def read_results(path: Path) -> Kept:
 
 
 def append_result(path: Path, cell: Cell, tag: str, result: CellFigures) -> None:
-    """One line in one write, so that several processes may append to the same file."""
+    """Append one line in one write, so that several processes may append to the same file."""
     row = {"tag": tag, "name": cell.situation.name, "parameters": cell.parameters(), "result": asdict(result)}
     line = json.dumps(row) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -37,7 +37,7 @@ def append_result(path: Path, cell: Cell, tag: str, result: CellFigures) -> None
 
 
 def end_last_line(path: Path) -> None:
-    """Of a file whose last line was cut off, so that the next one begins anew."""
+    """End the last line if it was cut off, so that the next one begins where a line begins."""
     if path.exists() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
         with path.open("a", encoding="utf-8") as lines:
             lines.write("\n")

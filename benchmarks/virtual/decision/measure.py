@@ -12,7 +12,7 @@ from loadtests.replay.simulation import Scenario, Simulation
 from loadtests.replay.workload import Asked, Workload, make_requests
 
 THINK_S = 1.0
-"""Between turns, where a trace does not say."""
+"""Seconds between turns, where a trace does not say."""
 
 
 def measure(cell: Cell, *, traces: Path) -> CellFigures:
@@ -77,7 +77,7 @@ def _recorded(situation: Situation, traces: Path, *, seed: int) -> Asked:
 
 
 def _with_answers(asked: Asked, factor: float) -> Asked:
-    """So many times as long as recorded."""
+    """The requests with answers that many times as long as recorded."""
     requests = (
         replace(each, num_output_tokens=max(1, round(factor * each.num_output_tokens))) for each in asked.requests
     )

@@ -21,7 +21,7 @@ NUMBERS = ("TTFT s", "p99 s", "answer s", "hit rate", "seeds")
 
 
 def all_numbers(table: Table, measured: Situations, waiting_order: str) -> RichTable:
-    """Each policy in each situation, ours first."""
+    """The numbers of each policy in each situation, ours first."""
     shown = make_table(f"{_title(table, waiting_order)}: all numbers", left=("situation", "policy"), right=NUMBERS)
     for situation in _of(table, measured):
         policy_to_means = measured[situation]
@@ -51,7 +51,7 @@ def verdicts(table: Table, measured: Situations, waiting_order: str) -> RichTabl
 
 
 def count_verdicts(table: Table, measured: Situations) -> str:
-    """In one line."""
+    """The counts of verdicts, in one line."""
     found = [_verdict(checks(each, measured)) for each in _of(table, measured) if OURS in measured[each]]
     return f"{table}: {found.count('PASS')} PASS, {found.count('FAIL')} FAIL, {found.count('-')} without a rival"
 
@@ -95,5 +95,5 @@ def _verdict(found: Sequence[Check]) -> str:
 
 
 def _unlike_text(policy_to_means: Mapping[str, Means]) -> str:
-    """Of a run that was interrupted: what is compared are means over other seeds."""
+    """A note where a run was interrupted, so that means over other seeds are compared."""
     return " (seeds differ)" if len({means.num_seeds for means in policy_to_means.values()}) > 1 else ""

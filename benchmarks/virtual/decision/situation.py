@@ -10,7 +10,7 @@ Changes = tuple[tuple[str, float], ...]
 """Options of an engine that are not the defaults: names and values."""
 ROUTER_DELAY_S = 0.005
 SHIPPED_ORDER: WaitingOrderName = "arrival"
-"""In which prompts wait behind every rival as it is shipped: vLLM's own."""
+"""The order in which prompts wait behind every rival as it is shipped: vLLM's own."""
 
 
 class Table(StrEnum):
@@ -32,45 +32,45 @@ class Situation:
 
     table: Table
     name: str
-    """In short, unique within its table."""
+    """A short name, unique within its table."""
     workload: str
     """The name of a generator, or of a trace."""
     load: float
-    """Of a trace: prompt tokens a second over what all replicas could prefill, were they all alike. Of a generator: so
-    many times its own rate."""
+    """For a trace, prompt tokens a second over what all replicas could prefill if they were alike. For a generator, the
+    factor on its own rate."""
     num_replicas: int = 8
     kv_tokens: int = 500_000
     num_copies: int = 1
-    """Of each session, in a trace of sessions."""
+    """Copies of each session, in a trace of sessions."""
     num_routers: int = 1
     delay_s: float = ROUTER_DELAY_S
-    """How late messages are."""
+    """Delay of messages, in seconds."""
     engine: Changes = ()
-    """Of all engines."""
+    """Changed options of all engines."""
     rank_to_engine: tuple[tuple[int, Changes], ...] = ()
-    """Of single ones, beside those."""
+    """Changed options of single engines, besides those."""
     told_factor: float = 1.0
-    """So many times the true KV capacity is what routers are told."""
+    """The factor on the true KV capacity in what routers are told."""
     is_told_usual_speed: bool = False
     """Whether routers are told the default speed instead of the engines' own."""
     answer_factor: float = 1.0
-    """So many times the recorded answers' lengths."""
+    """The factor on the recorded answers' lengths."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One run."""
+    """One run of a policy in a situation."""
 
     situation: Situation
     policy: str
     seed: int
     duration_s: float
-    """Of arrivals, where a generator makes them."""
+    """Seconds of arrivals, where a generator makes them."""
     waiting_order: WaitingOrderName = SHIPPED_ORDER
-    """Of all engines."""
+    """The order of waiting in all engines."""
 
     def parameters(self) -> dict[str, Any]:
-        """All that its result depends on, beside the code; as JSON has it."""
+        """Everything that its result depends on, besides the code, as JSON has it."""
         situation = asdict(self.situation)
         del situation["table"], situation["name"]
         parameters = {**situation, "policy": self.policy, "seed": self.seed, "duration_s": self.duration_s}
@@ -88,7 +88,7 @@ class CellFigures:
     mean_ttft_s: float
     p99_ttft_s: float
     mean_answer_s: float
-    """Until the last token, since the arrival."""
+    """Seconds from the arrival to the last token."""
     p99_answer_s: float
     hit_rate: float
     num_requests: int

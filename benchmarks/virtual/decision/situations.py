@@ -17,11 +17,11 @@ LOADS = (0.4, 0.6, 0.8, 1.0, 1.2)
 SESSION_LOADS = (2.0, 6.0)
 """Agents' prompts hit to nine tenths, so that replicas are busy only at several times their speed without hits."""
 MOST_SESSION_REPLICAS = 16
-"""More need so many copies that a run takes minutes: they are looked at only where memory is smallest and load most."""
+"""More replicas need many copies, so that a run takes minutes: only the least memory and most load are tried."""
 USUAL = EngineOptions()
 TOKENS_AT_DOUBLE = 32_768
 QUADRATIC: Changes = (("attention_s", 2 / (USUAL.prefill_tokens_per_s * TOKENS_AT_DOUBLE)),)
-"""A prompt of so many tokens costs twice what its length alone would: of n tokens, n x n / 2 pairs are looked at."""
+"""A prompt of 32,768 tokens costs twice what its length alone would: of n tokens, n x n / 2 pairs are looked at."""
 PREFILL_BOUND: Changes = (("decode_context_s", 0.0),)
 """The traces' loads are shares of what prefill can do, so what contexts cost is left out: with it, the conversation's
 long prompts fill engines with decoding well below 1, and in little memory at 0.8."""
@@ -36,7 +36,7 @@ SPEEDS: tuple[tuple[str, float, Changes], ...] = (
     ("prefill x 1/3", 0.8, (("prefill_tokens_per_s", USUAL.prefill_tokens_per_s / 3),)),
     ("attention", 0.4, QUADRATIC),
 )
-"""With loads that keep engines about as busy as 0.8 usually does: attention doubles the trace's work, and at faster
+"""Variants, at loads that keep engines as busy as 0.8 usually does: attention doubles the trace's work, and at faster
 prefill more answers come at the same load. For the same reason longer answers come at a load of 0.4."""
 MIXED_KV = tuple((rank, (("kv_capacity_tokens", kv),)) for rank, kv in enumerate((250_000, 250_000, 750_000, 750_000)))
 """The other four have 500,000 tokens, so that all together have as much as ever."""
@@ -45,7 +45,7 @@ NUM_ROUTERS = (1, 4, 8)
 
 
 def all_situations() -> tuple[Situation, ...]:
-    """In order of the tables."""
+    """All situations in the order of the tables."""
     return (*_workloads(), *_conversation(), *_sessions(), *_agents(), *_robustness(), *_routers())
 
 

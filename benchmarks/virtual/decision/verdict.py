@@ -19,14 +19,14 @@ SHIPPED = (
 )
 RIVALS = (*SHIPPED, "least_loaded", "lmetric", "dualmap")
 WITHIN = 1.03
-"""As good as the best rival: not more than 3 % above."""
+"""The ratio up to which ours is as good as the best rival: 3 % above."""
 HIT_SHARE = 0.95
 NEAR_BEST = 1.1
 """Rivals whose first tokens come so much later than the best one's are not asked how much they hit."""
 HEADLINE_TTFT = 0.75
-"""Of the best shipped rival's, at equal hit rate, on conversations with 8 replicas of 500,000 tokens at load 0.8."""
+"""The ratio to the best shipped rival's TTFT at equal hits, on conversations, 8 replicas of 500k tokens, load 0.8."""
 LATE_LIMITS = {0.0: 1.03, 0.05: 1.03, 0.25: 1.08}
-"""By the messages' delay in seconds: TTFT to one router's whose messages take no time; hits may lose as much."""
+"""Limits by the delay in seconds: TTFT over that of one router without delay; hits may lose as much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +42,22 @@ class Means:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One comparison."""
+    """One comparison of ours with another."""
 
     metric: str
     ratio: float
     """Ours to the other's."""
     other: str
-    """Which rival, or what else it is compared with."""
+    """The rival, or what else ours is compared with."""
     is_met: bool
 
 
 Situations = Mapping[Situation, Mapping[str, Means]]
-"""By situation, then by policy."""
+"""Means by situation, then by policy."""
 
 
 def means(results: Sequence[CellFigures]) -> Means:
-    """Of at least one."""
+    """The means of at least one result."""
     return Means(
         fmean(each.mean_ttft_s for each in results),
         fmean(each.p99_ttft_s for each in results),
@@ -68,7 +68,7 @@ def means(results: Sequence[CellFigures]) -> Means:
 
 
 def checks(situation: Situation, measured: Situations) -> list[Check]:
-    """By the rule of its table; none where ours, or whoever it is compared with, was not measured."""
+    """The comparisons by the rule of its table; none where one of the two was not measured."""
     policy_to_means = measured[situation]
     if OURS not in policy_to_means:
         return []
@@ -106,7 +106,7 @@ def _trace_checks(situation: Situation, ours: Means, shipped: Mapping[str, Means
 
 
 def _router_checks(situation: Situation, measured: Situations) -> list[Check]:
-    """Against one router whose messages take no time, and for comparison against one whose are as late."""
+    """Compare with one router whose messages take no time and, for information, with one whose messages are as late."""
     ours, limit = measured[situation][OURS], LATE_LIMITS[situation.delay_s]
     found: list[Check] = []
     if _find(measured, situation.workload, 0.0) is None:

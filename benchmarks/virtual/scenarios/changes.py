@@ -10,7 +10,7 @@ from loadtests.replay.simulation import Scenario
 from router import ReplicaId
 
 RANK = 1
-"""Who leaves or crashes."""
+"""The rank of the replica that leaves or crashes."""
 REPLACED_AFTER_S = 30.0
 NUM_COMPANY = 500
 """Requests after those that are looked at, so that the last ones have company."""
@@ -22,10 +22,10 @@ class Event:
 
     name: str
     changes: tuple[tuple[float, Change], ...]
-    """Each so long after the first, in seconds."""
+    """Changes, each with its seconds after the first."""
 
     def happening_at(self, time_s: float, *, num_replicas: int) -> tuple[MembershipChange, ...]:
-        """One who joins takes the place of another that is gone, or one of its own."""
+        """The changes at that time; a newcomer takes the rank of a replica that is gone, or a rank of its own."""
         newcomer = RANK if self.is_loss else num_replicas
         return tuple(
             MembershipChange(time_s + after_s, change, newcomer if change is Change.JOIN else RANK)

@@ -1,4 +1,4 @@
-"""Over how many replicas the requests of one prefix are spread, as time goes on."""
+"""The number of replicas over which the requests of one prefix are spread, as time goes on."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -9,7 +9,7 @@ from loadtests.replay.results import RequestRecord
 from router import ReplicaId
 
 NUM_SEEN = 50
-"""Fan-out is over so many requests with the prefix."""
+"""The number of requests with the prefix over which fan-out is counted."""
 
 
 class FanOut:
@@ -28,7 +28,7 @@ class FanOut:
         self._served_by: list[ReplicaId] = [in_order[position].replica_id for position in self._positions]
 
     def position(self, time_s: float) -> int:
-        """Of the first request from then on."""
+        """The position of the first request from then on."""
         return bisect_left(self._arrivals_s, time_s)
 
     def before(self, position: int) -> int:
@@ -37,18 +37,18 @@ class FanOut:
         return len(set(self._served_by[max(0, end - NUM_SEEN) : end]))
 
     def after(self, position: int) -> int:
-        """The same of the next ones from that one on."""
+        """How many replicas the next requests with the prefix from that position on went to."""
         start = bisect_left(self._positions, position)
         return len(set(self._served_by[start : start + NUM_SEEN]))
 
     def main_share(self, position: int) -> float:
-        """Of the next ones from that one on, the share that went to one replica."""
+        """The share of the next requests from that position on that went to one replica."""
         start = bisect_left(self._positions, position)
         served_by = self._served_by[start : start + NUM_SEEN]
         return max(Counter(served_by).values()) / len(served_by) if served_by else nan
 
     def most(self, start: int, end: int) -> int:
-        """Before any of the positions from `start` to `end`."""
+        """The most replicas before any of the positions from `start` to `end`."""
         return max((self.before(each) for each in self._positions if start <= each < end), default=0)
 
     def num_until_one(self, position: int) -> float:

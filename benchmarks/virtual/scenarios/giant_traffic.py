@@ -16,11 +16,11 @@ from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from router import BlockHash
 
 DOCUMENT_TOKENS = (100_000, 400_000)
-"""Of 500,000 that a replica holds. As many documents between 100,000 and 200,000 as between 200,000 and 400,000."""
+"""Tokens of a document; a replica caches 500,000. As many documents have less than 200,000 as have more."""
 NUM_QUESTIONS, NUM_QUESTIONS_WEIGHTS = (1, 2, 3), (60, 25, 15)
-"""About one document."""
+"""Questions about one document, and how often there are as many."""
 PAUSE_S = (30.0, 240.0)
-"""Between two of them; computing the document takes 10 to 40 s."""
+"""Seconds between two questions; computing the document takes 10 to 40 s."""
 QUESTION_TOKENS = (32, BLOCK_SIZE_TOKENS - 1)
 """So that a question fills no block."""
 ANSWER_TOKENS = (64, 512)
@@ -35,14 +35,14 @@ class GiantTraffic:
 
     @property
     def ordinary(self) -> tuple[TraceRequest, ...]:
-        """The same without giants; everything else comes when it did."""
+        """The same traffic without giants; everything else comes when it did."""
         return tuple(each for each in self.requests if each.arrival_s not in self.giant_arrivals_s)
 
 
 def add_giants(
     ordinary: Sequence[TraceRequest], *, tokens_per_s: float, giant_share: float, rng: Random
 ) -> GiantTraffic:
-    """The trace's requests and giants at random among them: so many prompt tokens a second, a share of them giants'."""
+    """The trace's requests and giants at random among them: a constant rate of tokens, a share of them giants'."""
     paced = scale_to_pace(ordinary, prompt_tokens_per_s=tokens_per_s * (1 - giant_share))
     giant_tokens = sum(each.num_prompt_tokens for each in paced) * giant_share / (1 - giant_share)
     giants = list(_giants(giant_tokens, span_s=paced[-1].arrival_s, rng=rng))
@@ -81,5 +81,5 @@ def _questions(document: int, span_s: float, rng: Random) -> Iterator[TraceReque
 
 
 def _alone(request: TraceRequest) -> TraceRequest:
-    """Open-loop: positions change, so that nobody's predecessor is known any more."""
+    """Open-loop: positions change, so that predecessors are not known any more."""
     return replace(request, predecessor=None)

@@ -1,4 +1,4 @@
-"""Some documents as large as a good part of a cache: what do they do to everybody else?
+"""Some documents as large as a good part of a cache: what do they do to all other requests?
 
 The load is the same with giants as the setup says; without them, it is what is left, and all others come when they did.
 """
@@ -20,18 +20,18 @@ from loadtests.report.statistics import percentile
 POLICIES = ("prefix_affinity", "least_loaded", "llmd_scraped", "pure_affinity")
 """The first is compared with the others."""
 GIANT_SHARES = (0.1, 0.2)
-"""Of all prompt tokens."""
+"""Shares of the giants in all prompt tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class GiantsRow:
-    """One policy. Where nothing else is said, of the others than giants."""
+    """What one policy reaches, for requests that are no giants unless the name says so."""
 
     giants_share: str
     policy: str
     hit_rate: float
     hit_rate_ratio: float
-    """To the same requests without giants."""
+    """Ratio to the same requests without giants."""
     mean_ttft_s: float
     mean_ratio: float
     p90_ttft_s: float
@@ -44,7 +44,7 @@ class GiantsRow:
     all_ttft_s: float
     """Mean of giants and others."""
     ours_ratio: float
-    """Of our mean TTFT to this policy's, for others than giants; from sums over the seeds."""
+    """Ratio of our mean TTFT to this policy's, without giants; from sums over the seeds."""
     ours_margin: float
     """Half of the 95 % interval; not a number for one seed."""
 

@@ -21,41 +21,41 @@ from loadtests.report.statistics import percentile
 PURE, BLIND = "pure_affinity", "least_loaded"
 POLICIES = ("prefix_affinity", BLIND, PURE, "llmd_approximate", "sglang_cache_aware")
 SETTLED_AFTER = 500
-"""By so many requests after the peak, fan-out should be 1."""
+"""Requests after the peak by which fan-out should be 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class HotPrefixRow:
-    """One policy. Hit rates and times are those of all requests that came in the peak."""
+    """What one policy reaches; hit rates and times are those of all requests that came in the peak."""
 
     load_counts: str
     policy: str
     hit_rate: float
     hit_rate_ratio: float
-    """To pure affinity."""
+    """Ratio to the hit rate of pure affinity."""
     mean_ttft_s: float
     p95_ttft_s: float
     p95_ratio: float
-    """To the least loaded."""
+    """Ratio to the p95 of the least loaded."""
     others_ttft_s: float
     """Mean of the requests that are not hot."""
     fan_out_before: float
     """Replicas that served the last hot requests before the peak."""
     at_tenth: float
-    """The same at a tenth of the peak."""
+    """Replicas that served the last hot requests at a tenth of the peak."""
     at_half: float
     at_end: float
     at_most: float
     settled: float
     """Replicas that serve the hot requests that follow the 500 requests after the peak."""
     settled_main_share: float
-    """Of these, how many went to one replica."""
+    """The share of these that went to one replica."""
     requests_until_one: float
-    """Of all kinds, from the peak's end until one replica gets 50 hot ones in a row; infinite for never."""
+    """Requests of all kinds from the peak's end until one replica gets 50 hot ones in a row; infinite for never."""
     meant_at_most: float
-    """For how many replicas the router meant the prefix to be, in the peak; of no meaning to other policies."""
+    """The most replicas that our router meant for the prefix in the peak; of no meaning to other policies."""
     requests_until_meant_for_one: float
-    """Of all kinds, from the peak's end until it meant it for one, and for no more of them after that."""
+    """Requests of all kinds from the peak's end until our router meant the prefix for one replica only."""
 
 
 def run(setup: Setup) -> Iterator[HotPrefixRow]:

@@ -14,10 +14,10 @@ from router import BlockHash
 PREFIX = tuple(BlockHash(xxhash.xxh3_64_intdigest(b"hot", seed)) for seed in range(8))
 PREFIX_TOKENS = len(PREFIX) * BLOCK_SIZE_TOKENS
 SUFFIX_TOKENS = (256, BLOCK_SIZE_TOKENS - 1)
-"""Of each request's own, so that its last block is never full."""
+"""Tokens of each request's own; its last block is never full."""
 ANSWER_TOKENS = (8, 64)
 QUIET_SHARE, PEAK_SHARE = 0.05, 0.8
-"""Of all requests, outside the peak and in it."""
+"""Shares of hot requests outside the peak and in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class HotTraffic:
 
     requests: tuple[TraceRequest, ...]
     hot_arrivals_s: frozenset[float]
-    """Of the requests with the hot prefix."""
+    """Arrivals of the requests with the hot prefix, in seconds."""
     peak_start_s: float
     peak_end_s: float
 
@@ -41,7 +41,7 @@ class _Phase:
 
 
 def heat(others: Sequence[TraceRequest], *, tokens_per_s: float, is_prefix_counted: bool, rng: Random) -> HotTraffic:
-    """The other requests and, at random among them, hot ones: so many prompt tokens a second at all times.
+    """The other requests and, at random among them, hot ones: a constant rate of prompt tokens.
 
     Without its prefix, a hot request counts as the tokens of its own: what is left of it where it hits.
     """
@@ -79,12 +79,12 @@ def _phase(
 
 
 def _later(request: TraceRequest, by_s: float) -> TraceRequest:
-    """Open-loop: positions change, so that nobody's predecessor is known any more."""
+    """Open-loop: positions change, so that predecessors are not known any more."""
     return replace(request, arrival_s=request.arrival_s + by_s, predecessor=None)
 
 
 def _hot_request(rng: Random) -> TraceRequest:
-    """With a session of its own."""
+    """A hot request with a session of its own."""
     return TraceRequest(
         0.0,
         PREFIX_TOKENS + rng.randint(*SUFFIX_TOKENS),

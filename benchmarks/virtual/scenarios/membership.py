@@ -1,6 +1,6 @@
 """A replica joins, leaves, crashes or is replaced in the middle of a trace: what that costs, and until when.
 
-All is held against the same requests of a run in which nothing happens. Each event is tried at several times and for
+Everything is compared with the same requests of an undisturbed run. Each event is tried at several times and for
 several seeds, and hit rates and percentiles are of the requests of all these trials together.
 """
 
@@ -24,24 +24,24 @@ AFTERMATH = 1000
 
 @dataclass(frozen=True, slots=True)
 class MembershipRow:
-    """One event under one policy. Ratios are of hit rates, to the same requests without the event."""
+    """What one event costs under one policy; ratios are of hit rates, to the same requests without the event."""
 
     event: str
     policy: str
     hit_rate: float
-    """Of the 1,000 requests after it."""
+    """Figure of the 1,000 requests after the event."""
     ratio_before: float
-    """Of the 500 requests before it."""
+    """Ratio for the 500 requests before the event."""
     at_once: float
-    """Of the first 500 after it."""
+    """Ratio for the first 500 requests after the event."""
     then: float
-    """Of 500 more, and so on."""
+    """Ratio for the next 500 requests, and so on."""
     later: float
     at_last: float
     requests_until_back: float
-    """After it, until the first 500 begin that hit at least 0.95 as much as without it; infinite for never."""
+    """Requests after the event until 500 begin that hit at least 0.95 as much as without it; infinite for never."""
     p99_ttft_s: float
-    """Of the 1,000 requests after it."""
+    """Figure of the 1,000 requests after the event."""
     p99_without_s: float
     least_share: float
     """Computed tokens of the replica with the fewest over the mean, of 1,000 requests since routers know; at worst."""

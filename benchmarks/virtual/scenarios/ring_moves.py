@@ -15,14 +15,14 @@ ALLOWED_OVER_SHARE = 0.02
 
 @dataclass(frozen=True, slots=True)
 class RingMovesRow:
-    """One kind of change, tried with as many ranks as there are replicas. Rates are of all keys."""
+    """What one kind of change moves, over all ranks; rates are shares of all keys."""
 
     change: str
     mean_moved_rate: float
     most_moved_rate: float
     allowed_rate: float
     astray_rate: float
-    """At most; keys that moved from and to replicas that were there before and after."""
+    """The largest share of keys that moved between replicas that were there before and after."""
 
 
 def run(num_replicas: int, *, virtual_nodes: int) -> Iterator[RingMovesRow]:
@@ -52,7 +52,7 @@ def _owners(ranks: Collection[int], keys: Sequence[BlockHash], virtual_nodes: in
 
 
 def _moves(ranks: set[int], owners: Sequence[int], others: set[int], their_owners: Sequence[int]) -> list[bool]:
-    """For each key that moved, whether both of its owners are in both rings."""
+    """Whether both owners of each key that moved are in both rings."""
     stayed = ranks & others
     pairs = zip(owners, their_owners, strict=True)
     return [stayed >= {owner, other} for owner, other in pairs if owner != other]

@@ -1,4 +1,4 @@
-"""Several routers whose messages are late, against one; and such that share their load, but not who holds what."""
+"""Several routers whose messages are late, against one; and routers that share their load, but not their caches."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,14 +11,14 @@ from loadtests.replay.sharing import Sharing
 from loadtests.replay.simulation import Scenario
 
 DELAY_S = 0.05
-"""Of every message."""
+"""The delay of every message, in seconds."""
 VARIANTS = ((1, Sharing.ALL), (4, Sharing.ALL), (4, Sharing.LOAD_ONLY), (4, Sharing.NOTHING))
 """The first is what the others are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoutersRow:
-    """One variant. Ratios are to one router."""
+    """What one variant reaches; ratios are to one router."""
 
     routers: int
     shared: str

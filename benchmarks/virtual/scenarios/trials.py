@@ -19,7 +19,7 @@ BACK_RATIO = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """Of a run, around an event. In order of arrival."""
+    """The requests of a run around an event, in order of arrival."""
 
     before: Sequence[RequestRecord]
     """The last ones before it."""
@@ -38,7 +38,7 @@ class Excerpt:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One event at one time."""
+    """A run with an event at one time, and the same run without it."""
 
     disturbed: Excerpt
     undisturbed: Excerpt
@@ -65,7 +65,7 @@ def ratio_before(trials: Sequence[Trial]) -> float:
 
 
 def ratio_after(trials: Sequence[Trial], start: int) -> float:
-    """The same of a window that begins so many requests after the event."""
+    """The same for a window that begins that many requests after the event."""
     window = slice(start, start + WINDOW)
     return _ratio(
         (each.disturbed.after[window] for each in trials), (each.undisturbed.after[window] for each in trials)

@@ -42,7 +42,7 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadRow:
-    """One policy at one load. Ratios are of our policy's sums to its own."""
+    """What one policy reaches at one load; ratios are of our policy's sums to its own."""
 
     workload: str
     load: float
@@ -77,7 +77,7 @@ def run_unshared(setup: Setup) -> Iterator[WorkloadRow]:
 
 
 def run_agents(setup: Setup) -> Iterator[WorkloadRow]:
-    """Agents' sessions from the files beside the trace, closed-loop."""
+    """Agents' sessions from the files in the trace's folder, closed-loop."""
     for name, num_copies, num_replicas, kv_tokens in AGENTS:
         path = setup.trace.with_name(f"derived_blocks_{name}.jsonl.zst")
         workload = _workload(path, num_copies=num_copies)

@@ -20,7 +20,7 @@ VARIANTS = (
 
 @dataclass(frozen=True, slots=True)
 class AgreementRow:
-    """One variant."""
+    """What one variant reaches."""
 
     routers: int
     shared: str

@@ -44,15 +44,15 @@ CASES = (
 
 @dataclass(frozen=True, slots=True)
 class FaultRow:
-    """One kind of fault."""
+    """What one kind of fault costs."""
 
     fault: str
     hit_rate: float
     mean_ttft_s: float
     hit_rate_then: float
-    """From each fault's start until a minute after its end."""
+    """Hit rate from each fault's start until a minute after its end."""
     hit_rate_without: float
-    """In the same time of a run without faults."""
+    """Hit rate at the same time in a run without faults."""
     ttft_then_s: float
     ttft_without_s: float
     drift_tokens: float
@@ -60,11 +60,11 @@ class FaultRow:
     max_drift_during_tokens: float
     """The largest of any router during a fault."""
     max_drift_after_tokens: float
-    """The same, in the minute after each fault's end."""
+    """The largest of any router in the minute after each fault's end."""
     right_after_s: float
-    """From a fault's end until every router's booked requests are right again, at worst."""
+    """Seconds from a fault's end until every router counts its requests rightly again, at worst."""
     reservations_left: float
-    """In any router, when everything is over."""
+    """The most reservations in any router when everything is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _drifts_tokens(run: Run, spans: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _right_after_s(samples: Sequence[BookSample], window: _Window) -> float:
-    """Until the last wrong sample that belongs to this fault."""
+    """Seconds from the fault's end to the last wrong sample that belongs to it."""
     until_s = window.end_s + AFTERMATH_S
     wrong = (each.time_s for each in samples if each.num_wrong and window.start_s <= each.time_s < until_s)
     return max(0.0, max(wrong, default=0.0) - window.end_s)

@@ -20,7 +20,7 @@ VARIANTS: tuple[tuple[str, tuple[int, ...], bool], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class RestartRow:
-    """One variant in one aftermath: medians over restart times and seeds. Changes are against no restart."""
+    """Medians of one variant in one aftermath, over restart times and seeds; changes are against no restart."""
 
     aftermath: str
     restarted: str

@@ -19,11 +19,11 @@ MID_TRACE = (0.25, 0.35, 0.45, 0.55, 0.65)
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """One table's constants."""
+    """The constants of one table."""
 
     trace: Path
     load: float
-    """All prompt tokens a second over what all replicas can prefill."""
+    """Prompt tokens a second over what all replicas can prefill."""
     num_replicas: int
     seeds: Sequence[int]
     is_spread_evenly: bool

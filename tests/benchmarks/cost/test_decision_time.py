@@ -36,7 +36,7 @@ def test_a_prepared_argument_is_used_once() -> None:
 def test_a_filled_router_has_every_replicas_cache_full_and_requests_under_way() -> None:
     """A returning request finds nine tenths of its prompt, a cold one its tenant's part only."""
     loaded = LoadedRouter(SMALL, prompt_blocks=30, rng=Random(1))
-    assert loaded.num_held_blocks == SMALL.num_replicas * SMALL.capacity_blocks
+    assert loaded.num_cached_blocks == SMALL.num_replicas * SMALL.capacity_blocks
     returning, cold = loaded.returning(), loaded.cold()
     assert len(returning.block_hashes) == len(cold.block_hashes) == 30
     decisions = [loaded.router.choose(request, now=loaded.now).decision for request in (returning, cold)]

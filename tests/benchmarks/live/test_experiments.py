@@ -76,7 +76,7 @@ async def test_the_killed_rank_can_be_chosen(server: Any, console: Console) -> N
     assert server.killed == [101]
     with pytest.raises(ExceptionGroup) as caught:
         await engine.run(server, engine_plan(rank=7), console)
-    assert caught.group_contains(MeasurementError, match="--rank 7 is nobody's: there is 0, 1")
+    assert caught.group_contains(MeasurementError, match="--rank 7 does not exist: there is 0, 1")
 
 
 async def test_streams_that_are_over_too_soon_kill_nobody(server: Any, console: Console) -> None:
@@ -133,7 +133,7 @@ async def test_large_bodies(server: Any, console: Console, monkeypatch: pytest.M
     plan = large_bodies.LargeBodiesPlan(rounds=2, seconds=0.1, rate=100, large_rate=40, limit_bytes=2**20, seed=1)
     sender: Any = FakeSender()
     result = await large_bodies._LargeBodies(server, sender, plan, console).run()
-    assert [phase.beside for phase in result.phases] == [*ROUND, *ROUND]
+    assert [phase.alongside for phase in result.phases] == [*ROUND, *ROUND]
     assert all(phase.exchanges for phase in result.phases)
     assert [(phase.sent is not None) for phase in result.phases] == [False, True] * 4
     assert len(result.faults()) == 2

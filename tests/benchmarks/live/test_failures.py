@@ -139,7 +139,7 @@ def engine_run(**changes: Any) -> engine_result.EngineDeathOutcome:
         ({"streams": [request(1, 9, Outcome.NO_ANSWER)]}, "1 streams failed that the killed replica did not"),
         ({"recoveries": {}}, "never saw a replacement of rank 0"),
         ({"recoveries": {"a": Recovery(1.0, "silent", 2.0)}}, "never saw a replacement of rank 0"),
-        ({"handovers": {}}, "nobody has rank 0 at the end"),
+        ({"handovers": {}}, "no replica has rank 0 at the end"),
         ({"handovers": {"a": Handover(5000, Counter({(DEAD, NEW): 4999}))}}, "other keys changed owner"),
         ({"routers_after": [router("a", {NEW: replica(0, waiting=1)})]}, "not idle at the end"),
     ],
@@ -167,7 +167,7 @@ def test_the_engine_experiments_result_can_be_printed_and_kept() -> None:
         engine_result.Victim.ENGINE, None, 2, 10, 150, 2, 5, 900, keep_alive=False, seed=1
     )
     text = printed(engine_result.summary(engine_run(), plan))
-    for part in ("error event: 1", "out of the choice (silent)", "replaced by new", "60.0 s", "2.5 s", "5000"):
+    for part in ("error event: 1", "not eligible any more (silent)", "replaced by new", "60.0 s", "2.5 s", "5000"):
         assert part in text
     document = orjson.loads(orjson.dumps(engine_result.as_json(engine_run())))
     assert document["keys_moved"] == {"a": {f"{DEAD} -> {NEW}": 5000}}

@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.live.large_bodies.result import (
     MEASURES,
     MIB,
-    Beside,
+    Alongside,
     LargeBodiesOutcome,
     LatencyPhase,
     as_json,
@@ -37,7 +37,9 @@ def test_a_large_body_is_a_chat_request_of_exactly_that_size(num_bytes: int) -> 
 
 def test_the_two_sizes_are_on_either_side_of_the_limit() -> None:
     """With room for the headers."""
-    sizes = [beside.num_bytes(8 * MIB) for beside in (Beside.JUST_UNDER, Beside.JUST_OVER, Beside.NOTHING)]
+    sizes = [
+        alongside.num_bytes(8 * MIB) for alongside in (Alongside.JUST_UNDER, Alongside.JUST_OVER, Alongside.NOTHING)
+    ]
     assert sizes == [8_323_072, 8_454_144, None]
 
 
@@ -67,29 +69,29 @@ async def test_the_sender_is_a_process_that_obeys() -> None:
 
 
 def phase(
-    beside: Beside, number: int, seconds: float, outcome: Outcome = Outcome.COMPLETE, **sent: Any
+    alongside: Alongside, number: int, seconds: float, outcome: Outcome = Outcome.COMPLETE, **sent: Any
 ) -> LatencyPhase:
     """Ten equal requests; large bodies as told."""
     exchanges = [
         Exchange("1", "ordinary", 0.0, outcome=outcome, status=200, first_byte_s=seconds / 2, duration_s=seconds)
     ] * 10
-    num_bytes = beside.num_bytes(8 * MIB)
+    num_bytes = alongside.num_bytes(8 * MIB)
     if num_bytes is None:
-        return LatencyPhase(beside, number, exchanges, 0.01, None, Counter())
+        return LatencyPhase(alongside, number, exchanges, 0.01, None, Counter())
     burst = Burst(num_bytes, 10, 30)
     fields: dict[str, Any] = {"num_sent": 300, "num_unsent": 0, "max_late_s": 0.1, "cpu_share": 0.2} | sent
     reached = Sent(burst, **fields, outcomes={"400": 300}, durations_s=(0.2, 0.4))
-    return LatencyPhase(beside, number, exchanges, 0.01, reached, Counter(truncated_body=300))
+    return LatencyPhase(alongside, number, exchanges, 0.01, reached, Counter(truncated_body=300))
 
 
 def run(**sent: Any) -> LargeBodiesOutcome:
     """Two rounds: large bodies double the latency, then quadruple it."""
     return LargeBodiesOutcome(
         [
-            phase(Beside.NOTHING, 0, 0.1),
-            phase(Beside.JUST_UNDER, 0, 0.2, **sent),
-            phase(Beside.NOTHING, 1, 0.1),
-            phase(Beside.JUST_UNDER, 1, 0.4),
+            phase(Alongside.NOTHING, 0, 0.1),
+            phase(Alongside.JUST_UNDER, 0, 0.2, **sent),
+            phase(Alongside.NOTHING, 1, 0.1),
+            phase(Alongside.JUST_UNDER, 1, 0.4),
         ]
     )
 
@@ -97,17 +99,17 @@ def run(**sent: Any) -> LargeBodiesOutcome:
 def test_latency_is_compared_with_nothing_beside() -> None:
     """Over all rounds, and in each."""
     total = MEASURES["total"]
-    assert run().ratio(Beside.JUST_UNDER, total, 50, round_number=0) == pytest.approx(2)
-    assert run().ratio(Beside.JUST_UNDER, total, 50, round_number=1) == pytest.approx(4)
-    assert run().ratio(Beside.JUST_UNDER, total, 50) == pytest.approx(3)
-    assert run().ratio(Beside.JUST_UNDER, MEASURES["first byte"], 99) == pytest.approx(4)
-    assert run().ratio(Beside.JUST_OVER, total, 50) is None
+    assert run().ratio(Alongside.JUST_UNDER, total, 50, round_number=0) == pytest.approx(2)
+    assert run().ratio(Alongside.JUST_UNDER, total, 50, round_number=1) == pytest.approx(4)
+    assert run().ratio(Alongside.JUST_UNDER, total, 50) == pytest.approx(3)
+    assert run().ratio(Alongside.JUST_UNDER, MEASURES["first byte"], 99) == pytest.approx(4)
+    assert run().ratio(Alongside.JUST_OVER, total, 50) is None
 
 
 def test_failed_requests_have_no_latency_and_are_told() -> None:
     """However long they took."""
-    result = LargeBodiesOutcome([phase(Beside.NOTHING, 0, 9, Outcome.CUT), phase(Beside.JUST_UNDER, 0, 0.2)])
-    assert result.ratio(Beside.JUST_UNDER, MEASURES["total"], 50) is None
+    result = LargeBodiesOutcome([phase(Alongside.NOTHING, 0, 9, Outcome.CUT), phase(Alongside.JUST_UNDER, 0, 0.2)])
+    assert result.ratio(Alongside.JUST_UNDER, MEASURES["total"], 50) is None
     assert result.faults() == ["10 ordinary requests failed: cut: 10"]
 
 

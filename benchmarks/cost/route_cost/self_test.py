@@ -1,4 +1,4 @@
-"""A canary's report as a good replica's: stand-ins serve no probes, and one that reports nothing is not believed in."""
+"""A self-test's report as of a good replica: stand-ins serve no probes, and routers do not trust a silent one."""
 
 from typing import Any
 
