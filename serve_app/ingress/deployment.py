@@ -4,7 +4,6 @@ Adapter: private names of Ray are listed in tests/serve_app/test_private_names.p
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -26,14 +25,14 @@ from serve_app.control.ray_long_poll import follow_replicas
 from serve_app.control.ray_router_channel import RouterChannel, send_to_routers
 from serve_app.edge.options import EDGE_VARIABLE, edge_token
 from serve_app.ingress.endpoint import RouteEndpoint, answer_with
+from serve_app.ingress.joining import Joining
 from serve_app.ingress.metrics import RouterMetrics
 from serve_app.ingress.ready_router import ReadyRouter, new_request_id
 from serve_app.ingress.records import RouterRecords
-from serve_app.ingress.snapshot import hot_prefixes, replica_snapshots
 from serve_app.ingress.unready_router import UnreadyRouter
 from serve_app.ingress.upkeep import Upkeep
 from serve_app.messages import batches
-from serve_app.messages.delivery import RECEIPTS_PATH, RESERVATIONS_PATH, Delivery, DeliveryError
+from serve_app.messages.delivery import RECEIPTS_PATH, RESERVATIONS_PATH, Delivery
 from serve_app.messages.facts import ReplicaFacts
 from serve_app.messages.receipts import BatchAnswer
 from serve_app.messages.routing_note import NO_REPLICAS, NOTE_HEADER, ROUTING_ERROR, RoutingNote
@@ -50,10 +49,8 @@ logger = logging.getLogger("ray.serve")
 
 NO_REPLICA = ReplicaId("none")
 """No replica has this id, so HAProxy sends the request through Serve's fallback proxy."""
-REPLICAS_TIMEOUT_S = 1.0
-"""Serve names the running replicas at once, if there are any."""
 JOIN_TIMEOUT_S = 5.0
-"""How long a peer may take to share its state of one replica: a busy peer is not an absent one."""
+"""Seconds in which a router shares its state of one replica: a busy router is not an absent one."""
 
 
 class IngressRouter:
@@ -92,16 +89,15 @@ class IngressRouter:
             interval_s=self._settings.delivery_interval_s,
             max_undelivered=self._settings.max_undelivered,
         )
-        self._replicas_seen = asyncio.Event()
+        self._joining = Joining(lambda: self._router, self._ask_for_state)
         self._following = follow_replicas(
             server.deployment_id, self._on_replicas, client_id=f"warmroute-router:{self._router_id}"
         )
         self._loading = asyncio.create_task(self._load_prompts(llm, tokenizer))
-        self._joining: asyncio.Task[bool] | None = None
         self._upkeep = Upkeep(lambda: self._router, self._records, self._reader, self._reservations)
         self._exporting = asyncio.create_task(self._upkeep.export_metrics())
         self._judging = asyncio.create_task(self._upkeep.judge_self_tests())
-        if not await self._is_alone():
+        if not await self._joining.is_alone():
             await self._loading
         answer_with(
             self.route,
@@ -109,28 +105,6 @@ class IngressRouter:
             token=edge_token(),
             is_edge=EDGE_VARIABLE in os.environ,
         )
-
-    async def _is_alone(self) -> bool:
-        """Whether replicas run and no other router does: clients get 503 until this one answers, so it must at once.
-
-        Whatever the peers know is taken over here, for the first decision.
-        """
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._replicas_seen.wait(), REPLICAS_TIMEOUT_S)
-        return self._replicas_seen.is_set() and not await self._join()
-
-    async def _join(self) -> bool:
-        """Take over what the other routers know and have booked; returns whether one answered."""
-        states: list[bytes] = []
-        for replica in self._router.replicas:
-            try:
-                answers = await ask_all(self._peers, "share_state", replica.replica_id, timeout_s=JOIN_TIMEOUT_S)
-            except DeliveryError as error:
-                logger.info("No state from other routers: %s", error)
-                break
-            states += [answer for answer in answers if isinstance(answer, bytes)]
-        self._router.on_states(states)
-        return bool(states)
 
     async def _load_prompts(self, llm: dict[str, Any], tokenizer: TokenizerName) -> None:
         self._reader.prompts = await asyncio.to_thread(load_prompt_reader, llm, tokenizer)
@@ -173,14 +147,15 @@ class IngressRouter:
 
     async def on_receipts(self, payload: bytes) -> BatchAnswer:
         """Take a replica's receipts; says whether the replica is one of ours, and what we want of it."""
-        if self._joining is None:
-            # Others reach us only now, so there may be more to take over than when we asked them first.
-            self._joining = asyncio.create_task(self._join())
+        self._joining.join_again()
         return self._router.on_receipts(payload)
 
     async def on_reservations(self, payload: bytes) -> None:
         """Take what another router has booked."""
         self._router.on_reservations(payload)
+
+    async def _ask_for_state(self, replica_id: ReplicaId) -> list[Any]:
+        return await ask_all(self._peers, "share_state", replica_id, timeout_s=JOIN_TIMEOUT_S)
 
     async def share_state(self, replica_id: ReplicaId) -> bytes:
         """For a router that joins: what this one knows of a replica and has booked there."""
@@ -200,7 +175,7 @@ class IngressRouter:
 
     async def snapshot(self, num_prefixes: int = 0) -> dict[str, Any]:
         """A `RouterSnapshot` as plain data, with at most `num_prefixes` of the hottest prefixes."""
-        inbox, core, now = self._records.inbox, self._router.core, time.monotonic()
+        inbox, router = self._records.inbox, self._router
         snapshot = RouterSnapshot(
             router=self._router_id,
             policy=self._routing.policy,
@@ -215,10 +190,10 @@ class IngressRouter:
             refused=inbox.reason_to_refused,
             kv_events_lost=inbox.kv.num_lost,
             tasks=len(asyncio.all_tasks()),
-            hot_prefixes=hot_prefixes(core, num_prefixes) if core and num_prefixes else [],
-            block_size=None if core is None else core.cluster.block_size,
-            remembered=0 if core is None else core.cluster.load.num_remembered,
-            replicas={} if core is None else replica_snapshots(core, inbox, self._records.verdicts, now=now),
+            hot_prefixes=router.hot_prefixes(num_prefixes),
+            block_size=router.block_size,
+            remembered=router.num_remembered,
+            replicas=router.replica_snapshots(),
         )
         return snapshot.as_plain()
 
@@ -243,7 +218,7 @@ class IngressRouter:
         router.set_replicas(known)
         if not known:
             return
-        self._replicas_seen.set()
+        self._joining.replicas_seen.set()
         logger.info("Routing to %d replicas", len(known))
 
     def _router_for(self, block_size: int) -> ReadyRouter:

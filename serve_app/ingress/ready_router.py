@@ -22,10 +22,12 @@ from router import (
 )
 from router.policies import Policy, make_policy
 from serve_app.ingress.records import RouterRecords
+from serve_app.ingress.snapshot import hot_prefixes, replica_snapshots
 from serve_app.messages.delivery import Delivery
 from serve_app.messages.facts import ReplicaFacts
 from serve_app.messages.receipts import BatchAnswer
 from serve_app.messages.routing_note import RoutingNote
+from serve_app.messages.snapshot import HotPrefix, ReplicaSnapshot
 from serve_app.parity.verdicts import Read, Verdict
 from serve_app.prompt.body import Prompt, Unreadable
 from serve_app.prompt.incoming import Incoming
@@ -144,6 +146,19 @@ class ReadyRouter:
         """Judge the replicas' new self-tests."""
         records = self._records
         await records.verdicts.judge_new(records.inbox.replica_to_status, read, self._hasher, now=self._clock())
+
+    @property
+    def num_remembered(self) -> int:
+        """Number of ended requests that the router remembers."""
+        return self.core.cluster.load.num_remembered
+
+    def hot_prefixes(self, limit: int) -> list[HotPrefix]:
+        """At most `limit` of the hottest prefixes."""
+        return hot_prefixes(self.core, limit) if limit else []
+
+    def replica_snapshots(self) -> dict[str, ReplicaSnapshot]:
+        """Every replica by its id, as it would be for a decision now."""
+        return replica_snapshots(self.core, self._records.inbox, self._records.verdicts, now=self._clock())
 
     def show_replicas(self) -> None:
         """Set the metrics of every replica."""

@@ -6,6 +6,7 @@ from typing import Final
 from router import BlockHash, NoReplicasError, Replica, ReplicaId, ReplicaState
 from serve_app.messages.receipts import BatchAnswer
 from serve_app.messages.routing_note import RoutingNote
+from serve_app.messages.snapshot import HotPrefix, ReplicaSnapshot
 from serve_app.parity.verdicts import Read, Verdict
 from serve_app.prompt.incoming import Incoming
 from serve_app.settings.schema import RoutingSettings
@@ -15,11 +16,11 @@ class UnreadyRouter:
     """See `serve_app.ingress.ready_router.ReadyRouter`, which takes its place with the first replica."""
 
     block_size: Final = None
-    core: Final = None
     replicas: Sequence[Replica] = ()
+    num_remembered: Final = 0
 
     def apply(self, routing: RoutingSettings) -> None:
-        """Nothing is placed by them yet."""
+        """The adapter keeps them for the first ready router."""
 
     def place(self, _incoming: Incoming) -> RoutingNote:
         """Refuse: no replica runs."""
@@ -30,13 +31,13 @@ class UnreadyRouter:
         return BatchAnswer.UNDECIDED
 
     def on_reservations(self, payload: bytes) -> None:
-        """There is no replica that they could be for."""
+        """No replica is known that they could be for."""
 
     def on_states(self, payloads: Iterable[bytes]) -> None:
-        """Likewise."""
+        """No replica is known that it could be about."""
 
     def on_verdict(self, replica_id: ReplicaId, verdict: Verdict) -> None:
-        """Likewise."""
+        """No replica is known that it could be about."""
 
     def on_caches_reset(self) -> None:
         """Nothing is known of any cache."""
@@ -54,7 +55,15 @@ class UnreadyRouter:
         return []
 
     async def judge_self_tests(self, read: Read) -> None:
-        """There are none."""
+        """No replica is known."""
+
+    def hot_prefixes(self, _limit: int) -> list[HotPrefix]:
+        """No prompt was seen."""
+        return []
+
+    def replica_snapshots(self) -> dict[str, ReplicaSnapshot]:
+        """No replica is known."""
+        return {}
 
     def show_replicas(self) -> None:
-        """There are none."""
+        """No replica is known."""
