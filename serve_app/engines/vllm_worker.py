@@ -8,6 +8,7 @@ tests/serve_app/test_private_names.py.
 import math
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +33,8 @@ NUM_NOISE_TOKENS = 256
 class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed for us
     """Knows of each request how many tokens it has, and what they are only where it is asked how likely they were."""
 
-    def init_device(self) -> None:
-        """No device is there to be initialised; the worker's own state is."""
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  vLLM's
+        super().__init__(*args, **kwargs)
         model = EngineModelSettings.model_validate(self.vllm_config.additional_config[ENGINE_MODEL])
         self._clock = StepClock(model, clock=time.monotonic, sleep=time.sleep)
         self._id_to_prompt_tokens: dict[str, int] = {}
@@ -42,6 +43,9 @@ class SimulatedWorker(WorkerBase):  # type: ignore[misc]  # vLLM is not typed fo
         self._id_to_asked_prompt: dict[str, tuple[Sequence[int], int]] = {}
         """Prompts that want log-probabilities and the number of alternatives, until they are computed."""
         self._scheduled = SchedulerOutput.make_empty()
+
+    def init_device(self) -> None:
+        """No device is there to be initialised."""
 
     def load_model(self, *, load_dummy_weights: bool = False) -> None:
         """No model is loaded."""

@@ -80,7 +80,7 @@ class Logs(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """With its traceback."""
+        """Keep a line, with its traceback."""
         self.lines.append(self.format(record))
 
 
@@ -110,7 +110,7 @@ class Replica:
         self.client = httpx.AsyncClient(transport=transport, base_url="http://replica", timeout=60)
 
     async def post(self, body: Body) -> httpx.Response:
-        """As a router sends it on."""
+        """Send a request on, as a router does."""
         note = RoutingNote(RequestId(f"w{body.number}"), ReplicaId("r0"), "p", "prefix", 5, 0)
         headers = {**HEADERS, NOTE_HEADER: note.encode(NOTE_KEY)}
         return await self.client.post(body.path, content=body.content, headers=headers)
@@ -118,7 +118,7 @@ class Replica:
 
 @pytest.fixture(scope="module")
 def engine_output(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """What processes that are started meanwhile write, the engine's."""
+    """What processes that are started within write, the engine's."""
     path = tmp_path_factory.mktemp("engine") / "output"
     handler = logging.FileHandler(path)  # of which a forked process has a copy
     saved = [os.dup(number) for number in (1, 2)]
@@ -146,7 +146,7 @@ async def replica(engine_output: Path) -> AsyncIterator[Replica]:
         app = await make_app(engine, served_model_name=MODEL)
         bound_validation(app, max_objects=MAX_MODEL_LEN, max_sequences=MAX_SEQUENCES)
         blame_clients(app, engine)
-        app.middleware_stack = None  # as for a replica, built anew
+        app.middleware_stack = None  # as for a replica, built again
         yield Replica(engine, app)
 
 
@@ -167,7 +167,7 @@ def reader() -> RequestReader:
 
 @pytest.fixture
 def logs() -> Iterator[Logs]:
-    """Of everybody who logs here."""
+    """The lines of all that log here."""
     handler = Logs()
     loggers = [logging.getLogger(name) for name in (None, SERVE_LOGGER, "vllm")]
     for logger in loggers:
@@ -209,7 +209,7 @@ async def test_no_body_is_the_servers_fault(
 
 
 def message_of(response: httpx.Response) -> str:
-    """In the words of vLLM, Anthropic or, for what is no JSON at all, FastAPI."""
+    """The error's message as vLLM, Anthropic or, for what is no JSON at all, FastAPI writes it."""
     error = response.json()
     return str(error["detail"] if "detail" in error else error["error"]["message"])
 
@@ -231,7 +231,7 @@ def is_comparable(body: Body) -> bool:
 
 
 def assert_read(prompt: Prompt | Unreadable, response: httpx.Response, where: str) -> None:
-    """By the router, as the replica did; or it knows why not."""
+    """The router read what the replica did; or it knows why not."""
     if isinstance(prompt, Unreadable):
         assert prompt in UNREAD_BUT_SERVED, f"{where}: {prompt}"
         return

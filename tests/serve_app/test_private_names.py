@@ -581,7 +581,7 @@ def test_our_variables_are_still_read(variable: str) -> None:
     """Every one that environment.py sets; a renamed one would silently mean Ray's default, or vLLM's."""
     modules = ("ray.serve._private.constants", "ray.llm._internal.serve.constants", "vllm.envs")
     read = any(f'"{variable}"' in inspect.getsource(importlib.import_module(module)) for module in modules)
-    assert read, f"nobody reads {variable} any longer; serve_app/control/environment.py sets it: adapt that file"
+    assert read, f"no one reads {variable} any longer; serve_app/control/environment.py sets it: adapt that file"
 
 
 def test_haproxy_still_retries_and_stops_as_configured() -> None:

@@ -32,7 +32,7 @@ def test_the_other_waiting_order_is_a_scheduler_of_ours(engine: str) -> None:
 
 
 def test_simulated_engines_get_a_worker_and_its_constants() -> None:
-    """Beside what the settings say."""
+    """Along with what the settings say."""
     settings = Settings.model_validate(
         {"engine": "simulated", "llm": {**LLM, "log_engine_metrics": True}, "engine_model": {"step_s": 0.5}}
     )

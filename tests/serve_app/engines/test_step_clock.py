@@ -34,14 +34,14 @@ def test_a_step_costs_its_base_its_prompt_tokens_and_its_sequences() -> None:
 
 
 def test_contexts_cost_by_their_tokens() -> None:
-    """Beside a step and two sequences, 3,000 tokens of 10 us."""
+    """In addition to a step and two sequences, 3,000 tokens of 10 us."""
     time = Time()
     StepClock(MODEL, clock=time.clock, sleep=time.sleep).step(prefill_tokens=0, num_decoding=2, decoding_tokens=3000)
     assert time.now_s == pytest.approx(100 + 0.01 + 0.004 + 0.03)
 
 
 def test_attention_costs_by_what_is_attended() -> None:
-    """Beside that, 100 tokens that look at 2,000 each, and by half at each other: 205,000 pairs of 1 us."""
+    """In addition, 100 tokens that look at 2,000 each, and by half at each other: 205,000 pairs of 1 us."""
     time = Time()
     model = MODEL.model_copy(update={"attention_s": 1e-6})
     pairs = num_attended(100, num_before=2000)
@@ -51,7 +51,7 @@ def test_attention_costs_by_what_is_attended() -> None:
 
 @given(st.integers(0, 100_000), st.integers(0, 100_000), st.integers(0, 100_000))
 def test_chunks_attend_to_as_much_as_the_whole(before: int, first: int, second: int) -> None:
-    """However a prompt is cut; and from its beginning it is half a square."""
+    """However a prompt is cut; and from its start it is half a square."""
     chunks = num_attended(first, num_before=before) + num_attended(second, num_before=before + first)
     assert chunks == num_attended(first + second, num_before=before)
     assert num_attended(first, num_before=0) == first**2 / 2

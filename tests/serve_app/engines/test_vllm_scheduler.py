@@ -17,12 +17,12 @@ def make_scheduler(folder: Path, **options: Any) -> VllmScheduler:
 
 
 def tokens(first: int, num_tokens: int) -> list[int]:
-    """Those of a prompt; two have none in common unless they begin alike."""
+    """Token ids of a prompt; two prompts have none in common unless they start alike."""
     return [first, *(first + index for index in range(1, num_tokens))]
 
 
 def order_of(scheduler: VllmScheduler, names: str) -> str:
-    """In which order requests with these names end."""
+    """The order in which requests with these names end."""
     ended = ""
     while len(ended) < len(names):
         scheduler.step()
@@ -51,7 +51,7 @@ def test_what_is_cached_counts_when_it_is_cached(tmp_path: Path) -> None:
 
 
 def test_a_running_prompt_goes_on(tmp_path: Path) -> None:
-    """Though it is longer than what comes meanwhile: two steps, then the short one."""
+    """Though it is longer than what comes in between: two steps, then the short one."""
     scheduler = make_scheduler(tmp_path)
     scheduler.submit("a", tokens(0, 7_000), 1)
     assert scheduler.step() == 4_000
@@ -87,7 +87,7 @@ def test_who_leaves_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_who_is_preempted_goes_before_shorter_ones(tmp_path: Path) -> None:
-    """The memory fits two prompts, not their answers: the second starts anew before the shortest gets its turn."""
+    """The memory fits two prompts, not their answers: the second starts again before the shortest gets its turn."""
     scheduler = make_scheduler(tmp_path, num_blocks=120, max_sequences=2)
     for number, name in enumerate("ab"):
         scheduler.submit(name, tokens(10_000 * number, 50), 30)

@@ -13,7 +13,7 @@ BLOCK_SIZE = 16
 
 
 def make_prefix(num_tokens: int, held: set[int] | None = None) -> CachedPrefix:
-    """Of a prompt whose cached blocks are in `held`, which may change."""
+    """A prefix of a prompt whose cached blocks are in `held`, which may change."""
     blocks = set() if held is None else held
     return CachedPrefix(
         num_tokens=num_tokens,
@@ -60,7 +60,7 @@ def test_the_shortest_goes_unless_too_much_overtakes(tokens: tuple[int, ...], ov
 
 
 def test_who_was_put_back_goes_before_all() -> None:
-    """The last one first, and nobody counts that as overtaking."""
+    """The last one first, and no one counts that as overtaking."""
     order = make_order(2000, 10)
     order.put_back("x")
     order.put_back("y")
@@ -82,7 +82,7 @@ def test_whoever_leaves_is_not_overtaken_any_more() -> None:
 
 
 def test_prefix_hits_are_looked_up_again() -> None:
-    """What was computed meanwhile makes a prompt short, what was evicted makes it long again."""
+    """What was computed in between makes a prompt short, what was evicted makes it long again."""
     held: set[int] = set()
     order: WaitingOrder[str] = WaitingOrder(overtaking=OVERTAKING)
     order.add("first", make_prefix(1600))
@@ -165,7 +165,7 @@ def play(overtaking: float, *, seed: int, num_events: int = 300) -> tuple[dict[i
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0, 0.25, OVERTAKING, 1.0, 4.0]))
-def test_nobody_is_overtaken_by_more_than_the_bound(seed: int, overtaking: float) -> None:
+def test_no_prompt_is_overtaken_by_more_than_the_bound(seed: int, overtaking: float) -> None:
     """Whatever comes and whatever happens to the cache."""
     lives, gone = play(overtaking, seed=seed)
     assert sorted(gone) == sorted(lives)

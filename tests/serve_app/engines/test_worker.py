@@ -92,11 +92,11 @@ async def test_an_aborted_request_leaves_the_engine_as_it_was(engine: Any) -> No
 
 
 async def test_log_probabilities_are_those_of_equally_likely_tokens(engine: Any) -> None:
-    """One for the sampled token, and as many as were asked for beside it."""
-    alone, beside = await asyncio.gather(
+    """One for the sampled token, and as many as were asked for in addition."""
+    alone, with_others = await asyncio.gather(
         ask(engine, "with", PROMPT, logprobs=2), ask(engine, "without", PROMPT, logprobs=None)
     )
-    assert beside.outputs[0].logprobs is None
+    assert with_others.outputs[0].logprobs is None
     for token_id, of_token in zip(alone.outputs[0].token_ids, alone.outputs[0].logprobs, strict=True):
         assert token_id in of_token
         assert len({each.logprob for each in of_token.values()}) == 1

@@ -33,7 +33,7 @@ CONTEXT = SimpleNamespace(replica_id=ID, deployment="IngressRouter", app_name="a
 
 @dataclass(eq=False)
 class RunningReplica:
-    """As Serve lists it."""
+    """A running replica as Serve lists it."""
 
     name: str
     rank: int
@@ -108,7 +108,7 @@ class Started:
         return RouterSnapshot.from_plain(await self.router.snapshot())
 
     async def answer(self, body: object, **headers: str) -> Any:
-        """To HAProxy's question."""
+        """The answer to HAProxy's question."""
         transport = httpx.ASGITransport(app=self.router.__serve_build_asgi_app__())
         async with httpx.AsyncClient(transport=transport, base_url="http://router") as client:
             return (await client.post("/internal/route", json=body, headers=headers)).json()
@@ -127,7 +127,7 @@ class Started:
         await self.router._upkeep.judge_new()
 
     def verdicts(self) -> list[str]:
-        """By rank."""
+        """The verdicts, by rank."""
         return [self.router._records.verdicts[ReplicaId(f"replica-{rank}")].value for rank in range(3)]
 
     def find(self, *block_sizes: int) -> None:
@@ -136,21 +136,21 @@ class Started:
         self.router._on_replicas(replicas)
 
     async def send(self, batch: Sequence[Reservation]) -> None:
-        """To the other routers."""
+        """Take what goes to the other routers."""
         self.reservations += batch
 
 
 @pytest.fixture
 async def started(monkeypatch: pytest.MonkeyPatch) -> Started:
-    """One that can tokenise."""
+    """A router that can tokenise."""
     from serve_app.control import ray_long_poll
     from serve_app.ingress import deployment as ingress_router
 
     async def load(router: Any, *_: object) -> None:
         router._reader.prompts = Words()
 
-    async def ask_nobody(*_: object, **__: object) -> list[Any]:
-        raise DeliveryError("nobody else is there")
+    async def ask_no_one(*_: object, **__: object) -> list[Any]:
+        raise DeliveryError("no other router is there")
 
     result = Started()
     monkeypatch.setattr(ingress_router.serve, "get_replica_context", lambda: CONTEXT)
@@ -159,7 +159,7 @@ async def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     monkeypatch.setattr(ray_long_poll, "LongPollClient", LongPoll)
     monkeypatch.setattr(ingress_router, "RouterChannel", lambda *_, **__: None)
     monkeypatch.setattr(ingress_router, "send_to_routers", lambda *_, **__: result.send)
-    monkeypatch.setattr(ingress_router, "ask_all", ask_nobody)
+    monkeypatch.setattr(ingress_router, "ask_all", ask_no_one)
     monkeypatch.setattr(ingress_router.IngressRouter, "_load_prompts", load)
     await result.start()
     return result
@@ -223,7 +223,7 @@ async def test_a_session_stays_where_it_is(started: Started) -> None:
 
 
 async def test_shadows_come_and_go_with_the_settings(started: Started) -> None:
-    """Nobody at first, then two, whose sums the snapshot has, then one that starts anew."""
+    """None at first, then two, whose sums the snapshot has, then one that starts again."""
     assert (await started.snapshot()).shadows == {}
     started.router.reconfigure({"shadow_policies": ["round_robin", "prefix_affinity"]})
     for _ in range(6):
@@ -249,7 +249,7 @@ async def test_a_shadow_that_fails_costs_no_request_anything(started: Started, m
 
 
 def doubted(started: Started) -> set[str]:
-    """By the core."""
+    """The replicas whose estimates the core does not trust."""
     return set(started.router._router.core.cluster.untrusted)
 
 

@@ -37,14 +37,14 @@ async def serves(request: Request) -> PlainTextResponse:
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> httpx.AsyncClient:
-    """Of a process whose router is there."""
+    """A client of a process whose router is there."""
     monkeypatch.setattr(route_endpoint, "_routers", [])
     answer_with(answer, {RECEIPTS_PATH: take}, token=TOKEN, is_edge=True)
     return make_client(token=TOKEN)
 
 
 def make_client(*, token: str = "") -> httpx.AsyncClient:
-    """As Serve puts the middleware before its own app; who asks shows this token."""
+    """A client that shows this token; Serve puts the middleware before its own app."""
     app: Any = Starlette(routes=[Route("/{path:path}", serves, methods=["GET", "POST"])])
     for middleware in middlewares():
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
@@ -89,7 +89,7 @@ async def test_without_a_router_serve_answers(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("token", ["", "a guess", "haproxy", "h\xe4proxys"])
 @pytest.mark.parametrize("path", [PATH, RECEIPTS_PATH])
-async def test_nobody_but_the_cluster_is_answered(monkeypatch: pytest.MonkeyPatch, path: str, token: str) -> None:
+async def test_only_the_cluster_is_answered(monkeypatch: pytest.MonkeyPatch, path: str, token: str) -> None:
     """Neither told where prompts are, nor able to book load."""
     monkeypatch.setattr(route_endpoint, "_routers", [])
     asked: list[bytes] = []
@@ -162,7 +162,7 @@ async def test_a_body_in_pieces_is_read_whole(monkeypatch: pytest.MonkeyPatch) -
     assert not left.sent
 
 
-async def test_what_nobody_waits_for_is_not_worked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_no_one_waits_for_is_not_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """HAProxy gives up after its own time limit, and a busy router has others to answer."""
     begun, dropped = asyncio.Event(), asyncio.Event()
 

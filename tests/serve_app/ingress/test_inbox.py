@@ -27,7 +27,7 @@ from tests.builders import make_request, make_router
 
 
 def make_inbox() -> Inbox:
-    """One whose records and samples nobody wants."""
+    """An inbox whose records and samples no one wants."""
     return Inbox(lambda *_: None, lambda *_: None)
 
 
@@ -52,14 +52,14 @@ def status(*outstanding: str, is_serving: bool = True) -> Status:
 
 @pytest.fixture
 def router() -> Router:
-    """One replica, one request on its way there."""
+    """A router with one replica, and one request on its way there."""
     router = make_router(num_replicas=1)
     router.choose(make_request("a", 1, 2), now=0)
     return router
 
 
 def batch(router: Router, number: int, *receipts: Receipt) -> bytes:
-    """From the router's first replica."""
+    """A batch from the router's first replica."""
     return batches.encode(router.cluster.replicas[0].replica_id, number, receipts)
 
 
@@ -220,7 +220,7 @@ def test_a_replica_hears_whether_it_is_known(router: Router) -> None:
     assert inbox.on_receipts(batch(router, 1, Warmed(prompt.block_hashes)), router, now=0) is BatchAnswer.KNOWN
     decision = router.choose(prompt, now=0).decision
     assert decision.believed_cached_tokens == 8
-    assert inbox.on_receipts(batches.encode("somebody", 1, [status()]), router, now=0) is BatchAnswer.UNKNOWN
+    assert inbox.on_receipts(batches.encode("unknown", 1, [status()]), router, now=0) is BatchAnswer.UNKNOWN
     assert inbox.on_receipts(b"no batch", router, now=0) is BatchAnswer.UNDECIDED
 
 
@@ -235,7 +235,7 @@ def test_the_engines_numbers_reach_the_core_in_tokens(router: Router, monkeypatc
     inbox.on_receipts(batch(router, 2, used), router, now=5)
     inbox.on_receipts(batch(router, 1, idle), router, now=6)
     inbox.on_receipts(batch(router, 3, status()), router, now=0)
-    inbox.on_receipts(batches.encode("somebody", 1, [used]), router, now=0)
+    inbox.on_receipts(batches.encode("unknown", 1, [used]), router, now=0)
     load = EngineLoad(2, 3, kv_used_tokens=replica.kv_capacity_tokens // 4, num_preempted=4)
     assert told == [(replica.replica_id, load)]
 

@@ -48,7 +48,7 @@ def router_metrics(exported: Exported) -> "RouterMetrics":  # noqa: ARG001  in t
 
 
 def decision(*answers: ShadowChoice | ShadowFault, policy: str = "prefix_affinity") -> RoutingDecision:
-    """One that went here."""
+    """A decision for one replica, with its shadows' answers."""
     return RoutingDecision(RequestId("a"), HERE, policy, Reason.RING, 10, 0, 0, answers)
 
 
@@ -74,7 +74,7 @@ def test_each_shadow_is_summed_up_and_exported(router_metrics: "RouterMetrics", 
 def test_a_failure_is_counted_always_and_logged_once(
     router_metrics: "RouterMetrics", exported: Exported, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With its traceback; again only after the settings were applied anew."""
+    """With its traceback; again only after the settings were applied again."""
     fault = ShadowFault("chwbl", ValueError("belief is gone"))
     for _ in range(3):
         router_metrics.shadows.on_decision(decision(fault))

@@ -1,4 +1,4 @@
-"""Headers that are no text cost nobody an answer, by what Serve itself does with those that are left."""
+"""Headers that are no text cost no client an answer, by what Serve itself does with those that are left."""
 
 from typing import Any
 

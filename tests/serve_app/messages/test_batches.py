@@ -63,7 +63,7 @@ receipts = st.one_of(
 
 
 def heartbeat(*, kv_use: float) -> Status:
-    """Of an idle replica."""
+    """The heartbeat of an idle replica."""
     engine = EngineState(waiting=0, running=0, kv_use=kv_use)
     return Status(
         {},

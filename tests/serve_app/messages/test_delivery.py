@@ -24,7 +24,7 @@ class Receiver:
         await self.is_open.wait()
         if self.num_failures:
             self.num_failures -= 1
-            raise DeliveryError("nobody there")
+            raise DeliveryError("no one there")
         self.batches.append(batch)
 
 
@@ -124,6 +124,6 @@ async def test_an_outage_is_logged_when_it_begins_and_when_it_ends(caplog: pytes
             delivery.post(item)
             await delivery.flush()
     assert [record.getMessage() for record in caplog.records] == [
-        "Cannot deliver, dropping: nobody there",
+        "Cannot deliver, dropping: no one there",
         "Delivering again; 3 items dropped so far",
     ]

@@ -28,7 +28,7 @@ def tokens_of(fields: dict[str, Any], template: str = "") -> Sequence[int]:
 
 
 class Prompts:
-    """As the router's prompt reader."""
+    """A prompt reader like the router's."""
 
     max_model_len = 100_000
     tokenizer = "fastokens"
@@ -41,7 +41,7 @@ class Prompts:
         self._has_chat = has_chat
 
     async def read(self, fields: dict[str, Any]) -> Prompt:
-        """None of a chat for a model without a chat template."""
+        """The prompt; there is none in a chat for a model without a chat template."""
         if "messages" in fields and not self._has_chat:
             raise UnreadableError(Unreadable.REJECTED)
         return Prompt(tokens_of(fields), cache_salt=fields.get("cache_salt", ""))
@@ -111,7 +111,7 @@ class Engine:
         )
 
     async def report(self, *, adapter: str = ADAPTER, is_crowded: bool = False) -> SelfTestReport:
-        """One run."""
+        """The report of one run."""
         return await run_self_test(
             self.ask,
             model=MODEL,

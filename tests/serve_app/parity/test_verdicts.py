@@ -110,12 +110,12 @@ class Book:
         self.book.set_replicas(facts, block_size=BLOCK_SIZE)
 
     async def report(self, engine: Engine, *, now: float = 0, **options: Any) -> Verdict:
-        """One of them reports, and is judged."""
+        """Let one of the engines report, and judge it."""
         self.statuses[HERE] = status(await engine.report(**options))
         return await self.judge(now=now)
 
     async def judge(self, *, now: float) -> Verdict:
-        """As once a second."""
+        """Judge, as a router does once a second."""
         await self.book.judge_new(self.statuses, read, hasher(), now=now)
         return self.book[HERE]
 
@@ -131,7 +131,7 @@ async def test_a_replica_is_unknown_until_its_self_test_was_judged() -> None:
     book = Book()
     assert await book.judge(now=0) is Verdict.UNKNOWN
     assert await book.report(Engine()) is Verdict.OK
-    assert book.book[THERE] is book.book[ReplicaId("nobody")] is Verdict.UNKNOWN
+    assert book.book[THERE] is book.book[ReplicaId("unknown")] is Verdict.UNKNOWN
     assert book.told == [(HERE, Verdict.OK)]
     assert book.book.by_rank() == [(0, Verdict.OK), (1, Verdict.UNKNOWN)]
 
@@ -201,7 +201,7 @@ async def test_what_the_self_test_says_is_wrong_is_not_hidden_by_requests() -> N
 
 
 async def test_replicas_that_leave_are_forgotten() -> None:
-    """A sample of theirs that comes later is nobody's."""
+    """A sample of theirs that comes later counts for none."""
     book = Book()
     await book.report(Engine())
     book.book.set_replicas({}, block_size=BLOCK_SIZE)

@@ -23,7 +23,7 @@ TOOL_RESULT = {"role": "tool", "content": "found", "tool_call_id": "c1"}
 
 
 def parse(message: Message) -> Message:
-    """As vLLM might: users' content in parts, what tools are called with as an object."""
+    """Parse as vLLM might: users' content in parts, what tools are called with as an object."""
     if message["role"] == "user":
         return {**message, "content": [{"type": "text", "text": message["content"]}]}
     if "tool_calls" in message:

@@ -51,12 +51,12 @@ def make_reader(model: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def reader(vision_model: Path) -> Any:
-    """Of the model that takes images."""
+    """A reader of the model that takes images."""
     return make_reader(vision_model)
 
 
 def chat(*parts: str) -> dict[str, Any]:
-    """Of texts, and of colours for images."""
+    """A chat of texts, and of colours for images."""
     content = [
         {"type": "image_url", "image_url": {"url": image_url(part)}}
         if part in COLOURS
@@ -156,7 +156,7 @@ def user(*parts: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """A host of somebody's."""
+    """A host that is not ours."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0)
         yield server
@@ -173,14 +173,14 @@ def naming(url: str) -> list[dict[str, Any]]:
 
 
 async def refusal(reader: Any, fields: dict[str, Any]) -> UnreadableError:
-    """Of a body in which the router reads no prompt."""
+    """The error for a body in which the router reads no prompt."""
     with pytest.raises(UnreadableError) as caught:
         await reader.read(fields)
     return caught.value
 
 
 async def reason(reader: Any, fields: dict[str, Any]) -> Unreadable:
-    """Of that."""
+    """The reason of that error."""
     return (await refusal(reader, fields)).reason
 
 

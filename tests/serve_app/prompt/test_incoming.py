@@ -223,7 +223,7 @@ async def test_every_answer_to_every_prompt_is_counted() -> None:
 
 @pytest.mark.parametrize("prompts", [FakePrompts(), None])
 async def test_more_sequences_than_a_replica_takes_are_no_load(prompts: FakePrompts | None) -> None:
-    """It refuses them at once; before it does, nobody is routed around them."""
+    """It refuses them at once; before it does, no request is routed around them."""
     for body, num_sequences in (({"n": 256}, 256), ({"n": 257}, 1), ({"prompt": ["x"] * 256, "n": "3"}, 1)):
         reason, request = await described(body, prompts=prompts)
         assert request.num_sequences == num_sequences

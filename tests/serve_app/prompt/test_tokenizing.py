@@ -38,7 +38,7 @@ class HfTokenizer:
 
 
 def make_renderer(tokenizer: Any) -> Any:
-    """One of vLLM's, of which only the tokenising is there."""
+    """A renderer of vLLM's, of which only the tokenising is there."""
     from vllm.renderers.hf import HfRenderer
 
     renderer = HfRenderer.__new__(HfRenderer)
@@ -56,7 +56,7 @@ def make_renderer(tokenizer: Any) -> Any:
 
 
 async def ids_of(renderer: Any, text: str, **params: Any) -> Sequence[int]:
-    """As vLLM asks its renderer."""
+    """Token ids as vLLM asks its renderer for them."""
     from vllm.renderers.params import TokenizeParams
 
     prompt = await renderer._tokenize_prompt_async(

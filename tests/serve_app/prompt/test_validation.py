@@ -48,7 +48,7 @@ RESPONSES = [
 
 
 def example(name: str) -> tuple[type[BaseModel], str, list[dict[str, Any]], dict[str, Any]]:
-    """Of an API: its request, its list and some items of that, and its other fields."""
+    """The request of an API, its list, some items of that, and its other fields."""
     from vllm.entrypoints.anthropic.protocol import AnthropicMessagesRequest
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
     from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
@@ -94,7 +94,7 @@ def test_what_is_right_stays_right(api: str) -> None:
 
 
 @pytest.mark.parametrize("api", APIS)
-async def test_others_have_their_turn_meanwhile(api: str) -> None:
+async def test_others_have_their_turn_in_between(api: str) -> None:
     """Once after each slice but the last."""
     model, name, items, others = example(api)
     turns = 0
@@ -219,7 +219,7 @@ async def test_a_wrong_body_is_refused_in_a_few_words(app: FastAPI, path: str, f
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/invocations"])
 async def test_more_sequences_than_may_wait_are_refused(app: FastAPI, path: str) -> None:
-    """The answer has both numbers. So many as may are nobody's business here."""
+    """The answer has both numbers. As many as are allowed are not checked here."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         response = await client.post(path, json={"model": "m", "prompt": ["x"] * 10, "n": 26})
     said = "n = 26 answers to each of 10 prompts are 260 sequences, and a replica takes 256 at a time: send fewer"

@@ -52,7 +52,7 @@ class Engine:
         self._fail()
 
     async def abort(self, request_id: str, *, internal: bool) -> None:
-        """Forget it."""
+        """Forget a request."""
         assert internal
         self.aborted.append(request_id)
 
@@ -67,7 +67,7 @@ class Engine:
 
 
 class Serving:
-    """One of vLLM's, whose every method may fail."""
+    """A serving class like vLLM's, whose every method may fail."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -83,7 +83,7 @@ class Serving:
     _make_request_with_harmony = to_chat_completion_request = _now
 
     def create_error_response(self, error: Exception) -> Exception:
-        """Of an error."""
+        """The answer to an error."""
         return error
 
 
@@ -178,7 +178,7 @@ async def test_what_could_not_be_sent_is_forgotten(error: Exception, parent: Any
 
 
 def output(reason: str | None) -> Any:
-    """Of an engine."""
+    """An engine's output."""
     return SimpleNamespace(outputs=[SimpleNamespace(finish_reason=reason)])
 
 

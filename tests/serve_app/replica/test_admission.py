@@ -49,7 +49,7 @@ def accounting(app: ASGIApp, running: RunningRequests, *, max_waiting_requests: 
 
 
 async def post(running: RunningRequests, path: str, method: str = "POST") -> httpx.Response:
-    """One request to a replica where 2 may wait."""
+    """Send a request to a replica where 2 may wait."""
     app = Admission(serve, running=running, max_waiting_requests=2, max_body_bytes=1000)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://replica") as client:
         return await client.request(method, path)
@@ -117,7 +117,7 @@ async def test_beyond_it_they_are_told_to_come_back(path: str, body: dict[str, A
     ids=["as many as may wait", "two of one", "one more", "one behind two"],
 )
 async def test_each_sequence_of_a_request_waits(asked: tuple[int, ...], status: int) -> None:
-    """The one that asks is the last to have arrived; for as many as may wait, it is served when nobody else waits."""
+    """The one that asks is the last to have arrived; for as many as may wait, it is served when no other one waits."""
     running = RunningRequests(lambda _: None, clock=lambda: 0.0)
     for number, num_sequences in enumerate(asked):
         running.arrived(RequestId(str(number)), num_sequences=num_sequences)
@@ -211,7 +211,7 @@ async def test_an_answer_that_fails_with_the_engine_is_sent_elsewhere(
 
 
 async def test_a_stream_that_has_begun_goes_on_to_its_end() -> None:
-    """With vLLM's own words about the engine's death: nobody else can continue it."""
+    """With vLLM's own words about the engine's death: no other replica can continue it."""
     running = make_running()
 
     async def die_midway(_scope: Scope, _receive: Receive, send: Send) -> None:
@@ -303,7 +303,7 @@ async def test_what_is_turned_away_is_work_all_the_same() -> None:
 
 
 async def post_in_chunks(app: ASGIApp, *, num_chunks: int) -> tuple[httpx.Response, int]:
-    """Of 100 bytes each, without saying how many there are; and how many were read."""
+    """Send chunks of 100 bytes, without saying how many there are; also returns how many were read."""
     num_read = 0
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -318,7 +318,7 @@ async def post_in_chunks(app: ASGIApp, *, num_chunks: int) -> tuple[httpx.Respon
 
 
 async def test_a_body_that_does_not_say_how_large_it_is_ends_at_the_limit() -> None:
-    """The app learns that the client has gone, and what it says to that, nobody hears."""
+    """The app learns that the client has gone, and no one hears what it says to that."""
 
     async def read_all(scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()

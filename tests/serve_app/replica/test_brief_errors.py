@@ -26,7 +26,7 @@ async def answered(status: int, *parts: bytes, content_length: bool = True) -> h
 
 
 def error(message: str) -> dict[str, Any]:
-    """As vLLM writes it."""
+    """An error as vLLM writes it."""
     return {"error": {"message": message, "type": "BadRequestError", "param": None, "code": 400}}
 
 

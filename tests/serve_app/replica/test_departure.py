@@ -28,7 +28,7 @@ class Client:
         return self._parts.pop(0)
 
     async def send(self, message: Message) -> None:
-        """To it."""
+        """Send a part to the client."""
         self.got.append(message)
 
 
@@ -70,7 +70,7 @@ async def test_a_fault_of_the_app_is_the_apps() -> None:
 
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_request_is_not_over_before_its_app_has_ended(*, fails: bool) -> None:
-    """The app hears that the client has gone, and takes its time; what it says then, nobody minds."""
+    """The app hears that the client has gone, and takes its time; no one minds what it says then."""
     listening, is_told, may_end, heard = asyncio.Event(), asyncio.Event(), asyncio.Event(), []
 
     async def work(_scope: Scope, receive: Receive, _send: Send) -> None:
@@ -81,7 +81,7 @@ async def test_a_request_is_not_over_before_its_app_has_ended(*, fails: bool) ->
         await may_end.wait()
         heard.append({"type": "ended"})
         if fails:
-            raise RuntimeError("nobody is there")
+            raise RuntimeError("no one is there")
 
     request = begin(work, Client())
     await asyncio.wait_for(listening.wait(), TIMEOUT_S)

@@ -94,7 +94,7 @@ class Replica:
         return finished
 
     async def head(self, path: str, fields: dict[str, object]) -> tuple[int, dict[str, str]]:
-        """Of the answer to a routed request: its status, and what headers of ours it has."""
+        """The status of the answer to a routed request, and the headers of ours that it has."""
         note = RoutingNote(RequestId("asked"), ReplicaId("r0"), "p", "prefix", len(PROMPT), 0)
         model = self.engine.vllm_config.model_config.model
         incoming = [{"type": "http.request", "body": orjson.dumps({"model": model, **fields}), "more_body": False}]
@@ -116,7 +116,7 @@ class Replica:
         return start["status"], {name: value for name, value in headers.items() if name.startswith(EXPLAIN_PREFIX)}
 
     async def give_up(self, path: str, fields: dict[str, object]) -> Finished:
-        """As Serve does when the client has gone: cancel a request that is being answered; returns its last receipt."""
+        """Cancel a request that is being answered, as Serve does when its client has gone; returns its last receipt."""
         self.has_tokens.clear()
         note = RoutingNote(RequestId("given up"), ReplicaId("r0"), "p", "prefix", len(PROMPT), 0)
         incoming = [{"type": "http.request", "body": orjson.dumps(fields), "more_body": False}]

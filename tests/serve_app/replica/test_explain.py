@@ -20,7 +20,7 @@ NOTE = RoutingNote(RequestId("id-1"), ReplicaId("here"), "prefix_affinity", "pre
 
 
 def make_running(receipts: list[Receipt]) -> RunningRequests:
-    """One that stands at time 0."""
+    """Running requests whose clock stands at 0."""
     return RunningRequests(receipts.append, clock=lambda: 0.0)
 
 
@@ -58,7 +58,7 @@ async def answer(scope: Scope, _receive: Receive, send: Send) -> None:
 
 
 async def call(note: RoutingNote | None) -> tuple[Scope, dict[str, str], list[Receipt]]:
-    """One request through the middleware."""
+    """Send one request through the middleware."""
     sent, receipts = list[Message](), list[Receipt]()
 
     async def send(message: Message) -> None:
@@ -273,7 +273,7 @@ async def test_a_simulated_engine_says_so_in_every_answer() -> None:
         assert (b"x-warmroute-engine", b"simulated") in sent[0]["headers"]
 
 
-@pytest.mark.parametrize(("value", "tenant"), [("acme", "acme"), ("somebody", "other"), (None, "none")])
+@pytest.mark.parametrize(("value", "tenant"), [("acme", "acme"), ("another", "other"), (None, "none")])
 async def test_prompts_are_reported_with_their_tenant(value: str | None, tenant: str) -> None:
     """By the gateway's header; no other word of it gets any further."""
     receipts = list[Receipt]()

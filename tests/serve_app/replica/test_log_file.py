@@ -17,13 +17,13 @@ COMMON = {"application": "a", "replica": "r"}
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of the file."""
+    """The path of the file."""
     return tmp_path / "replica.log"
 
 
 @pytest.fixture
 def handler(path: Path) -> Iterator[RotatingFileHandler]:
-    """As Serve's, which rotates after some lines."""
+    """A handler like Serve's, which rotates after some lines."""
     handler = RotatingFileHandler(path, maxBytes=1000, backupCount=2)
     yield handler
     handler.close()

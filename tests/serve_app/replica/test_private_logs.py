@@ -13,7 +13,7 @@ ABOUT_REQUESTS = logging.getLogger("vllm.entrypoints.chat_utils")
 
 @pytest.fixture(autouse=True)
 def _private() -> Iterator[None]:
-    """As in a process of vLLM, into which several load the plugin."""
+    """The plugin is loaded, perhaps several times, as in a process of vLLM."""
     make_record = logging.getLogRecordFactory()
     logging.setLogRecordFactory(logging.LogRecord)
     keep_out_clients_words()
@@ -24,7 +24,7 @@ def _private() -> Iterator[None]:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """Of vLLM, too, which does not pass its own on where it is loaded."""
+    """The log, with vLLM's lines, which vLLM does not pass on where it is loaded."""
     logger = logging.getLogger("vllm")
     does_propagate, logger.propagate = logger.propagate, False
     logger.addHandler(caplog.handler)

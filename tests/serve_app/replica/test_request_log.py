@@ -32,14 +32,14 @@ class Lines(list[Mapping[str, object]]):
 
 
 def scope(**headers: str) -> dict[str, Any]:
-    """Of a request to some route, with headers whose names have dashes."""
+    """The ASGI scope of a request to some route, with headers whose names have dashes."""
     named = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     return {"type": "http", "method": "POST", "path": "/v1/responses/a-secret", "headers": named, "route": Route()}
 
 
 @pytest.fixture
 def lines() -> Lines:
-    """None yet."""
+    """The lines, none yet."""
     return Lines()
 
 

@@ -83,8 +83,8 @@ def test_the_end_has_the_tokens_of_all_answers() -> None:
     assert receipts[-1].answer_tokens == 5
 
 
-def test_an_answer_that_nobody_counts_is_unknown() -> None:
-    """The engine never had the request; and what it has of others, or of one that is over, is nobody's."""
+def test_an_answer_that_no_one_counts_is_unknown() -> None:
+    """The engine never had the request; and what it has of others, or of one that is over, counts for none."""
     running, receipts, _ = make_running()
     running.arrived(ONE)
     running.answering(None, "warm-up", lambda: 7)

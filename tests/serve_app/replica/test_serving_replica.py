@@ -100,11 +100,11 @@ class Neighbours:
         return {block_hash: array("I", self.token_ids).tobytes() for block_hash in block_hashes}
 
     async def places_of(self, _prompts: Sequence[Sequence[BlockHash]]) -> list[ReplicaId]:
-        """Nobody leaves here."""
+        """No replica leaves here."""
         raise AssertionError
 
     async def give(self, _replica_to_prompts: Mapping[ReplicaId, Sequence[Any]]) -> None:
-        """Likewise."""
+        """No replica leaves here."""
         raise AssertionError
 
 

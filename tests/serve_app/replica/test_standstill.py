@@ -17,7 +17,7 @@ lock.acquire()
 
 
 def test_a_process_that_stands_still_ends_and_says_where() -> None:
-    """Here it waits for a lock that nobody gives back."""
+    """Here it waits for a lock that no one gives back."""
     ended = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == EXIT_STATUS
     assert 'File "<string>", line 8 in <module>' in ended.stderr

@@ -13,7 +13,7 @@ from serve_app.replica.vllm_host_tier import GIB, host_capacity_tokens, known_ho
 
 
 class Model:
-    """Of 32 layers, 8 KV heads of 128: Llama 3.1 8B's sizes."""
+    """A model of 32 layers and 8 KV heads of 128: Llama 3.1 8B's sizes."""
 
     dtype = torch.bfloat16
 
@@ -21,7 +21,7 @@ class Model:
         self.use_mla = use_mla
 
     def get_num_kv_heads(self, parallel: Any) -> int:
-        """Of each worker, as vLLM's ModelConfig has it."""
+        """KV heads of each worker, as vLLM's ModelConfig has it."""
         return 1 if self.use_mla else max(1, 8 // parallel.tensor_parallel_size)
 
     def get_head_size(self) -> int:
@@ -29,7 +29,7 @@ class Model:
         return 576 if self.use_mla else 128
 
     def get_total_num_hidden_layers(self) -> int:
-        """Of all pipeline stages."""
+        """Layers of all pipeline stages."""
         return 32
 
 

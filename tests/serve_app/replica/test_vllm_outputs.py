@@ -89,7 +89,7 @@ def processor() -> Processor:
 
 @pytest.fixture
 def watch(running: RunningRequests, processor: Processor) -> EngineWatch:
-    """Attached."""
+    """A watch that is attached."""
     watch = EngineWatch(running)
     watch.attach(processor)
     return watch
@@ -97,7 +97,7 @@ def watch(running: RunningRequests, processor: Processor) -> EngineWatch:
 
 @pytest.fixture
 def routed() -> Iterator[None]:
-    """As within a routed request."""
+    """Within a routed request."""
     token = current_request_id.set(RequestId("ours"))
     yield
     current_request_id.reset(token)
@@ -218,7 +218,7 @@ def test_the_self_tests_prompts_are_noted_for_it_counted_and_not_reported(
     )
     assert results == [ProbeResult(10, hash_tokens([0] * 10), 8)]
     assert receipts == []
-    assert running.work.arrived_tokens == 20, "what nobody sent is no demand"
+    assert running.work.arrived_tokens == 20, "what no one sent is no demand"
     assert totals(running, receipts) == (30, 8, {})
     running.report_status()
     assert [each.own_tokens for each in receipts if isinstance(each, Status)] == [10]
@@ -303,8 +303,8 @@ def test_the_answers_tokens_are_counted_when_a_request_is_over(
     for engine_id in ("a", "b"):
         processor.add_request(prompt(engine_id), None)
     current_request_id.reset(token)
-    processor.add_request(prompt("of-nobody"), None)
-    processor.process_outputs([output("a"), output("b"), output("of-nobody")], 0.0, None)
+    processor.add_request(prompt("of-no-one"), None)
+    processor.process_outputs([output("a"), output("b"), output("of-no-one")], 0.0, None)
     processor.process_outputs([output("a")], 0.0, None)
     if ending == "aborted":
         processor.abort_requests(["a", "b"], internal=True)
@@ -391,7 +391,7 @@ async def test_an_engine_without_processes_is_not_watched(watch: EngineWatch, ru
 
 
 def run_with_worker(alive: Connection) -> None:
-    """As an engine with a worker: whoever of the two lives has the connection open."""
+    """Run like an engine with a worker: whoever of the two lives has the connection open."""
     with subprocess.Popen(["sleep", "600"], pass_fds=[alive.fileno()]):
         alive.send("started")
 
@@ -423,7 +423,7 @@ async def test_a_hung_engine_is_one_that_died(
 
 
 async def test_an_engine_that_has_just_died_is_left_alone(watch: EngineWatch, running: RunningRequests) -> None:
-    """Its process's number may be somebody else's by now."""
+    """Its process's number may be another one's by now."""
     process = multiprocessing.get_context("spawn").Process(target=int)
     process.start()
     watch.watch_processes(SimpleNamespace(processes=[process]))

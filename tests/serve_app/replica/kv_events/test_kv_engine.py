@@ -73,7 +73,7 @@ class Followed:
 
 
 def keys(token_ids: list[int], *, cache_salt: str = "") -> tuple[BlockHash, ...]:
-    """As a router makes them."""
+    """Block hashes as a router makes them."""
     root = root_hash(model="demo", adapter="", tenant="", cache_salt=cache_salt)
     return hash_blocks(token_ids, block_size=BLOCK_SIZE, root=root)
 

@@ -38,13 +38,13 @@ def tokens(*blocks: int) -> list[int]:
 
 
 def keys(*blocks: int, adapter: str = "", cache_salt: str = "") -> tuple[BlockHash, ...]:
-    """As a router makes them."""
+    """Block hashes as a router makes them."""
     root = root_hash(model=MODEL, adapter=adapter, tenant="", cache_salt=cache_salt)
     return hash_blocks(tokens(*blocks), block_size=BLOCK_SIZE, root=root)
 
 
 def names(*blocks: int, space: str = "") -> list[bytes]:
-    """As an engine has them: of a chain, each by all before it."""
+    """Block hashes as an engine has them: in a chain, each stands for all before it."""
     return [f"{space}{blocks[: end + 1]}".encode() for end in range(len(blocks))]
 
 
@@ -64,12 +64,12 @@ def removed(*blocks: int, num_gone: int = 1, **fields: Any) -> BlockRemoved:
 
 @pytest.fixture
 def account() -> EngineBlocks:
-    """Of an empty cache."""
+    """The blocks of an empty cache."""
     return EngineBlocks(model=MODEL, block_size=BLOCK_SIZE)
 
 
 def test_chains_get_the_routers_hashes(account: EngineBlocks) -> None:
-    """From the beginning of a prompt, or on top of what is known."""
+    """From the start of a prompt, or on top of what is known."""
     assert account.apply(stored(1, 2)) == KvStored(None, keys(1, 2))
     assert account.apply(stored(1, 2, 3, 4, num_new=2)) == KvStored(keys(1, 2)[-1], keys(1, 2, 3, 4)[2:])
     assert account.apply(removed(1, 2, 3, 4)) == KvRemoved(keys(1, 2, 3, 4)[3:])
@@ -126,7 +126,7 @@ def test_a_block_is_there_until_its_last_copy_is_removed(account: EngineBlocks) 
 
 
 class Line:
-    """From a feed to a router, over a delivery that may lose updates; snapshots are asked for as replicas are."""
+    """A line from a feed to a router, over a delivery that may lose updates; snapshots are asked for as replicas are."""
 
     def __init__(self) -> None:
         self.router = make_router(num_replicas=1, kv_capacity_tokens=4000)
@@ -157,7 +157,7 @@ class Line:
 
     @property
     def is_exact(self) -> bool:
-        """Whether it goes by the events."""
+        """Whether the router goes by the events."""
         return knowledge(self.router, make_replica(0)) == "kv_events"
 
 
@@ -335,7 +335,7 @@ class Engine:
         self._serving = asyncio.create_task(self._serve_replays())
 
     async def publish(self, payload: bytes, *, is_seen: bool = True) -> None:
-        """One batch; unseen is what a subscriber misses that comes late, or is too slow."""
+        """Publish one batch; an unseen one is missed by a subscriber that comes late, or is too slow."""
         self.number_to_payload[self._number] = payload
         if is_seen:
             await self._publisher.send_multipart([b"", self._number.to_bytes(8, "big"), payload])
@@ -357,7 +357,7 @@ class Engine:
 
 
 def payload_of(*events: EngineEvent) -> bytes:
-    """As vLLM encodes a batch."""
+    """A batch as vLLM encodes it."""
     return msgspec.msgpack.encode(EngineBatch(0.0, list(events)))
 
 
@@ -384,7 +384,7 @@ async def read(engine: Engine, subscription: KvSubscription, num_batches: int) -
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    """In a folder with a short name, as sockets want it."""
+    """An engine with sockets in a folder with a short name, as sockets want it."""
     with tempfile.TemporaryDirectory() as folder:
         engine = Engine(Path(folder))
         yield engine
@@ -432,7 +432,7 @@ async def test_what_has_come_can_be_taken_at_once(engine: Engine) -> None:
     await batches.aclose()  # type: ignore[attr-defined]  # it is a generator
 
 
-def test_a_finished_prompt_is_held_by_what_was_told_with_it(line: Line) -> None:
+def test_a_finished_prompt_is_cached_by_what_was_told_with_it(line: Line) -> None:
     """What the engine stored of it comes in the same batch, and counts first."""
     line.feed.apply([stored(9)])
     line.deliver()

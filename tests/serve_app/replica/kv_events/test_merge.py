@@ -17,7 +17,7 @@ DEPTH = 5
 
 
 def block(*path: int) -> BlockHash:
-    """One that stands for all before it, too."""
+    """A block's hash, which stands for all before it, too."""
     number = 1
     for each in path:
         number = number * NUM_CHAINS + each
@@ -25,7 +25,7 @@ def block(*path: int) -> BlockHash:
 
 
 def chain(path: tuple[int, ...]) -> tuple[BlockHash, ...]:
-    """From the start to the end of a path."""
+    """The blocks from the start to the end of a path."""
     return tuple(block(*path[: end + 1]) for end in range(len(path)))
 
 
@@ -94,7 +94,7 @@ def test_it_is_few_changes() -> None:
 
 
 def test_what_comes_and_goes_stays_in_its_order() -> None:
-    """A removal of a block that was stored meanwhile comes after that; nothing of before a clearing is left."""
+    """A removal of a block that was stored in between comes after that; nothing from before a clearing is left."""
     comes_and_goes = [stored(1, num_new=1), KvRemoved((block(1),)), stored(1, num_new=1)]
     assert merged_changes(comes_and_goes) == comes_and_goes
     assert merged_changes([*comes_and_goes, KvCleared(), stored(2, num_new=1)]) == [

@@ -26,13 +26,13 @@ class Sent:
         self.is_down = False
 
     def publish(self, batch: Any) -> None:
-        """One message."""
+        """Take one message."""
         assert not self.is_down, "nothing comes after the end"
         self.messages.append(batch.events)
         self.came.set()
 
     def send_again(self) -> None:
-        """Nobody misses anything."""
+        """No subscriber misses anything."""
 
     def shutdown(self) -> None:
         """The end."""
@@ -47,7 +47,7 @@ def sent() -> Sent:
 
 @pytest.fixture
 def publisher(sent: Sent) -> "Iterator[BatchingPublisher]":
-    """One that waits for longer than a test takes."""
+    """A publisher that waits for longer than a test takes."""
     publisher = make(sent, max_wait_s=LONG_S)
     yield publisher
     publisher.shutdown()
@@ -61,7 +61,7 @@ def make(sent: Sent, *, max_wait_s: float) -> "BatchingPublisher":
 
 
 def batch(*events: Any) -> Any:
-    """Of one step."""
+    """The batch of one step."""
     from vllm.distributed.kv_events import KVEventBatch
 
     return KVEventBatch(ts=0.0, events=list(events))
@@ -91,7 +91,7 @@ def cleared() -> Any:
 @pytest.mark.parametrize(
     "make_urgent",
     [lambda: stored(3, num_blocks=2), lambda: stored(3, parent=None), cleared],
-    ids=["a chain", "a beginning", "cleared"],
+    ids=["a chain", "a prompt's start", "cleared"],
 )
 def test_a_prompt_goes_out_at_once_with_what_waited(
     sent: Sent, publisher: "BatchingPublisher", make_urgent: Callable[[], Any]
@@ -160,7 +160,7 @@ def test_only_our_engines_publish_so(
 
 
 async def test_a_subscriber_gets_what_it_missed(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Each message once, in order, from the first on, though nobody listened then."""
+    """Each message once, in order, from the first on, though no one listened then."""
     from serve_app.replica.kv_events.vllm_publisher import make_publisher
 
     folder = tmp_path_factory.mktemp("kv")

@@ -31,16 +31,16 @@ class FakePeers:
         """All."""
         assert rank == 3
         if self.is_absent:
-            raise DeliveryError("nobody")
+            raise DeliveryError("no one")
         return self.wanted
 
     async def fetch(self, block_hashes: Sequence[BlockHash]) -> dict[BlockHash, bytes]:
-        """Those that there are."""
+        """The prefixes that are there."""
         return {key: each.token_ids.tobytes() for key, each in self.prompts.find(block_hashes).items()}
 
 
 class Replica:
-    """One with an engine that notes what it computes, and a list of receipts."""
+    """A replica with an engine that notes what it computes, and a list of receipts."""
 
     def __init__(self, peers: FakePeers) -> None:
         self.prompts = RecentPrompts(model="m", block_size=BLOCK_SIZE, max_tokens=1000, clock=lambda: 0.0)
@@ -99,7 +99,7 @@ async def test_it_does_not_let_clients_wait_for_ever(monkeypatch: pytest.MonkeyP
     assert replica.receipts == [warmed(1, 2)]
 
 
-async def test_an_engine_that_refuses_holds_nothing() -> None:
+async def test_an_engine_that_refuses_has_cached_nothing() -> None:
     """One that makes no text, say."""
     replica = Replica(FakePeers((1, 2)))
 

@@ -29,9 +29,9 @@ class FakeHeirs:
         self.is_absent = False
 
     async def places_of(self, prompts: Sequence[Sequence[BlockHash]]) -> list[ReplicaId]:
-        """To the other one."""
+        """Every prompt goes to the other replica."""
         if self.is_absent:
-            raise DeliveryError("nobody")
+            raise DeliveryError("no one")
         return [OTHER] * len(prompts)
 
     async def give(self, replica_to_prompts: Mapping[ReplicaId, Sequence[Given]]) -> None:
@@ -40,7 +40,7 @@ class FakeHeirs:
 
 
 class Replica:
-    """One with a clock that stands, an engine that notes what it computes, and a list of receipts."""
+    """A replica whose clock stands, with an engine that notes what it computes, and a list of receipts."""
 
     def __init__(self, heirs: FakeHeirs, *, max_tokens: int = 1000) -> None:
         self.now_s = 0.0
@@ -84,7 +84,7 @@ async def test_one_that_leaves_gives_its_conversations_away() -> None:
     for answers in ([UNKNOWN], [UNDECIDED], [KNOWN, KNOWN], [KNOWN, UNKNOWN], [UNDECIDED]):
         replica.hand_over.on_membership(answers)
         await replica.settle()
-        assert heirs.given == {}, "not a member yet, or still one of somebody's"
+        assert heirs.given == {}, "not a member yet, or still one of some router's"
         replica.now_s += LEFT_AFTER_S
     replica.hand_over.on_membership([UNKNOWN, UNKNOWN])
     await replica.settle()
@@ -166,10 +166,10 @@ async def test_what_is_computed_never_needs_more_than_its_share(
     own: list[tuple[int, int]],
     first: list[tuple[int, int]],
     second: list[tuple[int, int]],
-    served_meanwhile: list[tuple[int, int]],
+    served_in_between: list[tuple[int, int]],
     max_blocks: int,
 ) -> None:
-    """Two leave while clients wait, and are served; each computed prompt fits beside all that was used later."""
+    """Two leave while clients wait, and are served; each computed prompt fits along with all that was used later."""
     replica = Replica(FakeHeirs(), max_tokens=max_blocks * BLOCK_SIZE)
     replica.now_s, replica.is_busy = 1000.0, True
     number_to_size: dict[int, tuple[int, int]] = {}
@@ -189,7 +189,7 @@ async def test_what_is_computed_never_needs_more_than_its_share(
             gifts = [given(*[number] * size, unused_s=unused_s) for number, size, unused_s in numbered(sizes)]
             replica.hand_over.take_over({ME: gifts})
             await asyncio.sleep(0)
-        for number, size, unused_s in numbered(served_meanwhile):
+        for number, size, unused_s in numbered(served_in_between):
             replica.prompts.add(tokens(*[number] * size), used_s=1000 - unused_s)
             mine.add(number)
         replica.is_busy = False
@@ -198,8 +198,8 @@ async def test_what_is_computed_never_needs_more_than_its_share(
     assert not computed & mine, "nothing but what was received"
     room = round(CAPACITY_SHARE * max_blocks * BLOCK_SIZE)
     for number in computed:
-        beside = [number_to_size[other] for other in (mine | computed) - {number}]
-        later = sum(size for size, unused_s in beside if unused_s < number_to_size[number][1])
+        others = [number_to_size[other] for other in (mine | computed) - {number}]
+        later = sum(size for size, unused_s in others if unused_s < number_to_size[number][1])
         assert (later + number_to_size[number][0]) * BLOCK_SIZE <= room
 
 

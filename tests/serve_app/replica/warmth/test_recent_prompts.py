@@ -18,7 +18,7 @@ def tokens(*blocks: int, rest: int = 1) -> list[int]:
 
 
 def keys(*blocks: int) -> tuple[int, ...]:
-    """As routers know them."""
+    """Block hashes as routers know them."""
     return hash_blocks(tokens(*blocks), block_size=BLOCK_SIZE, root=ROOT)
 
 
@@ -33,7 +33,7 @@ def kept(prompts: RecentPrompts) -> list[list[int]]:
 
 
 def test_the_last_turn_takes_the_place_of_the_ones_before() -> None:
-    """However many turns there are; another conversation with the same beginning is another one."""
+    """However many turns there are; another conversation with the same prefix is another one."""
     prompts = recent()
     for blocks in ((1, 2), (1, 2, 3), (1, 7), (1, 2, 3, 4, 5)):
         added = prompts.add(tokens(*blocks))
