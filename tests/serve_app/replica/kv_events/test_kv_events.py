@@ -126,7 +126,7 @@ def test_a_block_is_there_until_its_last_copy_is_removed(account: EngineBlocks) 
 
 
 class Line:
-    """A line from a feed to a router, over a delivery that may lose updates; snapshots are asked for as replicas are."""
+    """A line from a feed to a router, over a delivery that may lose updates; snapshots are asked for as by replicas."""
 
     def __init__(self) -> None:
         self.router = make_router(num_replicas=1, kv_capacity_tokens=4000)
