@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.harness.engine_counters import CacheCounters
-from benchmarks.harness.snapshots import NOT_LOOKED_UP, Snapshot, rank_to_replica, short
+from benchmarks.harness.snapshots import NOT_LOOKED_UP, rank_to_replica
 from router import Funnel
+from serve_app.messages.snapshot import RouterSnapshot, short_id
 from serve_app.telemetry.funnel_report import by_rank
 from tests.agreement import TOLERANCE, Counted
 
@@ -43,13 +44,13 @@ class FunnelAgreement:
 
 
 def compare_funnels(
-    routers_before: Sequence[Snapshot], routers: Sequence[Snapshot], before: Counted, after: Counted
+    routers_before: Sequence[RouterSnapshot], routers: Sequence[RouterSnapshot], before: Counted, after: Counted
 ) -> dict[str, FunnelAgreement]:
     """By short replica id, of replicas that were there all the time."""
     earlier, now, none = by_rank(routers_before), by_rank(routers), CacheCounters()
     compared = {}
     for rank, replica_id in rank_to_replica(routers[0]).items():
-        name = short(replica_id)
+        name = short_id(replica_id)
         funnel = now.get(rank, Funnel())
         funnel.subtract(earlier.get(rank, Funnel()))
         vllms = after.vllms.get(name, none).since(before.vllms.get(name, none))
@@ -67,6 +68,6 @@ def compare_funnels(
     return compared
 
 
-def _count(routers: Sequence[Snapshot], replica_id: str, name: str) -> int:
+def _count(routers: Sequence[RouterSnapshot], replica_id: str, name: str) -> int:
     replicas = [router.replicas[replica_id] for router in routers if replica_id in router.replicas]
     return max((getattr(replica.engine, name) for replica in replicas if replica.engine is not None), default=0)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import httpx
 
 from benchmarks.harness.running_server import Server, settled
-from benchmarks.harness.snapshots import Outstanding, Snapshot, engine_totals, outstanding
+from benchmarks.harness.snapshots import Outstanding, engine_totals, outstanding
 from loadtests.client.exchange import ClientRequest, Exchange, exchange
+from serve_app.messages.snapshot import RouterSnapshot
 from tests.agreement import TOLERANCE, Agreement, Counted
 from tests.funnel_agreement import FunnelAgreement, compare_funnels
 
@@ -18,8 +19,8 @@ class MixedRequests:
     """What became of the requests, and what was counted before and after them."""
 
     exchanges: Sequence[Exchange]
-    routers_before: Sequence[Snapshot]
-    routers: Sequence[Snapshot]
+    routers_before: Sequence[RouterSnapshot]
+    routers: Sequence[RouterSnapshot]
     before: Counted
     after: Counted
 
@@ -69,7 +70,7 @@ async def send_mix(server: Server, mix: Sequence[ClientRequest], *, concurrency:
     return MixedRequests(exchanges, routers_before, await server.routers(), before, after)
 
 
-def _members(routers: Sequence[Snapshot]) -> set[str]:
+def _members(routers: Sequence[RouterSnapshot]) -> set[str]:
     return {router.router for router in routers} | {replica for router in routers for replica in router.replicas}
 
 

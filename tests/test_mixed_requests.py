@@ -7,13 +7,13 @@ import orjson
 import pytest
 
 from benchmarks.harness.engine_counters import CacheCounters
-from benchmarks.harness.snapshots import EngineTotals, Snapshot, short
+from benchmarks.harness.snapshots import EngineTotals
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Exchange
 from loadtests.client.request_mix import KINDS, request_mix
 from router import Funnel, Loss
 from serve_app.messages.prompt_totals import PromptTotals
-from serve_app.messages.snapshot import Totals
+from serve_app.messages.snapshot import RouterSnapshot, Totals, short_id
 from tests import mixed_requests
 from tests.agreement import Counted
 from tests.benchmarks.fake_server import FakeServer
@@ -23,12 +23,12 @@ from tests.snapshots import engine, replica, router
 NONE = Counted({"one": EngineTotals(0, 0, 0, 0, {})}, {})
 
 
-def routers(name: str = "a", **fields: object) -> list[Snapshot]:
+def routers(name: str = "a", **fields: object) -> list[RouterSnapshot]:
     """One, with one replica."""
     return [router(name, {"app#LLM#one": replica(engine=engine(), **fields)})]
 
 
-def with_funnel(offered: int, reused: int) -> list[Snapshot]:
+def with_funnel(offered: int, reused: int) -> list[RouterSnapshot]:
     """One that placed prompts of so many tokens."""
     funnel = Funnel(1, offered, reused, reused, reused, lost={Loss.NEW: offered - reused})
     (snapshot,) = routers()
@@ -36,7 +36,7 @@ def with_funnel(offered: int, reused: int) -> list[Snapshot]:
 
 
 def result(
-    *, before: list[Snapshot] | None = None, after: list[Snapshot] | None = None, counted: Counted = NONE
+    *, before: list[RouterSnapshot] | None = None, after: list[RouterSnapshot] | None = None, counted: Counted = NONE
 ) -> MixedRequests:
     """Of a run with nothing wrong, unless told otherwise."""
     exchanges = [
@@ -92,6 +92,6 @@ async def test_mixed_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.faults() == []
     assert {each.kind for each in result.exchanges} == KINDS.keys()
     assert len({each.request_id for each in result.exchanges}) == len(KINDS) * 3
-    assert {short(name) for name in server.pid_to_replica.values()} == result.agreements.keys()
+    assert {short_id(name) for name in server.pid_to_replica.values()} == result.agreements.keys()
     assert all(agreement.prompt.ours > 0 for agreement in result.agreements.values())
     assert len(orjson.dumps([each.as_json() for each in result.exchanges])) > 1000

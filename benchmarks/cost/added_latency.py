@@ -25,9 +25,10 @@ from benchmarks.harness.running_server import Server, running_server
 from loadtests.report.statistics import percentile
 from loadtests.report.tables import make_table
 from router import ReplicaId, RequestId
-from serve_app.local.haproxy import replica_urls, short_id
+from serve_app.local.haproxy import replica_urls
 from serve_app.messages.response_headers import PROMPT_TOKENS_HEADER, REPLICA_HEADER
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.messages.snapshot import short_id
 from serve_app.settings.cluster_secret import derived_key
 
 CHAT, MODELS = "/v1/chat/completions", "/v1/models"

@@ -15,8 +15,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from benchmarks.harness.snapshots import short
 from serve_app.messages.response_headers import REPLICA_HEADER
+from serve_app.messages.snapshot import short_id
 
 METRIC_NAME = re.compile(r"(?:ray_)?vllm[:_]prefix_cache_(queries|hits)(_total)?")
 REPLICA_LABEL = "ReplicaId"
@@ -97,7 +97,7 @@ class EngineCounters:
         for url in self._replica_urls:
             page = await self._get(url)
             if REPLICA_HEADER in page.headers:
-                found |= counters_by_replica(page.text, replica=short(page.headers[REPLICA_HEADER]))
+                found |= counters_by_replica(page.text, replica=short_id(page.headers[REPLICA_HEADER]))
         return found
 
     async def require(self) -> dict[str, CacheCounters]:

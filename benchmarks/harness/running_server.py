@@ -11,7 +11,7 @@ import httpx
 
 from benchmarks.harness.engine_counters import EngineCounters
 from benchmarks.harness.errors import MeasurementError
-from benchmarks.harness.snapshots import Snapshot, is_idle
+from benchmarks.harness.snapshots import is_idle
 from loadtests.client.exchange import TIMEOUT_S
 from serve_app.control.running_application import RunningApplication
 from serve_app.control.serve_api import ServeApi
@@ -76,7 +76,7 @@ class Server:
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None if keep_alive else 0)
         return httpx.AsyncClient(base_url=self.run.url, timeout=TIMEOUT_S, limits=limits, trust_env=False)
 
-    async def routers(self) -> list[Snapshot]:
+    async def routers(self) -> list[RouterSnapshot]:
         """The snapshot of each router that answers."""
         return await asyncio.to_thread(self._ask_routers)
 
@@ -94,7 +94,7 @@ class Server:
         arguments = (await self._details())["deployed_app_config"]["args"]
         return RouterSettings.model_validate(arguments["routers"])
 
-    async def wait_until_idle(self, *, timeout_s: float = IDLE_TIMEOUT_S) -> list[Snapshot]:
+    async def wait_until_idle(self, *, timeout_s: float = IDLE_TIMEOUT_S) -> list[RouterSnapshot]:
         """The last snapshots, once no router counts anything outstanding or the time is up."""
         deadline = time.monotonic() + timeout_s
         while True:
@@ -123,7 +123,7 @@ class Server:
             raise MeasurementError(f"no application {self.run.application!r} at {self.run.dashboard_url}")
         return details
 
-    def _ask_routers(self) -> list[Snapshot]:
+    def _ask_routers(self) -> list[RouterSnapshot]:
         from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException
 

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from serve_app.messages.snapshot import EngineSnapshot, RouterSnapshot, short_id
 
-Snapshot = RouterSnapshot
-short = short_id
-
 NOT_LOOKED_UP = "prompt_logprobs"
 """The cause under which replicas count prompts that vLLM never looks up in its cache, so does not count itself."""
 NO_ENGINE = EngineSnapshot()
@@ -33,7 +30,7 @@ class Outstanding:
         return not any(counts)
 
 
-def outstanding(routers: Sequence[Snapshot]) -> list[Outstanding]:
+def outstanding(routers: Sequence[RouterSnapshot]) -> list[Outstanding]:
     """For every router and replica."""
     return [
         Outstanding(
@@ -51,18 +48,18 @@ def outstanding(routers: Sequence[Snapshot]) -> list[Outstanding]:
     ]
 
 
-def is_idle(routers: Sequence[Snapshot]) -> bool:
+def is_idle(routers: Sequence[RouterSnapshot]) -> bool:
     """Whether there are routers, they know replicas, and none holds anything to be outstanding."""
     rows = outstanding(routers)
     return bool(rows) and all(row.is_nothing for row in rows)
 
 
-def rank_to_replica(router: Snapshot) -> dict[int, str]:
+def rank_to_replica(router: RouterSnapshot) -> dict[int, str]:
     """Who owns which part of the ring, by full id."""
     return {replica.rank: replica_id for replica_id, replica in router.replicas.items()}
 
 
-def unreadable(routers: Sequence[Snapshot]) -> Counter[str]:
+def unreadable(routers: Sequence[RouterSnapshot]) -> Counter[str]:
     """How many prompts the routers could not read since they started, by their reason."""
     return sum((Counter(router.unreadable) for router in routers), Counter[str]())
 
@@ -106,7 +103,7 @@ class EngineTotals:
 NOTHING = EngineTotals(0, 0, 0, 0, {})
 
 
-def engine_totals(routers: Sequence[Snapshot]) -> dict[str, EngineTotals]:
+def engine_totals(routers: Sequence[RouterSnapshot]) -> dict[str, EngineTotals]:
     """Each replica's totals, by short id; where routers differ, the furthest: totals only grow."""
     newest: dict[str, EngineTotals] = {}
     for router in routers:

@@ -26,10 +26,11 @@ from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, open_loop, outcome_counts, short_requests
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import Server, running_server
-from benchmarks.harness.snapshots import Snapshot, rank_to_replica, short
+from benchmarks.harness.snapshots import rank_to_replica
 from loadtests.client.exchange import Exchange
 from loadtests.report.tables import counts_text, make_table, seconds_text
 from serve_app.demo.model import CHAT_TEMPLATE, build_demo_model
+from serve_app.messages.snapshot import RouterSnapshot, short_id
 from serve_app.parity.verdicts import Verdict
 from serve_app.settings.load import shipped_settings
 from serve_app.settings.schema import ReplicaSettings
@@ -231,17 +232,19 @@ class _Deviation:
             if len(verdicts) == len(routers) and until(verdicts):
                 found.seconds = time.monotonic() - first_s
                 break
-        self._console.print(f"Replica {short(found.replica_id)}: {', '.join(found.verdicts)}")
+        self._console.print(f"Replica {short_id(found.replica_id)}: {', '.join(found.verdicts)}")
         return found
 
     async def _kill(self, replica_id: str) -> None:
-        pid = next((each.pid for each in await self._server.replicas() if each.replica_id == short(replica_id)), None)
+        pid = next(
+            (each.pid for each in await self._server.replicas() if each.replica_id == short_id(replica_id)), None
+        )
         if pid is None:
-            raise MeasurementError(f"Serve does not list replica {short(replica_id)} with a process")
+            raise MeasurementError(f"Serve does not list replica {short_id(replica_id)} with a process")
         for engine in processes.engines(processes.actor(pid)):
             engine.kill()
         self._kills_s.append(time.monotonic())
-        self._console.print(f"Killed the engine of replica {short(replica_id)}, to be replaced: {self._deviation}")
+        self._console.print(f"Killed the engine of replica {short_id(replica_id)}, to be replaced: {self._deviation}")
 
 
 def _is_alarm(verdicts: Sequence[str]) -> bool:
@@ -252,7 +255,7 @@ def _is_well(verdicts: Sequence[str]) -> bool:
     return set(verdicts) == {Verdict.OK}
 
 
-def _successor(routers: Sequence[Snapshot], dead: str) -> tuple[str, tuple[str, ...]]:
+def _successor(routers: Sequence[RouterSnapshot], dead: str) -> tuple[str, tuple[str, ...]]:
     """The replica that has the rank now, and what each router that knows it makes of it."""
     found = [
         (replica_id, replica.parity)

@@ -10,6 +10,7 @@ from rich.table import Table
 from serve_app.demo.driver import Measurement
 from serve_app.demo.experiment import PolicyExperiment
 from serve_app.demo.statistics import Interval, TokenTotals, paired_ttft_ratio, percentile
+from serve_app.messages.snapshot import short_id
 
 BASELINE = "round_robin"
 BOOTSTRAP_SEED = 1
@@ -30,7 +31,7 @@ def table(experiment: PolicyExperiment) -> Table:
         everything = [each for run in runs for each in run]
         for replica in sorted({each.replica for each in everything if each.replica is not None}):
             here = [each for each in everything if each.replica == replica]
-            result.add_row(policy, replica.rpartition("#")[2], *_cells(here))
+            result.add_row(policy, short_id(replica), *_cells(here))
         result.add_row(policy, "all", *_cells(everything), style="bold", end_section=True)
     return result
 

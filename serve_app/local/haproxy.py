@@ -13,11 +13,6 @@ proxy, behind which are all replicas."""
 HAPROXY_REPLICA = re.compile(rf"^\s*server\s+{SERVER_NAME}\s+(\S+:\d+)", re.MULTILINE)
 
 
-def short_id(replica_id: str) -> str:
-    """Of a full one, `SERVE_REPLICA::<application>#<deployment>#<short id>`."""
-    return replica_id.rpartition("#")[2]
-
-
 def replica_urls(run_dir: str) -> dict[str, str]:
     """By the short id of each replica behind the HAProxy of a run."""
     configs = sorted(Path(run_dir).rglob("haproxy.cfg"))

@@ -168,5 +168,7 @@ class RouterSnapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def short_id(full_id: str) -> str:
-    """The part of a replica's or router's full id that differs; Serve's and Ray's own lists show it."""
+    """The end of a full id, `SERVE_REPLICA::<application>#<deployment>#<short id>`, which Serve's and Ray's own lists
+    show of a replica or a router.
+    """
     return full_id.rpartition("#")[2]

@@ -13,12 +13,11 @@ import orjson
 
 from benchmarks.harness.engine_counters import CacheCounters
 from benchmarks.harness.running_server import ServeReplica
-from benchmarks.harness.snapshots import Snapshot, short
 from router import Funnel, Loss
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.messages.prompt_totals import PromptTotals
 from serve_app.messages.response_headers import REASON_HEADER, REPLICA_HEADER, UNROUTED
-from serve_app.messages.snapshot import Totals
+from serve_app.messages.snapshot import RouterSnapshot, Totals, short_id
 from serve_app.settings.schema import RouterSettings
 from tests.snapshots import engine, replica, router
 
@@ -70,7 +69,7 @@ class FakeServer:
         del keep_alive
         return httpx.AsyncClient(base_url=self.run.url, transport=httpx.MockTransport(self._answer))
 
-    async def routers(self) -> list[Snapshot]:
+    async def routers(self) -> list[RouterSnapshot]:
         """As the real one."""
         await asyncio.sleep(0)
         replicas = {
@@ -92,7 +91,7 @@ class FakeServer:
             for number, name in enumerate(self.pid_to_router.values())
         ]
 
-    async def wait_until_idle(self) -> list[Snapshot]:
+    async def wait_until_idle(self) -> list[RouterSnapshot]:
         """It always is."""
         return await self.routers()
 
@@ -100,7 +99,7 @@ class FakeServer:
         """As the real one."""
         await asyncio.sleep(0)
         return [
-            *(ServeReplica("LLM", short(name), "RUNNING", pid) for pid, name in self.pid_to_replica.items()),
+            *(ServeReplica("LLM", short_id(name), "RUNNING", pid) for pid, name in self.pid_to_replica.items()),
             *(ServeReplica(ROUTER_DEPLOYMENT, name, "RUNNING", pid) for pid, name in self.pid_to_router.items()),
         ]
 
@@ -112,7 +111,7 @@ class FakeServer:
         """vLLM's counters, which agree."""
 
         async def read() -> dict[str, CacheCounters]:
-            return {short(name): CacheCounters(tokens, 0) for name, tokens in self.prompt_tokens.items()}
+            return {short_id(name): CacheCounters(tokens, 0) for name, tokens in self.prompt_tokens.items()}
 
         return SimpleNamespace(read=read, require=read)
 

@@ -7,7 +7,6 @@ from random import Random
 import httpx
 import pytest
 
-from benchmarks.harness.snapshots import short
 from benchmarks.keys.bodies import questions
 from benchmarks.keys.models import Family
 from benchmarks.keys.replica import Replica
@@ -17,6 +16,7 @@ from benchmarks.keys.texts import SHIPPED, sample
 from serve_app.control.running_application import RunningApplication
 from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
+from serve_app.messages.snapshot import short_id
 from tests.e2e.conftest import demo_settings
 
 NUM_PROMPTS = 60
@@ -25,7 +25,7 @@ NUM_PROMPTS = 60
 def url_of_a_replica(run: LocalRun, application: RunningApplication) -> str:
     """One that is there now; other tests may have replaced those that were there first."""
     urls = replica_urls(run.run_dir)
-    return next(urls[short(each)] for each in application.routers()[0].replicas if short(each) in urls)
+    return next(urls[short_id(each)] for each in application.routers()[0].replicas if short_id(each) in urls)
 
 
 @pytest.mark.timeout(600)

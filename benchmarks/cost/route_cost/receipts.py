@@ -10,9 +10,9 @@ import orjson
 
 from benchmarks.cost.route_cost.applications import OURS, STAND_IN
 from benchmarks.cost.route_cost.stand_in import SERVED_PATH
-from serve_app.local.haproxy import short_id
 from serve_app.messages.receipts import SelfTestReport
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.messages.snapshot import short_id
 from serve_app.settings.cluster_secret import derived_key
 
 INTERVAL_S = 0.0125

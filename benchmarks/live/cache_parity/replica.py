@@ -6,11 +6,11 @@ import httpx
 
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.running_server import Server
-from benchmarks.harness.snapshots import short
 from benchmarks.live.cache_parity.questions import Answered, PromptQuestion
 from loadtests.client.exchange import TIMEOUT_S
 from serve_app.local.haproxy import replica_urls
 from serve_app.messages.response_headers import REPLICA_HEADER
+from serve_app.messages.snapshot import short_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ def find_replica_cache(server: Server) -> ReplicaCache:
     """
     snapshot, urls = server.application.routers()[0], replica_urls(server.run.run_dir)
     for replica_id, replica in snapshot.replicas.items():
-        if short(replica_id) in urls:
-            url = urls[short(replica_id)]
+        if short_id(replica_id) in urls:
+            url = urls[short_id(replica_id)]
             assert snapshot.block_size is not None
-            return ReplicaCache(short(replica_id), url, snapshot.block_size, replica.kv_capacity_tokens)
+            return ReplicaCache(short_id(replica_id), url, snapshot.block_size, replica.kv_capacity_tokens)
     raise MeasurementError("HAProxy's configuration names no replica that the routers know: is the server ready?")
 
 
@@ -67,7 +67,7 @@ class AskedReplica:
             raise MeasurementError(f"the replica does not answer any more: {type(error).__name__}") from error
         if response.is_error:
             raise MeasurementError(f"the engine answered {response.status_code}: {response.text[:500]}")
-        answered_by = short(response.headers.get(REPLICA_HEADER, ""))
+        answered_by = short_id(response.headers.get(REPLICA_HEADER, ""))
         if answered_by != self._replica_id:
             raise MeasurementError(f"replica {answered_by} answered, not {self._replica_id}: start again")
         answer = response.json()

@@ -23,7 +23,7 @@ from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import Server, running_server
-from benchmarks.harness.snapshots import rank_to_replica, short
+from benchmarks.harness.snapshots import rank_to_replica
 from benchmarks.live.engine_fidelity.comparison import FidelityComparison
 from benchmarks.live.engine_fidelity.recording import Recording, ServedTurn, load_recording, served
 from loadtests.bench.driver import Driver
@@ -37,6 +37,7 @@ from serve_app.calibration import command as calibration
 from serve_app.calibration.measured_replica import find_replica
 from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
+from serve_app.messages.snapshot import short_id
 
 CALIBRATION = calibration.CalibrationPlan(longest=2048, streams=8, repetitions=3)
 THINK_SCALE = 0.02
@@ -93,7 +94,7 @@ def replay(path: RecordingArgument) -> Report:
             raise MeasurementError("this server's engines are real: serve the settings that `settings` prints")
         server.application.reset_caches()
         ranks, urls = rank_to_replica(server.application.routers()[0]), replica_urls(server.run.run_dir)
-        rank_to_url = {rank: urls[short(replica)] for rank, replica in ranks.items()}
+        rank_to_url = {rank: urls[short_id(replica)] for rank, replica in ranks.items()}
         simulated = asyncio.run(_replay(recording, made, rank_to_url, model=server.run.model))
     comparison = FidelityComparison(recording.served, simulated)
     tables = [comparison.table(), comparison.size_table()]

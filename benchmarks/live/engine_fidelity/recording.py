@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks.harness.snapshots import short
 from loadtests.bench.records import SentTurn
+from serve_app.messages.snapshot import short_id
 
 
 class RecordingError(Exception):
@@ -69,10 +69,10 @@ def served(records: Sequence[SentTurn], rank_to_replica: dict[int, str]) -> tupl
         RecordingError: one of them failed, or no known replica served it.
 
     """
-    replica_to_rank = {short(replica): rank for rank, replica in rank_to_replica.items()}
+    replica_to_rank = {short_id(replica): rank for rank, replica in rank_to_replica.items()}
     found = []
     for each in records:
-        rank = replica_to_rank.get(short(each.replica or ""))
+        rank = replica_to_rank.get(short_id(each.replica or ""))
         if each.ttft_s is None or rank is None:
             raise RecordingError(
                 f"{each.session}, turn {each.turn}: {each.outcome} (status {each.status}), replica {each.replica}"

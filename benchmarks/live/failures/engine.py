@@ -14,13 +14,14 @@ from benchmarks.harness import processes
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, chat, open_loop, outcome_counts, short_requests
 from benchmarks.harness.running_server import POLL_S, Server, until
-from benchmarks.harness.snapshots import Snapshot, is_idle, rank_to_replica, short
+from benchmarks.harness.snapshots import is_idle, rank_to_replica
 from benchmarks.live.failures.engine_result import EngineDeathOutcome, EngineDeathPlan, Victim
 from benchmarks.live.failures.ownership import Handover, handover, random_keys
 from benchmarks.live.failures.sightings import Recovery, Sighting, recoveries, sighting
 from loadtests.client.exchange import ClientRequest, Exchange
 from loadtests.report.tables import counts_text
 from loadtests.workloads.prompts import Prompts
+from serve_app.messages.snapshot import RouterSnapshot, short_id
 
 STREAM_WORDS = 40
 START_INTERVAL_S = 0.1
@@ -107,22 +108,22 @@ class _EngineDeath:
 
     async def _kill(self, dead: str, rank: int) -> tuple[float, psutil.Process]:
         """When it was killed, and the replica's engine process."""
-        pid = next((each.pid for each in await self._server.replicas() if each.replica_id == short(dead)), None)
+        pid = next((each.pid for each in await self._server.replicas() if each.replica_id == short_id(dead)), None)
         if pid is None:
-            raise MeasurementError(f"Serve does not list replica {short(dead)} with a process")
+            raise MeasurementError(f"Serve does not list replica {short_id(dead)} with a process")
         actor = processes.actor(pid)
         engines = processes.engines(actor)
         if not engines:
-            raise MeasurementError(f"replica {short(dead)} has no engine process below its actor, process {pid}")
+            raise MeasurementError(f"replica {short_id(dead)} has no engine process below its actor, process {pid}")
         process = engines[0] if self._plan.kill is Victim.ENGINE else actor
         process.kill()
         self._console.print(
-            f"Killed the {self._plan.kill} of replica {short(dead)}, rank {rank}, process {process.pid}"
+            f"Killed the {self._plan.kill} of replica {short_id(dead)}, rank {rank}, process {process.pid}"
         )
         return time.monotonic(), engines[0]
 
     async def _handovers(
-        self, dead: str, rank: int, before: Sequence[Snapshot], after: Sequence[Snapshot]
+        self, dead: str, rank: int, before: Sequence[RouterSnapshot], after: Sequence[RouterSnapshot]
     ) -> dict[str, Handover]:
         virtual_nodes = (await self._server.router_settings()).virtual_nodes
         router_to_ranks = {router.router: rank_to_replica(router) for router in after}
@@ -150,7 +151,7 @@ def _long_requests(model: str, plan: EngineDeathPlan) -> list[ClientRequest]:
     ]
 
 
-def _choose(plan: EngineDeathPlan, streams: Sequence[Exchange], routers: Sequence[Snapshot]) -> tuple[str, int]:
+def _choose(plan: EngineDeathPlan, streams: Sequence[Exchange], routers: Sequence[RouterSnapshot]) -> tuple[str, int]:
     """The replica to kill, and its rank."""
     ranks = rank_to_replica(routers[0])
     if plan.rank is not None:

@@ -9,11 +9,12 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.harness.load import Load, outcome_counts
-from benchmarks.harness.snapshots import Snapshot, is_idle, outstanding, short
+from benchmarks.harness.snapshots import is_idle, outstanding
 from benchmarks.live.failures.ownership import Handover
 from benchmarks.live.failures.sightings import Recovery
 from loadtests.client.exchange import Exchange
 from loadtests.report.tables import counts_text, make_table, seconds_text
+from serve_app.messages.snapshot import RouterSnapshot, short_id
 
 
 class Victim(StrEnum):
@@ -52,8 +53,8 @@ class EngineDeathOutcome:
     killed_s: float
     streams: Sequence[Exchange]
     background: Load
-    routers_before: Sequence[Snapshot]
-    routers_after: Sequence[Snapshot]
+    routers_before: Sequence[RouterSnapshot]
+    routers_after: Sequence[RouterSnapshot]
     recoveries: Mapping[str, Recovery]
     handovers: Mapping[str, Handover]
     """Handovers by router, where the dead replica's rank is taken again."""
@@ -110,7 +111,7 @@ class EngineDeathOutcome:
 
 def summary(result: EngineDeathOutcome, plan: EngineDeathPlan) -> Table:
     """The figures that matter."""
-    table = make_table(f"{plan.kill} of replica {short(result.dead)} killed", left=("what",), right=("value",))
+    table = make_table(f"{plan.kill} of replica {short_id(result.dead)} killed", left=("what",), right=("value",))
     durations = [each.duration_s for each in result.streams_elsewhere if each.duration_s is not None]
     there, elsewhere = outcome_counts(result.streams_there), outcome_counts(result.streams_elsewhere)
     new_failed = [each for each in result.new if not each.is_complete]
@@ -130,15 +131,15 @@ def summary(result: EngineDeathOutcome, plan: EngineDeathPlan) -> Table:
     }
     for router, recovery in result.recoveries.items():
         rows |= {
-            f"router {short(router)}: not eligible any more ({recovery.out_because})": seconds_text(recovery.out_s),
-            f"router {short(router)}: gone": seconds_text(recovery.gone_s),
-            f"router {short(router)}: replaced by {short(recovery.replacement or 'none')}": seconds_text(
+            f"router {short_id(router)}: not eligible any more ({recovery.out_because})": seconds_text(recovery.out_s),
+            f"router {short_id(router)}: gone": seconds_text(recovery.gone_s),
+            f"router {short_id(router)}: replaced by {short_id(recovery.replacement or 'none')}": seconds_text(
                 recovery.replaced_s
             ),
         }
         if (change := result.handovers.get(router)) is not None:
-            rows[f"router {short(router)}: keys that the killed replica owned"] = change.num_owned_by_dead
-            rows[f"router {short(router)}: keys that changed owner"] = change.moved.total()
+            rows[f"router {short_id(router)}: keys that the killed replica owned"] = change.num_owned_by_dead
+            rows[f"router {short_id(router)}: keys that changed owner"] = change.moved.total()
     for name, value in rows.items():
         table.add_row(name, str(value))
     return table

@@ -17,11 +17,12 @@ from rich.table import Table
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, outcome_counts
 from benchmarks.harness.running_server import Server
-from benchmarks.harness.snapshots import Snapshot, is_idle, outstanding, short
+from benchmarks.harness.snapshots import is_idle, outstanding
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import ClientRequest, Exchange
 from loadtests.report.tables import counts_text, make_table, milliseconds_text
 from loadtests.workloads.prompts import Prompts
+from serve_app.messages.snapshot import RouterSnapshot, short_id
 
 TOO_MANY = 429
 APIS: Mapping[str, str] = {
@@ -53,7 +54,7 @@ class OverloadOutcome:
 
     exchanges: Sequence[Exchange]
     refused_before: Counter[str]
-    routers_after: Sequence[Snapshot]
+    routers_after: Sequence[RouterSnapshot]
 
     def of(self, api: str) -> list[Exchange]:
         """The requests to one API."""
@@ -130,10 +131,10 @@ def long_requests(model: str, plan: OverloadPlan) -> Iterator[ClientRequest]:
         yield ClientRequest(f"{api}-{number:04d}", api, APIS[api], orjson.dumps(body))
 
 
-def refusals(routers: Sequence[Snapshot]) -> Counter[str]:
+def refusals(routers: Sequence[RouterSnapshot]) -> Counter[str]:
     """What each router has refused so far, by router and cause."""
     return Counter(
-        {f"{short(router.router)} {cause}": count for router in routers for cause, count in router.refused.items()}
+        {f"{short_id(router.router)} {cause}": count for router in routers for cause, count in router.refused.items()}
     )
 
 

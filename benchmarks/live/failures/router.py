@@ -12,9 +12,10 @@ from benchmarks.harness import processes
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, closed_loop, short_requests
 from benchmarks.harness.running_server import POLL_S, Server, ServeReplica, until
-from benchmarks.harness.snapshots import Snapshot, is_idle
+from benchmarks.harness.snapshots import is_idle
 from benchmarks.live.failures.router_result import Kill, Look, RouterDeathOutcome, RouterDeathPlan
 from serve_app.control.serve_api import ServeApiError
+from serve_app.messages.snapshot import RouterSnapshot
 
 
 async def run(server: Server, plan: RouterDeathPlan, console: Console) -> RouterDeathOutcome:
@@ -80,7 +81,7 @@ class _RouterDeath:
         return kill
 
 
-def _look(routers: Sequence[Snapshot], replicas: Sequence[ServeReplica]) -> Look:
+def _look(routers: Sequence[RouterSnapshot], replicas: Sequence[ServeReplica]) -> Look:
     return Look(
         at_s=time.monotonic(),
         running=frozenset(each.replica_id for each in replicas if each.is_router and each.is_running),

@@ -7,10 +7,11 @@ from typing import Any
 from rich.table import Table
 
 from benchmarks.harness.load import outcome_counts
-from benchmarks.harness.snapshots import Snapshot, is_idle, outstanding, short
+from benchmarks.harness.snapshots import is_idle, outstanding
 from loadtests.client.exchange import Exchange
 from loadtests.report.tables import counts_text, make_table, seconds_text
 from serve_app.messages.response_headers import UNROUTED
+from serve_app.messages.snapshot import RouterSnapshot, short_id
 
 KEYED = frozenset({"prefix", "ring", "spill"})
 """The reasons of requests that were placed by their key."""
@@ -62,7 +63,7 @@ class Kill:
         return next((look.at_s - self.at_s for look in looks if self.is_recovered(look, num_routers)), None)
 
     def _num_left(self, router_ids: frozenset[str]) -> int:
-        return len({short(each) for each in router_ids} - set(self.router_ids))
+        return len({short_id(each) for each in router_ids} - set(self.router_ids))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class RouterDeathOutcome:
     kills: Sequence[Kill]
     looks: Sequence[Look]
     exchanges: Sequence[Exchange]
-    routers_after: Sequence[Snapshot]
+    routers_after: Sequence[RouterSnapshot]
 
     def after_kill(self, number: int) -> list[Exchange]:
         """Requests sent, or still under way, from a kill to the next."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.harness.snapshots import Snapshot
+from serve_app.messages.snapshot import RouterSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Sighting:
     router_to_replicas: Mapping[str, Mapping[str, Membership]]
 
 
-def sighting(at_s: float, routers: Sequence[Snapshot]) -> Sighting:
+def sighting(at_s: float, routers: Sequence[RouterSnapshot]) -> Sighting:
     """The sighting that snapshots give."""
     return Sighting(
         at_s,

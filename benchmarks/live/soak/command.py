@@ -18,7 +18,7 @@ from benchmarks.harness.console import notes_console
 from benchmarks.harness.load import Load, open_loop
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import Server, running_server
-from benchmarks.harness.snapshots import NOTHING, EngineTotals, Snapshot, engine_totals, is_idle, outstanding
+from benchmarks.harness.snapshots import NOTHING, EngineTotals, engine_totals, is_idle, outstanding
 from benchmarks.live.soak.samples import (
     MEMORY,
     Course,
@@ -32,6 +32,7 @@ from benchmarks.live.soak.traffic import SoakTraffic, is_as_expected
 from loadtests.client.exchange import Exchange
 from loadtests.report.tables import counts_text, make_table
 from serve_app.control.serve_api import ServeApiError
+from serve_app.messages.snapshot import RouterSnapshot
 
 LOOK_S = 1.0
 """Seconds between two looks at the routers, so that short exclusions are seen."""
@@ -69,7 +70,7 @@ class SoakOutcome:
     courses: Sequence[Course]
     exclusions: Counter[str]
     engines_before: Mapping[str, EngineTotals]
-    routers_after: Sequence[Snapshot]
+    routers_after: Sequence[RouterSnapshot]
 
     def engines(self) -> dict[str, EngineTotals]:
         """What each replica's engine counted during the run."""

@@ -12,8 +12,8 @@ import psutil
 
 from benchmarks.harness import processes
 from benchmarks.harness.running_server import ServeReplica
-from benchmarks.harness.snapshots import Snapshot, short
 from loadtests.report.statistics import at_quarters, slope, sparkline
+from serve_app.messages.snapshot import RouterSnapshot, short_id
 
 MEMORY = "MiB "
 """Series with this prefix are resident memory."""
@@ -23,12 +23,12 @@ SUMMED = ("pending_tokens", "waiting", "running", "believed_blocks")
 """Numbers that a router has for each replica."""
 
 
-def router_series(routers: Sequence[Snapshot]) -> dict[str, float]:
+def router_series(routers: Sequence[RouterSnapshot]) -> dict[str, float]:
     """The numbers of each router, over all replicas."""
     series: dict[str, float] = {}
     for router in routers:
         replicas = router.replicas.values()
-        name = f"router {short(router.router)}"
+        name = f"router {short_id(router.router)}"
         series |= {f"{name} {key}": sum(getattr(replica, key) for replica in replicas) for key in SUMMED}
         series[f"{name} excluded"] = sum(replica.excluded is not None for replica in replicas)
         for counted in ("decisions", "unreadable", "refused"):
@@ -64,9 +64,9 @@ def memory_series(replicas: Iterable[ServeReplica], ranks: Mapping[str, int], ru
     return known | {"haproxy processes": float(len(haproxies))}
 
 
-def ranks_by_short_id(routers: Sequence[Snapshot]) -> dict[str, int]:
+def ranks_by_short_id(routers: Sequence[RouterSnapshot]) -> dict[str, int]:
     """The rank of each replica that any router knows."""
-    return {short(replica_id): replica.rank for router in routers for replica_id, replica in router.replicas.items()}
+    return {short_id(replica_id): replica.rank for router in routers for replica_id, replica in router.replicas.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class Exclusions:
     """Exclusions by the replica's rank and the cause."""
     _now_out: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def look(self, routers: Sequence[Snapshot]) -> None:
+    def look(self, routers: Sequence[RouterSnapshot]) -> None:
         """Look at every snapshot; an exclusion that goes on counts once."""
         for router in routers:
             for replica_id, replica in router.replicas.items():

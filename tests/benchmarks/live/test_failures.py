@@ -11,13 +11,13 @@ from rich.table import Table
 
 from benchmarks.harness import processes
 from benchmarks.harness.load import Load
-from benchmarks.harness.snapshots import Snapshot
 from benchmarks.live.failures import engine_result, overload, router_result
 from benchmarks.live.failures.ownership import Handover, handover, random_keys
 from benchmarks.live.failures.router_result import Kill, Look
 from benchmarks.live.failures.sightings import Recovery, recoveries, sighting
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Exchange
+from serve_app.messages.snapshot import RouterSnapshot
 from tests.snapshots import replica, router
 
 DEAD, OTHER, NEW = "app#LLM#dead", "app#LLM#other", "app#LLM#new"
@@ -97,8 +97,8 @@ def test_a_replica_may_vanish_without_being_excluded_first() -> None:
     assert found == {"a": Recovery(2, "gone", 2, None, None)}
 
 
-BEFORE: list[Snapshot] = [router("a", {DEAD: replica(0), OTHER: replica(1)})]
-AFTER: list[Snapshot] = [router("a", {NEW: replica(0), OTHER: replica(1)})]
+BEFORE: list[RouterSnapshot] = [router("a", {DEAD: replica(0), OTHER: replica(1)})]
+AFTER: list[RouterSnapshot] = [router("a", {NEW: replica(0), OTHER: replica(1)})]
 RECOVERED = {"a": Recovery(1.0, "silent", 2.0, 60.0, NEW)}
 EXACT = {"a": Handover(5000, Counter({(DEAD, NEW): 5000}))}
 
@@ -262,7 +262,7 @@ def refusal(kind: str, shape: str, retry_after: str | None = "1") -> Exchange:
 
 ACCEPTED = request(0, 3, kind="chat", first_byte_s=2.0)
 REFUSED = [refusal("chat", "openai"), refusal("message", "anthropic"), refusal("completion", "openai")]
-IDLE: list[Snapshot] = [router("a", {OTHER: replica()}, refused={"full": 5})]
+IDLE: list[RouterSnapshot] = [router("a", {OTHER: replica()}, refused={"full": 5})]
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ IDLE: list[Snapshot] = [router("a", {OTHER: replica()}, refused={"full": 5})]
     ],
 )
 def test_refusals_must_be_ones_that_clients_understand(
-    exchanges: list[Exchange], after: list[Snapshot], faults: list[str]
+    exchanges: list[Exchange], after: list[RouterSnapshot], faults: list[str]
 ) -> None:
     """And nothing else may fail."""
     told = overload.OverloadOutcome(exchanges, Counter(), after).faults()

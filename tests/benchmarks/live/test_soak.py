@@ -11,12 +11,13 @@ import orjson
 import pytest
 from rich.console import Console
 
-from benchmarks.harness.snapshots import EngineTotals, Snapshot
+from benchmarks.harness.snapshots import EngineTotals
 from benchmarks.live.soak.command import SoakOutcome, Tally, as_json, course_table, lines
 from benchmarks.live.soak.samples import Course, Exclusions, Point, Recorder, ranks_by_short_id, router_series
 from benchmarks.live.soak.traffic import MAX_TURNS, SoakTraffic, is_as_expected
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Close, Exchange
+from serve_app.messages.snapshot import RouterSnapshot
 from tests.snapshots import engine, replica, router
 
 ONE, TWO = "app#LLM#one", "app#LLM#two"
@@ -159,7 +160,7 @@ def soaked(*, failed: bool = False, num_unsent: int = 0, waiting: int = 0) -> So
     tally.add([Exchange("1", "streaming", 0.0, outcome=Outcome.COMPLETE, status=200)])
     if failed:
         tally.add([Exchange("2", "whole", 0.0, outcome=Outcome.REFUSED, status=503)])
-    after: list[Snapshot] = [router("a", {ONE: replica(engine=engine(prompt=300, cached=150, waiting=waiting))})]
+    after: list[RouterSnapshot] = [router("a", {ONE: replica(engine=engine(prompt=300, cached=150, waiting=waiting))})]
     courses = [Course.of("MiB router a", [Point(0, 100), Point(10, 110), Point(20, 130)])]
     before = {"one": EngineTotals(100, 50, 100, 50, {})}
     return SoakOutcome(20, tally, num_unsent, courses, Counter({"rank 0 silent": 1}), before, after)
