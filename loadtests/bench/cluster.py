@@ -37,7 +37,7 @@ REQUEST_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CellTarget:
     """Where a cell's requests go."""
 
     url: str
@@ -46,7 +46,7 @@ class Target:
 
 
 @contextlib.contextmanager
-def running(settings: Settings, routings: Sequence[str], console: Console) -> Iterator["Cluster"]:
+def running(settings: Settings, routings: Sequence[str], console: Console) -> Iterator["BenchCluster"]:
     """The applications that these routings need, ready; all is stopped at the end.
 
     Raises:
@@ -74,7 +74,7 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
     beside = [ray_application_config(settings, each) for each in rays]
     with local_server.running(settings, console, threading.Event(), beside=beside) as run:
         assert run is not None, "nobody stops it"
-        cluster = Cluster(run, settings)
+        cluster = BenchCluster(run, settings)
         for each in rays:
             cluster.wait_until_served(each.name)
             if each.reads_events:
@@ -82,7 +82,7 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
         yield cluster
 
 
-class Cluster:
+class BenchCluster:
     """Prepares one routing after the other. This process started it, and is Ray's driver."""
 
     def __init__(self, run: LocalRun, settings: Settings) -> None:
@@ -92,7 +92,7 @@ class Cluster:
         self._ours = RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url)
         self._policy = self._ours.policy()
 
-    def prepare(self, routing: str) -> Target:
+    def prepare(self, routing: str) -> CellTarget:
         """Let this routing decide, with all caches empty, and every router's idea of them.
 
         Raises:
@@ -106,7 +106,7 @@ class Cluster:
                 self._ours.set_policy(routing)
                 self._policy = routing
             self._ours.reset_caches()
-        return Target(self._url(routing), self._run.model, num_replicas(self._settings))
+        return CellTarget(self._url(routing), self._run.model, num_replicas(self._settings))
 
     def engine(self) -> str:
         """By a response of ours."""

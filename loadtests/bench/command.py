@@ -13,12 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from loadtests.bench import cluster, report_html
 from loadtests.bench.driver import OnDone
-from loadtests.bench.experiment import CapacityError, Experiment
+from loadtests.bench.experiment import BenchExperiment, CapacityError
 from loadtests.bench.numbers import verdict_lines
 from loadtests.bench.options import read_routings, read_workloads
-from loadtests.bench.plan import Plan
+from loadtests.bench.plan import BenchPlan
 from loadtests.bench.records import Capacity, CellResult, Results
-from loadtests.bench.report import Report, as_json, banner, circumstances, common_tables, workload_tables
+from loadtests.bench.report import BenchReport, as_json, banner, circumstances, common_tables, workload_tables
 from loadtests.bench.traffic import read_traffic
 from loadtests.replay.options import read_numbers
 from loadtests.report.console import at_least, check_output, fail, make_console
@@ -75,7 +75,7 @@ def bench(  # noqa: PLR0913  one for each option
     try:
         check_output("--json", json_file)
         check_output("--html", html_file)
-        plan = Plan(
+        plan = BenchPlan(
             workloads=read_traffic(read_workloads(workload or ["chat"])),
             loads=read_numbers("--loads", loads),
             routings=read_routings(routing or DEFAULT_ROUTINGS),
@@ -89,8 +89,8 @@ def bench(  # noqa: PLR0913  one for each option
         )
         settings = _settings(config, replicas)
 
-        def save(results: Results) -> Report:
-            report = Report(plan, settings, results, command_line())
+        def save(results: Results) -> BenchReport:
+            report = BenchReport(plan, settings, results, command_line())
             if json_file is not None:
                 json_file.write_text(as_json(report))
             if html_file is not None:
@@ -116,7 +116,7 @@ def _settings(config: Path, replicas: int | None) -> Settings:
     return settings.model_copy(update={"llm": {**settings.llm, "deployment_config": deployment}})
 
 
-def _run(plan: Plan, settings: Settings, save: Callable[[Results], object]) -> Results:
+def _run(plan: BenchPlan, settings: Settings, save: Callable[[Results], object]) -> Results:
     """Whatever ends it early, what was measured until then is reported; and saved after each repetition."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     capacities: dict[str, Capacity] = {}
@@ -126,7 +126,7 @@ def _run(plan: Plan, settings: Settings, save: Callable[[Results], object]) -> R
         with cluster.running(settings, plan.routings, console) as running:
             signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray has set one of its own
             engine = running.engine()
-            experiment = Experiment(plan, running)
+            experiment = BenchExperiment(plan, running)
             with _Progress(console, total=len(plan.workloads) + plan.num_cells) as progress:
                 for traffic in plan.workloads:
                     with progress.step(f"capacity, {traffic.name}") as on_done:
@@ -185,7 +185,7 @@ class _Progress:
             self._console.print(f"{self._num_done}/{self._total} {title}: {num_requests} requests in {seconds:.1f} s")
 
 
-def _print(report: Report) -> None:
+def _print(report: BenchReport) -> None:
     console = make_console()
     if banner(report):
         console.print(banner(report), style="bold")

@@ -22,7 +22,7 @@ def _ignore(_: SentTurn) -> None:
     """For callers who wait for the whole."""
 
 
-class Driver:
+class SessionDriver:
     """One client of one application.
 
     Args:

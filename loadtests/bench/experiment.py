@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import httpx
 
-from loadtests.bench.cluster import Target
-from loadtests.bench.driver import Driver, OnDone
-from loadtests.bench.plan import Cell, Plan
+from loadtests.bench.cluster import CellTarget
+from loadtests.bench.driver import OnDone, SessionDriver
+from loadtests.bench.plan import BenchCell, BenchPlan
 from loadtests.bench.records import Capacity, CellResult, SentTurn
 from loadtests.bench.routings import BASELINE
 from loadtests.client.exchange import TIMEOUT_S
@@ -25,7 +25,7 @@ class CapacityError(Exception):
 class Prepares(Protocol):
     """A cluster, as an experiment sees it."""
 
-    def prepare(self, routing: str) -> Target:
+    def prepare(self, routing: str) -> CellTarget:
         """Let this routing decide, from empty caches."""
 
 
@@ -38,7 +38,7 @@ def make_client(url: str) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, limits=limits, trust_env=False)
 
 
-class Experiment:
+class BenchExperiment:
     """One plan on one cluster.
 
     Args:
@@ -48,7 +48,7 @@ class Experiment:
 
     """
 
-    def __init__(self, plan: Plan, cluster: Prepares, *, client_of: ClientOf = make_client) -> None:
+    def __init__(self, plan: BenchPlan, cluster: Prepares, *, client_of: ClientOf = make_client) -> None:
         self._plan = plan
         self._cluster = cluster
         self._client_of = client_of
@@ -64,7 +64,7 @@ class Experiment:
         num_users = USERS_PER_REPLICA * target.num_replicas
         seconds = self._plan.capacity_s
 
-        async def run(driver: Driver) -> list[SentTurn]:
+        async def run(driver: SessionDriver) -> list[SentTurn]:
             sessions = self._plan.capacity_sessions(workload)
             return await driver.closed_loop(sessions, num_users=num_users, seconds=seconds)
 
@@ -75,7 +75,7 @@ class Experiment:
         turns_per_session = fmean(len(each.turns) for each in all_sessions)
         return capacity(workload, records, seconds=seconds, num_users=num_users, turns_per_session=turns_per_session)
 
-    def measure(self, cell: Cell, capacity: Capacity, *, on_done: OnDone) -> CellResult:
+    def measure(self, cell: BenchCell, capacity: Capacity, *, on_done: OnDone) -> CellResult:
         """One cell."""
         began_s = time.monotonic()
         target = self._cluster.prepare(cell.routing)
@@ -84,7 +84,7 @@ class Experiment:
         rate = capacity.sessions_per_s(cell.load)
         starts_s = self._plan.starts_s(cell.workload, cell.repetition, num_sessions=len(sessions), sessions_per_s=rate)
 
-        async def run(driver: Driver) -> list[SentTurn]:
+        async def run(driver: SessionDriver) -> list[SentTurn]:
             return await driver.open_loop(sessions, starts_s)
 
         records = asyncio.run(self._drive(target, run, think_scale=self._plan.think_scale, on_done=on_done))
@@ -93,14 +93,14 @@ class Experiment:
 
     async def _drive(
         self,
-        target: Target,
-        run: Callable[[Driver], Coroutine[Any, Any, list[SentTurn]]],
+        target: CellTarget,
+        run: Callable[[SessionDriver], Coroutine[Any, Any, list[SentTurn]]],
         *,
         think_scale: float,
         on_done: OnDone,
     ) -> list[SentTurn]:
         async with self._client_of(target.url) as client:
-            return await run(Driver(client, model=target.model, think_scale=think_scale, on_done=on_done))
+            return await run(SessionDriver(client, model=target.model, think_scale=think_scale, on_done=on_done))
 
 
 def capacity(

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from loadtests.bench.records import CellResult, SentTurn
 from loadtests.report.intervals import Estimate, mean, ratio
-from loadtests.report.metrics import Metric
+from loadtests.report.metrics import MetricColumn
 from loadtests.report.statistics import percentile
 
 DECIDING = "ttft_mean_s"
@@ -17,17 +17,17 @@ MAX_UNANSWERED_DIFFERENCE = 0.01
 
 
 METRICS = (
-    Metric("hit_rate", "hit rate", "hit rate", ".3f"),
-    Metric("ttft_mean_s", "TTFT s", "mean TTFT, seconds", ".3f", has_ratio=True),
-    Metric("ttft_p50_s", "p50", "median TTFT, seconds", ".3f", has_ratio=True),
-    Metric("ttft_p95_s", "p95", "95th percentile of TTFT, seconds", ".3f", has_ratio=True),
-    Metric("ttft_p99_s", "p99", "99th percentile of TTFT, seconds", ".3f", has_ratio=True),
-    Metric("end_to_end_s", "whole answer s", "mean time to the last token, seconds", ".3f", has_ratio=True),
-    Metric("goodput_rps", "good/s", "requests a second within the SLO", ".2f", has_ratio=True),
-    Metric("good_share", "good", "share of requests within the SLO", ".3f"),
-    Metric("failed_share", "failed", "share of requests that failed", ".3f"),
-    Metric("rejected_share", "429", "share of requests answered 429", ".3f"),
-    Metric("imbalance", "imbalance", "computed tokens: most over mean", ".2f"),
+    MetricColumn("hit_rate", "hit rate", "hit rate", ".3f"),
+    MetricColumn("ttft_mean_s", "TTFT s", "mean TTFT, seconds", ".3f", has_ratio=True),
+    MetricColumn("ttft_p50_s", "p50", "median TTFT, seconds", ".3f", has_ratio=True),
+    MetricColumn("ttft_p95_s", "p95", "95th percentile of TTFT, seconds", ".3f", has_ratio=True),
+    MetricColumn("ttft_p99_s", "p99", "99th percentile of TTFT, seconds", ".3f", has_ratio=True),
+    MetricColumn("end_to_end_s", "whole answer s", "mean time to the last token, seconds", ".3f", has_ratio=True),
+    MetricColumn("goodput_rps", "good/s", "requests a second within the SLO", ".2f", has_ratio=True),
+    MetricColumn("good_share", "good", "share of requests within the SLO", ".3f"),
+    MetricColumn("failed_share", "failed", "share of requests that failed", ".3f"),
+    MetricColumn("rejected_share", "429", "share of requests answered 429", ".3f"),
+    MetricColumn("imbalance", "imbalance", "computed tokens: most over mean", ".2f"),
 )
 
 
@@ -63,7 +63,7 @@ def reasons(records: Sequence[SentTurn]) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RoutingRow:
     """One routing at one load, over the repetitions."""
 
     workload: str
@@ -73,10 +73,10 @@ class Row:
     reason_to_count: dict[str, int]
 
 
-def rows(results: Sequence[CellResult], *, ttft_slo_s: float) -> list[Row]:
+def rows(results: Sequence[CellResult], *, ttft_slo_s: float) -> list[RoutingRow]:
     """Loads in increasing order, the rest as first met."""
     return [
-        Row(
+        RoutingRow(
             workload,
             load,
             routing,
@@ -88,7 +88,7 @@ def rows(results: Sequence[CellResult], *, ttft_slo_s: float) -> list[Row]:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class RoutingComparison:
     """Ours against another routing at one load: ratios of sums, paired by repetition."""
 
     workload: str
@@ -112,7 +112,7 @@ class Comparison:
         return "no difference shown"
 
 
-def comparisons(results: Sequence[CellResult], *, ours: str, ttft_slo_s: float) -> list[Comparison]:
+def comparisons(results: Sequence[CellResult], *, ours: str, ttft_slo_s: float) -> list[RoutingComparison]:
     """Ours with every other routing, over the repetitions that both have."""
     groups = {
         key: {cell.cell.repetition: numbers(cell, ttft_slo_s=ttft_slo_s) for cell in group}
@@ -130,16 +130,16 @@ def comparisons(results: Sequence[CellResult], *, ours: str, ttft_slo_s: float) 
 
 def _comparison(
     workload: str, load: float, other: str, pairs: Sequence[tuple[dict[str, float], dict[str, float]]]
-) -> Comparison:
+) -> RoutingComparison:
     ratios = {
         metric.name: ratio([own[metric.name] for own, _ in pairs], [theirs[metric.name] for _, theirs in pairs])
         for metric in COMPARED
     }
     unanswered = fmean(_unanswered_share(own) - _unanswered_share(theirs) for own, theirs in pairs)
-    return Comparison(workload, load, other, ratios, len(pairs), unanswered)
+    return RoutingComparison(workload, load, other, ratios, len(pairs), unanswered)
 
 
-def verdict_lines(compared: Sequence[Comparison]) -> list[str]:
+def verdict_lines(compared: Sequence[RoutingComparison]) -> list[str]:
     """A line for each workload and load."""
     lines = []
     for workload, load in dict.fromkeys((comparison.workload, comparison.load) for comparison in compared):

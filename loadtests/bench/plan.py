@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
-from loadtests.bench.traffic import Traffic
+from loadtests.bench.traffic import NamedWorkload
 from loadtests.workloads import Session, sessions, with_long_answers_scaled
 
 CAPACITY_REPETITION = -1
@@ -13,7 +13,7 @@ CAPACITY_REPETITION = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class BenchCell:
     """One measurement: some sessions at one rate, by one routing, from empty caches."""
 
     workload: str
@@ -24,10 +24,10 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BenchPlan:
     """What the command line asks for."""
 
-    workloads: Sequence[Traffic]
+    workloads: Sequence[NamedWorkload]
     loads: Sequence[float]
     """1.0 is what the capacity run found."""
     routings: Sequence[str]
@@ -48,11 +48,11 @@ class Plan:
         """Without the capacity runs."""
         return len(self.workloads) * len(self.loads) * len(self.routings) * self.repetitions
 
-    def cells(self) -> Iterator[Cell]:
+    def cells(self) -> Iterator[BenchCell]:
         """Every repetition has each cell once, shuffled anew: a drift of the machine favours nobody."""
         names = [each.name for each in self.workloads]
         for repetition in range(self.repetitions):
-            cells = [Cell(*case, repetition) for case in product(names, self.loads, self.routings)]
+            cells = [BenchCell(*case, repetition) for case in product(names, self.loads, self.routings)]
             Random(f"order {self.seed} {repetition}").shuffle(cells)
             yield from cells
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from loadtests.bench.plan import Cell
+from loadtests.bench.plan import BenchCell
 from loadtests.client.exchange import Exchange
 
 REPORTED = (
@@ -49,7 +49,7 @@ class SentTurn(Exchange):
 class CellResult:
     """A cell, measured."""
 
-    cell: Cell
+    cell: BenchCell
     num_replicas: int
     duration_s: float
     """From the first request's due time to the last answer's end."""

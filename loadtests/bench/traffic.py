@@ -25,7 +25,7 @@ WORKLOAD_NAMES = tuple(SOURCES)
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class NamedWorkload:
     """A workload, ready to be made."""
 
     name: str
@@ -33,7 +33,7 @@ class Traffic:
     texts: Texts = field(repr=False)
 
 
-def read_traffic(names: Sequence[str]) -> list[Traffic]:
+def read_traffic(names: Sequence[str]) -> list[NamedWorkload]:
     """Each once, in order.
 
     Args:
@@ -46,6 +46,6 @@ def read_traffic(names: Sequence[str]) -> list[Traffic]:
     return [_traffic(name) for name in dict.fromkeys((*names, ONE_SHOT))]
 
 
-def _traffic(name: str) -> Traffic:
+def _traffic(name: str) -> NamedWorkload:
     workload, source = SOURCES[name]
-    return Traffic(name, workload, default_texts() if source is None else read_texts(Path(source)))
+    return NamedWorkload(name, workload, default_texts() if source is None else read_texts(Path(source)))

@@ -27,7 +27,7 @@ SERVER_ERROR = 500
 Body = dict[str, Any]
 
 
-class Expected(Enum):
+class ExpectedEnd(Enum):
     """How a kind of request must end."""
 
     ANSWER = auto()
@@ -38,16 +38,16 @@ class Expected(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class RequestKind:
     """One kind of request: how often, how it must end, and how it is made."""
 
     weight: int
-    expected: Expected
-    make: "Callable[[Composer], Draft]"
+    expected: ExpectedEnd
+    make: "Callable[[Composer], RequestDraft]"
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class RequestDraft:
     """A request without its id and kind."""
 
     path: str
@@ -84,103 +84,105 @@ class Composer:
         return self.body(max_tokens=MAX_TOKENS, temperature=0, **fields)
 
 
-def _chat(make: Composer) -> Draft:
-    return Draft(CHAT, make.answered(messages=make.talk()))
+def _chat(make: Composer) -> RequestDraft:
+    return RequestDraft(CHAT, make.answered(messages=make.talk()))
 
 
-def _chat_stream(make: Composer) -> Draft:
+def _chat_stream(make: Composer) -> RequestDraft:
     usage = {"include_usage": True}
-    return Draft(CHAT, make.answered(messages=make.talk(), stream=True, stream_options=usage))
+    return RequestDraft(CHAT, make.answered(messages=make.talk(), stream=True, stream_options=usage))
 
 
-def _chat_n2(make: Composer) -> Draft:
-    return Draft(CHAT, make.body(messages=make.talk(), max_tokens=MAX_TOKENS, temperature=1, n=2))
+def _chat_n2(make: Composer) -> RequestDraft:
+    return RequestDraft(CHAT, make.body(messages=make.talk(), max_tokens=MAX_TOKENS, temperature=1, n=2))
 
 
-def _completion(make: Composer) -> Draft:
-    return Draft(COMPLETIONS, make.answered(prompt=make.text()))
+def _completion(make: Composer) -> RequestDraft:
+    return RequestDraft(COMPLETIONS, make.answered(prompt=make.text()))
 
 
-def _completion_stream(make: Composer) -> Draft:
-    return Draft(COMPLETIONS, make.answered(prompt=make.text(), stream=True))
+def _completion_stream(make: Composer) -> RequestDraft:
+    return RequestDraft(COMPLETIONS, make.answered(prompt=make.text(), stream=True))
 
 
-def _text_list(make: Composer) -> Draft:
-    return Draft(COMPLETIONS, make.answered(prompt=[make.text() for _ in range(3)]))
+def _text_list(make: Composer) -> RequestDraft:
+    return RequestDraft(COMPLETIONS, make.answered(prompt=[make.text() for _ in range(3)]))
 
 
-def _token_list(make: Composer) -> Draft:
+def _token_list(make: Composer) -> RequestDraft:
     common = make.prompts.token_ids(make.rng.randint(0, 100))
     prompts = [common + make.prompts.token_ids(make.rng.randint(20, 100)) for _ in range(3)]
-    return Draft(COMPLETIONS, make.answered(prompt=prompts))
+    return RequestDraft(COMPLETIONS, make.answered(prompt=prompts))
 
 
-def _prompt_logprobs(make: Composer) -> Draft:
-    return Draft(COMPLETIONS, make.answered(prompt=make.text(), prompt_logprobs=1))
+def _prompt_logprobs(make: Composer) -> RequestDraft:
+    return RequestDraft(COMPLETIONS, make.answered(prompt=make.text(), prompt_logprobs=1))
 
 
-def _messages(make: Composer) -> Draft:
-    return Draft(MESSAGES, make.answered(messages=make.talk(), system=make.text()))
+def _messages(make: Composer) -> RequestDraft:
+    return RequestDraft(MESSAGES, make.answered(messages=make.talk(), system=make.text()))
 
 
-def _messages_stream(make: Composer) -> Draft:
-    return Draft(MESSAGES, make.answered(messages=make.talk(), stream=True))
+def _messages_stream(make: Composer) -> RequestDraft:
+    return RequestDraft(MESSAGES, make.answered(messages=make.talk(), stream=True))
 
 
-def _response(make: Composer) -> Draft:
-    return Draft(RESPONSES, make.body(input=make.text(), max_output_tokens=MAX_TOKENS, temperature=0))
+def _response(make: Composer) -> RequestDraft:
+    return RequestDraft(RESPONSES, make.body(input=make.text(), max_output_tokens=MAX_TOKENS, temperature=0))
 
 
-def _response_stream(make: Composer) -> Draft:
-    return Draft(RESPONSES, make.body(input=make.text(), max_output_tokens=MAX_TOKENS, temperature=0, stream=True))
+def _response_stream(make: Composer) -> RequestDraft:
+    return RequestDraft(
+        RESPONSES, make.body(input=make.text(), max_output_tokens=MAX_TOKENS, temperature=0, stream=True)
+    )
 
 
-def _count_tokens(make: Composer) -> Draft:
-    return Draft(f"{MESSAGES}/count_tokens", make.body(messages=make.talk()))
+def _count_tokens(make: Composer) -> RequestDraft:
+    return RequestDraft(f"{MESSAGES}/count_tokens", make.body(messages=make.talk()))
 
 
-def _tokenize(make: Composer) -> Draft:
-    return Draft("/tokenize", make.body(prompt=make.text()))
+def _tokenize(make: Composer) -> RequestDraft:
+    return RequestDraft("/tokenize", make.body(prompt=make.text()))
 
 
-def _repeated_id(make: Composer) -> Draft:
+def _repeated_id(make: Composer) -> RequestDraft:
     repeated = ("x-request-id", f"repeated-{make.rng.randrange(NUM_REPEATED_IDS)}")
-    return Draft(CHAT, make.answered(messages=make.talk()), headers=(*JSON_HEADERS, repeated))
+    return RequestDraft(CHAT, make.answered(messages=make.talk()), headers=(*JSON_HEADERS, repeated))
 
 
 def _long_stream(make: Composer) -> Body:
     return make.body(messages=make.talk(), max_tokens=LONG_ANSWER_TOKENS, ignore_eos=True, stream=True)
 
 
-def _closed_after_first_chunk(make: Composer) -> Draft:
-    return Draft(CHAT, _long_stream(make), close=Close.AFTER_FIRST_CHUNK)
+def _closed_after_first_chunk(make: Composer) -> RequestDraft:
+    return RequestDraft(CHAT, _long_stream(make), close=Close.AFTER_FIRST_CHUNK)
 
 
-def _closed_before_first_chunk(make: Composer) -> Draft:
-    return Draft(CHAT, _long_stream(make), close=Close.BEFORE_FIRST_CHUNK)
+def _closed_before_first_chunk(make: Composer) -> RequestDraft:
+    return RequestDraft(CHAT, _long_stream(make), close=Close.BEFORE_FIRST_CHUNK)
 
 
-def _closed_in_prefill(make: Composer) -> Draft:
+def _closed_in_prefill(make: Composer) -> RequestDraft:
     long_prompt = make.prompts.token_ids(make.prefill_tokens)
-    return Draft(
+    return RequestDraft(
         COMPLETIONS,
         make.answered(prompt=long_prompt, stream=make.rng.random() < 0.5),  # noqa: PLR2004  one in two
         patience_s=make.rng.uniform(0.05, 0.5),
     )
 
 
-def _timed_out(make: Composer) -> Draft:
+def _timed_out(make: Composer) -> RequestDraft:
     prompt = make.prompts.token_ids(make.prefill_tokens // 4)
     body = make.body(prompt=prompt, max_tokens=LONG_ANSWER_TOKENS, ignore_eos=True)
-    return Draft(COMPLETIONS, body, read_timeout_s=make.rng.uniform(0.2, 1.0))
+    return RequestDraft(COMPLETIONS, body, read_timeout_s=make.rng.uniform(0.2, 1.0))
 
 
-def _bad_json(make: Composer) -> Draft:
+def _bad_json(make: Composer) -> RequestDraft:
     whole = orjson.dumps(make.answered(messages=make.talk()))
-    return Draft(CHAT, whole[: make.rng.randint(1, len(whole) - 1)])
+    return RequestDraft(CHAT, whole[: make.rng.randint(1, len(whole) - 1)])
 
 
-def _wrong_type(make: Composer) -> Draft:
+def _wrong_type(make: Composer) -> RequestDraft:
     path, body = make.rng.choice(
         [
             (CHAT, make.body(messages=make.talk(), temperature="hot")),
@@ -189,46 +191,46 @@ def _wrong_type(make: Composer) -> Draft:
             (RESPONSES, make.body(input=7)),
         ]
     )
-    return Draft(path, body)
+    return RequestDraft(path, body)
 
 
-def _unknown_model(make: Composer) -> Draft:
-    return Draft(CHAT, make.answered(messages=make.talk()) | {"model": "no-such-model"})
+def _unknown_model(make: Composer) -> RequestDraft:
+    return RequestDraft(CHAT, make.answered(messages=make.talk()) | {"model": "no-such-model"})
 
 
-def _overlong(make: Composer) -> Draft:
-    return Draft(COMPLETIONS, make.answered(prompt=make.prompts.text(OVERLONG_WORDS)))
+def _overlong(make: Composer) -> RequestDraft:
+    return RequestDraft(COMPLETIONS, make.answered(prompt=make.prompts.text(OVERLONG_WORDS)))
 
 
-def _empty(make: Composer) -> Draft:
-    return Draft(make.rng.choice((CHAT, COMPLETIONS, MESSAGES, RESPONSES)), b"")
+def _empty(make: Composer) -> RequestDraft:
+    return RequestDraft(make.rng.choice((CHAT, COMPLETIONS, MESSAGES, RESPONSES)), b"")
 
 
-KINDS: Mapping[str, Kind] = {
-    "chat": Kind(12, Expected.ANSWER, _chat),
-    "chat, streaming": Kind(14, Expected.ANSWER, _chat_stream),
-    "chat, n=2": Kind(4, Expected.ANSWER, _chat_n2),
-    "chat, repeated x-request-id": Kind(5, Expected.ANSWER, _repeated_id),
-    "completion": Kind(8, Expected.ANSWER, _completion),
-    "completion, streaming": Kind(6, Expected.ANSWER, _completion_stream),
-    "completion, prompt_logprobs": Kind(1, Expected.ANSWER, _prompt_logprobs),
-    "list of 3 texts": Kind(3, Expected.ANSWER, _text_list),
-    "list of 3 token id lists": Kind(3, Expected.ANSWER, _token_list),
-    "message": Kind(5, Expected.ANSWER, _messages),
-    "message, streaming": Kind(6, Expected.ANSWER, _messages_stream),
-    "response": Kind(4, Expected.ANSWER, _response),
-    "response, streaming": Kind(3, Expected.ANSWER, _response_stream),
-    "count_tokens": Kind(3, Expected.ANSWER, _count_tokens),
-    "tokenize": Kind(3, Expected.ANSWER, _tokenize),
-    "closed after the first chunk": Kind(4, Expected.LEFT, _closed_after_first_chunk),
-    "closed before the first chunk": Kind(4, Expected.LEFT, _closed_before_first_chunk),
-    "closed during a long prefill": Kind(2, Expected.LEFT, _closed_in_prefill),
-    "client timeout": Kind(2, Expected.LEFT, _timed_out),
-    "bad JSON": Kind(2, Expected.REFUSAL, _bad_json),
-    "wrong type": Kind(2, Expected.REFUSAL, _wrong_type),
-    "unknown model": Kind(1, Expected.REFUSAL, _unknown_model),
-    "over-long prompt": Kind(1, Expected.REFUSAL, _overlong),
-    "empty body": Kind(2, Expected.REFUSAL, _empty),
+KINDS: Mapping[str, RequestKind] = {
+    "chat": RequestKind(12, ExpectedEnd.ANSWER, _chat),
+    "chat, streaming": RequestKind(14, ExpectedEnd.ANSWER, _chat_stream),
+    "chat, n=2": RequestKind(4, ExpectedEnd.ANSWER, _chat_n2),
+    "chat, repeated x-request-id": RequestKind(5, ExpectedEnd.ANSWER, _repeated_id),
+    "completion": RequestKind(8, ExpectedEnd.ANSWER, _completion),
+    "completion, streaming": RequestKind(6, ExpectedEnd.ANSWER, _completion_stream),
+    "completion, prompt_logprobs": RequestKind(1, ExpectedEnd.ANSWER, _prompt_logprobs),
+    "list of 3 texts": RequestKind(3, ExpectedEnd.ANSWER, _text_list),
+    "list of 3 token id lists": RequestKind(3, ExpectedEnd.ANSWER, _token_list),
+    "message": RequestKind(5, ExpectedEnd.ANSWER, _messages),
+    "message, streaming": RequestKind(6, ExpectedEnd.ANSWER, _messages_stream),
+    "response": RequestKind(4, ExpectedEnd.ANSWER, _response),
+    "response, streaming": RequestKind(3, ExpectedEnd.ANSWER, _response_stream),
+    "count_tokens": RequestKind(3, ExpectedEnd.ANSWER, _count_tokens),
+    "tokenize": RequestKind(3, ExpectedEnd.ANSWER, _tokenize),
+    "closed after the first chunk": RequestKind(4, ExpectedEnd.LEFT, _closed_after_first_chunk),
+    "closed before the first chunk": RequestKind(4, ExpectedEnd.LEFT, _closed_before_first_chunk),
+    "closed during a long prefill": RequestKind(2, ExpectedEnd.LEFT, _closed_in_prefill),
+    "client timeout": RequestKind(2, ExpectedEnd.LEFT, _timed_out),
+    "bad JSON": RequestKind(2, ExpectedEnd.REFUSAL, _bad_json),
+    "wrong type": RequestKind(2, ExpectedEnd.REFUSAL, _wrong_type),
+    "unknown model": RequestKind(1, ExpectedEnd.REFUSAL, _unknown_model),
+    "over-long prompt": RequestKind(1, ExpectedEnd.REFUSAL, _overlong),
+    "empty body": RequestKind(2, ExpectedEnd.REFUSAL, _empty),
 }
 
 
@@ -272,11 +274,11 @@ def kinds_for(count: int) -> list[str]:
 def is_as_expected(exchange: Exchange) -> bool:
     """Whether a request of the mix ended as its kind must."""
     match KINDS[exchange.kind].expected:
-        case Expected.ANSWER:
+        case ExpectedEnd.ANSWER:
             return exchange.is_complete
-        case Expected.REFUSAL:
+        case ExpectedEnd.REFUSAL:
             return exchange.outcome is Outcome.REFUSED and (exchange.status or SERVER_ERROR) < SERVER_ERROR
-        case Expected.LEFT:
+        case ExpectedEnd.LEFT:
             return exchange.outcome in {Outcome.CLOSED, Outcome.TIMED_OUT, Outcome.COMPLETE}
 
 

@@ -18,8 +18,8 @@ from locust.runners import STATE_SPAWNING, LocalRunner, MasterRunner, WorkerRunn
 from loadtests.client.exchange import Exchange
 from loadtests.locust_kit import result
 from loadtests.locust_kit.options import FILES, OptionsError, RateOf, RunOptions
-from loadtests.locust_kit.sender import Sender, ServerError
-from loadtests.locust_kit.share import Share
+from loadtests.locust_kit.sender import LocustSender, ServerError
+from loadtests.locust_kit.share import SessionShare
 from loadtests.locust_kit.slo import faults
 from loadtests.locust_kit.totals import COLD_TTFT, INTER_TOKEN, WARM_TTFT, Totals, exchange_rows
 from loadtests.workloads import Session, Texts, TextsError, Turn, session_at
@@ -56,7 +56,7 @@ class LoadRun:
         self._files = {name: getattr(environment.parsed_options, name) for name in FILES}
         self._has_started = False
         self._is_ending = False
-        self._share: Share | None = Share(0, 1) if isinstance(environment.runner, LocalRunner) else None
+        self._share: SessionShare | None = SessionShare(0, 1) if isinstance(environment.runner, LocalRunner) else None
         self._sending: _Sending | None = None
         self._listen()
 
@@ -114,11 +114,11 @@ class LoadRun:
             data = {"index": index, "num_processes": len(workers)}
             master.send_message(SHARE_MESSAGE, data, client_id=worker.id)
 
-    def _start_sending(self, share: Share) -> None:
+    def _start_sending(self, share: SessionShare) -> None:
         if not (host := self._environment.host):
             raise OptionsError("no --host: give the server's URL")
         texts = self.options.read_texts()
-        sender = Sender(host, self.options.model)
+        sender = LocustSender(host, self.options.model)
         self._sending = _Sending(self._environment, self, sender, texts, share)
         self._sending.start()
 
@@ -130,7 +130,7 @@ class LoadRun:
             self._share = None  # the master sends one for each run
 
     def _on_share(self, msg: Message, **_: object) -> None:
-        self._share = Share(msg.data["index"], msg.data["num_processes"])
+        self._share = SessionShare(msg.data["index"], msg.data["num_processes"])
 
     def _on_report_to_master(self, data: dict[str, Any], **_: object) -> None:
         data[REPORT_KEY] = self.totals.as_message()
@@ -186,7 +186,9 @@ class LoadRun:
 class _Sending:
     """One process's share of the sessions, while a run goes on."""
 
-    def __init__(self, environment: Environment, run: LoadRun, sender: Sender, texts: Texts, share: Share) -> None:
+    def __init__(
+        self, environment: Environment, run: LoadRun, sender: LocustSender, texts: Texts, share: SessionShare
+    ) -> None:
         self._environment = environment
         self._run = run
         self._sender = sender

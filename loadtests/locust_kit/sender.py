@@ -27,7 +27,7 @@ class ServerError(Exception):
     """The server does not say what it serves."""
 
 
-class Sender:
+class LocustSender:
     """To one server, over as many connections as there are requests at a time.
 
     Args:

@@ -7,7 +7,7 @@ from random import Random
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class SessionShare:
     """Of `num_processes` the one with this index, from 0."""
 
     index: int

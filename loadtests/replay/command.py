@@ -8,11 +8,11 @@ import typer
 
 from loadtests.replay import report, report_html
 from loadtests.replay.engine import EngineOptions
-from loadtests.replay.experiment import Comparison, Experiment, compare, num_runs
+from loadtests.replay.experiment import PolicyComparison, ReplayExperiment, compare, num_runs
 from loadtests.replay.generators import GENERATORS
 from loadtests.replay.options import read_change, read_policies, read_scale, read_tenants
 from loadtests.replay.results import TTFT_LIMIT_S
-from loadtests.replay.workload import Workload
+from loadtests.replay.workload import ReplayWorkload
 from loadtests.report.console import at_least, check_output, fail, make_console, progress
 from loadtests.report.origin import command_line
 from serve_app.settings.schema import ReplicaSettings, WaitingOrderName
@@ -99,7 +99,7 @@ def replay(  # noqa: PLR0913  one for each option
     try:
         check_output("--json", json_file)
         check_output("--html", html_file)
-        workload = Workload(
+        workload = ReplayWorkload(
             trace,
             is_closed_loop=closed_loop,
             is_spread_evenly=even,
@@ -109,7 +109,7 @@ def replay(  # noqa: PLR0913  one for each option
             rate=rate or 1.0,
         )
         scale = read_scale(workload, replicas=replicas, kv_tokens=kv_tokens, load=load, rate=rate, sweep=sweep)
-        experiment = Experiment(
+        experiment = ReplayExperiment(
             workload,
             policies=read_policies(policy),
             loads=scale.loads,
@@ -135,14 +135,14 @@ def replay(  # noqa: PLR0913  one for each option
     _write(comparison, json_file=json_file, html_file=html_file)
 
 
-def _write(comparison: Comparison, *, json_file: Path | None, html_file: Path | None) -> None:
+def _write(comparison: PolicyComparison, *, json_file: Path | None, html_file: Path | None) -> None:
     if json_file is not None:
         json_file.write_text(report.as_json(comparison, command=command_line()))
     if html_file is not None:
         html_file.write_text(report_html.as_html(comparison, command=command_line()))
 
 
-def _print(comparison: Comparison) -> None:
+def _print(comparison: PolicyComparison) -> None:
     console = make_console()
     console.print(report.headline(comparison))
     for table in report.comparison_tables(comparison):

@@ -17,7 +17,7 @@ from itertools import chain, count, islice
 from operator import itemgetter
 
 from loadtests.replay.prefix_cache import PrefixCache
-from loadtests.replay.prompt import Prompt
+from loadtests.replay.prompt import EnginePrompt
 from loadtests.replay.trace import TraceRequest
 from router import HOST_TOKENS_PER_S, BlockHash, EngineLoad, RequestId
 from serve_app.engines.step_clock import num_attended
@@ -53,11 +53,11 @@ class Engine:
         self.cache = PrefixCache(capacity_blocks=options.kv_capacity_tokens // block_size - 1, events=self._kv_events)
         self._partial_tokens = 0  # computed ones that fill no block yet, of all running requests
         self._host = PrefixCache(capacity_blocks=options.host_capacity_tokens // block_size)
-        self._waiting: WaitingOrder[Prompt] = WaitingOrder(
+        self._waiting: WaitingOrder[EnginePrompt] = WaitingOrder(
             overtaking=OVERTAKING if options.waiting_order == "shortest" else 0
         )
-        self._started: deque[Prompt] = deque()  # whose prompts are being computed; the last one perhaps in part
-        self._decoding: list[tuple[int, int, Prompt]] = []  # a heap: step of the last token, order, prompt
+        self._started: deque[EnginePrompt] = deque()  # whose prompts are being computed; the last one perhaps in part
+        self._decoding: list[tuple[int, int, EnginePrompt]] = []  # a heap: step of the last token, order, prompt
         self._decoding_tokens = 0  # in the contexts of these
         self._order = count()
         self._num_steps = 0
@@ -77,7 +77,7 @@ class Engine:
 
     def submit(self, request_id: RequestId, request: TraceRequest) -> None:
         """Queue a request."""
-        prompt = Prompt(request_id, request, request.block_hashes + request.answer_hashes)
+        prompt = EnginePrompt(request_id, request, request.block_hashes + request.answer_hashes)
         self._waiting.add(prompt, self._cached_prefix(prompt))
 
     def start_step(self) -> float | None:
@@ -177,7 +177,7 @@ class Engine:
         """What is not in use, evictable blocks included."""
         return self.cache.capacity_blocks * self._block_size - self.used_tokens
 
-    def _next_prompt(self) -> Prompt | None:
+    def _next_prompt(self) -> EnginePrompt | None:
         """Who starts, if anybody may: there is room for all of that prompt, or nothing else runs."""
         if self._is_short or not self._waiting:
             return None
@@ -186,7 +186,7 @@ class Engine:
         is_room = prompt.num_tokens - num_shared * self._block_size <= self._free_tokens or not self.used_tokens
         return prompt if is_room else None
 
-    def _cached_prefix(self, prompt: Prompt) -> CachedPrefix:
+    def _cached_prefix(self, prompt: EnginePrompt) -> CachedPrefix:
         held, held_by_host = self.cache.block_hashes(), self._host.block_hashes()
         hashes = prompt.block_hashes
         return CachedPrefix(
@@ -208,7 +208,7 @@ class Engine:
             self._preempt(self._started.popleft() if prompt else self._stop_decoding())
             is_short = True
 
-    def _stop_decoding(self) -> Prompt:
+    def _stop_decoding(self) -> EnginePrompt:
         """Of what is being decoded, take out what was admitted last."""
         last = max(self._decoding, key=itemgetter(1))
         self._decoding.remove(last)
@@ -219,7 +219,7 @@ class Engine:
         self._decoding_tokens -= prompt.computed_tokens
         return prompt
 
-    def _preempt(self, prompt: Prompt) -> None:
+    def _preempt(self, prompt: EnginePrompt) -> None:
         """Give up what was computed, and wait before all others."""
         self.num_preempted += 1
         self._free(prompt)
@@ -227,7 +227,7 @@ class Engine:
         prompt.computed_tokens, prompt.blocks = 0, []
         self._waiting.put_back(prompt)
 
-    def _compute(self, prompt: Prompt, budget_tokens: int) -> int:
+    def _compute(self, prompt: EnginePrompt, budget_tokens: int) -> int:
         """Schedule a chunk; returns its tokens. As in vLLM, the cache is asked once, at the first chunk, and a
         block may be reused by whoever is scheduled later, in the same step too (`KVCacheManager.allocate_slots`).
         """
@@ -259,13 +259,13 @@ class Engine:
         self._partial_tokens += num_steps * len(self._decoding)
         self._show_partial()
 
-    def _fill(self, prompt: Prompt, block_hashes: Sequence[BlockHash], num_tokens: int) -> None:
+    def _fill(self, prompt: EnginePrompt, block_hashes: Sequence[BlockHash], num_tokens: int) -> None:
         """Compute so many tokens, which complete these blocks."""
         self._partial_tokens += num_tokens - len(block_hashes) * self._block_size
         self._show_partial()
         prompt.blocks += self.cache.store(block_hashes, parent=prompt.last_block)
 
-    def _free(self, prompt: Prompt) -> None:
+    def _free(self, prompt: EnginePrompt) -> None:
         """Give its memory back; whole blocks are held as long as nobody needs the room."""
         num_full_blocks = prompt.computed_tokens // self._block_size
         self._fill(prompt, prompt.block_hashes[len(prompt.blocks) : num_full_blocks], 0)
@@ -277,7 +277,7 @@ class Engine:
         """The blocks of a trace may be larger than an engine's, so tokens are counted together, not block by block."""
         self.cache.set_partial_blocks(-(-self._partial_tokens // self._block_size))
 
-    def _reusable(self, prompt: Prompt) -> int:
+    def _reusable(self, prompt: EnginePrompt) -> int:
         return self.reusable_tokens(prompt.num_tokens, prompt.block_hashes)
 
     def _first_tokens(self) -> Iterator[Prefilled | Finished]:

@@ -3,25 +3,25 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from loadtests.replay.experiment import Comparison, Outcome
+from loadtests.replay.experiment import CaseOutcome, PolicyComparison
 from loadtests.report import intervals
 from loadtests.report.intervals import Estimate
-from loadtests.report.metrics import Metric
+from loadtests.report.metrics import MetricColumn
 from router import Loss
 
 METRICS = (
-    Metric("hit_rate", "hit rate", "hit rate", ".4f", has_ratio=True),
-    Metric("mean_ttft_s", "TTFT mean s", "mean TTFT, seconds", ".3f", has_ratio=True),
-    Metric("p50_ttft_s", "p50", "median TTFT, seconds", ".3f"),
-    Metric("p90_ttft_s", "p90", "p90 TTFT, seconds", ".3f", has_ratio=True),
-    Metric("p99_ttft_s", "p99", "p99 TTFT, seconds", ".3f", has_ratio=True),
-    Metric("mean_answer_s", "answer s", "mean time to the last token, seconds", ".2f", has_ratio=True),
-    Metric("goodput_rps", "good/s", "good requests a second", ".3f", has_ratio=True),
-    Metric("served_rps", "served/s", "served requests a second", ".3f", has_ratio=True),
-    Metric("computed_imbalance", "imbalance", "imbalance of computed tokens", ".3f"),
-    Metric("window_imbalance", "in windows", "the same in windows", ".3f"),
-    Metric("copies", "copies", "copies of a block", ".2f"),
-    Metric("decisions_per_s", "decisions/s", "decisions a second", ",.0f"),
+    MetricColumn("hit_rate", "hit rate", "hit rate", ".4f", has_ratio=True),
+    MetricColumn("mean_ttft_s", "TTFT mean s", "mean TTFT, seconds", ".3f", has_ratio=True),
+    MetricColumn("p50_ttft_s", "p50", "median TTFT, seconds", ".3f"),
+    MetricColumn("p90_ttft_s", "p90", "p90 TTFT, seconds", ".3f", has_ratio=True),
+    MetricColumn("p99_ttft_s", "p99", "p99 TTFT, seconds", ".3f", has_ratio=True),
+    MetricColumn("mean_answer_s", "answer s", "mean time to the last token, seconds", ".2f", has_ratio=True),
+    MetricColumn("goodput_rps", "good/s", "good requests a second", ".3f", has_ratio=True),
+    MetricColumn("served_rps", "served/s", "served requests a second", ".3f", has_ratio=True),
+    MetricColumn("computed_imbalance", "imbalance", "imbalance of computed tokens", ".3f"),
+    MetricColumn("window_imbalance", "in windows", "the same in windows", ".3f"),
+    MetricColumn("copies", "copies", "copies of a block", ".2f"),
+    MetricColumn("decisions_per_s", "decisions/s", "decisions a second", ",.0f"),
 )
 
 
@@ -47,7 +47,7 @@ class BoundEstimates:
     infinite: Estimate
 
 
-def estimates(comparison: Comparison) -> Iterator[PolicyEstimates]:
+def estimates(comparison: PolicyComparison) -> Iterator[PolicyEstimates]:
     """The estimates in order of the loads, then of the policies."""
     experiment = comparison.experiment
     causes = [cause for cause in Loss if any(cause in outcome.funnel.lost for outcome in comparison.outcomes)]
@@ -68,7 +68,7 @@ def estimates(comparison: Comparison) -> Iterator[PolicyEstimates]:
             )
 
 
-def bound_estimates(comparison: Comparison) -> Iterator[BoundEstimates]:
+def bound_estimates(comparison: PolicyComparison) -> Iterator[BoundEstimates]:
     """The bounds in order of the loads."""
     for load in comparison.experiment.loads:
         seeds = [bounds for bounds in comparison.bounds if bounds.load == load]
@@ -79,9 +79,9 @@ def bound_estimates(comparison: Comparison) -> Iterator[BoundEstimates]:
         )
 
 
-def _share(outcome: Outcome, cause: Loss) -> float:
+def _share(outcome: CaseOutcome, cause: Loss) -> float:
     return outcome.funnel.lost.get(cause, 0) / outcome.funnel.offered
 
 
-def _values(outcomes: Sequence[Outcome], metric: Metric) -> list[float]:
+def _values(outcomes: Sequence[CaseOutcome], metric: MetricColumn) -> list[float]:
     return [getattr(outcome.summary, metric.name) for outcome in outcomes]

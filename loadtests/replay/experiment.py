@@ -10,9 +10,9 @@ from loadtests.replay.bounds import infinite_hit_rate, pooled_hit_rate
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.fleet import MembershipChange
 from loadtests.replay.parallel import run_all
-from loadtests.replay.results import Summary, Window, in_windows, summarize, ttft_quantiles_s
+from loadtests.replay.results import Summary, WorkWindow, in_windows, summarize, ttft_quantiles_s
 from loadtests.replay.simulation import Scenario, Simulation
-from loadtests.replay.workload import Asked, Workload, make_requests
+from loadtests.replay.workload import AskedRequests, ReplayWorkload, make_requests
 from router import Funnel
 
 NUM_WINDOWS = 40
@@ -22,10 +22,10 @@ NUM_CACHE_SAMPLES = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Experiment:
+class ReplayExperiment:
     """All that its results depend on."""
 
-    workload: Workload
+    workload: ReplayWorkload
     policies: tuple[str, ...]
     """The first is the one that others are compared with."""
     loads: tuple[float, ...]
@@ -49,7 +49,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class ReplayCase:
     """One run."""
 
     policy: str
@@ -58,14 +58,14 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CaseOutcome:
     """What one run gave."""
 
-    case: Case
+    case: ReplayCase
     summary: Summary
     ttft_quantiles_s: tuple[float, ...]
     """The least, the 99 percentiles, the most."""
-    windows: tuple[Window, ...]
+    windows: tuple[WorkWindow, ...]
     funnel: Funnel
 
 
@@ -83,24 +83,24 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class PolicyComparison:
     """An experiment and all its results."""
 
-    experiment: Experiment
+    experiment: ReplayExperiment
     bounds: tuple[Bounds, ...]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CaseOutcome, ...]
 
-    def of(self, policy: str, load: float) -> list[Outcome]:
+    def of(self, policy: str, load: float) -> list[CaseOutcome]:
         """In order of the seeds."""
         return [each for each in self.outcomes if (each.case.policy, each.case.load) == (policy, load)]
 
 
-def num_runs(experiment: Experiment) -> int:
+def num_runs(experiment: ReplayExperiment) -> int:
     """How often `on_done` will be called."""
     return (len(experiment.policies) + 1) * len(experiment.loads) * len(experiment.seeds)
 
 
-def compare(experiment: Experiment, *, num_jobs: int, on_done: Callable[[], None]) -> Comparison:
+def compare(experiment: ReplayExperiment, *, num_jobs: int, on_done: Callable[[], None]) -> PolicyComparison:
     """Run every case, over several processes.
 
     Raises:
@@ -109,13 +109,13 @@ def compare(experiment: Experiment, *, num_jobs: int, on_done: Callable[[], None
 
     """
     grid = list(product(experiment.loads, experiment.seeds))
-    cases = [Case(policy, load, seed) for (load, seed), policy in product(grid, experiment.policies)]
+    cases = [ReplayCase(policy, load, seed) for (load, seed), policy in product(grid, experiment.policies)]
     bounds = run_all(partial(_bound, experiment), grid, num_jobs=num_jobs, on_done=on_done)
     outcomes = run_all(partial(run_case, experiment), cases, num_jobs=num_jobs, on_done=on_done)
-    return Comparison(experiment, tuple(bounds), tuple(outcomes))
+    return PolicyComparison(experiment, tuple(bounds), tuple(outcomes))
 
 
-def _bound(experiment: Experiment, load_and_seed: tuple[float, int]) -> Bounds:
+def _bound(experiment: ReplayExperiment, load_and_seed: tuple[float, int]) -> Bounds:
     load, seed = load_and_seed
     asked = _asked(experiment, load, seed)
     return Bounds(
@@ -132,7 +132,7 @@ def _bound(experiment: Experiment, load_and_seed: tuple[float, int]) -> Bounds:
     )
 
 
-def run_case(experiment: Experiment, case: Case) -> Outcome:
+def run_case(experiment: ReplayExperiment, case: ReplayCase) -> CaseOutcome:
     """One run.
 
     Raises:
@@ -163,7 +163,7 @@ def run_case(experiment: Experiment, case: Case) -> Outcome:
     )
     run = Simulation(scenario, clock=time.perf_counter).run()
     num_replicas = experiment.num_replicas
-    return Outcome(
+    return CaseOutcome(
         case,
         summarize(run, num_replicas=num_replicas, ttft_limit_s=experiment.ttft_limit_s, window_s=window_s),
         ttft_quantiles_s(run.records),
@@ -172,6 +172,6 @@ def run_case(experiment: Experiment, case: Case) -> Outcome:
     )
 
 
-def _asked(experiment: Experiment, load: float, seed: int) -> Asked:
+def _asked(experiment: ReplayExperiment, load: float, seed: int) -> AskedRequests:
     capacity_tokens_per_s = experiment.num_replicas * experiment.engine.prefill_tokens_per_s
     return make_requests(experiment.workload, prompt_tokens_per_s=load * capacity_tokens_per_s, seed=seed)

@@ -4,15 +4,15 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from loadtests.replay.books import BookSample
 from loadtests.replay.lives import ReplicaLife
-from loadtests.replay.results import CacheSample, RequestRecord, Run
+from loadtests.replay.reservation_check import ReservationSample
+from loadtests.replay.results import CacheSample, Replay, RequestRecord
 from router import CacheRecord, Funnel, ReplicaId, RequestId, RoutingDecision, ShadowTotals
 from serve_app.messages.receipts import Prefilled
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class Attempt:
     """One attempt at a request."""
 
     number: int
@@ -26,8 +26,8 @@ class Findings:
     """Kept by the simulation; `as_run` gives them away."""
 
     def __init__(self) -> None:
-        self.sent: dict[RequestId, Sent] = {}
-        self.samples: list[BookSample] = []
+        self.sent: dict[RequestId, Attempt] = {}
+        self.samples: list[ReservationSample] = []
         self.cache_samples: list[CacheSample] = []
         self.fan_outs: list[tuple[float, int]] = []
         self.deciding_s = 0.0
@@ -79,9 +79,9 @@ class Findings:
         replica_to_computed_tokens: Mapping[ReplicaId, int],
         router_to_reservations_left: Mapping[str, int],
         lives: tuple[ReplicaLife, ...],
-    ) -> Run:
+    ) -> Replay:
         """All of it, and the counts that were kept elsewhere."""
-        return Run(
+        return Replay(
             records=tuple(self._number_to_record.values()),
             samples=tuple(self.samples),
             cache_samples=tuple(self.cache_samples),

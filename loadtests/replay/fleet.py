@@ -15,7 +15,7 @@ from loadtests.replay.results import CacheSample
 from router import BlockHash, Replica, ReplicaId, RequestId
 
 
-class Change(StrEnum):
+class ChangeKind(StrEnum):
     """What can happen to a rank."""
 
     JOIN = "join"
@@ -31,11 +31,11 @@ class MembershipChange:
     """One replica that joins, leaves or crashes."""
 
     at_s: float
-    change: Change
+    change: ChangeKind
     rank: int
 
 
-class Told(NamedTuple):
+class ToldCapacity(NamedTuple):
     """Capacities in tokens, in place of the true ones where they are not None."""
 
     kv_tokens: int | None = None
@@ -43,7 +43,7 @@ class Told(NamedTuple):
     """Of the second tier."""
 
 
-TRUTH = Told()
+TRUTH = ToldCapacity()
 
 
 class Fleet:
@@ -70,7 +70,7 @@ class Fleet:
         heartbeat_s: float,
         send: Callable[[ReceiptBatch], None],
         is_telling: bool = False,
-        told: Told = TRUTH,
+        told: ToldCapacity = TRUTH,
         rank_to_options: Mapping[int, EngineOptions] | None = None,
     ) -> None:
         self._options = options

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.replay.fleet import Change, MembershipChange
+from loadtests.replay.fleet import ChangeKind, MembershipChange
 from loadtests.replay.rivals.table import ABLATION_NAMES, ALL_NAMES, installed_names
 from loadtests.replay.tenants import servegen_weights
-from loadtests.replay.workload import Workload
+from loadtests.replay.workload import ReplayWorkload
 
 NUM_REPLICAS = 8
 KV_TOKENS = 500_000
@@ -29,7 +29,7 @@ class Scale:
 
 
 def read_scale(
-    workload: Workload,
+    workload: ReplayWorkload,
     *,
     replicas: int | None,
     kv_tokens: int | None,
@@ -96,9 +96,9 @@ def read_change(text: str) -> MembershipChange:
     try:
         what, rank_and_time = text.split(":")
         rank, at_s = rank_and_time.split("@")
-        change = MembershipChange(float(at_s), Change(what), int(rank))
+        change = MembershipChange(float(at_s), ChangeKind(what), int(rank))
     except ValueError as error:
-        names = ", ".join(Change)
+        names = ", ".join(ChangeKind)
         raise OptionError(
             f"--change {text} is not WHAT:RANK@SECONDS, as in crash:3@120, with one of {names}"
         ) from error

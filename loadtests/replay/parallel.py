@@ -5,13 +5,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from typing import TypeVar
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+Argument = TypeVar("Argument")
+Returned = TypeVar("Returned")
 
 
 def run_all(
-    run: Callable[[Task], Result], tasks: Sequence[Task], *, num_jobs: int, on_done: Callable[[], None]
-) -> list[Result]:
+    run: Callable[[Argument], Returned], tasks: Sequence[Argument], *, num_jobs: int, on_done: Callable[[], None]
+) -> list[Returned]:
     """The results in order of the tasks; `on_done` is called as each is finished. The first error ends it all.
 
     Processes are spawned, so `run` is a module's function, and tasks and results can be pickled. One job needs no
@@ -30,6 +30,6 @@ def run_all(
         return [future.result() for future in futures]
 
 
-def _and_tell(result: Result, on_done: Callable[[], None]) -> Result:
+def _and_tell(result: Returned, on_done: Callable[[], None]) -> Returned:
     on_done()
     return result

@@ -8,11 +8,11 @@ import typer
 
 from loadtests.replay import sizing_report
 from loadtests.replay.engine import EngineOptions
-from loadtests.replay.experiment import Experiment
+from loadtests.replay.experiment import ReplayExperiment
 from loadtests.replay.options import read_numbers, read_policies
 from loadtests.replay.results import TTFT_LIMIT_S
-from loadtests.replay.sizing import Answer, Question, Size, answer_all
-from loadtests.replay.workload import Workload, own_pace
+from loadtests.replay.sizing import ReplicaSize, SizingAnswer, SizingQuestion, answer_all
+from loadtests.replay.workload import ReplayWorkload, own_pace
 from loadtests.report.console import at_least, check_output, fail, make_console, progress
 from loadtests.report.origin import command_line
 
@@ -57,10 +57,10 @@ def plan(  # noqa: PLR0913  one for each option
     try:
         check_output("--json", json_file)
         check_output("--html", html_file)
-        workload = Workload(
+        workload = ReplayWorkload(
             trace, is_closed_loop=closed_loop, is_spread_evenly=False, think_s=think_s, num_copies=copies, tenants=()
         )
-        experiment = Experiment(
+        experiment = ReplayExperiment(
             workload,
             policies=read_policies(policy)[:1],
             loads=(),
@@ -72,9 +72,9 @@ def plan(  # noqa: PLR0913  one for each option
             engine=EngineOptions(host_tokens_per_s=host_gb_per_s * 1e9 / (kib_per_token * 1024)),
         )
         pace = own_pace(trace, scale=scale, requests_per_s=rps)
-        question = Question(experiment, pace, ttft_p90, max_replicas)
+        question = SizingQuestion(experiment, pace, ttft_p90, max_replicas)
         kv_sizes = [round(number) for number in read_numbers("--kv-tokens", kv_tokens)]
-        sizes = [Size(kv, host) for kv in kv_sizes for host in sorted({0, host_tokens})]
+        sizes = [ReplicaSize(kv, host) for kv in kv_sizes for host in sorted({0, host_tokens})]
         with progress(len(sizes)) as on_done:
             answers = answer_all(question, sizes, num_jobs=jobs, on_done=on_done)
     except ValueError as error:
@@ -83,14 +83,16 @@ def plan(  # noqa: PLR0913  one for each option
     _write(question, answers, json_file=json_file, html_file=html_file)
 
 
-def _print(question: Question, answers: list[Answer]) -> None:
+def _print(question: SizingQuestion, answers: list[SizingAnswer]) -> None:
     console = make_console()
     console.print(sizing_report.headline(question))
     console.print(sizing_report.answer_table(question, answers).as_rich())
     console.print(sizing_report.conclusion(question, answers))
 
 
-def _write(question: Question, answers: list[Answer], *, json_file: Path | None, html_file: Path | None) -> None:
+def _write(
+    question: SizingQuestion, answers: list[SizingAnswer], *, json_file: Path | None, html_file: Path | None
+) -> None:
     if json_file is not None:
         json_file.write_text(sizing_report.as_json(question, answers, command=command_line()))
     if html_file is not None:

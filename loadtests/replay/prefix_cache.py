@@ -11,7 +11,7 @@ from router import BlockHash
 from serve_app.messages.kv_updates import KvChange, KvRemoved, KvStored
 
 
-class Block:
+class CacheBlock:
     """A block of memory whose tokens are known by their hash.
 
     The same tokens can be in several blocks: whoever computes them anew, as every prompt's last token is, fills a
@@ -40,8 +40,8 @@ class PrefixCache:
 
     def __init__(self, *, capacity_blocks: int, events: list[KvChange] | None = None) -> None:
         self.capacity_blocks = capacity_blocks
-        self._hash_to_blocks: dict[BlockHash, list[Block]] = {}  # oldest first
-        self._evictable: OrderedDict[Block, None] = OrderedDict()  # next first
+        self._hash_to_blocks: dict[BlockHash, list[CacheBlock]] = {}  # oldest first
+        self._evictable: OrderedDict[CacheBlock, None] = OrderedDict()  # next first
         self._num_blocks = 0
         self._num_partial_blocks = 0
         self._events = events
@@ -70,7 +70,7 @@ class PrefixCache:
         held = block_hashes[: self.num_held(block_hashes)]
         return sum(self._hash_to_blocks[block_hash][0].num_users > 0 for block_hash in held)
 
-    def reuse(self, block_hashes: Sequence[BlockHash]) -> list[Block]:
+    def reuse(self, block_hashes: Sequence[BlockHash]) -> list[CacheBlock]:
         """Use blocks that are held."""
         blocks = [self._hash_to_blocks[block_hash][0] for block_hash in block_hashes]
         for block in blocks:
@@ -79,9 +79,9 @@ class PrefixCache:
             block.num_users += 1
         return blocks
 
-    def store(self, block_hashes: Sequence[BlockHash], *, parent: Block | None = None) -> list[Block]:
+    def store(self, block_hashes: Sequence[BlockHash], *, parent: CacheBlock | None = None) -> list[CacheBlock]:
         """Use blocks of one's own for what was computed on top of `parent`; evicts what no longer fits."""
-        blocks = [Block(block_hash) for block_hash in block_hashes]
+        blocks = [CacheBlock(block_hash) for block_hash in block_hashes]
         for block in blocks:
             self._hash_to_blocks.setdefault(block.block_hash, []).append(block)
         self._num_blocks += len(blocks)
@@ -95,7 +95,7 @@ class PrefixCache:
         self._num_partial_blocks = num_blocks
         self._evict()
 
-    def release(self, blocks: Sequence[Block]) -> None:
+    def release(self, blocks: Sequence[CacheBlock]) -> None:
         """A request that used these blocks, from its first on, does not need them any more."""
         for block in reversed(blocks):
             block.num_users -= 1

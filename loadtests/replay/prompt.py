@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from loadtests.replay.prefix_cache import Block
+from loadtests.replay.prefix_cache import CacheBlock
 from loadtests.replay.trace import TraceRequest
 from router import BlockHash, RequestId
 
 
 @dataclass(slots=True, eq=False)
-class Prompt:
+class EnginePrompt:
     """It waits, is computed in chunks, is decoded, and may be preempted and wait again."""
 
     request_id: RequestId
@@ -26,11 +26,11 @@ class Prompt:
     is_started: bool = False
     is_preempted: bool = False
     """At some time."""
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[CacheBlock] = field(default_factory=list)
     """Those that are full."""
 
     @property
-    def last_block(self) -> Block | None:
+    def last_block(self) -> CacheBlock | None:
         """None before one is full."""
         return self.blocks[-1] if self.blocks else None
 

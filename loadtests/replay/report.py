@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
-from loadtests.replay.experiment import Comparison, Experiment
+from loadtests.replay.experiment import PolicyComparison, ReplayExperiment
 from loadtests.report.intervals import estimate_text
 from loadtests.report.json_text import json_text
 from loadtests.report.origin import versions
@@ -12,7 +12,7 @@ from loadtests.report.tables import TextTable
 from serve_app.settings.schema import ReplicaSettings
 
 
-def headline(comparison: Comparison) -> str:
+def headline(comparison: PolicyComparison) -> str:
     """What was run, in one line."""
     experiment, bounds = comparison.experiment, comparison.bounds[0]
     routers = "1 router" if experiment.num_routers == 1 else f"{experiment.num_routers} routers"
@@ -31,7 +31,7 @@ def headline(comparison: Comparison) -> str:
     )
 
 
-def _host_text(experiment: Experiment) -> str:
+def _host_text(experiment: ReplayExperiment) -> str:
     host_tokens, told_tokens = experiment.engine.host_capacity_tokens, experiment.told_host_tokens
     if not host_tokens:
         return ""
@@ -39,13 +39,13 @@ def _host_text(experiment: Experiment) -> str:
     return f" and {host_tokens:,} in host memory{told}"
 
 
-def _events_text(experiment: Experiment) -> str:
+def _events_text(experiment: ReplayExperiment) -> str:
     if not experiment.is_telling:
         return ""
     return ", KV events" + ("" if experiment.kv_delay_s is None else f" {experiment.kv_delay_s * 1000:g} ms late")
 
 
-def comparison_tables(comparison: Comparison) -> Iterator[TextTable]:
+def comparison_tables(comparison: PolicyComparison) -> Iterator[TextTable]:
     """The numbers by load and policy and, of several policies, their ratios to the first one's."""
     rows = sorted(estimates(comparison), key=lambda row: row.load)  # stable: policies stay in order
     first, *others = comparison.experiment.policies
@@ -56,7 +56,7 @@ def comparison_tables(comparison: Comparison) -> Iterator[TextTable]:
     yield _table("Prompt tokens: share reused, and shares lost by cause", rows, _shares)
 
 
-def bounds_text(comparison: Comparison) -> str:
+def bounds_text(comparison: PolicyComparison) -> str:
     """The hit rates that the policies are compared with, at the first load."""
     engine, num_replicas = comparison.experiment.engine, comparison.experiment.num_replicas
     bounds = next(iter(bound_estimates(comparison)))
@@ -67,7 +67,7 @@ def bounds_text(comparison: Comparison) -> str:
     )
 
 
-def as_json(comparison: Comparison, *, command: str) -> str:
+def as_json(comparison: PolicyComparison, *, command: str) -> str:
     """How the comparison was made, every run, and the estimates."""
     content = {
         "command": command,

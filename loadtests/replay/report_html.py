@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from loadtests.replay.estimates import METRICS, PolicyEstimates, bound_estimates, estimates
-from loadtests.replay.experiment import Comparison
+from loadtests.replay.experiment import PolicyComparison
 from loadtests.replay.report import bounds_text, comparison_tables, headline
-from loadtests.report.charts import Series, line_chart
+from loadtests.report.charts import ChartSeries, line_chart
 from loadtests.report.page import Page, PageChart, Section, dots_with_intervals, lines_over_load, styles
 
 SWEPT = ("mean_ttft_s", "p90_ttft_s", "hit_rate", "goodput_rps", "served_rps")
@@ -26,7 +26,7 @@ WORDS = (
 )
 
 
-def as_html(comparison: Comparison, *, command: str) -> str:
+def as_html(comparison: PolicyComparison, *, command: str) -> str:
     """One self-contained page."""
     rows = list(estimates(comparison))
     sections = [_first_load(comparison, rows)]
@@ -43,7 +43,7 @@ def as_html(comparison: Comparison, *, command: str) -> str:
     return page.as_html()
 
 
-def _first_load(comparison: Comparison, rows: Sequence[PolicyEstimates]) -> Section:
+def _first_load(comparison: PolicyComparison, rows: Sequence[PolicyEstimates]) -> Section:
     load = comparison.experiment.loads[0]
     hit_rates = {row.policy: row.metric_to_mean["hit_rate"] for row in rows if row.load == load}
     bounds = next(iter(bound_estimates(comparison)))
@@ -58,31 +58,31 @@ def _first_load(comparison: Comparison, rows: Sequence[PolicyEstimates]) -> Sect
     return Section(f"Load {load:g}", charts, note=bounds_text(comparison))
 
 
-def _ttft_distribution(comparison: Comparison, load: float) -> PageChart:
+def _ttft_distribution(comparison: PolicyComparison, load: float) -> PageChart:
     series = []
     for policy, style in styles(comparison.experiment.policies):
         by_seed = [outcome.ttft_quantiles_s for outcome in comparison.of(policy, load)]
         points = [(fmean(values), float(percent)) for percent, values in enumerate(zip(*by_seed, strict=True))]
-        series.append(Series(policy, points, style))
+        series.append(ChartSeries(policy, points, style))
     svg = line_chart(series, x_label="TTFT, seconds", y_label="% of requests", is_log_x=True)
     return PageChart(
         "Distribution of TTFT", svg, "Share of requests with their first token by then; further left is better."
     )
 
 
-def _imbalance(comparison: Comparison, load: float) -> PageChart:
+def _imbalance(comparison: PolicyComparison, load: float) -> PageChart:
     series = []
     for policy, style in styles(comparison.experiment.policies):
         windows = comparison.of(policy, load)[0].windows[:-1]
         points = [(window.start_s, window.most_tokens / window.mean_tokens) for window in windows]
-        series.append(Series(policy, points, style))
+        series.append(ChartSeries(policy, points, style))
     svg = line_chart(series, x_label="seconds since the start", y_label="most / mean computed tokens")
     return PageChart(
         "Imbalance over time", svg, "The first seed, without the last window, in which little is left. 1 is even."
     )
 
 
-def _over_load(comparison: Comparison, rows: Sequence[PolicyEstimates], name: str) -> PageChart:
+def _over_load(comparison: PolicyComparison, rows: Sequence[PolicyEstimates], name: str) -> PageChart:
     metric = next(metric for metric in METRICS if metric.name == name)
     policy_to_points = {
         policy: [(row.load, row.metric_to_mean[name].value) for row in rows if row.policy == policy]

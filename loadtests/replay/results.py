@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, quantiles
 
-from loadtests.replay.books import BookSample
 from loadtests.replay.lives import ReplicaLife
+from loadtests.replay.reservation_check import ReservationSample
 from loadtests.report.statistics import percentile
 from router import Funnel, ReplicaId, RequestId, ShadowTotals
 from serve_app.telemetry.funnel_report import add_up
@@ -53,12 +53,12 @@ class CacheSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class Replay:
     """A run from its first arrival until nothing can be booked any more."""
 
     records: tuple[RequestRecord, ...]
     """In order of their first tokens."""
-    samples: tuple[BookSample, ...]
+    samples: tuple[ReservationSample, ...]
     """Of all routers, in order of time."""
     cache_samples: tuple[CacheSample, ...]
     finished_s: tuple[float, ...]
@@ -119,7 +119,7 @@ class Summary:
     """Until the last token, since the arrival."""
     p99_answer_s: float
     goodput_rps: float
-    """Requests a second whose first token came within the limit, from the first arrival until `Run.last_start_s`: a
+    """Requests a second whose first token came within the limit, from the first arrival until `Replay.last_start_s`: a
     time that is the same for all policies. What comes after is no measure of them: the longest session decides how
     long that takes, and most replicas are idle meanwhile.
     """
@@ -138,7 +138,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class WorkWindow:
     """The work of some time."""
 
     start_s: float
@@ -149,7 +149,7 @@ class Window:
 
 
 def summarize(
-    run: Run, *, num_replicas: int, ttft_limit_s: float = TTFT_LIMIT_S, window_s: float = WINDOW_S
+    run: Replay, *, num_replicas: int, ttft_limit_s: float = TTFT_LIMIT_S, window_s: float = WINDOW_S
 ) -> Summary:
     """Summary of at least one request; replicas are as many as it started with."""
     records = run.records
@@ -181,14 +181,14 @@ def summarize(
     )
 
 
-def in_windows(records: Iterable[RequestRecord], *, num_replicas: int, window_s: float) -> tuple[Window, ...]:
+def in_windows(records: Iterable[RequestRecord], *, num_replicas: int, window_s: float) -> tuple[WorkWindow, ...]:
     """The windows in which there was work, in order of time."""
     window_to_work: dict[int, Counter[ReplicaId]] = {}
     for record in records:
         work = window_to_work.setdefault(int(record.first_token_s // window_s), Counter())
         work[record.replica_id] += record.computed_tokens
     return tuple(
-        Window(number * window_s, max(work.values()), work.total() / num_replicas)
+        WorkWindow(number * window_s, max(work.values()), work.total() / num_replicas)
         for number, work in sorted(window_to_work.items())
     )
 

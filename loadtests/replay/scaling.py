@@ -8,9 +8,9 @@ from operator import attrgetter
 from typing import Any
 
 from loadtests.replay.agenda import Agenda
-from loadtests.replay.fleet import Change, Fleet, MembershipChange
+from loadtests.replay.fleet import ChangeKind, Fleet, MembershipChange
 from loadtests.replay.processes import ReceiptBatch, ReplicaProcess
-from loadtests.replay.serve_autoscaler import Report, ServeAutoscaler
+from loadtests.replay.serve_autoscaler import MetricSeries, ServeAutoscaler
 from router import ReplicaId, RequestId
 from serve_app.messages.receipts import Arrived, EngineState, Finished, Prefilled
 from serve_app.replica.running_requests import RunningRequests
@@ -33,7 +33,7 @@ class Meter:
 
     def __init__(self, process: ReplicaProcess, agenda: Agenda, *, kv_capacity_tokens: int, look_back_s: float) -> None:
         self.ledger = RunningRequests(lambda _: None, clock=lambda: agenda.now_s)
-        self.told: Report = {}
+        self.told: MetricSeries = {}
         self._process = process
         self._agenda = agenda
         self._kv_capacity_tokens = kv_capacity_tokens
@@ -131,7 +131,7 @@ class Scaler:
         self._starting.remove(order)
         taken = {member.rank for member in self._fleet.members}
         rank = next(rank for rank in range(len(taken) + 1) if rank not in taken)
-        self._change(MembershipChange(self._agenda.now_s, Change.JOIN, rank))
+        self._change(MembershipChange(self._agenda.now_s, ChangeKind.JOIN, rank))
         self._meet_newcomers()
 
     def _give_up(self) -> None:
@@ -139,7 +139,7 @@ class Scaler:
         if self._starting:
             self._starting.pop()
         else:
-            self._change(MembershipChange(self._agenda.now_s, Change.LEAVE, self._fleet.members[-1].rank))
+            self._change(MembershipChange(self._agenda.now_s, ChangeKind.LEAVE, self._fleet.members[-1].rank))
 
     def _meet_newcomers(self) -> None:
         for process in self._fleet.processes():

@@ -12,7 +12,7 @@ from typing import Any
 
 from router import ReplicaId
 
-Report = Mapping[str, Sequence[Any]]
+MetricSeries = Mapping[str, Sequence[Any]]
 """What a replica has told last: `TimeStampedValue`s by metric, in order of time."""
 
 
@@ -53,7 +53,7 @@ class ServeAutoscaler:
         named = {RUNNING_REQUESTS_KEY: num_requests, **metrics}
         return {name: TimeStampedValue(now, value) for name, value in named.items()}
 
-    def decide(self, reports: Mapping[ReplicaId, Report], *, num_running: int, target: int, now: float) -> int:
+    def decide(self, reports: Mapping[ReplicaId, MetricSeries], *, num_running: int, target: int, now: float) -> int:
         """How many replicas there should be from now on.
 
         Args:
@@ -72,7 +72,7 @@ class ServeAutoscaler:
         self._state = {**own_state, **delay_state}
         return int(min(max(decided, self.config.min_replicas), self.config.max_replicas))
 
-    def _context(self, reports: Mapping[ReplicaId, Report], *, num_running: int, target: int, now: float) -> Any:  # noqa: ANN401  Ray ships no types
+    def _context(self, reports: Mapping[ReplicaId, MetricSeries], *, num_running: int, target: int, now: float) -> Any:  # noqa: ANN401  Ray ships no types
         from ray.serve.config import AutoscalingContext
 
         return AutoscalingContext(
@@ -95,7 +95,7 @@ class ServeAutoscaler:
             config=self.config,
         )
 
-    def _num_requests(self, reports: Mapping[ReplicaId, Report], *, now: float) -> float:
+    def _num_requests(self, reports: Mapping[ReplicaId, MetricSeries], *, now: float) -> float:
         """Of all replicas together, over the time that they looked back on."""
         import numpy as np
         from ray.serve._private.autoscaling_metrics_merge import merge_and_aggregate_arrays
@@ -114,7 +114,7 @@ class ServeAutoscaler:
         )
 
 
-def _by_metric(reports: Mapping[ReplicaId, Report]) -> dict[str, dict[ReplicaId, Sequence[Any]]]:
+def _by_metric(reports: Mapping[ReplicaId, MetricSeries]) -> dict[str, dict[ReplicaId, Sequence[Any]]]:
     metric_to_series: dict[str, dict[ReplicaId, Sequence[Any]]] = {}
     for replica_id, report in reports.items():
         for name, series in report.items():

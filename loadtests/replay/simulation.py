@@ -7,12 +7,12 @@ from itertools import count, cycle
 from random import Random
 
 from loadtests.replay.agenda import Agenda
-from loadtests.replay.books import Books
 from loadtests.replay.engine import EngineOptions
-from loadtests.replay.findings import Findings, Sent
-from loadtests.replay.fleet import Change, Fleet, MembershipChange, Told
+from loadtests.replay.findings import Attempt, Findings
+from loadtests.replay.fleet import ChangeKind, Fleet, MembershipChange, ToldCapacity
 from loadtests.replay.processes import ReceiptBatch, RouterProcess, make_router
-from loadtests.replay.results import Run
+from loadtests.replay.reservation_check import ReservationCheck
+from loadtests.replay.results import Replay
 from loadtests.replay.rivals.table import make_policy
 from loadtests.replay.scaling import Autoscaling, Scaler
 from loadtests.replay.sharing import Sharing
@@ -117,7 +117,7 @@ class Simulation:
             heartbeat_s=scenario.replicas.heartbeat_s,
             send=self._on_batch,
             is_telling=scenario.is_telling,
-            told=Told(scenario.told_kv_tokens, scenario.told_host_tokens),
+            told=ToldCapacity(scenario.told_kv_tokens, scenario.told_host_tokens),
             rank_to_options=scenario.rank_to_engine,
         )
         self._found = Findings()
@@ -129,11 +129,11 @@ class Simulation:
         self._generations = count()
         self._routers = [self._start_router(index) for index in range(scenario.num_routers)]
         self._turns = cycle(range(scenario.num_routers))
-        self._books = Books(settle_s=2 * scenario.delay_s)
+        self._books = ReservationCheck(settle_s=2 * scenario.delay_s)
         self._plan_samples()
         self._request_ids = count()
 
-    def run(self) -> Run:
+    def run(self) -> Replay:
         """Everything from the first arrival until the last reservation would have expired."""
         while not self._is_over:
             self._agenda.step()
@@ -206,7 +206,7 @@ class Simulation:
         prefix = self._scenario.watched_prefix
         if prefix and request.block_hashes[: len(prefix)] == prefix:
             self._found.fan_outs.append((self._agenda.now_s, router.router.cluster.holders.fan_out(prefix)))
-        self._found.sent[request_id] = Sent(number, arrival_s, router.name)
+        self._found.sent[request_id] = Attempt(number, arrival_s, router.name)
         self._books.sent(request_id, now=self._agenda.now_s)
         self._tell_others(router, reservation)
         if self._scaler is not None:
@@ -321,11 +321,11 @@ class Simulation:
         """Routers learn of it later; of the requests that a crash breaks off, clients send the whole again at once."""
         lag_s = self._scenario.membership_lag_s
         match change.change:
-            case Change.JOIN:
+            case ChangeKind.JOIN:
                 self._fleet.join(change.rank, first_beat_s=self._scenario.replicas.heartbeat_s)
-            case Change.LEAVE:
+            case ChangeKind.LEAVE:
                 self._fleet.leave(change.rank, known_after_s=lag_s)
-            case Change.CRASH:
+            case ChangeKind.CRASH:
                 for request_id in self._fleet.crash(change.rank):
                     self._books.finished(request_id, now=self._agenda.now_s)
                     sent = self._found.sent[request_id]

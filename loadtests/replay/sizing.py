@@ -7,16 +7,16 @@ from math import ceil
 from statistics import fmean
 
 from loadtests.replay.bounds import infinite_hit_rate
-from loadtests.replay.experiment import Case, Experiment, run_case
+from loadtests.replay.experiment import ReplayCase, ReplayExperiment, run_case
 from loadtests.replay.parallel import run_all
 from loadtests.replay.workload import make_requests
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class SizingQuestion:
     """What is asked."""
 
-    experiment: Experiment
+    experiment: ReplayExperiment
     """With one policy; its number of replicas, cache sizes and loads are what is varied."""
     prompt_tokens_per_s: float
     p90_ttft_s: float
@@ -25,7 +25,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ReplicaSize:
     """Of each replica."""
 
     kv_tokens: int
@@ -33,7 +33,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SizingTrial:
     """One number of replicas, replayed; means over the seeds."""
 
     num_replicas: int
@@ -42,19 +42,19 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SizingAnswer:
     """For one size."""
 
-    size: Size
-    trials: tuple[Trial, ...]
+    size: ReplicaSize
+    trials: tuple[SizingTrial, ...]
     """By number of replicas."""
-    needed: Trial | None
+    needed: SizingTrial | None
     """With the fewest replicas that meet the target; None where the most that were allowed do not."""
 
 
 def answer_all(
-    question: Question, sizes: Sequence[Size], *, num_jobs: int, on_done: Callable[[], None]
-) -> list[Answer]:
+    question: SizingQuestion, sizes: Sequence[ReplicaSize], *, num_jobs: int, on_done: Callable[[], None]
+) -> list[SizingAnswer]:
     """An answer for each size.
 
     Raises:
@@ -64,12 +64,12 @@ def answer_all(
     return run_all(partial(answer, question), sizes, num_jobs=num_jobs, on_done=on_done)
 
 
-def answer(question: Question, size: Size) -> Answer:
+def answer(question: SizingQuestion, size: ReplicaSize) -> SizingAnswer:
     """Twice as many replicas until it is enough, then by halves: more replicas are taken never to be worse.
 
     The first trial has as many as can prefill what not even an infinite cache holds: with fewer, queues only grow.
     """
-    tried: dict[int, Trial] = {}
+    tried: dict[int, SizingTrial] = {}
 
     def is_enough(num_replicas: int) -> bool:
         if num_replicas not in tried:
@@ -78,7 +78,7 @@ def answer(question: Question, size: Size) -> Answer:
 
     enough = fewest(is_enough, least=_least_replicas(question), most=question.max_replicas)
     trials = tuple(tried[num_replicas] for num_replicas in sorted(tried))
-    return Answer(size, trials, None if enough is None else tried[enough])
+    return SizingAnswer(size, trials, None if enough is None else tried[enough])
 
 
 def fewest(is_enough: Callable[[int], bool], *, least: int, most: int) -> int | None:
@@ -94,24 +94,24 @@ def fewest(is_enough: Callable[[int], bool], *, least: int, most: int) -> int | 
     return enough
 
 
-def smallest(answers: Sequence[Answer], *, by: Callable[[Answer], tuple[int, int]]) -> Answer | None:
+def smallest(answers: Sequence[SizingAnswer], *, by: Callable[[SizingAnswer], tuple[int, int]]) -> SizingAnswer | None:
     """Of those that meet the target; None where none does."""
     return min((each for each in answers if each.needed is not None), key=by, default=None)
 
 
-def num_replicas(answered: Answer) -> tuple[int, int]:
+def num_replicas(answered: SizingAnswer) -> tuple[int, int]:
     """Of an answer that meets the target: its replicas, then their KV."""
     assert answered.needed is not None
     return answered.needed.num_replicas, answered.size.kv_tokens
 
 
-def kv_in_all(answered: Answer) -> tuple[int, int]:
+def kv_in_all(answered: SizingAnswer) -> tuple[int, int]:
     """Of an answer that meets the target: the KV of all replicas, then their number."""
     assert answered.needed is not None
     return answered.needed.num_replicas * answered.size.kv_tokens, answered.needed.num_replicas
 
 
-def _least_replicas(question: Question) -> int:
+def _least_replicas(question: SizingQuestion) -> int:
     experiment = question.experiment
     asked = make_requests(
         experiment.workload, prompt_tokens_per_s=question.prompt_tokens_per_s, seed=experiment.seeds[0]
@@ -121,13 +121,15 @@ def _least_replicas(question: Question) -> int:
     return min(max(least, 1), question.max_replicas)
 
 
-def _try(question: Question, size: Size, num_replicas: int) -> Trial:
+def _try(question: SizingQuestion, size: ReplicaSize, num_replicas: int) -> SizingTrial:
     sizes = {"kv_capacity_tokens": size.kv_tokens, "host_capacity_tokens": size.host_tokens}
     engine = question.experiment.engine.model_copy(update=sizes)
     load = question.prompt_tokens_per_s / (num_replicas * engine.prefill_tokens_per_s)
     experiment = replace(question.experiment, num_replicas=num_replicas, engine=engine, loads=(load,))
-    summaries = [run_case(experiment, Case(experiment.policies[0], load, seed)).summary for seed in experiment.seeds]
-    return Trial(
+    summaries = [
+        run_case(experiment, ReplayCase(experiment.policies[0], load, seed)).summary for seed in experiment.seeds
+    ]
+    return SizingTrial(
         num_replicas,
         p90_ttft_s=fmean(summary.p90_ttft_s for summary in summaries),
         hit_rate=fmean(summary.hit_rate for summary in summaries),

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
-from loadtests.replay.sizing import Answer, Question, kv_in_all, num_replicas, smallest
-from loadtests.report.charts import Series, line_chart
+from loadtests.replay.sizing import SizingAnswer, SizingQuestion, kv_in_all, num_replicas, smallest
+from loadtests.report.charts import ChartSeries, line_chart
 from loadtests.report.json_text import json_text
 from loadtests.report.origin import versions
 from loadtests.report.page import Page, PageChart, Section
@@ -25,7 +25,7 @@ WORDS = (
 )
 
 
-def headline(question: Question) -> str:
+def headline(question: SizingQuestion) -> str:
     """What was asked, in one line."""
     experiment = question.experiment
     return (
@@ -34,7 +34,7 @@ def headline(question: Question) -> str:
     )
 
 
-def answer_table(question: Question, answers: Sequence[Answer]) -> TextTable:
+def answer_table(question: SizingQuestion, answers: Sequence[SizingAnswer]) -> TextTable:
     """A row for each size."""
     return TextTable(
         "Fewest replicas that meet it",
@@ -43,7 +43,7 @@ def answer_table(question: Question, answers: Sequence[Answer]) -> TextTable:
     )
 
 
-def conclusion(question: Question, answers: Sequence[Answer]) -> str:
+def conclusion(question: SizingQuestion, answers: Sequence[SizingAnswer]) -> str:
     """The smallest in replicas and in KV, and what a host tier changes."""
     without, with_host = (_with_host(answers, has_host=has_host) for has_host in (False, True))
     fewest = _answer_text(question, smallest(without, by=num_replicas))
@@ -54,7 +54,7 @@ def conclusion(question: Question, answers: Sequence[Answer]) -> str:
     return " ".join(lines)
 
 
-def as_json(question: Question, answers: Sequence[Answer], *, command: str) -> str:
+def as_json(question: SizingQuestion, answers: Sequence[SizingAnswer], *, command: str) -> str:
     """What was asked, and every trial."""
     content = {
         "command": command,
@@ -65,7 +65,7 @@ def as_json(question: Question, answers: Sequence[Answer], *, command: str) -> s
     return json_text(content)
 
 
-def as_html(question: Question, answers: Sequence[Answer], *, command: str) -> str:
+def as_html(question: SizingQuestion, answers: Sequence[SizingAnswer], *, command: str) -> str:
     """One self-contained page."""
     charts = [_needed(answers), _p90(question, answers)]
     page = Page(
@@ -79,7 +79,7 @@ def as_html(question: Question, answers: Sequence[Answer], *, command: str) -> s
     return page.as_html()
 
 
-def _cells(question: Question, answered: Answer) -> list[str]:
+def _cells(question: SizingQuestion, answered: SizingAnswer) -> list[str]:
     size, needed = answered.size, answered.needed
     sizes = [f"{size.kv_tokens:,}", f"{size.host_tokens:,}"]
     if needed is None:
@@ -93,23 +93,23 @@ def _cells(question: Question, answered: Answer) -> list[str]:
     ]
 
 
-def _answer_text(question: Question, answered: Answer | None) -> str:
+def _answer_text(question: SizingQuestion, answered: SizingAnswer | None) -> str:
     if answered is None or answered.needed is None:
         return f"more than {question.max_replicas} of every size that was tried"
     host = f" and {answered.size.host_tokens:,} host tokens" if answered.size.host_tokens else ""
     return f"{answered.needed.num_replicas} of {answered.size.kv_tokens:,} KV tokens{host} each"
 
 
-def _size_text(answered: Answer) -> str:
+def _size_text(answered: SizingAnswer) -> str:
     host = f" + {answered.size.host_tokens:,} in host memory" if answered.size.host_tokens else ""
     return f"{answered.size.kv_tokens:,} KV tokens{host}"
 
 
-def _with_host(answers: Sequence[Answer], *, has_host: bool) -> list[Answer]:
+def _with_host(answers: Sequence[SizingAnswer], *, has_host: bool) -> list[SizingAnswer]:
     return [answer for answer in answers if bool(answer.size.host_tokens) == has_host]
 
 
-def _styles(answers: Sequence[Answer]) -> list[int]:
+def _styles(answers: Sequence[SizingAnswer]) -> list[int]:
     """A colour for each KV size, dashed with a host tier."""
     kv_sizes = list(dict.fromkeys(answer.size.kv_tokens for answer in answers))
     return [
@@ -118,25 +118,25 @@ def _styles(answers: Sequence[Answer]) -> list[int]:
     ]
 
 
-def _needed(answers: Sequence[Answer]) -> PageChart:
+def _needed(answers: Sequence[SizingAnswer]) -> PageChart:
     grey = NUM_COLOURS - 1
     series = [
-        Series("without a host tier", _points(_with_host(answers, has_host=False)), grey),
-        Series("with a host tier", _points(_with_host(answers, has_host=True)), grey + NUM_COLOURS),
+        ChartSeries("without a host tier", _points(_with_host(answers, has_host=False)), grey),
+        ChartSeries("with a host tier", _points(_with_host(answers, has_host=True)), grey + NUM_COLOURS),
     ]
     svg = line_chart(series, x_label="KV tokens of each replica", y_label="replicas needed", is_log_x=True)
     return PageChart("Replicas needed by KV size", svg, "Dashed with a host tier.")
 
 
-def _points(answers: Sequence[Answer]) -> list[tuple[float, float]]:
+def _points(answers: Sequence[SizingAnswer]) -> list[tuple[float, float]]:
     met = [(answer.size.kv_tokens, answer.needed.num_replicas) for answer in answers if answer.needed is not None]
     return sorted((float(kv_tokens), float(num)) for kv_tokens, num in met)
 
 
-def _p90(question: Question, answers: Sequence[Answer]) -> PageChart:
+def _p90(question: SizingQuestion, answers: Sequence[SizingAnswer]) -> PageChart:
     most_s = SHOWN_TIMES_TARGET * question.p90_ttft_s
     series = [
-        Series(
+        ChartSeries(
             _size_text(answer),
             [(float(trial.num_replicas), trial.p90_ttft_s) for trial in answer.trials if trial.p90_ttft_s <= most_s],
             style,

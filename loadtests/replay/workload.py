@@ -11,7 +11,7 @@ from loadtests.replay.trace import Trace, TraceError, TraceKind, TraceRequest, r
 
 
 @dataclass(frozen=True, slots=True)
-class Workload:
+class ReplayWorkload:
     """What is asked, whoever answers."""
 
     trace: Path
@@ -36,7 +36,7 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedRequests:
     """The requests of one run."""
 
     requests: tuple[TraceRequest, ...]
@@ -49,7 +49,7 @@ class Asked:
         return self.requests[-1].arrival_s - self.requests[0].arrival_s
 
 
-def make_requests(workload: Workload, *, prompt_tokens_per_s: float, seed: int) -> Asked:
+def make_requests(workload: ReplayWorkload, *, prompt_tokens_per_s: float, seed: int) -> AskedRequests:
     """The workload's requests for a seed, at a pace; a generator has its own pace.
 
     Raises:
@@ -67,7 +67,7 @@ def make_requests(workload: Workload, *, prompt_tokens_per_s: float, seed: int) 
         requests = _mooncake(trace, workload, prompt_tokens_per_s=prompt_tokens_per_s, rng=rng)
     if workload.tenants:
         requests = assign_tenants(requests, tenant_to_weight=dict(workload.tenants), rng=Random(f"tenants {seed}"))
-    return Asked(
+    return AskedRequests(
         requests, trace.kind.block_size, is_closed_loop=workload.is_closed_loop or trace.kind is TraceKind.SESSIONS
     )
 
@@ -89,13 +89,15 @@ def own_pace(path: Path, *, scale: float, requests_per_s: float | None) -> float
     return scale * prompt_tokens / span_s
 
 
-def _generated(workload: Workload, generator: generators.Generator, *, seed: int) -> Asked:
+def _generated(workload: ReplayWorkload, generator: generators.Generator, *, seed: int) -> AskedRequests:
     requests = generators.generate(str(workload.trace), seed=seed, rate=workload.rate)
     is_closed_loop = workload.is_closed_loop or generator.is_closed_loop
-    return Asked(requests, generator.block_size, is_closed_loop=is_closed_loop)
+    return AskedRequests(requests, generator.block_size, is_closed_loop=is_closed_loop)
 
 
-def _mooncake(trace: Trace, workload: Workload, *, prompt_tokens_per_s: float, rng: Random) -> tuple[TraceRequest, ...]:
+def _mooncake(
+    trace: Trace, workload: ReplayWorkload, *, prompt_tokens_per_s: float, rng: Random
+) -> tuple[TraceRequest, ...]:
     if workload.num_copies > 1:
         raise TraceError(f"--copies {workload.num_copies} is for traces of sessions, and {workload.trace} has arrivals")
     spread = spread_stamps(trace, rng=None if workload.is_spread_evenly else rng)

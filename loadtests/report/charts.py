@@ -51,7 +51,7 @@ class Axis:
 
 
 @dataclass(frozen=True, slots=True)
-class Series:
+class ChartSeries:
     """One line."""
 
     name: str
@@ -71,10 +71,12 @@ class Dot:
 
 
 def line_chart(
-    series: Sequence[Series], *, x_label: str, y_label: str, is_log_x: bool = False, is_log_y: bool = False
+    series: Sequence[ChartSeries], *, x_label: str, y_label: str, is_log_x: bool = False, is_log_y: bool = False
 ) -> str:
     """An SVG element; not-a-number points are left out."""
-    drawn = [Series(each.name, [point for point in each.points if _is_drawn(point)], each.style) for each in series]
+    drawn = [
+        ChartSeries(each.name, [point for point in each.points if _is_drawn(point)], each.style) for each in series
+    ]
     points = [point for each in drawn for point in each.points]
     x_axis = _axis(x_label, [x for x, _ in points], LEFT, WIDTH - RIGHT, is_log=is_log_x)
     y_axis = _axis(y_label, [y for _, y in points], HEIGHT - BOTTOM, TOP, is_log=is_log_y)
@@ -152,7 +154,7 @@ def _y_grid(axis: Axis) -> Iterator[str]:
     )
 
 
-def _polyline(series: Series, x_axis: Axis, y_axis: Axis) -> str:
+def _polyline(series: ChartSeries, x_axis: Axis, y_axis: Axis) -> str:
     places = " ".join(f"{x_axis.at(x):.1f},{y_axis.at(y):.1f}" for x, y in series.points)
     return f'<polyline class="line s{series.style}" points="{places}"><title>{escape(series.name)}</title></polyline>'
 

@@ -9,7 +9,7 @@ RATIO_FORMAT = ".3f"
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class MetricColumn:
     """One column."""
 
     name: str

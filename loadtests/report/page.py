@@ -6,9 +6,9 @@ from math import isfinite
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from loadtests.report.charts import Dot, Point, Series, dot_chart, line_chart
+from loadtests.report.charts import ChartSeries, Dot, Point, dot_chart, line_chart
 from loadtests.report.intervals import Estimate
-from loadtests.report.metrics import Metric
+from loadtests.report.metrics import MetricColumn
 from loadtests.report.origin import versions
 from loadtests.report.tables import TextTable
 
@@ -61,9 +61,9 @@ def styles(names: Sequence[str]) -> list[tuple[str, int]]:
     return [(name, style) for style, name in enumerate(names)]
 
 
-def lines_over_load(metric: Metric, name_to_points: Mapping[str, Sequence[Point]], *, caption: str) -> PageChart:
+def lines_over_load(metric: MetricColumn, name_to_points: Mapping[str, Sequence[Point]], *, caption: str) -> PageChart:
     """A metric over the load, with a line for each name; times have a logarithmic axis."""
-    series = [Series(name, sorted(points), style) for style, (name, points) in enumerate(name_to_points.items())]
+    series = [ChartSeries(name, sorted(points), style) for style, (name, points) in enumerate(name_to_points.items())]
     svg = line_chart(series, x_label="load", y_label=metric.long_title, is_log_y="ttft" in metric.name)
     return PageChart(metric.long_title, svg, caption)
 

@@ -8,7 +8,7 @@ from typing import Any
 Message = dict[str, Any]
 
 
-class Kind(StrEnum):
+class SessionKind(StrEnum):
     """What a session is about; its requests are counted under this name."""
 
     CHAT = "chat"
@@ -36,11 +36,11 @@ class Session:
 
     session_id: str
     """Unique in the run, and the same for the same seed."""
-    kind: Kind
+    kind: SessionKind
     turns: tuple[Turn, ...]
 
 
-LONG_ANSWERED = frozenset({Kind.REASONING, Kind.LONG_ANSWER})
+LONG_ANSWERED = frozenset({SessionKind.REASONING, SessionKind.LONG_ANSWER})
 """Kinds whose answers are thousands of tokens long."""
 
 

@@ -16,7 +16,7 @@ from loadtests.workloads.laws import (
 )
 from loadtests.workloads.long_answers import cold_turns, long_answer_turns
 from loadtests.workloads.one_shot import one_shot_turns
-from loadtests.workloads.session import Kind, Session, Turn
+from loadtests.workloads.session import Session, SessionKind, Turn
 from loadtests.workloads.texts import Texts
 
 
@@ -33,15 +33,20 @@ class Workload(StrEnum):
     """Long answers and long prompts side by side."""
 
 
-MIX: Mapping[Kind, int] = {Kind.CHAT: 25, Kind.AGENTS: 10, Kind.RAG: 25, Kind.ONE_SHOT: 40}
+MIX: Mapping[SessionKind, int] = {
+    SessionKind.CHAT: 25,
+    SessionKind.AGENTS: 10,
+    SessionKind.RAG: 25,
+    SessionKind.ONE_SHOT: 40,
+}
 """Sessions in a hundred: our choice. Agents send the most requests to a session, one-shot users one."""
-MIXED: Mapping[Kind, int] = {Kind.COLD: 2, Kind.LONG_ANSWER: 1}
+MIXED: Mapping[SessionKind, int] = {SessionKind.COLD: 2, SessionKind.LONG_ANSWER: 1}
 """Of three sessions."""
-_WORKLOAD_TO_SHARES: Mapping[Workload, Mapping[Kind, int]] = {Workload.MIX: MIX, Workload.MIXED: MIXED}
+_WORKLOAD_TO_SHARES: Mapping[Workload, Mapping[SessionKind, int]] = {Workload.MIX: MIX, Workload.MIXED: MIXED}
 
-_KIND_TO_SYSTEM_AND_ANSWER: Mapping[Kind, tuple[int, LogNormal]] = {
-    Kind.REASONING: (REASONING_SYSTEM_TOKENS, REASONING_ANSWER_TOKENS),
-    Kind.LONG_ANSWER: (LONG_ANSWER_SYSTEM_TOKENS, LONG_ANSWER_TOKENS),
+_KIND_TO_SYSTEM_AND_ANSWER: Mapping[SessionKind, tuple[int, LogNormal]] = {
+    SessionKind.REASONING: (REASONING_SYSTEM_TOKENS, REASONING_ANSWER_TOKENS),
+    SessionKind.LONG_ANSWER: (LONG_ANSWER_SYSTEM_TOKENS, LONG_ANSWER_TOKENS),
 }
 
 
@@ -54,26 +59,26 @@ def session_at(number: int, workload: Workload, texts: Texts, *, seed: int) -> S
     """The one of that number, from 0."""
     rng = Random(f"{workload} {seed} {number}")
     shares = _WORKLOAD_TO_SHARES.get(workload)
-    kind = rng.choices(list(shares), weights=list(shares.values()))[0] if shares else Kind(workload)
+    kind = rng.choices(list(shares), weights=list(shares.values()))[0] if shares else SessionKind(workload)
     # Seed and number first: where one-shot prompts begin, they differ at once.
     session_id = f"{number:06d}-{seed}-{kind}"
     return Session(session_id, kind, _turns(kind, texts, session_id, rng))
 
 
-def _turns(kind: Kind, texts: Texts, reference: str, rng: Random) -> tuple[Turn, ...]:
+def _turns(kind: SessionKind, texts: Texts, reference: str, rng: Random) -> tuple[Turn, ...]:
     match kind:
-        case Kind.CHAT:
+        case SessionKind.CHAT:
             return dialogue_turns(rng.choice(texts.chats), reference=reference, rng=rng)
-        case Kind.AGENTS:
+        case SessionKind.AGENTS:
             return dialogue_turns(rng.choice(texts.agents), reference=reference, rng=rng)
-        case Kind.RAG:
+        case SessionKind.RAG:
             return rag_turns(texts.documents, reference=reference, rng=rng)
-        case Kind.ONE_SHOT:
+        case SessionKind.ONE_SHOT:
             return one_shot_turns(texts.sentences, reference=reference, rng=rng)
-        case Kind.REASONING | Kind.LONG_ANSWER:
+        case SessionKind.REASONING | SessionKind.LONG_ANSWER:
             system_tokens, answer_tokens = _KIND_TO_SYSTEM_AND_ANSWER[kind]
             return long_answer_turns(
                 texts.sentences, reference=reference, rng=rng, system_tokens=system_tokens, answer_tokens=answer_tokens
             )
-        case Kind.COLD:
+        case SessionKind.COLD:
             return cold_turns(texts.sentences, reference=reference, rng=rng)

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from loadtests.bench.cluster import Target
-from loadtests.bench.experiment import Experiment
+from loadtests.bench.cluster import CellTarget
+from loadtests.bench.experiment import BenchExperiment
 from loadtests.bench.numbers import numbers
-from loadtests.bench.plan import Cell
+from loadtests.bench.plan import BenchCell
 from loadtests.bench.records import Capacity
 from serve_app.control.running_application import RunningApplication
 from serve_app.local.cluster import LocalRun
@@ -23,11 +23,11 @@ class SharedServer:
         self._run = run
         self._application = application
 
-    def prepare(self, routing: str) -> Target:
+    def prepare(self, routing: str) -> CellTarget:
         """As the bench's own cluster prepares our policies."""
         self._application.set_policy(routing)
         self._application.reset_caches()
-        return Target(self._run.url, self._run.model, num_replicas=2)
+        return CellTarget(self._run.url, self._run.model, num_replicas=2)
 
 
 @pytest.fixture
@@ -41,9 +41,10 @@ def server(run: LocalRun, application: RunningApplication) -> Iterator[SharedSer
 def test_cells_of_two_policies(server: SharedServer) -> None:
     """Everything is answered, from empty caches at first; the same sessions, with reuse by their later turns."""
     some = plan(num_requests=12, repetitions=1)
-    experiment = Experiment(some, server)
+    experiment = BenchExperiment(some, server)
     results = [
-        experiment.measure(Cell("chat", 1.0, routing, 0), RATE, on_done=lambda _: None) for routing in some.routings
+        experiment.measure(BenchCell("chat", 1.0, routing, 0), RATE, on_done=lambda _: None)
+        for routing in some.routings
     ]
     sent = [sorted((each.session, each.turn, each.prompt_tokens) for each in result.records) for result in results]
     assert sent[0] == sent[1]

@@ -26,7 +26,7 @@ from benchmarks.harness.running_server import Server, running_server
 from benchmarks.harness.snapshots import rank_to_replica
 from benchmarks.live.engine_fidelity.comparison import FidelityComparison
 from benchmarks.live.engine_fidelity.recording import Recording, ServedTurn, load_recording, served
-from loadtests.bench.driver import Driver
+from loadtests.bench.driver import SessionDriver
 from loadtests.bench.experiment import make_client
 from loadtests.bench.records import SentTurn
 from loadtests.bench.traffic import read_traffic
@@ -115,7 +115,7 @@ async def _drive(server: Server, made: list[Session], *, rate: float, seed: int)
         starts_s.append(now_s)
         now_s += rng.expovariate(rate)
     async with make_client(server.run.url) as client:
-        return await Driver(client, model=server.run.model, think_scale=THINK_SCALE).open_loop(made, starts_s)
+        return await SessionDriver(client, model=server.run.model, think_scale=THINK_SCALE).open_loop(made, starts_s)
 
 
 async def _replay(

@@ -17,7 +17,7 @@ from benchmarks.live.waiting_order.replayed import Fleet, replayed
 from benchmarks.live.waiting_order.traffic import make_traffic
 from benchmarks.virtual.several_routers.setup import CAVEATS
 from loadtests.replay.options import read_numbers
-from loadtests.replay.workload import Workload
+from loadtests.replay.workload import ReplayWorkload
 from loadtests.report.console import at_least
 from serve_app.settings.load import load_settings
 
@@ -65,7 +65,7 @@ def in_virtual_time(
     jobs: Annotated[int, typer.Option(callback=at_least(1), help="Processes.")] = os.cpu_count() or 1,
 ) -> Report:
     """Replay a trace through the production router and simulated engines, with each order."""
-    workload = Workload(trace, is_closed_loop=False, is_spread_evenly=False, think_s=1, num_copies=1, tenants=())
+    workload = ReplayWorkload(trace, is_closed_loop=False, is_spread_evenly=False, think_s=1, num_copies=1, tenants=())
     rows = replayed(
         workload,
         Fleet(replicas, kv_tokens, policy),

@@ -8,7 +8,7 @@ from benchmarks.live.waiting_order.figures import TimedAnswer, TtftFigures, figu
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.parallel import run_all
 from loadtests.replay.simulation import Scenario, Simulation
-from loadtests.replay.workload import Workload, make_requests
+from loadtests.replay.workload import ReplayWorkload, make_requests
 from serve_app.settings.schema import WaitingOrderName
 
 
@@ -26,7 +26,7 @@ Case = tuple[float, WaitingOrderName, int]
 
 
 def replayed(
-    workload: Workload,
+    workload: ReplayWorkload,
     fleet: Fleet,
     *,
     loads: tuple[float, ...],
@@ -48,7 +48,7 @@ def replayed(
     ]
 
 
-def _run(workload: Workload, fleet: Fleet, case: Case) -> TtftFigures:
+def _run(workload: ReplayWorkload, fleet: Fleet, case: Case) -> TtftFigures:
     load, order, seed = case
     engine = EngineOptions(kv_capacity_tokens=fleet.kv_tokens, waiting_order=order)
     asked = make_requests(

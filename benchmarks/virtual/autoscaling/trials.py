@@ -10,7 +10,7 @@ from benchmarks.virtual.autoscaling.traffic import ScalingTraffic, TrafficPhase
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.lives import most_replicas, num_changes, replica_seconds
 from loadtests.replay.parallel import run_all
-from loadtests.replay.results import Run, hit_rate
+from loadtests.replay.results import Replay, hit_rate
 from loadtests.replay.scaling import Autoscaling
 from loadtests.replay.simulation import Scenario, Simulation
 from loadtests.report.statistics import percentile
@@ -96,7 +96,7 @@ def _try(make_traffic: Callable[[], ScalingTraffic], rules: Rules, contender: Co
     return [_row(contender, phase, result, rules) for phase in traffic.phases]
 
 
-def _row(contender: Contender, phase: TrafficPhase, result: Run, rules: Rules) -> ContenderRow:
+def _row(contender: Contender, phase: TrafficPhase, result: Replay, rules: Rules) -> ContenderRow:
     start_s, end_s = phase.start_s, phase.end_s
     records = result.arrived_within(start_s, end_s)
     paid_s = replica_seconds(result.lives, start_s=start_s, end_s=end_s, starting_s=rules.start_s)

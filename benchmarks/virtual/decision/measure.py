@@ -7,9 +7,9 @@ from pathlib import Path
 from benchmarks.virtual.decision.situation import Cell, CellFigures, Changes, Situation
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.generators import GENERATORS, generate
-from loadtests.replay.results import Run, summarize
+from loadtests.replay.results import Replay, summarize
 from loadtests.replay.simulation import Scenario, Simulation
-from loadtests.replay.workload import Asked, Workload, make_requests
+from loadtests.replay.workload import AskedRequests, ReplayWorkload, make_requests
 
 THINK_S = 1.0
 """Seconds between turns, where a trace does not say."""
@@ -28,19 +28,19 @@ def measure(cell: Cell, *, traces: Path) -> CellFigures:
     return _result(run, cell.situation, real_s=time.perf_counter() - started_s)
 
 
-def make_asked(cell: Cell, *, traces: Path) -> Asked:
+def make_asked(cell: Cell, *, traces: Path) -> AskedRequests:
     """The requests."""
     situation = cell.situation
     if situation.workload in GENERATORS:
         generator = GENERATORS[situation.workload]
         requests = generate(situation.workload, seed=cell.seed, rate=situation.load, duration_s=cell.duration_s)
-        asked = Asked(requests, generator.block_size, is_closed_loop=generator.is_closed_loop)
+        asked = AskedRequests(requests, generator.block_size, is_closed_loop=generator.is_closed_loop)
     else:
         asked = _recorded(situation, traces, seed=cell.seed)
     return asked if situation.answer_factor == 1 else _with_answers(asked, situation.answer_factor)
 
 
-def make_scenario(cell: Cell, asked: Asked) -> Scenario:
+def make_scenario(cell: Cell, asked: AskedRequests) -> Scenario:
     """Engines, routers and what they are told."""
     situation = cell.situation
     engine = _engine(situation).model_copy(update={"waiting_order": cell.waiting_order})
@@ -63,8 +63,8 @@ def make_scenario(cell: Cell, asked: Asked) -> Scenario:
     )
 
 
-def _recorded(situation: Situation, traces: Path, *, seed: int) -> Asked:
-    workload = Workload(
+def _recorded(situation: Situation, traces: Path, *, seed: int) -> AskedRequests:
+    workload = ReplayWorkload(
         traces / f"{situation.workload}.jsonl.zst",
         is_closed_loop=False,  # sessions are closed-loop whatever is said here
         is_spread_evenly=False,
@@ -76,7 +76,7 @@ def _recorded(situation: Situation, traces: Path, *, seed: int) -> Asked:
     return make_requests(workload, prompt_tokens_per_s=pace, seed=seed)
 
 
-def _with_answers(asked: Asked, factor: float) -> Asked:
+def _with_answers(asked: AskedRequests, factor: float) -> AskedRequests:
     """The requests with answers that many times as long as recorded."""
     requests = (
         replace(each, num_output_tokens=max(1, round(factor * each.num_output_tokens))) for each in asked.requests
@@ -92,7 +92,7 @@ def _changed(engine: EngineOptions, changes: Changes) -> EngineOptions:
     return EngineOptions.model_validate({**engine.model_dump(), **dict(changes)})
 
 
-def _result(run: Run, situation: Situation, *, real_s: float) -> CellFigures:
+def _result(run: Replay, situation: Situation, *, real_s: float) -> CellFigures:
     summary = summarize(run, num_replicas=situation.num_replicas)
     return CellFigures(
         mean_ttft_s=summary.mean_ttft_s,

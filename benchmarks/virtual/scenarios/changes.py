@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from benchmarks.virtual.scenarios.trials import NUM_AFTER, Trial, cut
 from benchmarks.virtual.several_routers.setup import simulate
-from loadtests.replay.fleet import Change, MembershipChange
-from loadtests.replay.results import Run
+from loadtests.replay.fleet import ChangeKind, MembershipChange
+from loadtests.replay.results import Replay
 from loadtests.replay.simulation import Scenario
 from router import ReplicaId
 
@@ -21,37 +21,37 @@ class Event:
     """Something that happens."""
 
     name: str
-    changes: tuple[tuple[float, Change], ...]
+    changes: tuple[tuple[float, ChangeKind], ...]
     """Changes, each with its seconds after the first."""
 
     def happening_at(self, time_s: float, *, num_replicas: int) -> tuple[MembershipChange, ...]:
         """The changes at that time; a newcomer takes the rank of a replica that is gone, or a rank of its own."""
         newcomer = RANK if self.is_loss else num_replicas
         return tuple(
-            MembershipChange(time_s + after_s, change, newcomer if change is Change.JOIN else RANK)
+            MembershipChange(time_s + after_s, change, newcomer if change is ChangeKind.JOIN else RANK)
             for after_s, change in self.changes
         )
 
     @property
     def is_loss(self) -> bool:
         """Whether a replica goes."""
-        return self.changes[0][1] is not Change.JOIN
+        return self.changes[0][1] is not ChangeKind.JOIN
 
     @property
     def has_newcomer(self) -> bool:
         """Whether a replica comes."""
-        return self.changes[-1][1] is Change.JOIN
+        return self.changes[-1][1] is ChangeKind.JOIN
 
 
 EVENTS = (
-    Event("join", ((0.0, Change.JOIN),)),
-    Event("leave", ((0.0, Change.LEAVE),)),
-    Event("crash", ((0.0, Change.CRASH),)),
-    Event("crash, replaced after 30 s", ((0.0, Change.CRASH), (REPLACED_AFTER_S, Change.JOIN))),
+    Event("join", ((0.0, ChangeKind.JOIN),)),
+    Event("leave", ((0.0, ChangeKind.LEAVE),)),
+    Event("crash", ((0.0, ChangeKind.CRASH),)),
+    Event("crash, replaced after 30 s", ((0.0, ChangeKind.CRASH), (REPLACED_AFTER_S, ChangeKind.JOIN))),
 )
 
 
-def try_event(event: Event, scenario: Scenario, *, at_s: float, undisturbed: Run) -> Trial:
+def try_event(event: Event, scenario: Scenario, *, at_s: float, undisturbed: Replay) -> Trial:
     """Run the scenario with the event; `undisturbed` is what it gives without."""
     changes = event.happening_at(at_s, num_replicas=scenario.num_replicas)
     known_s = changes[-1].at_s + scenario.membership_lag_s

@@ -14,7 +14,7 @@ from benchmarks.virtual.scenarios.fan_out import FanOut
 from benchmarks.virtual.scenarios.hot_traffic import PREFIX, HotTraffic, heat
 from benchmarks.virtual.several_routers.setup import Setup, simulate
 from loadtests.replay.engine import EngineOptions
-from loadtests.replay.results import Run, hit_rate, mean_ttft_s
+from loadtests.replay.results import Replay, hit_rate, mean_ttft_s
 from loadtests.replay.simulation import Scenario
 from loadtests.report.statistics import percentile
 
@@ -116,7 +116,7 @@ def _row(load_counts: str, policy: str, scenario: Scenario, traffic: HotTraffic)
     )
 
 
-def _until_meant_for_one(result: Run, fan_out: FanOut, end: int) -> float:
+def _until_meant_for_one(result: Replay, fan_out: FanOut, end: int) -> float:
     last_wider_s = max((time_s for time_s, meant in result.fan_outs if meant > 1), default=0.0)
     return float(max(0, fan_out.position(last_wider_s) + 1 - end))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 from math import inf, nan
 
-from loadtests.replay.results import RequestRecord, Run, hit_rate
+from loadtests.replay.results import Replay, RequestRecord, hit_rate
 from router import ReplicaId
 
 NUM_BEFORE, NUM_AFTER, NUM_SHARED = 500, 2000, 1000
@@ -47,7 +47,7 @@ class Trial:
     newcomer: ReplicaId | None
 
 
-def cut(run: Run, *, at_s: float, known_s: float) -> Excerpt:
+def cut(run: Replay, *, at_s: float, known_s: float) -> Excerpt:
     """What is looked at of a run."""
     in_order = sorted(run.records, key=lambda record: record.arrival_s)
     num_before = sum(record.arrival_s < at_s for record in in_order)

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from benchmarks.virtual.scenarios.unshared import write_unshared
 from benchmarks.virtual.several_routers.setup import Setup
 from loadtests.replay.engine import EngineOptions
-from loadtests.replay.experiment import Case, Experiment, Outcome, run_case
+from loadtests.replay.experiment import CaseOutcome, ReplayCase, ReplayExperiment, run_case
 from loadtests.replay.parallel import run_all
 from loadtests.replay.results import TTFT_LIMIT_S
-from loadtests.replay.workload import Workload
+from loadtests.replay.workload import ReplayWorkload
 from loadtests.report.intervals import Estimate, mean, ratio
 
 OURS = "prefix_affinity"
@@ -34,7 +34,7 @@ class Situation:
     """Who asks whom."""
 
     name: str
-    workload: Workload
+    workload: ReplayWorkload
     loads: tuple[float, ...]
     num_replicas: int
     kv_tokens: int
@@ -86,7 +86,7 @@ def run_agents(setup: Setup) -> Iterator[WorkloadRow]:
 
 def compare(situation: Situation, *, seeds: tuple[int, ...], num_jobs: int = NUM_JOBS) -> Iterator[WorkloadRow]:
     """A row for each load and policy."""
-    experiment = Experiment(
+    experiment = ReplayExperiment(
         situation.workload,
         policies=POLICIES,
         loads=situation.loads,
@@ -98,23 +98,25 @@ def compare(situation: Situation, *, seeds: tuple[int, ...], num_jobs: int = NUM
         engine=EngineOptions(kv_capacity_tokens=situation.kv_tokens),
     )
     grid = list(product(situation.loads, POLICIES))
-    cases = [Case(policy, load, seed) for (load, policy), seed in product(grid, seeds)]
+    cases = [ReplayCase(policy, load, seed) for (load, policy), seed in product(grid, seeds)]
     outcomes = run_all(partial(run_case, experiment), cases, num_jobs=num_jobs, on_done=lambda: None)
     for load, policy in grid:
         yield _row(situation.name, load, policy, _of(outcomes, OURS, load), _of(outcomes, policy, load))
 
 
-def _workload(trace: Path, *, is_closed_loop: bool = False, num_copies: int = 1) -> Workload:
-    return Workload(
+def _workload(trace: Path, *, is_closed_loop: bool = False, num_copies: int = 1) -> ReplayWorkload:
+    return ReplayWorkload(
         trace, is_closed_loop=is_closed_loop, is_spread_evenly=False, think_s=1.0, num_copies=num_copies, tenants=()
     )
 
 
-def _of(outcomes: Sequence[Outcome], policy: str, load: float) -> list[Outcome]:
+def _of(outcomes: Sequence[CaseOutcome], policy: str, load: float) -> list[CaseOutcome]:
     return [each for each in outcomes if (each.case.policy, each.case.load) == (policy, load)]
 
 
-def _row(workload: str, load: float, policy: str, ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> WorkloadRow:
+def _row(
+    workload: str, load: float, policy: str, ours: Sequence[CaseOutcome], theirs: Sequence[CaseOutcome]
+) -> WorkloadRow:
     ttft, served = (_ratio(ours, theirs, name) for name in ("mean_ttft_s", "served_rps"))
     ahead = ["TTFT"] * (ttft.value > AHEAD_RATIO) + ["served"] * (served.value < 1 / AHEAD_RATIO)
     return WorkloadRow(
@@ -131,9 +133,9 @@ def _row(workload: str, load: float, policy: str, ours: Sequence[Outcome], their
     )
 
 
-def _ratio(ours: Sequence[Outcome], theirs: Sequence[Outcome], name: str) -> Estimate:
+def _ratio(ours: Sequence[CaseOutcome], theirs: Sequence[CaseOutcome], name: str) -> Estimate:
     return ratio([getattr(each.summary, name) for each in ours], [getattr(each.summary, name) for each in theirs])
 
 
-def _mean(outcomes: Sequence[Outcome], name: str) -> float:
+def _mean(outcomes: Sequence[CaseOutcome], name: str) -> float:
     return mean([getattr(each.summary, name) for each in outcomes]).value

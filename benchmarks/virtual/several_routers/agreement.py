@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks.harness.rows import mean_row
 from benchmarks.virtual.several_routers.setup import Setup, simulate
-from loadtests.replay.results import Run, summarize
+from loadtests.replay.results import Replay, summarize
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.simulation import Scenario
 
@@ -43,7 +43,7 @@ def run(setup: Setup) -> Iterator[AgreementRow]:
 
 
 def _row(scenario: Scenario, num_routers: int, sharing: Sharing, delay_s: float) -> AgreementRow:
-    result: Run = simulate(scenario, num_routers=num_routers, sharing=sharing, delay_s=delay_s)
+    result: Replay = simulate(scenario, num_routers=num_routers, sharing=sharing, delay_s=delay_s)
     summary = summarize(result, num_replicas=scenario.num_replicas)
     return AgreementRow(
         routers=num_routers,

@@ -6,8 +6,8 @@ from statistics import fmean
 
 from benchmarks.harness.rows import mean_row
 from benchmarks.virtual.several_routers.setup import Setup, simulate, times_in
-from loadtests.replay.books import BookSample
-from loadtests.replay.results import RequestRecord, Run, hit_rate, mean_ttft_s
+from loadtests.replay.reservation_check import ReservationSample
+from loadtests.replay.results import Replay, RequestRecord, hit_rate, mean_ttft_s
 from loadtests.replay.simulation import Scenario
 from loadtests.replay.transport import Channel, Effect, Fault, delayed, dropped, duplicated, reordered
 
@@ -84,7 +84,7 @@ def run(setup: Setup) -> Iterator[FaultRow]:
         yield mean_row([_suffer(case, scenario, other) for scenario, other in zip(scenarios, faultless, strict=True)])
 
 
-def _suffer(case: _Case, scenario: Scenario, faultless: Run) -> FaultRow:
+def _suffer(case: _Case, scenario: Scenario, faultless: Replay) -> FaultRow:
     windows = (_Window(0, scenario.requests[-1].arrival_s),) if case.is_lasting else _windows(scenario)
     faults = tuple(
         Fault(case.effect, case.channels, window.start_s, window.end_s, sender=case.sender, receiver=case.receiver)
@@ -97,7 +97,7 @@ def _windows(scenario: Scenario) -> tuple[_Window, ...]:
     return tuple(_Window(start_s, start_s + FAULT_S) for start_s in times_in(scenario))
 
 
-def _row(name: str, run: Run, faultless: Run, windows: Sequence[_Window]) -> FaultRow:
+def _row(name: str, run: Replay, faultless: Replay, windows: Sequence[_Window]) -> FaultRow:
     then, otherwise = _arrived_then(run, windows), _arrived_then(faultless, windows)
     during = _drifts_tokens(run, [(each.start_s, each.end_s) for each in windows])
     after = _drifts_tokens(run, [(each.end_s, each.end_s + AFTERMATH_S) for each in windows])
@@ -117,17 +117,17 @@ def _row(name: str, run: Run, faultless: Run, windows: Sequence[_Window]) -> Fau
     )
 
 
-def _arrived_then(run: Run, windows: Sequence[_Window]) -> list[RequestRecord]:
+def _arrived_then(run: Replay, windows: Sequence[_Window]) -> list[RequestRecord]:
     return [record for window in windows for record in run.arrived_within(window.start_s, window.end_s + AFTERMATH_S)]
 
 
-def _drifts_tokens(run: Run, spans: Sequence[tuple[float, float]]) -> list[int]:
+def _drifts_tokens(run: Replay, spans: Sequence[tuple[float, float]]) -> list[int]:
     return [
         sample.drift_tokens for sample in run.samples for start_s, end_s in spans if start_s <= sample.time_s < end_s
     ]
 
 
-def _right_after_s(samples: Sequence[BookSample], window: _Window) -> float:
+def _right_after_s(samples: Sequence[ReservationSample], window: _Window) -> float:
     """Seconds from the fault's end to the last wrong sample that belongs to it."""
     until_s = window.end_s + AFTERMATH_S
     wrong = (each.time_s for each in samples if each.num_wrong and window.start_s <= each.time_s < until_s)

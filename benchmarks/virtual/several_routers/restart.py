@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from benchmarks.virtual.several_routers.setup import Setup, simulate, times_in
-from loadtests.replay.results import Run, hit_rate, mean_ttft_s
+from loadtests.replay.results import Replay, hit_rate, mean_ttft_s
 from loadtests.replay.simulation import Restart, Scenario
 
 AFTERMATHS_S = (60.0, 300.0)
@@ -33,8 +33,8 @@ class RestartRow:
 @dataclass(frozen=True, slots=True)
 class _Restarted:
     at_s: float
-    run: Run
-    undisturbed: Run
+    run: Replay
+    undisturbed: Replay
 
 
 def run(setup: Setup) -> Iterator[RestartRow]:

@@ -7,7 +7,7 @@ from random import Random
 
 from loadtests.replay.arrivals import load_trace, scale_to_pace
 from loadtests.replay.engine import EngineOptions
-from loadtests.replay.results import Run
+from loadtests.replay.results import Replay
 from loadtests.replay.simulation import Scenario, Simulation
 from loadtests.replay.trace import TraceRequest
 
@@ -49,7 +49,7 @@ class Setup:
         )
 
 
-def simulate(scenario: Scenario, **changes: object) -> Run:
+def simulate(scenario: Scenario, **changes: object) -> Replay:
     """Run the scenario with some things changed."""
     return Simulation(replace(scenario, **changes)).run()  # type: ignore[arg-type]  # names of fields
 

@@ -20,7 +20,7 @@ from router.policies import Choice
 
 MODEL = "default"
 _TOKEN_MASK = 2**32 - 1
-Result = TypeVar("Result")
+Returned = TypeVar("Returned")
 
 
 class DynamoService:
@@ -126,8 +126,8 @@ class DynamoService:
 
         return self._loop.run_until_complete(start())
 
-    def _call(self, method: Callable[..., Awaitable[Result]], argument: object) -> Result:
-        async def call() -> Result:
+    def _call(self, method: Callable[..., Awaitable[Returned]], argument: object) -> Returned:
+        async def call() -> Returned:
             return await method(argument)
 
         return self._loop.run_until_complete(call())

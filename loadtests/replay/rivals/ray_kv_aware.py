@@ -21,7 +21,7 @@ HOST_CREDIT = 0.75
 
 
 @dataclass(slots=True)
-class _Desk:
+class _ActivePrompts:
     """What the service books of one worker."""
 
     prefill_tokens: dict[RequestId, float] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class RayKvAware:
         self._rng = rng
         self._block_size = block_size
         self._engine_of = engine_of
-        self._desks: dict[ReplicaId, _Desk] = {}
+        self._desks: dict[ReplicaId, _ActivePrompts] = {}
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
         """The cheapest; ties at random. As Ray does, anybody for a prompt without tokens."""
@@ -83,7 +83,7 @@ class RayKvAware:
 
     def on_reserved(self, reservation: Reservation) -> None:
         """Book it where it went, with the prefill that is left there at this moment."""
-        desk = self._desks.setdefault(reservation.replica_id, _Desk())
+        desk = self._desks.setdefault(reservation.replica_id, _ActivePrompts())
         request = reservation.request
         if request.request_id not in desk.prompts:
             desk.prefill_tokens[request.request_id] = self._prefill_tokens(reservation.replica_id, request)
@@ -108,13 +108,13 @@ class RayKvAware:
         members = {replica.replica_id for replica in cluster.replicas}
         self._desks = {each: desk for each, desk in self._desks.items() if each in members}
         for replica_id in members:
-            desk = self._desks.setdefault(replica_id, _Desk())
+            desk = self._desks.setdefault(replica_id, _ActivePrompts())
             load = cluster.load[replica_id]
             if len(desk.prompts) != load.num_requests or len(desk.prefill_tokens) != load.num_waiting:
                 _catch_up(desk, replica_id, cluster)
 
 
-def _catch_up(desk: _Desk, replica_id: ReplicaId, cluster: Cluster) -> None:
+def _catch_up(desk: _ActivePrompts, replica_id: ReplicaId, cluster: Cluster) -> None:
     booked = {each.reservation.request.request_id: each for each in cluster.load.export(replica_id)}
     for request_id in desk.prompts.keys() - booked.keys():
         desk.end(request_id)

@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from loadtests.bench.plan import Cell, Plan
+from loadtests.bench.plan import BenchCell, BenchPlan
 from loadtests.bench.records import Capacity, CellResult, Results, SentTurn
-from loadtests.bench.traffic import Traffic, read_traffic
+from loadtests.bench.traffic import NamedWorkload, read_traffic
 from loadtests.client.answers import EventStream, Outcome
 from loadtests.workloads import Session, Turn
-from loadtests.workloads.session import Kind
+from loadtests.workloads.session import SessionKind
 
 
-def plan(**fields: Any) -> Plan:
+def plan(**fields: Any) -> BenchPlan:
     """Two workloads of the project's own, two loads, two routings, three repetitions."""
     given: dict[str, Any] = {
         "workloads": read_traffic(["chat"]),
@@ -25,13 +25,13 @@ def plan(**fields: Any) -> Plan:
         "capacity_s": 1.5,
         **fields,
     }
-    return Plan(**given)
+    return BenchPlan(**given)
 
 
 def session(name: str, *, turns: int = 2, think_s: float = 0.0) -> Session:
     """With answers of one token."""
     body = {"messages": [], "max_tokens": 1, "stream": True, "stream_options": {"include_usage": True}}
-    return Session(name, Kind.CHAT, tuple(Turn(body, think_s if number else 0.0) for number in range(turns)))
+    return Session(name, SessionKind.CHAT, tuple(Turn(body, think_s if number else 0.0) for number in range(turns)))
 
 
 def record(
@@ -74,7 +74,7 @@ def result(routing: str, repetition: int = 0, *, ttft_s: float = 0.5, load: floa
         "records": [record(ttft_s=ttft_s)],
         **fields,
     }
-    return CellResult(Cell("chat", load, routing, repetition), **given)
+    return CellResult(BenchCell("chat", load, routing, repetition), **given)
 
 
 def results(cells: list[CellResult], *, engine: str = "vllm", ended_early: str = "") -> Results:
@@ -82,6 +82,6 @@ def results(cells: list[CellResult], *, engine: str = "vllm", ended_early: str =
     return Results([Capacity("chat", 16, 20.0, 3000.0, 2.0)], cells, engine, ended_early)
 
 
-def chat() -> Traffic:
+def chat() -> NamedWorkload:
     """The project's own conversations."""
     return read_traffic(["chat"])[0]

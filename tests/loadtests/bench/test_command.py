@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from loadtests.bench import cluster, command
 from loadtests.bench.command import app
-from loadtests.bench.experiment import Experiment
+from loadtests.bench.experiment import BenchExperiment
 from serve_app.local.cluster import StartError
 from tests.loadtests.bench.test_experiment import FakeCluster
 
@@ -38,7 +38,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
         yield fake
 
     monkeypatch.setattr(cluster, "running", running)
-    monkeypatch.setattr(command, "Experiment", partial(Experiment, client_of=fake.client))
+    monkeypatch.setattr(command, "BenchExperiment", partial(BenchExperiment, client_of=fake.client))
     return fake
 
 

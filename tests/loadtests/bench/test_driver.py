@@ -7,21 +7,21 @@ from itertools import count
 import httpx
 import pytest
 
-from loadtests.bench.driver import SESSION_HEADER, Driver
+from loadtests.bench.driver import SESSION_HEADER, SessionDriver
 from loadtests.client.answers import Outcome
 from tests.benchmarks.fake_server import FakeServer
 from tests.loadtests.bench.builders import session
 
 
-def driver(server: FakeServer, *, think_scale: float = 1.0) -> Driver:
+def driver(server: FakeServer, *, think_scale: float = 1.0) -> SessionDriver:
     """Of the fake's only model."""
-    return Driver(server.client(), model="demo", think_scale=think_scale)
+    return SessionDriver(server.client(), model="demo", think_scale=think_scale)
 
 
 def test_every_turn_is_sent_and_counted() -> None:
     """With what the usage and the headers say."""
     server, done = FakeServer(), []
-    some = Driver(server.client(), model="demo", think_scale=1.0, on_done=done.append)
+    some = SessionDriver(server.client(), model="demo", think_scale=1.0, on_done=done.append)
     records = asyncio.run(some.open_loop([session("a"), session("b", turns=3)], [0.0, 0.01]))
     assert sorted((each.session, each.turn) for each in records) == [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 2)]
     assert {each.outcome for each in records} == {Outcome.COMPLETE}
@@ -73,7 +73,7 @@ def test_a_closed_loop_has_so_many_sessions_at_a_time() -> None:
     sessions = (session(f"s{number}", turns=2) for number in count())
     now_s = count(0, 0.01)  # a moment passes whenever somebody looks
     client = FakeServer(max_at_a_time=2).client()
-    some = Driver(client, model="demo", think_scale=1.0, clock=lambda: next(now_s))
+    some = SessionDriver(client, model="demo", think_scale=1.0, clock=lambda: next(now_s))
     records = asyncio.run(some.closed_loop(sessions, num_users=2, seconds=0.15))
     assert len({each.session for each in records}) > 2
     assert all(each.is_complete for each in records), "never three at a time"
@@ -89,5 +89,5 @@ def test_requests_name_their_session() -> None:
         return httpx.Response(503)
 
     client = httpx.AsyncClient(base_url="http://server", transport=httpx.MockTransport(answer))
-    asyncio.run(Driver(client, model="demo", think_scale=0.0).open_loop([session("mine")], [0.0]))
+    asyncio.run(SessionDriver(client, model="demo", think_scale=0.0).open_loop([session("mine")], [0.0]))
     assert seen == ["mine", "mine"]

@@ -3,9 +3,9 @@
 import httpx
 import pytest
 
-from loadtests.bench.cluster import Target
-from loadtests.bench.experiment import CapacityError, Experiment, capacity
-from loadtests.bench.plan import Cell, Plan
+from loadtests.bench.cluster import CellTarget
+from loadtests.bench.experiment import BenchExperiment, CapacityError, capacity
+from loadtests.bench.plan import BenchCell, BenchPlan
 from loadtests.bench.records import Capacity, SentTurn
 from loadtests.bench.routings import BASELINE
 from loadtests.client.answers import Outcome
@@ -20,19 +20,19 @@ class FakeCluster:
         self.server = FakeServer(step_s=0.0)
         self.prepared: list[str] = []
 
-    def prepare(self, routing: str) -> Target:
+    def prepare(self, routing: str) -> CellTarget:
         """As the real one."""
         self.prepared.append(routing)
-        return Target("http://server", "demo", num_replicas=2)
+        return CellTarget("http://server", "demo", num_replicas=2)
 
     def client(self, _: str) -> httpx.AsyncClient:
         """For every address."""
         return self.server.client()
 
 
-def experiment(some: Plan, cluster: FakeCluster) -> Experiment:
+def experiment(some: BenchPlan, cluster: FakeCluster) -> BenchExperiment:
     """Of the fake cluster."""
-    return Experiment(some, cluster, client_of=cluster.client)
+    return BenchExperiment(some, cluster, client_of=cluster.client)
 
 
 def test_capacity_is_measured_by_round_robin() -> None:
@@ -73,7 +73,7 @@ def test_a_capacity_with_failures_is_none(records: list[SentTurn]) -> None:
 def test_a_cell_is_measured_from_a_prepared_cluster() -> None:
     """All its requests, until the last answer."""
     cluster, some = FakeCluster(), plan(num_requests=5)
-    cell = Cell("one_shot", 0.5, "power_of_two", 1)
+    cell = BenchCell("one_shot", 0.5, "power_of_two", 1)
     fast = Capacity("one_shot", 16, requests_per_s=1000.0, uncached_tokens_per_s=1e6, turns_per_session=1.0)
     found = experiment(some, cluster).measure(cell, fast, on_done=lambda _: None)
     assert cluster.prepared == ["power_of_two"]

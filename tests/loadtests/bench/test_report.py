@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.bench.report import Report, as_json, banner, circumstances
+from loadtests.bench.report import BenchReport, as_json, banner, circumstances
 from loadtests.bench.report_html import as_html
 from loadtests.client.answers import Outcome
 from serve_app.settings.schema import Settings
@@ -15,7 +15,7 @@ from tests.loadtests.bench.builders import chat, plan, record, result, results
 COMMAND = "warmroute bench configs/x.yaml --workload chat"
 
 
-def report(*, engine: str = "vllm", ended_early: str = "") -> Report:
+def report(*, engine: str = "vllm", ended_early: str = "") -> BenchReport:
     """Ours twice as fast as round robin, three times; Ray's as fast."""
     routings = ("prefix_affinity", "round_robin", "ray_prefix")
     cells = [
@@ -25,7 +25,7 @@ def report(*, engine: str = "vllm", ended_early: str = "") -> Report:
         for load in (0.5, 1.2)
     ]
     some = plan(workloads=[chat()], routings=routings)
-    return Report(some, Settings(llm={}), results(cells, engine=engine, ended_early=ended_early), COMMAND)
+    return BenchReport(some, Settings(llm={}), results(cells, engine=engine, ended_early=ended_early), COMMAND)
 
 
 def test_the_page_has_everything_and_needs_nothing() -> None:
@@ -54,7 +54,7 @@ def test_the_page_has_everything_and_needs_nothing() -> None:
 def test_rows_come_in_the_plans_order() -> None:
     """Whatever the order in which the cells were measured."""
     some = report()
-    shuffled = Report(some.plan, some.settings, results(list(reversed(some.results.cells))), COMMAND)
+    shuffled = BenchReport(some.plan, some.settings, results(list(reversed(some.results.cells))), COMMAND)
     assert [(each.load, each.routing) for each in shuffled.rows()] == [
         (load, routing) for load in (0.5, 1.2) for routing in some.plan.routings
     ]
@@ -65,7 +65,7 @@ def test_one_load_is_drawn_as_dots() -> None:
     """Where a line would have one point, and no routing without an answer is drawn."""
     silent = record(outcome=Outcome.NO_ANSWER, status=None, ttft_s=None, prompt_tokens=0)
     cells = [result("prefix_affinity"), result("round_robin", records=[silent])]
-    page = as_html(Report(plan(workloads=[chat()], loads=(0.5,)), Settings(llm={}), results(cells), COMMAND))
+    page = as_html(BenchReport(plan(workloads=[chat()], loads=(0.5,)), Settings(llm={}), results(cells), COMMAND))
     assert "<polyline" not in page
     assert "prefix_affinity 0.5" in page
     assert "nan<" not in page.replace(" ", "")
@@ -113,7 +113,9 @@ def test_what_to_be_wary_of_is_said() -> None:
     """An early end, warm caches at a cell's start, and how late requests were sent."""
     some = report(ended_early="interrupted")
     warm = result("round_robin", 0, records=[record(cached_tokens=64)])
-    lines = "\n".join(circumstances(Report(some.plan, some.settings, results([warm], ended_early="interrupted"), "")))
+    lines = "\n".join(
+        circumstances(BenchReport(some.plan, some.settings, results([warm], ended_early="interrupted"), ""))
+    )
     assert "Ended early: interrupted" in lines
     assert "In 1 cells the first request found something cached" in lines
     assert "1.0 ms after they were due" in lines
@@ -132,4 +134,4 @@ def test_the_waiting_order_is_said(settings: dict[str, Any], order: str) -> None
     some = report()
     own = Settings.model_validate({"llm": {}, **settings})
     line = f"Prompts wait in every routing's engines in the order {order}"
-    assert line in circumstances(Report(some.plan, own, some.results, ""))
+    assert line in circumstances(BenchReport(some.plan, own, some.results, ""))

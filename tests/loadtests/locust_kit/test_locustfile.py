@@ -146,7 +146,7 @@ def test_wrong_arguments_end_it_before_it_begins(server: ChatServer) -> None:
 
 def test_the_first_token_is_timed_before_the_second_comes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server holds back the rest until the first token has been timed: no reader waits for a block of bytes."""
-    from loadtests.locust_kit.sender import Sender
+    from loadtests.locust_kit.sender import LocustSender
 
     rest, read_line = threading.Event(), Exchange.read_line
 
@@ -156,7 +156,7 @@ def test_the_first_token_is_timed_before_the_second_comes(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Exchange, "read_line", note)
     with running_chat_server(ChatServer(before_rest=rest)) as server:
-        sender = Sender(server.url, "demo")
+        sender = LocustSender(server.url, "demo")
         turn: Turn = session_at(0, Workload.ONE_SHOT, default_texts(), seed=1).turns[0]
         record = sender.send("one_shot", turn)
         sender.close()

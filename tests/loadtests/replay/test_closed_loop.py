@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from loadtests.replay.results import RequestRecord, Run
+from loadtests.replay.results import Replay, RequestRecord
 from loadtests.replay.simulation import Scenario, Simulation
 from router import RequestId
 from tests.loadtests.replay.builders import BLOCK_SIZE, OPTIONS, make_scenario, make_trace_request
@@ -21,7 +21,7 @@ def make_turns() -> Scenario:
     return Scenario(requests, num_replicas=1, num_routers=1, seed=1, engine=SLOW, block_size=BLOCK_SIZE)
 
 
-def by_arrival(run: Run) -> list[RequestRecord]:
+def by_arrival(run: Replay) -> list[RequestRecord]:
     """The records."""
     return sorted(run.records, key=lambda record: record.arrival_s)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from loadtests.replay.agenda import Agenda
-from loadtests.replay.fleet import Fleet, Told
+from loadtests.replay.fleet import Fleet, ToldCapacity
 from loadtests.replay.processes import ReceiptBatch
 from router import ReplicaId, RequestId
 from serve_app.messages.receipts import Finished, Status
@@ -115,7 +115,7 @@ def test_a_rank_may_have_an_engine_of_its_own() -> None:
             agenda=agenda,
             heartbeat_s=1,
             send=lambda _: None,
-            told=Told(told_kv_tokens),
+            told=ToldCapacity(told_kv_tokens),
             rank_to_options={1: small},
         )
         for rank in (0, 1):
@@ -137,7 +137,7 @@ def test_routers_are_told_both_tiers(told_tokens: int | None, expected: int) -> 
         agenda=Agenda(),
         heartbeat_s=1,
         send=lambda _: None,
-        told=Told(host_tokens=told_tokens),
+        told=ToldCapacity(host_tokens=told_tokens),
     )
     fleet.join(0, first_beat_s=1)
     (member,) = fleet.members

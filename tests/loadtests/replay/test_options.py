@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.replay.fleet import Change, MembershipChange
+from loadtests.replay.fleet import ChangeKind, MembershipChange
 from loadtests.replay.options import OptionError, read_change, read_numbers, read_policies, read_tenants
 
 
@@ -55,7 +55,7 @@ def test_other_tenants_are_refused(text: str, message: str) -> None:
 
 def test_a_change_is_what_whom_and_when() -> None:
     """In one word."""
-    assert read_change("crash:3@120.5") == MembershipChange(120.5, Change.CRASH, 3)
+    assert read_change("crash:3@120.5") == MembershipChange(120.5, ChangeKind.CRASH, 3)
 
 
 @pytest.mark.parametrize("text", ["crash", "crash:3", "crash:a@1", "explode:3@1", "crash:3@-1", "crash:3@nan"])

@@ -6,9 +6,9 @@ import pytest
 
 from loadtests.replay.results import (
     CacheSample,
+    Replay,
     RequestRecord,
-    Run,
-    Window,
+    WorkWindow,
     hit_rate,
     in_windows,
     mean_ttft_s,
@@ -25,10 +25,10 @@ def record(
     return RequestRecord(RequestId(""), arrival_s, ReplicaId(replica), ttft_s, prompt_tokens, cached_tokens)
 
 
-def make_run(*records: RequestRecord, cache_samples: tuple[CacheSample, ...] = (), deciding_s: float = 0) -> Run:
+def make_run(*records: RequestRecord, cache_samples: tuple[CacheSample, ...] = (), deciding_s: float = 0) -> Replay:
     """Answers are one token long, and the last session began after 10 s."""
     finished_s = tuple(each.first_token_s for each in records)
-    return Run(records, (), cache_samples, finished_s, 0, 0, len(records), 10, {}, {}, deciding_s)
+    return Replay(records, (), cache_samples, finished_s, 0, 0, len(records), 10, {}, {}, deciding_s)
 
 
 def test_a_summary_by_hand() -> None:
@@ -69,7 +69,7 @@ def test_work_in_windows() -> None:
     """By the time of the first token. A peak of one replica in each window, though both did as much in all."""
     records = [record("a", 1, 30, 0), record("b", 9, 20, 10), record("b", 5, 50, 30, arrival_s=14)]
     run = make_run(*records)
-    assert in_windows(records, num_replicas=2, window_s=10) == (Window(0, 30, 20), Window(10, 20, 10))
+    assert in_windows(records, num_replicas=2, window_s=10) == (WorkWindow(0, 30, 20), WorkWindow(10, 20, 10))
     summary = summarize(run, num_replicas=2, window_s=10)
     assert (summary.computed_imbalance, summary.window_imbalance) == (1, 50 / 30)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loadtests.replay.results import Run
+from loadtests.replay.results import Replay
 from loadtests.replay.scaling import Autoscaling
 from loadtests.replay.simulation import Scenario, Simulation
 from loadtests.replay.trace import TraceRequest
@@ -31,7 +31,7 @@ def make_requests(*, every_s: float, is_shared: bool) -> tuple[TraceRequest, ...
     return tuple(make_trace_request(*each, arrival_s=time_s) for time_s, each in zip(times_s, blocks, strict=True))
 
 
-def scaled(requests: tuple[TraceRequest, ...], config: dict[str, Any], *, num_replicas: int = 1) -> Run:
+def scaled(requests: tuple[TraceRequest, ...], config: dict[str, Any], *, num_replicas: int = 1) -> Replay:
     """Engines that compute 100 tokens a second, replicas that take 20 s to start."""
     scenario = replace(
         make_scenario(),

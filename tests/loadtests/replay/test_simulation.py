@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from loadtests.replay.engine import EngineOptions
-from loadtests.replay.fleet import Change, MembershipChange
+from loadtests.replay.fleet import ChangeKind, MembershipChange
 from loadtests.replay.results import RequestRecord, hit_rate
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.simulation import Restart, Scenario, Simulation
@@ -191,7 +191,7 @@ def test_so_are_those_of_each_replica_and_tenant() -> None:
 def test_the_funnel_tells_what_was_lost_with_a_replica() -> None:
     """Of two, one crashes and comes back empty."""
     scenario = make_scenario()
-    changes = (MembershipChange(12, Change.CRASH, 0), MembershipChange(14, Change.JOIN, 0))
+    changes = (MembershipChange(12, ChangeKind.CRASH, 0), MembershipChange(14, ChangeKind.JOIN, 0))
     before, after = (Simulation(each).run().funnel for each in (scenario, replace(scenario, changes=changes)))
     after.check_integrity()
     assert Loss.GONE not in before.lost

@@ -6,10 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.replay.experiment import Experiment
-from loadtests.replay.sizing import Answer, Question, Size, Trial, answer, fewest, kv_in_all, num_replicas, smallest
+from loadtests.replay.experiment import ReplayExperiment
+from loadtests.replay.sizing import (
+    ReplicaSize,
+    SizingAnswer,
+    SizingQuestion,
+    SizingTrial,
+    answer,
+    fewest,
+    kv_in_all,
+    num_replicas,
+    smallest,
+)
 from loadtests.replay.trace import TraceError
-from loadtests.replay.workload import Workload, own_pace
+from loadtests.replay.workload import ReplayWorkload, own_pace
 from tests.loadtests.replay.traces import write_conversations, write_sessions
 
 
@@ -28,9 +38,9 @@ def test_the_fewest_is_found_in_few_trials(wanted: int, least: int, most: int) -
     assert all(least <= number <= most for number in tried)
 
 
-def make_question(tmp_path: Path, *, p90_ttft_s: float) -> Question:
+def make_question(tmp_path: Path, *, p90_ttft_s: float) -> SizingQuestion:
     """Conversations of 123,000 tokens at 40,000 a second, of which a replica prefills 10,000."""
-    workload = Workload(
+    workload = ReplayWorkload(
         write_conversations(tmp_path / "trace.jsonl"),
         is_closed_loop=False,
         is_spread_evenly=True,
@@ -38,13 +48,13 @@ def make_question(tmp_path: Path, *, p90_ttft_s: float) -> Question:
         num_copies=1,
         tenants=(),
     )
-    experiment = Experiment(workload, ("prefix_affinity",), (), (1,), 1, 1, 0.005, 2)
-    return Question(experiment, 40_000, p90_ttft_s, max_replicas=16)
+    experiment = ReplayExperiment(workload, ("prefix_affinity",), (), (1,), 1, 1, 0.005, 2)
+    return SizingQuestion(experiment, 40_000, p90_ttft_s, max_replicas=16)
 
 
 def test_more_replicas_are_needed_for_a_stricter_target(tmp_path: Path) -> None:
     """The answer's trial meets it, and one replica fewer does not or is too few to prefill all."""
-    size = Size(kv_tokens=100_000, host_tokens=0)
+    size = ReplicaSize(kv_tokens=100_000, host_tokens=0)
     strict, lax = (answer(make_question(tmp_path, p90_ttft_s=p90_ttft_s), size) for p90_ttft_s in (0.2, 2))
     for target_s, each in ((0.2, strict), (2, lax)):
         assert each.needed is not None
@@ -58,7 +68,7 @@ def test_more_replicas_are_needed_for_a_stricter_target(tmp_path: Path) -> None:
 
 def test_a_target_may_be_out_of_reach(tmp_path: Path) -> None:
     """Then there is no answer, but the trials are there."""
-    each = answer(make_question(tmp_path, p90_ttft_s=0.001), Size(100_000, 0))
+    each = answer(make_question(tmp_path, p90_ttft_s=0.001), ReplicaSize(100_000, 0))
     assert each.needed is None
     assert each.trials[-1].num_replicas == 16
 
@@ -66,7 +76,7 @@ def test_a_target_may_be_out_of_reach(tmp_path: Path) -> None:
 def test_a_host_tier_makes_up_for_a_small_cache(tmp_path: Path) -> None:
     """It hits more, so that fewer replicas do."""
     question = make_question(tmp_path, p90_ttft_s=1)
-    without, with_host = (answer(question, Size(8_000, host)).needed for host in (0, 100_000))
+    without, with_host = (answer(question, ReplicaSize(8_000, host)).needed for host in (0, 100_000))
     assert without is not None
     assert with_host is not None
     assert with_host.hit_rate > without.hit_rate
@@ -75,13 +85,13 @@ def test_a_host_tier_makes_up_for_a_small_cache(tmp_path: Path) -> None:
 
 def test_the_smallest_in_replicas_and_in_memory() -> None:
     """Sizes without an answer do not count; of equals, the fewer tokens or replicas."""
-    trials = {number: Trial(number, 1, 0.5) for number in (2, 3, 6)}
+    trials = {number: SizingTrial(number, 1, 0.5) for number in (2, 3, 6)}
     answers = [
-        Answer(Size(100, 0), (), None),
-        Answer(Size(200, 0), (), trials[3]),
-        Answer(Size(400, 0), (), trials[2]),
-        Answer(Size(350, 0), (), trials[2]),
-        Answer(Size(100, 0), (), trials[6]),
+        SizingAnswer(ReplicaSize(100, 0), (), None),
+        SizingAnswer(ReplicaSize(200, 0), (), trials[3]),
+        SizingAnswer(ReplicaSize(400, 0), (), trials[2]),
+        SizingAnswer(ReplicaSize(350, 0), (), trials[2]),
+        SizingAnswer(ReplicaSize(100, 0), (), trials[6]),
     ]
     assert smallest(answers, by=num_replicas) is answers[3]
     assert smallest(answers, by=kv_in_all) is answers[1]

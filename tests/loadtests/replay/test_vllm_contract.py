@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from loadtests.replay.prefix_cache import Block, PrefixCache
+from loadtests.replay.prefix_cache import CacheBlock, PrefixCache
 from router import BlockHash, hash_blocks
 from serve_app.messages.kv_updates import KvChange, KvRemoved, KvStored
 from tests.builders import make_replica, make_router
@@ -38,7 +38,7 @@ class UnderWay:
     vllms: Any
     tokens: list[int]
     num_computed: int
-    blocks: list[Block] = field(default_factory=list)
+    blocks: list[CacheBlock] = field(default_factory=list)
 
     @property
     def num_partial(self) -> int:

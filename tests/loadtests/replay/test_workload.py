@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from loadtests.replay.trace import TraceError
-from loadtests.replay.workload import Workload, make_requests
+from loadtests.replay.workload import ReplayWorkload, make_requests
 from tests.loadtests.replay.traces import write_conversations, write_sessions
 
 
-def make_workload(trace: Path) -> Workload:
+def make_workload(trace: Path) -> ReplayWorkload:
     """One tenant, open loop."""
-    return Workload(trace, is_closed_loop=False, is_spread_evenly=False, think_s=1, num_copies=1, tenants=())
+    return ReplayWorkload(trace, is_closed_loop=False, is_spread_evenly=False, think_s=1, num_copies=1, tenants=())
 
 
 def test_a_mooncake_trace_keeps_its_loop_and_gets_the_pace(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtests.report.charts import Axis, Dot, Series, dot_chart, line_chart, number_text
+from loadtests.report.charts import Axis, ChartSeries, Dot, dot_chart, line_chart, number_text
 
 
 def parse(svg: str) -> ET.Element:
@@ -52,7 +52,7 @@ def test_there_are_some_ticks_and_never_many(low: float, factor: float, *, is_lo
 def test_lines_are_drawn_where_there_are_numbers() -> None:
     """Points that are none are left out; names are escaped."""
     svg = line_chart(
-        [Series("a<b", [(0, 1), (1, float("nan")), (2, 3)], 0), Series("none", [(0, float("nan"))], 1)],
+        [ChartSeries("a<b", [(0, 1), (1, float("nan")), (2, 3)], 0), ChartSeries("none", [(0, float("nan"))], 1)],
         x_label="load",
         y_label="s & more",
     )

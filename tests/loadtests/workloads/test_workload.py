@@ -19,7 +19,7 @@ from loadtests.workloads import (
     with_long_answers_scaled,
 )
 from loadtests.workloads.documents import NUM_DOCUMENTS
-from loadtests.workloads.session import Kind
+from loadtests.workloads.session import SessionKind
 from loadtests.workloads.workload import MIX
 
 SEEDS = st.integers(0, 10**6)
@@ -188,8 +188,8 @@ def test_reasoning_is_answered_at_length_behind_one_system_prompt(texts: Texts) 
 def test_mixed_traffic_is_two_thirds_cold_and_long_and_one_third_answered_at_length(texts: Texts) -> None:
     """Cold prompts of about 6,000 tokens with short answers; answers of 4,000 behind a system prompt of 3,072."""
     some = first(600, Workload.MIXED, texts)
-    cold = [each for each in some if each.kind is Kind.COLD]
-    long = [each for each in some if each.kind is Kind.LONG_ANSWER]
+    cold = [each for each in some if each.kind is SessionKind.COLD]
+    long = [each for each in some if each.kind is SessionKind.LONG_ANSWER]
     assert len(cold) + len(long) == 600
     assert 360 < len(cold) < 440
     assert len({system_prompt(each)[:6] for each in cold}) == len(cold)

@@ -12,7 +12,7 @@ from benchmarks.live.waiting_order.figures import TimedAnswer, TtftFigures, figu
 from benchmarks.live.waiting_order.live import ORDERS, server_options
 from benchmarks.live.waiting_order.replayed import Fleet, replayed
 from benchmarks.live.waiting_order.traffic import DOCUMENT_TOKENS, LONG_TOKENS, SHORT_TOKENS, make_traffic
-from loadtests.replay.workload import Workload
+from loadtests.replay.workload import ReplayWorkload
 from serve_app.settings.schema import Settings, WaitingOrderName
 
 
@@ -88,7 +88,7 @@ def test_in_virtual_time_short_prompts_gain(tmp_path: Path) -> None:
                 "hash_ids": [1000 * number + index for index in range(num_blocks)],
             }
             file.write(json.dumps(line) + "\n")
-    workload = Workload(path, is_closed_loop=False, is_spread_evenly=True, think_s=1, num_copies=1, tenants=())
+    workload = ReplayWorkload(path, is_closed_loop=False, is_spread_evenly=True, think_s=1, num_copies=1, tenants=())
     rows = replayed(workload, Fleet(1, 100_000, "round_robin"), loads=(1.2,), orders=ORDERS, num_seeds=2, num_jobs=1)
     assert [row[:2] for row in rows] == [("1.2", "arrival"), ("1.2", "shortest")]
     arrival, shortest = (row[2] for row in rows)

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.virtual.scenarios.changes import EVENTS, Event, try_event
 from benchmarks.virtual.several_routers.setup import simulate
-from loadtests.replay.fleet import Change, MembershipChange
+from loadtests.replay.fleet import ChangeKind, MembershipChange
 from router import ReplicaId
 from tests.loadtests.replay.builders import make_scenario
 
@@ -24,7 +24,7 @@ def ids(*numbers: int) -> set[ReplicaId]:
         (JOIN, ids(0, 1, 2, 3), "replica-3"),
         (LEAVE, ids(0, 2), None),
         (CRASH, ids(0, 2), None),
-        (replace(REPLACED, changes=((0.0, Change.CRASH), (1.0, Change.JOIN))), ids(0, 2, 3), "replica-3"),
+        (replace(REPLACED, changes=((0.0, ChangeKind.CRASH), (1.0, ChangeKind.JOIN))), ids(0, 2, 3), "replica-3"),
     ],
 )
 def test_who_is_there_in_the_end_serves_alone(event: Event, present: set[ReplicaId], newcomer: str | None) -> None:
@@ -41,7 +41,7 @@ def test_who_is_there_in_the_end_serves_alone(event: Event, present: set[Replica
 def test_a_replacement_has_the_rank_of_who_crashed_and_a_newcomer_its_own() -> None:
     """Thirty seconds later."""
     assert REPLACED.happening_at(5.0, num_replicas=16) == (
-        MembershipChange(5.0, Change.CRASH, 1),
-        MembershipChange(35.0, Change.JOIN, 1),
+        MembershipChange(5.0, ChangeKind.CRASH, 1),
+        MembershipChange(35.0, ChangeKind.JOIN, 1),
     )
-    assert JOIN.happening_at(5.0, num_replicas=16) == (MembershipChange(5.0, Change.JOIN, 16),)
+    assert JOIN.happening_at(5.0, num_replicas=16) == (MembershipChange(5.0, ChangeKind.JOIN, 16),)

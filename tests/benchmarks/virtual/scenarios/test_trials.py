@@ -19,14 +19,14 @@ from benchmarks.virtual.scenarios.trials import (
     ratio_before,
     until_back,
 )
-from loadtests.replay.results import RequestRecord, Run
+from loadtests.replay.results import Replay, RequestRecord
 from router import ReplicaId
 from tests.benchmarks.virtual.scenarios.records import make_record
 
 
-def make_run(records: Sequence[RequestRecord]) -> Run:
+def make_run(records: Sequence[RequestRecord]) -> Replay:
     """Of which only the records matter."""
-    return Run(tuple(records), (), (), len(records), 0, 0, len(records), 0.0, {}, {}, 0.0)
+    return Replay(tuple(records), (), (), len(records), 0, 0, len(records), 0.0, {}, {}, 0.0)
 
 
 def make_excerpt(after: Sequence[int], *, before: Sequence[int] = (50,)) -> Excerpt:

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.virtual.scenarios.unshared import write_unshared
 from benchmarks.virtual.scenarios.workloads import AHEAD_RATIO, OURS, POLICIES, Situation, compare
 from loadtests.replay.trace import read_trace
-from loadtests.replay.workload import Workload
+from loadtests.replay.workload import ReplayWorkload
 from tests.loadtests.replay.traces import write_conversations
 
 
@@ -33,7 +33,7 @@ def test_nothing_is_shared_and_all_else_stays(trace: Path, tmp_path: Path) -> No
 
 def make_situation(trace: Path, *, is_closed_loop: bool) -> Situation:
     """Three small replicas at one load."""
-    workload = Workload(
+    workload = ReplayWorkload(
         trace, is_closed_loop=is_closed_loop, is_spread_evenly=False, think_s=1.0, num_copies=1, tenants=()
     )
     return Situation("small", workload, (0.5,), num_replicas=3, kv_tokens=50_000)

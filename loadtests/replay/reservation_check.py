@@ -9,7 +9,7 @@ from router import RequestId, Router
 
 
 @dataclass(frozen=True, slots=True)
-class BookSample:
+class ReservationSample:
     """One router's books at one moment."""
 
     time_s: float
@@ -19,7 +19,7 @@ class BookSample:
     """Requests that are over and still booked, or that are outstanding and not booked."""
 
 
-class Books:
+class ReservationCheck:
     """The true outstanding requests.
 
     Args:
@@ -46,9 +46,9 @@ class Books:
         del self._outstanding[request_id]
         self._finished.append((now, request_id))
 
-    def sample(self, router: Router, replicas: Iterable[ReplicaProcess], *, now: float) -> BookSample:
+    def sample(self, router: Router, replicas: Iterable[ReplicaProcess], *, now: float) -> ReservationSample:
         """Compare one router's books with the truth."""
-        return BookSample(
+        return ReservationSample(
             now, _drift_tokens(router, replicas), self._num_wrong(router, settled_at=now - self._settle_s)
         )
 
