@@ -13,7 +13,7 @@ from serve_app.settings import vllm_options
 from serve_app.settings.schema import Settings
 
 MAX_ROUTER_ONGOING_REQUESTS = 1000
-"""Decisions and deliveries at once in one router; as Ray's own LLMRouter."""
+"""Concurrent decisions and deliveries in one router at most, as in Ray's own LLMRouter."""
 
 
 def build(args: Settings) -> Application:
@@ -22,7 +22,7 @@ def build(args: Settings) -> Application:
 
 
 def replicas(args: Settings, replica_class: type[LLMReplica]) -> Application:
-    """Without routers."""
+    """The replicas alone, without routers."""
     options = replica_options(args)
     # Serve's own default of 20 s cuts longer streams wherever a replica leaves.
     deployment = {"graceful_shutdown_timeout_s": args.replicas.drain_s, **options.get("deployment_config", {})}
@@ -43,7 +43,7 @@ def replicas(args: Settings, replica_class: type[LLMReplica]) -> Application:
 
 
 def with_routers(server: Application, args: Settings) -> Application:
-    """The same replicas, with routers that choose among them."""
+    """These replicas, with routers that choose among them."""
     env_vars = (args.llm.get("runtime_env") or {}).get("env_vars", {})
     router = serve.deployment(
         serve.ingress()(IngressRouter),

@@ -13,7 +13,7 @@ from serve_app.settings.schema import Settings
 
 if TYPE_CHECKING:
     from serve_app.messages.delivery import Delivery
-    from serve_app.replica.kv_events.merge import Told
+    from serve_app.replica.kv_events.merge import ReplicaMessage
     from serve_app.replica.serving_replica import OnAnswers
 
 TREE_ACTOR = "LlmPrefixTreeActor"
@@ -68,8 +68,8 @@ def _silent_replica() -> Any:  # noqa: ANN401
     from serve_app.replica.deployment import LLMReplica
 
     class SilentReplica(LLMReplica):
-        def _make_delivery(self, on_answers: "OnAnswers") -> "Delivery[Told]":  # noqa: ARG002  as the parent's
-            async def drop(_: "Sequence[Told]") -> None:
+        def _make_delivery(self, on_answers: "OnAnswers") -> "Delivery[ReplicaMessage]":  # noqa: ARG002  as the parent's
+            async def drop(_: "Sequence[ReplicaMessage]") -> None:
                 pass
 
             return Delivery(drop, interval_s=self._replicas.heartbeat_s, max_undelivered=1)

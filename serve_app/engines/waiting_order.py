@@ -103,7 +103,7 @@ class WaitingOrder(Generic[Key]):
     def add(self, key: Key, prefix: CachedPrefix) -> None:
         """Take a new prompt."""
         place = _Place(prefix)
-        work_tokens = place.work_tokens + sum(each.work_tokens for each in self._places.values())
+        work_tokens = place.work_tokens + sum(other.work_tokens for other in self._places.values())
         place.slack_tokens = self._overtaking * work_tokens
         self._places[key] = place
 

@@ -25,7 +25,7 @@ PATH = "/internal/route"
 
 RouteAnswer = Callable[[bytes, Headers], Awaitable[bytes]]
 """Makes the response's JSON from a request's body and headers."""
-Told = Callable[[bytes], Awaitable[Any]]
+HandleMessage = Callable[[bytes], Awaitable[Any]]
 """Answers a message."""
 
 FORBIDDEN = b'{"error": "Only the cluster itself is answered here; clients use HAProxy\'s port."}'
@@ -34,7 +34,7 @@ FORBIDDEN = b'{"error": "Only the cluster itself is answered here; clients use H
 @dataclass(frozen=True, slots=True)
 class _Router:
     answer: RouteAnswer
-    path_to_told: Mapping[str, Told]
+    path_to_handler: Mapping[str, HandleMessage]
     token: bytes
     is_edge: bool
 
@@ -50,17 +50,19 @@ _routers: list[_Router] = []
 """The router of this process, once there is one."""
 
 
-def answer_with(answer: RouteAnswer, path_to_told: Mapping[str, Told], *, token: str, is_edge: bool) -> None:
+def answer_with(
+    answer: RouteAnswer, path_to_handler: Mapping[str, HandleMessage], *, token: str, is_edge: bool
+) -> None:
     """Let this process's only router answer from now on.
 
     Args:
         answer: answers HAProxy's question.
-        path_to_told: what takes the messages of replicas and other routers, by path.
+        path_to_handler: what takes the messages of replicas and other routers, by path.
         token: the token that all of them must show.
         is_edge: whether HAProxy shows it; where it has only Ray's configuration, anyone's question is answered.
 
     """
-    _routers[:] = [_Router(answer, path_to_told, token.encode(), is_edge)]
+    _routers[:] = [_Router(answer, path_to_handler, token.encode(), is_edge)]
 
 
 def middlewares() -> Sequence[Middleware]:
@@ -80,7 +82,7 @@ class RouteEndpoint:
             await self._app(scope, receive, send)
             return
         router, path = _routers[0], scope["path"]
-        if path != PATH and path not in router.path_to_told:
+        if path != PATH and path not in router.path_to_handler:
             await self._app(scope, receive, send)
             return
         if not router.knows(scope):
@@ -90,7 +92,7 @@ class RouteEndpoint:
         if body is None:
             return
         if path != PATH:
-            await _respond(send, HTTPStatus.OK, orjson.dumps(await router.path_to_told[path](body)))
+            await _respond(send, HTTPStatus.OK, orjson.dumps(await router.path_to_handler[path](body)))
             return
         content = await _unless_left(router.answer(body, Headers(scope=scope)), receive)
         if content is not None:

@@ -134,19 +134,19 @@ def _judge_cache(report: SelfTestReport, pairs: Sequence[_Pair]) -> Verdict | No
 
 def _pairs(report: SelfTestReport, expected: Sequence[Expected | None]) -> Iterator[_Pair]:
     before = None
-    for probe, result, each in zip(probes_of(report), report.results, expected, strict=False):
-        if result is not None and each is not None:
-            yield _Pair(probe, result, each, is_repeat=probe == before)
+    for probe, result, wanted in zip(probes_of(report), report.results, expected, strict=False):
+        if result is not None and wanted is not None:
+            yield _Pair(probe, result, wanted, is_repeat=probe == before)
         before = probe
 
 
 def _differs(report: SelfTestReport, expected: Sequence[Expected | None]) -> bool:
     """Whether token ids differ, or what is refused. An adapter may be refused for other reasons than its prompt."""
-    for probe, result, each in zip(probes_of(report), report.results, expected, strict=False):
-        if result is None or each is None:
-            if (result is None) != (each is None) and probe.body["model"] == report.model:
+    for probe, result, wanted in zip(probes_of(report), report.results, expected, strict=False):
+        if result is None or wanted is None:
+            if (result is None) != (wanted is None) and probe.body["model"] == report.model:
                 return True
-        elif (result.prompt_tokens, result.token_hash) != (each.prompt_tokens, each.token_hash):
+        elif (result.prompt_tokens, result.token_hash) != (wanted.prompt_tokens, wanted.token_hash):
             return True
     return False
 

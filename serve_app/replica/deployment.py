@@ -25,7 +25,7 @@ from serve_app.prompt import vllm_hooks
 from serve_app.prompt.validation import bound_validation
 from serve_app.prompt.vllm_client_faults import blame_clients
 from serve_app.replica.kv_events.endpoints import KvEndpoints
-from serve_app.replica.kv_events.merge import Told, encode_with_receipts
+from serve_app.replica.kv_events.merge import ReplicaMessage, encode_with_receipts
 from serve_app.replica.log_file import LogFile, serve_log
 from serve_app.replica.request_log import RequestLog
 from serve_app.replica.serving_replica import OnAnswers, ServingReplica, Surroundings
@@ -131,7 +131,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             log=RequestLog(_log_file().post, clock=time.monotonic) if self._replicas.log_requests else None,
         )
 
-    def _make_delivery(self, on_answers: OnAnswers) -> Delivery[Told]:
+    def _make_delivery(self, on_answers: OnAnswers) -> Delivery[ReplicaMessage]:
         return Delivery(
             send_to_routers(
                 RouterChannel(self._router_deployment, serve.get_replica_context().app_name),

@@ -100,7 +100,7 @@ class RunningRequests:
     @property
     def num_waiting(self) -> int:
         """The number of sequences without a first token."""
-        return sum(each.num_waiting for each in self._waiting.values())
+        return sum(request.num_waiting for request in self._waiting.values())
 
     @property
     def num_waiting_requests(self) -> int:
@@ -110,7 +110,7 @@ class RunningRequests:
     @property
     def waiting_tokens(self) -> int:
         """Tokens that the engine will have to compute for the waiting prompts, as far as the routers knew."""
-        return sum(each.uncached_tokens for each in self._waiting.values())
+        return sum(request.uncached_tokens for request in self._waiting.values())
 
     @property
     def work(self) -> WorkStats:
@@ -252,7 +252,7 @@ class RunningRequests:
         """Send the heartbeat."""
         self._report(
             Status(
-                outstanding={request_id: each.prefilled_tokens for request_id, each in self._outstanding.items()},
+                outstanding={name: request.prefilled_tokens for name, request in self._outstanding.items()},
                 is_serving=self.is_serving,
                 prompt_tokens=self._prompt_tokens,
                 cached_tokens=self._cached_tokens,

@@ -26,7 +26,7 @@ from serve_app.replica.heartbeat import Heartbeat
 from serve_app.replica.kv_events.endpoints import KvEndpoints
 from serve_app.replica.kv_events.engine_blocks import EngineBlocks
 from serve_app.replica.kv_events.feed import KvFeed
-from serve_app.replica.kv_events.merge import Told
+from serve_app.replica.kv_events.merge import ReplicaMessage
 from serve_app.replica.own_prompts import OwnPrompts
 from serve_app.replica.request_log import RequestLog
 from serve_app.replica.running_requests import RunningRequests
@@ -42,7 +42,7 @@ from serve_app.settings.tenants import Tenants
 logger = logging.getLogger("ray.serve")
 
 OnAnswers = Callable[[list[Any]], None]
-MakeDelivery = Callable[[OnAnswers], Delivery[Told]]
+MakeDelivery = Callable[[OnAnswers], Delivery[ReplicaMessage]]
 """Makes the delivery to all routers, whose answers it hands over as JSON values."""
 
 
@@ -97,31 +97,14 @@ class ServingReplica:
         capacity_tokens, block_size = facts.kv_capacity_tokens, facts.block_size
         self._delivery = surroundings.make_delivery(self._on_answers)
         self.running = RunningRequests(self._report, clock=time.monotonic)
-        self._recent = recent = RecentPrompts(
+        self._recent = RecentPrompts(
             model=model, block_size=block_size, max_tokens=capacity_tokens, clock=time.monotonic
         )
         keeps_prompts = settings.warm_joining or settings.hand_over
-        self._watch = EngineWatch(self.running, recent if keeps_prompts else None)
+        self._watch = EngineWatch(self.running, self._recent if keeps_prompts else None)
         self._own = OwnPrompts(app, api_key=surroundings.api_key, model=model, watch=self._watch)
-        self._joining = (
-            WarmUp(recent, neighbours, prefill=self._own.prefill, report=self._report)
-            if settings.warm_joining
-            else None
-        )
-        self._leaving = (
-            HandOver(
-                self._replica_id,
-                recent,
-                neighbours,
-                prefill=self._own.prefill,
-                report=self._report,
-                is_busy=lambda: self.running.num_waiting > 0,
-                max_tokens=capacity_tokens,
-                clock=time.monotonic,
-            )
-            if settings.hand_over
-            else None
-        )
+        self._joining = self._make_warm_up(neighbours) if settings.warm_joining else None
+        self._leaving = self._make_hand_over(neighbours, capacity_tokens) if settings.hand_over else None
         self._subscription = None if kv_endpoints is None else kv_endpoints.subscribe()
         blocks = EngineBlocks(model=model, block_size=block_size)
         self._feed = None if kv_endpoints is None else KvFeed(blocks, partial(self._delivery.post, can_wait=True))
@@ -137,6 +120,21 @@ class ServingReplica:
         self._tasks: list[asyncio.Task[None]] = []
         """Tasks without end, kept so that they are not collected."""
         self._start()
+
+    def _make_warm_up(self, neighbours: ServeNeighbours) -> WarmUp:
+        return WarmUp(self._recent, neighbours, prefill=self._own.prefill, report=self._report)
+
+    def _make_hand_over(self, neighbours: ServeNeighbours, capacity_tokens: int) -> HandOver:
+        return HandOver(
+            self._replica_id,
+            self._recent,
+            neighbours,
+            prefill=self._own.prefill,
+            report=self._report,
+            is_busy=lambda: self.running.num_waiting > 0,
+            max_tokens=capacity_tokens,
+            clock=time.monotonic,
+        )
 
     def _start(self) -> None:
         """Listen to the engine, and begin the heartbeat."""

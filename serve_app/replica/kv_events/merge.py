@@ -7,11 +7,11 @@ from serve_app.messages import batches
 from serve_app.messages.kv_updates import KvChange, KvCleared, KvRemoved, KvStored, KvUpdate
 from serve_app.messages.receipts import Receipt
 
-Told = Receipt | KvUpdate
+ReplicaMessage = Receipt | KvUpdate
 """What a replica tells the routers."""
 
 
-def encode_with_receipts(sender: str, number: int, items: Sequence[Told]) -> bytes:
+def encode_with_receipts(sender: str, number: int, items: Sequence[ReplicaMessage]) -> bytes:
     """A replica's batch: its receipts, and what changed in its KV cache since the last one."""
     receipts = [item for item in items if not isinstance(item, KvUpdate)]
     return batches.encode(sender, number, receipts, merged([item for item in items if isinstance(item, KvUpdate)]))
