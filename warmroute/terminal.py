@@ -13,7 +13,7 @@ from serve_app.settings.schema import Settings
 
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
-    console.width = 110  # tables in a log file need no narrow terminal's width
+    console.width = 120  # tables in a log file need no narrow terminal's width
 
 POLICIES = ", ".join(POLICY_NAMES)
 ConfigArgument = Annotated[Path, typer.Argument(help="A settings file; see configs/.")]
