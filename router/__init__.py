@@ -1,7 +1,7 @@
-"""The routing core: which replica most likely holds a request's prefix, and what would waiting there cost.
+"""The routing core: the replica that most likely has a request's prefix cached, and the cost of waiting there.
 
-Rules of this package: standard library and xxhash only. No I/O, no clock, no Ray, no asyncio.
-Time and randomness are passed in; one event loop owns a `Router`, so nothing here locks.
+Rules of this package: it imports the standard library and xxhash only, and has no I/O, no clock, no Ray and no asyncio.
+Time and randomness are passed in. One event loop owns a `Router`, so there are no locks.
 """
 
 from router.account.funnel import CacheRecord, Funnel, Loss

@@ -1,13 +1,13 @@
 """Errors of the routing core.
 
 RouterError
-|- NoReplicasError      nothing to choose from
+|- NoReplicasError      no replica to choose from
 |- UnknownPolicyError   a policy name that does not exist
 """
 
 
 class RouterError(Exception):
-    """Base of every error that the routing core raises on purpose."""
+    """Base class of every error that the routing core raises on purpose."""
 
 
 class NoReplicasError(RouterError):

@@ -16,7 +16,7 @@ RING_SIZE = 2**64
 
 
 class Ring:
-    """Immutable. Each rank owns `virtual_nodes` points; a key belongs to the first point clockwise."""
+    """An immutable ring. Each rank owns `virtual_nodes` points; a key belongs to the first point clockwise."""
 
     def __init__(self, ranks: Collection[int], *, virtual_nodes: int) -> None:
         # The separator keeps rank 1, node 10 apart from rank 11, node 0.
@@ -37,7 +37,7 @@ class Ring:
             before = point
 
     def successors(self, key: BlockHash) -> Iterator[int]:
-        """Every rank once, in clockwise order from `key`: the owner first, then who would take over."""
+        """Every rank once, in clockwise order from `key`: the owner first, then the ranks that would take over."""
         start = bisect_left(self._point_hashes, key)
         seen: set[int] = set()
         for position in chain(range(start, len(self._point_ranks)), range(start)):
@@ -49,19 +49,19 @@ class Ring:
                     return
 
     def share(self, rank: int) -> float:
-        """Of all keys, those that belong to this rank, 0 to 1."""
+        """Share of all keys that belong to this rank, 0 to 1."""
         return self._rank_to_keys[rank] / RING_SIZE
 
     def distance(self, key: BlockHash, rank: int) -> int:
-        """How far clockwise from `key` a rank's next point is: ranks in order of it are the key's successors."""
+        """Distance clockwise from `key` to a rank's next point; ranks in the order of it are the key's successors."""
         points = self._rank_to_points[rank]
         return (points[bisect_left(points, key) % len(points)] - key) % RING_SIZE
 
 
 def bound(mean_load_tokens: float, *, load_factor: float, margin_tokens: int) -> float:
-    """The load up to which a replica may take more: above the mean by the factor or by the margin, whichever is more.
+    """The load up to which a replica may take more: the mean times the factor or plus the margin, whichever is more.
 
-    For the load *before* insertion: the least loaded replica is never above the mean, so with load_factor >= 1 and
-    margin >= 0 some replica always passes, whatever the request's size.
+    It is for the load *before* insertion. The least loaded replica is never above the mean, so with load_factor >= 1
+    and margin >= 0 some replica always passes, whatever the request's size.
     """
     return max(load_factor * mean_load_tokens, mean_load_tokens + margin_tokens)

@@ -1,1 +1,1 @@
-"""What became of prompts: where their tokens went, and what other policies would have made of them."""
+"""The results of routing: where the tokens of prompts went, and what other policies would have reached."""

@@ -1,9 +1,11 @@
-"""Where a prompt's tokens went: offered, reachable, selected, reused, and for what each of the others was lost.
+"""The way of a prompt's tokens: offered, reachable, selected, reused, and the cause for which each of the others was
+lost.
 
-One record for each prompt, from what was known when it was sent and from what its engine says. The engine's word is the
-truth: what it reused was selected and reachable, believed or not. Every lost token is charged to one cause, so
+Each prompt has one record, made of the knowledge when it was sent and of its engine's word. The engine's word is the
+truth: the tokens that it reused were selected and reachable, estimated so or not. Every lost token is charged to one
+cause, so
 
-offered = reused + the sum of what was lost
+offered = reused + the sum of the lost tokens
 
 holds for each record and for all sums of records. Rates are ratios of these sums.
 """
@@ -19,61 +21,61 @@ from router.types import ReplicaId, RequestId, Reservation
 
 
 class Loss(StrEnum):
-    """Why a prompt token had to be computed."""
+    """The causes for which a prompt token had to be computed."""
 
     PARTIAL_BLOCK = "partial_block"
-    """It is in the prompt's end, which fills no block, or is the last one: engines never reuse these."""
+    """It is in the last block, which is not full, or is the last token: engines never reuse these."""
     NEW = "new"
-    """No replica ever held it, as far as is remembered."""
+    """No replica has ever had it cached, as far as is remembered."""
     EVICTED = "evicted"
-    """It was held, and had to make room."""
+    """It was cached, and was evicted."""
     GONE = "gone"
-    """Who held it has left or is out of the choice, or was told to empty its cache."""
+    """The replica that had it cached has left, is excluded, or was told to empty its cache."""
     SPILLED = "spilled"
-    """Another replica holds it, and the prompt was not sent there."""
+    """Another replica has it cached, and the prompt was not sent there."""
     UNCOMPUTED = "uncomputed"
-    """It was sent where it was about to be computed for another prompt, and was not in time."""
+    """It was about to be computed for another prompt at its replica, and was not in time."""
     MISMATCH = "mismatch"
-    """The engine made another number of tokens of this prompt than the router, so its key was of something else."""
+    """The engine counts more or fewer tokens in this prompt than the router, so its key was wrong."""
     NO_KEY = "no_key"
     """The router could not read the prompt."""
 
 
 class Known(NamedTuple):
-    """What was known of a prompt when it was sent, in leading blocks."""
+    """The knowledge about a prompt when it was sent, in leading blocks."""
 
     best_blocks: int
-    """The most that a replica in the choice held."""
+    """The most that an eligible replica had cached."""
     gone_blocks: int
-    """The most that one which is gone or out of the choice held."""
+    """The most that any replica had cached, one that is excluded or gone included."""
     seen_blocks: int
-    """What any replica ever held, as far as is remembered."""
+    """The most that any replica has ever had cached, as far as is remembered."""
     shared_blocks: int = 0
-    """What begins other prompts as well, which then go on differently."""
+    """The prefix of other prompts as well, which then go on differently."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheRecord:
-    """One prompt that got its first token. All counts in tokens."""
+    """A prompt that got its first token. All counts in tokens."""
 
     request_id: RequestId
     replica_id: ReplicaId
     model: str
     tenant: str
     offered: int
-    """The prompt."""
+    """Length of the prompt."""
     reachable: int
     """The most that any replica would have reused."""
     selected: int
-    """What the replica was believed to reuse, and at least what it did."""
+    """Tokens that the replica was estimated to reuse, at least the reused ones."""
     reused: int
-    """What the engine says."""
+    """Tokens that the engine reused, by its own word."""
     lost: dict[Loss, int]
-    """All others, by their cause; no zeros."""
+    """The other tokens, by their cause; without zeros."""
     shared: int = 0
-    """What begins other prompts as well, such as a system prompt: the prompt's static part."""
+    """Tokens that other prompts begin with as well, such as a system prompt: the prompt's static part."""
     shared_reused: int = 0
-    """Of this, what was reused."""
+    """Shared tokens that were reused."""
 
 
 def make_record(
@@ -119,7 +121,7 @@ def make_record(
 
 
 def _charge(reused: int, causes: Iterable[tuple[Loss, int]]) -> dict[Loss, int]:
-    """Each cause pays for the tokens up to where it reaches which none before it, nor the engine, has reached."""
+    """Charge each cause for the tokens up to its reach that neither the engine nor a cause before it has reached."""
     lost: Counter[Loss] = Counter()
     reached = reused
     for cause, reach in causes:
@@ -131,7 +133,7 @@ def _charge(reused: int, causes: Iterable[tuple[Loss, int]]) -> dict[Loss, int]:
 
 @dataclass(slots=True)
 class Funnel:
-    """Sums of records."""
+    """The sums of records."""
 
     prompts: int = 0
     offered: int = 0
@@ -143,7 +145,7 @@ class Funnel:
     lost: dict[Loss, int] = field(default_factory=dict)
 
     def add(self, record: CacheRecord) -> None:
-        """One prompt more."""
+        """Add a prompt."""
         self.prompts += 1
         self.offered += record.offered
         self.reachable += record.reachable
@@ -155,11 +157,11 @@ class Funnel:
             self.lost[cause] = self.lost.get(cause, 0) + tokens
 
     def merge(self, other: "Funnel") -> None:
-        """The prompts of another one more."""
+        """Add the prompts of another funnel."""
         self._merge(other, 1)
 
     def subtract(self, earlier: "Funnel") -> None:
-        """Only what came after this one's state at an earlier time."""
+        """Keep only the prompts since an earlier state."""
         self._merge(earlier, -1)
 
     def _merge(self, other: "Funnel", factor: int) -> None:

@@ -1,4 +1,4 @@
-"""Shadow mode: a policy decides beside the live one, on the same state and without steering."""
+"""Shadow mode: a policy decides on the same state as the live one, without effect."""
 
 from router.cluster import Cluster
 from router.policies.policy import Policy
@@ -6,10 +6,10 @@ from router.types import Replica, Reservation, RouteRequest, ShadowChoice, Shado
 
 
 class Shadow:
-    """Asks a policy and lets it learn, as the live one does. What it raises stays in here.
+    """Asks a policy and lets it learn, as the live one does. Its exceptions stay in here.
 
-    From then on it is out and answers with that fault: it may have missed a reservation, and what it would choose by
-    such a belief says nothing.
+    After an exception it is not asked again, and every answer is that fault: it may have missed a reservation, and its
+    choice by such a state says nothing.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -17,7 +17,7 @@ class Shadow:
         self._fault: ShadowFault | None = None
 
     def answer(self, request: RouteRequest, cluster: Cluster, *, live: Replica) -> ShadowChoice | ShadowFault:
-        """What the policy would choose now, before the request is booked where the live policy sends it."""
+        """The policy's choice now, before the request is booked at the live policy's replica."""
         if self._fault is None:
             try:
                 return self._choose(request, cluster, live)
@@ -26,7 +26,7 @@ class Shadow:
         return self._fault
 
     def on_reserved(self, reservation: Reservation) -> None:
-        """What really happened."""
+        """A request was booked at the live policy's replica, here or by a peer."""
         if self._fault is None:
             try:
                 self._policy.on_reserved(reservation)
@@ -42,5 +42,5 @@ class Shadow:
 
 
 def _tokens_ahead(request: RouteRequest, cluster: Cluster, replica: Replica) -> float:
-    """Prefill tokens until the request's first output there: what is waiting, and what of its prompt is not cached."""
+    """Prefill tokens until the request's first output there: the waiting ones, and its own uncached ones."""
     return cluster.remaining_tokens(replica) + request.num_prompt_tokens - cluster.cached_tokens(replica, request)

@@ -1,4 +1,4 @@
-"""What the answers of one shadow come to."""
+"""The totals of one shadow's answers."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,18 @@ class ShadowTotals:
     """Sums over decisions. Regret and gain are kept apart: large ones of both kinds are not the same as none."""
 
     decisions: int = 0
-    """That the shadow has an answer to."""
+    """Decisions to which the shadow had an answer."""
     agreements: int = 0
-    """Of these, those that chose the replica to which the request went."""
+    """Answers that named the replica to which the request went."""
     regret_tokens: float = 0.0
-    """Where the live decision was better: prefill tokens that the shadow's would have cost more."""
+    """Prefill tokens by which the shadow's choice was worse, summed where it was worse."""
     gain_tokens: float = 0.0
-    """Where the shadow's was better: prefill tokens that it would have spared."""
+    """Prefill tokens by which the shadow's choice was better, summed where it was better."""
     failures: int = 0
     """Decisions without an answer, because the shadow had failed."""
 
     def add(self, answer: ShadowChoice | ShadowFault, decision: RoutingDecision) -> None:
-        """One answer, and the decision that steered."""
+        """Count an answer, given the live decision."""
         if isinstance(answer, ShadowFault):
             self.failures += 1
             return

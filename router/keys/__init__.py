@@ -1,1 +1,1 @@
-"""Keys of prompts: chained block hashes of their tokens, and the ring key of a session."""
+"""Keys of prompts: the chained block hashes of their tokens, and the ring key of a session."""

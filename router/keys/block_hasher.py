@@ -1,6 +1,6 @@
-"""Block hashes of prompts that begin as earlier ones did, at a fraction of the price.
+"""Block hashes of prompts that share a prefix with earlier ones, at a fraction of the time.
 
-One hash over a stretch of many blocks, chained like theirs, finds all of them at once.
+A hash over a stretch of many blocks, chained like theirs, finds the hashes of all of them at once.
 """
 
 from array import array
@@ -14,11 +14,11 @@ from router.types import BlockHash
 
 BLOCKS_A_STRETCH = 64
 MAX_STRETCHES = 8192
-"""Of 64 blocks, some 0.8 kB each: 6 MiB, for half a million blocks."""
+"""Some 0.8 kB each: 6 MiB, for half a million blocks."""
 
 
 class BlockHasher:
-    """An LRU of stretches; gives what `hash_blocks` gives."""
+    """An LRU of stretches; the result is that of `hash_blocks`."""
 
     def __init__(self, *, block_size: int) -> None:
         self._block_size = block_size
@@ -26,7 +26,7 @@ class BlockHasher:
 
     @property
     def num_stretches(self) -> int:
-        """How many are known."""
+        """Number of known stretches."""
         return len(self._key_to_hashes)
 
     def hash(self, token_ids: Sequence[int], *, root: BlockHash) -> tuple[BlockHash, ...]:

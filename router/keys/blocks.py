@@ -1,7 +1,7 @@
 """Prompt tokens to chained block hashes.
 
-A block is a run of `block_size` tokens; only full blocks are hashed, because only full blocks are
-cached by the engine. Each hash is seeded with its parent's, so equal hashes mean equal prefixes.
+A block is a run of `block_size` tokens. Only full blocks are hashed, because only full blocks are cached by the engine.
+Each hash is seeded with its parent's, so equal hashes mean equal prefixes.
 """
 
 from array import array
@@ -48,9 +48,10 @@ def hash_blocks(token_ids: Sequence[int], *, block_size: int, root: BlockHash) -
 
 
 def unknown_hashes(request_id: RequestId, num_blocks: int) -> Sequence[BlockHash]:
-    """Hashes for blocks of which only the number is known, as an answer's; as good as certainly, nothing else has them.
+    """Hashes for blocks of which only the number is known, such as an answer's; almost certainly, no other block has
+    them.
 
-    Consecutive numbers from a hash on, which need no memory until they are stored.
+    They are consecutive numbers from a hash on, which need no memory until they are stored.
     """
     if num_blocks <= 0:
         return ()
@@ -59,7 +60,7 @@ def unknown_hashes(request_id: RequestId, num_blocks: int) -> Sequence[BlockHash
 
 
 def hash_tokens(token_ids: Sequence[int]) -> TokenHash:
-    """Of a whole prompt, whatever the block size, model and salt: equal hash means equal token ids.
+    """Hash of a whole prompt, whatever the block size, model and salt: equal hashes mean equal token ids.
 
     Raises:
         OverflowError: a token id is negative or does not fit in 32 bits.
@@ -69,7 +70,7 @@ def hash_tokens(token_ids: Sequence[int]) -> TokenHash:
 
 
 def cacheable_tokens(num_prompt_tokens: int, *, num_blocks: int, block_size: int) -> int:
-    """Tokens that an engine holding `num_blocks` leading blocks can skip.
+    """Tokens that an engine need not compute if it has `num_blocks` leading blocks cached.
 
     vLLM always computes a prompt's last token (it needs its logits), so the last block of a prompt
     that ends on a block's border is never reused (`KVCacheManager.get_computed_blocks`).

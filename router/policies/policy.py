@@ -1,4 +1,4 @@
-"""The interface of a policy."""
+"""The interface of policies."""
 
 from typing import NamedTuple, Protocol
 
@@ -14,26 +14,26 @@ class Choice(NamedTuple):
 
 
 class Policy(Protocol):
-    """Chooses among `cluster.eligible`, of which there is at least one, without changing the cluster.
+    """Chooses one of `cluster.eligible`, of which there is at least one, without changing the cluster.
 
-    A policy may keep a cursor, a random generator, and beliefs of its own about replicas. It learns from
-    `on_reserved` alone: routers are also asked what they would choose, and answering must teach them nothing.
-    Beliefs are bounded, and replicas that are no `cluster.replicas` any more are forgotten. It counts and logs nothing.
+    A policy may keep a cursor, a random generator, and estimates of its own. It learns from `on_reserved` alone: a
+    shadow is asked for its choice, too, and must not learn from its answers. Estimates are bounded, and replicas that
+    have left `cluster.replicas` are forgotten. A policy counts and logs nothing.
     """
 
     name: str
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
-        """The replica for this request."""
+        """Choose the replica for this request."""
         ...
 
     def on_reserved(self, reservation: Reservation) -> None:
-        """A request was placed, here or by a peer router; policies with beliefs of their own learn from it."""
+        """A request was placed, here or by a peer; policies with estimates of their own learn from it."""
         ...
 
 
 class Unlearning:
-    """Base of the policies without beliefs of their own."""
+    """Base class of the policies without estimates of their own."""
 
     def on_reserved(self, reservation: Reservation) -> None:
-        """Nothing is learned."""
+        """Learn nothing."""

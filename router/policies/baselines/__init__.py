@@ -1,1 +1,1 @@
-"""Policies of other routers, for comparison."""
+"""The policies of other routers, for comparison."""

@@ -19,8 +19,8 @@ LOAD_FACTOR = 1.25
 class Chwbl(Unlearning):
     """The first replica clockwise from the prompt's head that is within the bound, else the owner.
 
-    KubeAI's head is the first 100 characters of the first user message. Tokens do not tell where that begins, so here
-    it is the first block after what other prompts begin with too: the system prompt. Without a key, the request's id.
+    KubeAI's head is the first 100 characters of the first user message. Tokens do not show where that begins, so here
+    it is the first block after the shared prefix: the system prompt. A request without a key has its id instead.
     """
 
     name = "chwbl"
@@ -29,7 +29,7 @@ class Chwbl(Unlearning):
         self._ring = RankRing(virtual_nodes=VIRTUAL_NODES)
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
-        """The owner, or who comes next."""
+        """The owner, or the next replica within the bound."""
         in_order = self._ring.in_order(_key(request, cluster), cluster)
         loads = [cluster.load_of(replica).num_requests for replica in in_order]
         total = sum(loads)

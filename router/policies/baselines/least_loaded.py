@@ -1,4 +1,4 @@
-"""Least work outstanding, in tokens."""
+"""The least outstanding work, in tokens."""
 
 from random import Random
 

@@ -1,4 +1,4 @@
-"""Fewest outstanding requests: what most load balancers do."""
+"""The fewest outstanding requests: the rule of most load balancers."""
 
 from collections.abc import Sequence
 from random import Random
@@ -17,9 +17,9 @@ class LeastRequests(Unlearning):
         self._rng = rng
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
-        """The least busy of all."""
+        """The replica with the shortest queue."""
         return Choice(self.among(cluster.eligible, cluster), Reason.BASELINE)
 
     def among(self, replicas: Sequence[Replica], cluster: Cluster) -> Replica:
-        """The least busy of these, for policies that take the shortest queue of some."""
+        """The one of these replicas with the shortest queue, for policies that fall back to it."""
         return min(replicas, key=lambda replica: (cluster.load_of(replica).num_requests, self._rng.random()))

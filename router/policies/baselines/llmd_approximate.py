@@ -20,15 +20,16 @@ KV_USAGE_WEIGHT = 2.0
 
 
 class Metrics(NamedTuple):
-    """What the rule wants to know of a replica."""
+    """The numbers of a replica that the rule uses."""
 
     num_waiting: int
+    """Sequences without a first token."""
     kv_usage: float
     """Share of the KV cache that running requests use."""
 
 
 def booked_metrics(replica: Replica, cluster: Cluster) -> Metrics:
-    """What a router knows by itself: requests without a first token, and nothing of the KV usage.
+    """The numbers that a router knows by itself: requests without a first token, and nothing about the KV usage.
 
     llm-d scrapes the engines, whose queue leaves out the requests that are being prefilled. Counting those too makes
     the rule stronger.
@@ -39,14 +40,14 @@ def booked_metrics(replica: Replica, cluster: Cluster) -> Metrics:
 class LlmdApproximate:
     """The highest score wins; ties at random.
 
-    What a replica was sent is remembered up to the size of its KV cache: llm-d tunes its LRU (31,250 blocks of 16
-    tokens by default) to the number of blocks that the engine reports. Its blocks are of at least 64 tokens, whatever
-    the engine's, so that its memory really is up to four times the cache; remembering no more than the cache holds
+    The prompts that a replica was sent are remembered up to the size of its KV cache: llm-d tunes its LRU (31,250
+    blocks of 16 tokens by default) to the number of blocks that the engine reports. Its blocks have at least 64 tokens,
+    whatever the engine's have, so its memory really is up to four times the cache. Remembering no more than the cache
     makes the rule stronger, and so does forgetting leaves before stems.
 
     Args:
         rng: breaks ties.
-        metrics: of a replica, now.
+        metrics: gives the numbers of a replica, now.
 
     """
 
@@ -72,15 +73,15 @@ class LlmdApproximate:
 
     @property
     def replica_ids(self) -> frozenset[ReplicaId]:
-        """Whose prefixes are remembered."""
+        """The replicas whose prefixes are remembered."""
         return self.sent.replica_ids
 
     def on_reserved(self, reservation: Reservation) -> None:
-        """Remembered as soon as it is scheduled."""
+        """Remember a prompt as soon as it is scheduled."""
         self.sent.insert(reservation)
 
     def _matches(self, request: RouteRequest, cluster: Cluster) -> list[float]:
-        """Of each replica, the share of the prompt's blocks that it was sent before."""
+        """The share of the prompt's blocks that each replica was sent before."""
         num_blocks = max(1, len(request.block_hashes))
         return [self.sent.matched_blocks(replica, request) / num_blocks for replica in cluster.eligible]
 

@@ -8,7 +8,7 @@ from router.types import Reason, RouteRequest
 
 
 class PowerOfTwo(Unlearning):
-    """Of two replicas drawn at random, the one with fewer outstanding requests: Ray Serve's default."""
+    """The one of two random replicas with fewer outstanding requests: Ray Serve's default."""
 
     name = "power_of_two"
 
@@ -16,7 +16,7 @@ class PowerOfTwo(Unlearning):
         self._rng = rng
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
-        """The less busy of two; the draw's order is random, so `min` breaks ties at random."""
+        """The replica with the shorter queue; the draw's order is random, so `min` breaks ties at random."""
         drawn = self._rng.sample(cluster.eligible, k=min(2, len(cluster.eligible)))
         replica = min(drawn, key=lambda candidate: cluster.load_of(candidate).num_requests)
         return Choice(replica, Reason.BASELINE)

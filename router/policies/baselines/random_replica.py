@@ -1,4 +1,4 @@
-"""At random."""
+"""A random choice."""
 
 from random import Random
 
@@ -16,5 +16,5 @@ class RandomReplica(Unlearning):
         self._rng = rng
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:  # noqa: ARG002  interface
-        """Any."""
+        """A random replica."""
         return Choice(self._rng.choice(cluster.eligible), Reason.BASELINE)

@@ -1,4 +1,4 @@
-"""In turn."""
+"""Each replica in turn."""
 
 from random import Random
 
@@ -8,7 +8,7 @@ from router.types import Reason, RouteRequest
 
 
 class RoundRobin(Unlearning):
-    """Each replica in turn, by rank, from a random start: several routers must not walk in step."""
+    """The replicas in turn, by rank, from a random start, so that several routers do not walk in step."""
 
     name = "round_robin"
 

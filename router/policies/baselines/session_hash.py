@@ -15,7 +15,7 @@ class SessionHash(Unlearning):
     """The owner of the session's key, whatever its load; without a session, of the request's id, which is random.
 
     The hash is xxh3 where Ray's is MurmurHash3. Ray goes on clockwise where a replica rejects a request; here, where
-    it is out of the choice.
+    it is excluded.
     """
 
     name = "session_hash"

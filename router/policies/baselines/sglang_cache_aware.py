@@ -16,22 +16,22 @@ from router.types import Reason, Replica, ReplicaId, Reservation, RouteRequest
 
 @dataclass(frozen=True, slots=True)
 class SglangCacheAwareOptions:
-    """The defaults are the command line's. Those of the library, on which few run, are 0.5, 32, 1.1 and 10,000."""
+    """The defaults are those of the command line. Those of the library, which few use, are 0.5, 32, 1.1 and 10,000."""
 
     cache_threshold: float = 0.3
     """A prefix is followed if more than this share of the prompt matches."""
     balance_abs_threshold: int = 64
-    """Prefixes are not followed if the longest queue is more than so many requests above the shortest ..."""
+    """Prefixes are not followed if the longest queue exceeds the shortest by more than this number of requests ..."""
     balance_rel_threshold: float = 1.5
-    """... and more than this multiple of it."""
+    """... and is longer than this multiple of it."""
     max_tree_tokens: int = 2**26
-    """Of each replica's prefixes; the least recently used go first."""
+    """Remembered tokens of each replica's prefixes; the least recently used go first."""
 
 
 class SglangCacheAware:
     """The longest match if it is long enough and load is balanced; else the shortest queue. Ties at random.
 
-    Of several replicas with the longest match, the one with the shortest queue: earlier releases took any.
+    Among several replicas with the longest match, the one with the shortest queue: earlier releases took any.
     """
 
     name = "sglang_cache_aware"
@@ -42,7 +42,7 @@ class SglangCacheAware:
         self.sent = SentPrefixes(lambda _replica: self._options.max_tree_tokens)
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
-        """By prefix or by queue."""
+        """The replica by prefix or by queue."""
         self.sent.follow(cluster)
         holders, matched_blocks = self._longest_match(request, cluster)
         matched_tokens = matched_blocks * cluster.block_size
@@ -54,11 +54,11 @@ class SglangCacheAware:
 
     @property
     def replica_ids(self) -> frozenset[ReplicaId]:
-        """Whose prefixes are remembered."""
+        """The replicas whose prefixes are remembered."""
         return self.sent.replica_ids
 
     def on_reserved(self, reservation: Reservation) -> None:
-        """Goes into the tree when it is sent, by prefix or by queue."""
+        """Put a prompt into the tree when it is sent, by prefix or by queue."""
         self.sent.insert(reservation)
 
     def _longest_match(self, request: RouteRequest, cluster: Cluster) -> tuple[Sequence[Replica], int]:
