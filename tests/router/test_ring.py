@@ -19,7 +19,7 @@ def test_successors_are_every_rank_once(members: set[int], key: BlockHash) -> No
 
 @given(ranks.filter(lambda members: len(members) > 1), st.lists(keys, min_size=20), st.data())
 def test_removing_a_replica_moves_only_its_keys(members: set[int], some: list[BlockHash], data: st.DataObject) -> None:
-    """The order of the others stays, so its keys go to their next successor and nobody else's move."""
+    """The order of the others stays, so its keys go to their next successor, and no other keys move."""
     gone = data.draw(st.sampled_from(sorted(members)))
     before, after = Ring(members, virtual_nodes=16), Ring(members - {gone}, virtual_nodes=16)
     for key in some:
@@ -35,7 +35,7 @@ def test_successors_are_in_order_of_distance(members: set[int], key: BlockHash) 
 
 @given(st.sets(st.integers(0, 20), min_size=1, max_size=8))
 def test_shares_are_of_all_keys(members: set[int]) -> None:
-    """And near each other, with enough points."""
+    """The shares add up to all keys and, with enough points, are nearly equal."""
     ring = Ring(members, virtual_nodes=512)
     shares = [ring.share(rank) for rank in members]
     assert sum(shares) == pytest.approx(1)
@@ -50,7 +50,7 @@ def test_a_share_is_how_many_keys_are_owned() -> None:
 
 
 def test_keys_spread_evenly() -> None:
-    """With 128 virtual nodes each of 4 replicas owns a quarter of the keys, within a third."""
+    """Each of 4 replicas with 128 virtual nodes owns a quarter of the keys, within a third."""
     ring = Ring(range(4), virtual_nodes=128)
     owners = [next(ring.successors(BlockHash(number * 2**50))) for number in range(2**14)]
     for rank in range(4):

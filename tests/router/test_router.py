@@ -16,7 +16,7 @@ from tests.operations import num_operations
 
 
 def test_without_replicas_it_says_so() -> None:
-    """And books nothing."""
+    """Nothing is booked."""
     router = make_router(num_replicas=0)
     with pytest.raises(NoReplicasError, match="no replica is ready"):
         router.choose(make_request("a", 1), now=0)
@@ -70,7 +70,7 @@ def test_an_aborted_request_leaves_no_belief() -> None:
 
 
 def test_a_request_that_never_arrives_is_not_counted_for_long() -> None:
-    """Its replica does not name it 10 s later: the reservation is released, and the belief with it."""
+    """Its replica does not name it 10 s later: the reservation is released, and the estimate corrected."""
     router = make_router(ttl_s=60)
     decision, _ = router.choose(make_request("lost", 1, 2), now=0)
     for now, num_requests in ((9, 1), (10, 0)):
@@ -97,7 +97,9 @@ def test_a_lost_receipt_is_not_counted_for_ever() -> None:
 
 
 def test_belief_follows_an_engine_that_evicts_earlier() -> None:
-    """It had lost two of three blocks that we believed held: the two that were used longest ago go with them."""
+    """It had lost two of three blocks that were estimated to be cached: the two that were used longest ago go with
+    them.
+    """
     router = make_router(num_replicas=1)
     (replica,) = router.cluster.eligible
     for number, prompt in enumerate([(7, 8), (1, 2, 3)]):
@@ -166,7 +168,7 @@ def answer(router: Router, request: RouteRequest, *, cached_tokens: int) -> None
 
 
 def test_a_cache_reset_forgets_every_prefix() -> None:
-    """And keeps the load, which is still there."""
+    """The load is kept, as it is still there."""
     router = make_router()
     decision, _ = router.choose(make_request("a", 1, 2), now=0)
     router.on_prefilled(decision.request_id, prompt_tokens=9, cached_tokens=0, now=0)
@@ -188,7 +190,7 @@ def test_a_new_policy_keeps_load_and_beliefs() -> None:
 
 
 def test_a_request_that_arrived_elsewhere_is_booked_there() -> None:
-    """A connection failed: load and belief move with the request, and the other replica is left alone for 2 s."""
+    """A connection failed: load and estimate move with the request, and the other replica is left alone for 2 s."""
     router = make_router(num_replicas=2)
     decision, _ = router.choose(make_request("moved", 1, 2), now=0)
     chosen, other = sorted(router.cluster.replicas, key=lambda each: each.replica_id != decision.replica_id)
@@ -232,7 +234,7 @@ def test_a_first_token_of_which_nothing_was_heard_is_made_up_for() -> None:
 
 
 def test_several_answers_are_learned_as_their_mean() -> None:
-    """Of three, 120 tokens came together; the next request for one is expected to get 40."""
+    """Three answers had 120 tokens together; the next request for one is expected to get 40."""
     router = make_router(num_replicas=1)
     router.choose(make_request("a", 1, num_choices=3), now=0)
     router.on_prefilled(RequestId("a"), prompt_tokens=5, cached_tokens=0, now=0)
@@ -289,7 +291,7 @@ def test_with_every_replica_out_of_the_choice_all_are_in_it() -> None:
 
 
 def test_a_joining_router_chooses_as_its_peer_does() -> None:
-    """With the peer's load, belief and recent work."""
+    """The peer's load, estimates and recent work are taken over."""
     peer, joining = make_router(num_replicas=4), make_router(num_replicas=4)
     for turn in range(8):
         answer(peer, make_request(f"turn-{turn}", turn // 2, *range(turn)), cached_tokens=0)
@@ -393,7 +395,7 @@ def test_an_answer_is_held_but_for_its_last_token(answer_tokens: int | None, num
 
 
 def test_an_answer_whose_first_token_never_came_is_not_held() -> None:
-    """Nor is its prompt, whatever the replica says that it generated."""
+    """Its prompt is not cached either, whatever the replica says that it generated."""
     router = make_router(num_replicas=1)
     (replica,) = router.cluster.replicas
     router.choose(make_request("a", 1, 2), now=0)
@@ -423,7 +425,7 @@ def test_an_engine_that_is_unknown_says_nothing() -> None:
 
 
 def test_what_a_joining_router_saw_itself_stays_and_counts_as_newer() -> None:
-    """The peer's belief fills what room is left."""
+    """The peer's estimate fills the room that is left."""
     peer, joining = (make_router(num_replicas=1, kv_capacity_tokens=16) for _ in range(2))
     (replica,) = joining.cluster.replicas
     answer(peer, make_request("theirs", 1, 2, 3), cached_tokens=0)
@@ -475,7 +477,7 @@ def test_a_crowd_of_long_ago_is_forgotten_whatever_comes_next() -> None:
 @pytest.mark.parametrize("is_exact", [False, True])
 @pytest.mark.parametrize("is_prefilled", [False, True])
 def test_an_end_costs_no_more_where_more_is_outstanding(*, is_exact: bool, is_prefilled: bool) -> None:
-    """Or clients that open many requests and leave would hold up everybody, by the square of their number."""
+    """Otherwise, clients that open many requests and leave would delay everyone, by the square of their number."""
 
     def cost(num_others: int) -> int:
         router = make_router(num_replicas=1, kv_capacity_tokens=10**6)
@@ -589,7 +591,7 @@ class RouterMachine(RuleBasedStateMachine):
         self.router.check_integrity()
 
     def teardown(self) -> None:
-        """With everything expired, nothing is outstanding anywhere."""
+        """When everything has expired, nothing is outstanding anywhere."""
         self.router.expire(now=self.now + 100)
         for replica in self.router.cluster.replicas:
             assert self.router.cluster.load_of(replica).num_requests == 0
@@ -607,8 +609,8 @@ def test_a_replica_that_joins_is_asked_for_what_is_hot_on_its_stretch_of_the_rin
     """What all want, it will have too; of what one or two do, only its share. Together, they have everything."""
     router = make_router(num_replicas=4)
     for number in range(40):
-        beginning = number % 8
-        request = make_request(f"{number}", 100 + beginning, 200 + beginning, 1000 + number)
+        first = number % 8
+        request = make_request(f"{number}", 100 + first, 200 + first, 1000 + number)
         router.choose(request, now=0)
     hot = {prefix.block_hash: prefix for prefix in router.hot_prefixes(64)}
     rank_to_hashes = {rank: {each.block_hash for each in router.prefixes_for(rank, 64)} for rank in range(4)}

@@ -16,7 +16,7 @@ tokens = st.integers(0, 50)
 
 
 def make_reservation(request: RouteRequest, *, num_held_blocks: int, is_computed: bool = True) -> Reservation:
-    """At the first replica."""
+    """A reservation at the first replica."""
     return Reservation(request, make_replica(0).replica_id, num_held_blocks, is_computed, pending_tokens=0)
 
 
@@ -38,7 +38,7 @@ def test_offered_is_reused_and_lost(
     prompt_tokens: int,
     cached_tokens: int,
 ) -> None:
-    """Whatever was believed, and whatever the engine says."""
+    """The sum is right for every estimate and every word of the engine."""
     request = make_request("a", *blocks, num_prompt_tokens=num_prompt_tokens)
     reservation = make_reservation(request, num_held_blocks=num_held_blocks, is_computed=is_computed)
     record = make_record(
@@ -57,7 +57,7 @@ def test_offered_is_reused_and_lost(
 
 
 def test_each_level_pays_for_what_the_one_below_it_does_not_reach() -> None:
-    """10 blocks and a token: 1 reused, 3 believed held there, 4 at the best, 6 gone, 8 ever seen."""
+    """10 blocks and a token: 1 reused, 3 estimated to be cached there, 4 at the best replica, 6 gone, 8 ever seen."""
     reservation = make_reservation(make_request("a", *range(10)), num_held_blocks=3)
     known = Known(best_blocks=4, gone_blocks=6, seen_blocks=8)
     record = make_record(reservation, known, prompt_tokens=41, cached_tokens=4, block_size=BLOCK_SIZE)
@@ -91,7 +91,7 @@ def test_beliefs_about_another_prompt_explain_nothing(request_of_four_blocks: Ro
 
 
 def test_funnels_are_merged_and_subtracted() -> None:
-    """Of two prompts, one new and one reused but for a token: their sum, and what came after the first."""
+    """The sum of two prompts, one new and one reused but for a token, and the part after the first."""
     new = make_record(
         make_reservation(make_request("a", 1, 2), num_held_blocks=0),
         Known(0, 0, 0),
@@ -143,7 +143,7 @@ def empty_caches(router: Router) -> None:
 
 
 def replace_all(router: Router) -> None:
-    """By new processes, after a moment without any."""
+    """New processes replace them, after a moment without any."""
     router.set_replicas(())
     router.set_replicas(make_replica(rank, generation=1) for rank in range(2))
 
@@ -185,7 +185,7 @@ def test_what_a_baseline_does_not_look_for_is_spilled() -> None:
 
 
 def test_a_request_that_moved_is_charged_where_it_went() -> None:
-    """HAProxy took it elsewhere: what was held where it was sent first is spilled."""
+    """HAProxy took it elsewhere: the blocks cached at its first replica are spilled."""
     router = make_router()
     holder, _ = serve(router, make_request("first", 1, 2), cached_tokens=0)
     request = make_request("moved", 1, 2)

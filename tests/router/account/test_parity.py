@@ -39,7 +39,7 @@ def test_what_a_doubted_replica_is_believed_to_hold_counts_nothing_until_it_is_k
 
 
 def test_beliefs_of_a_doubted_replica_are_kept_whatever_its_engine_reuses() -> None:
-    """A known one that reuses less than believed is believed less in; a doubted one is not."""
+    """The estimate of a known replica that reuses less is corrected; that of a doubted one is not."""
     for is_known in (True, False):
         router = make_router(num_replicas=1)
         (replica,) = router.cluster.replicas
@@ -89,7 +89,7 @@ def test_a_replica_that_leaves_is_not_doubted_any_more() -> None:
     router = make_router(num_replicas=2)
     first, second = router.cluster.replicas
     router.set_parity(first.replica_id, is_known=False)
-    router.set_parity(ReplicaId("nobody"), is_known=False)
+    router.set_parity(ReplicaId("unknown"), is_known=False)
     assert router.cluster.untrusted == {first.replica_id}
     router.set_replicas([second])
     assert router.cluster.untrusted == frozenset()
@@ -99,7 +99,7 @@ def test_a_replica_that_leaves_is_not_doubted_any_more() -> None:
 @pytest.mark.parametrize("policy", ["prefix_affinity", "least_loaded", "chwbl"])
 @given(seed=st.integers(0, 2**32), num_steps=st.integers(1, 40))
 def test_the_account_stays_right_whoever_is_doubted(policy: str, seed: int, num_steps: int) -> None:
-    """With doubts that come and go, replicas that do too, and any reports; in the end nothing is outstanding."""
+    """Doubts come and go, replicas too, and reports are arbitrary; in the end nothing is outstanding."""
     rng, router = Random(seed), make_router(policy, num_replicas=3)
     members = router.cluster.replicas
     for step in range(num_steps):

@@ -134,7 +134,7 @@ def test_the_live_policy_in_its_own_shadow_agrees(prompts: list[list[int]]) -> N
 def test_regret_is_what_the_shadows_choice_would_have_cost_more(
     live: int, shadow: int, waiting_tokens: int, expected: float
 ) -> None:
-    """Replica 0 holds two of the prompt's three blocks of 4, and is busy to some degree; replica 1 has nothing."""
+    """Replica 0 has two of the prompt's three blocks of 4 cached, and is busy to some degree; replica 1 has nothing."""
     router = make_router(ToRank(0, "live"))
     before = router.choose(make_request("before", 1, 2), now=0).decision
     router.on_prefilled(before.request_id, prompt_tokens=9, cached_tokens=0, now=0)
@@ -160,7 +160,7 @@ def test_shadows_learn_what_really_happened() -> None:
 
 @pytest.mark.parametrize("when_told", [True, False])
 def test_a_shadow_that_fails_is_out_and_says_why(when_told: bool) -> None:
-    """It is not asked again, since its belief may lack something; others go on, and a fresh one begins anew."""
+    """It is not asked again, since its state may lack a reservation; others go on, and a new one starts again."""
     router = make_router(ToRank(0, "live"))
     faulty, other = Faulty(when_told=when_told), ToRank(1, "other")
     router.shadows = (Shadow(faulty), Shadow(other))

@@ -8,7 +8,7 @@ from router.belief.continuations import FORGET, Continuations
 
 
 def test_until_one_has_told_all_is_expected() -> None:
-    """Then what it told counts for nearly all: 100 tokens expected and half of them found, beside one of one."""
+    """Then its word counts for nearly all: 100 tokens expected and half of them found, in addition to one of one."""
     continuations = Continuations()
     assert continuations.share == 1
     continuations.learn(expected_tokens=100, found_tokens=50)

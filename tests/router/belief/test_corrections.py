@@ -1,4 +1,4 @@
-"""What the engine reused less than was believed corrects the belief in everything that was used before it."""
+"""An engine that reused less than estimated corrects the estimate of everything that was used before."""
 
 from random import Random
 
@@ -9,7 +9,7 @@ from tests.builders import BLOCK_SIZE, make_request, make_router
 
 CAPACITY_BLOCKS = 1000
 NUM_BLOCKS = 4
-"""Of each prompt."""
+"""Blocks of each prompt."""
 
 
 class LruEngine:
@@ -34,7 +34,7 @@ class LruEngine:
 
 
 def is_predicted(router: Router, engine: LruEngine, prompt: int, number: int, *, is_looked_up: bool = True) -> bool:
-    """Serve a prompt; whether as much was reused as the router believed."""
+    """Serve a prompt. Returns whether as much was reused as the router estimated."""
     request = make_request(f"{number}", *(NUM_BLOCKS * prompt + block for block in range(NUM_BLOCKS)))
     decision = router.choose(request, now=0).decision
     cached_tokens = engine.serve(prompt) if is_looked_up else 0
@@ -58,7 +58,7 @@ def router() -> Router:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_reset_behind_its_back_is_found_out_soon(router: Router, seed: int) -> None:
-    """Of two hundred prompts that were held, a few misses tell of all others."""
+    """A few misses tell of all two hundred prompts that were cached."""
     rng, engine, num_prompts = Random(seed), LruEngine(), 200
     for number in range(num_prompts):
         assert is_predicted(router, engine, number, number)
@@ -79,7 +79,7 @@ def test_an_engine_that_holds_less_than_it_says_is_followed(router: Router) -> N
 
 
 def test_a_request_that_wants_no_cache_says_nothing_of_it(router: Router) -> None:
-    """Nothing is reused for it, and everything is still held."""
+    """Nothing is reused for it, and everything is still cached."""
     engine = LruEngine()
     for number in range(100):
         is_predicted(router, engine, number, number)

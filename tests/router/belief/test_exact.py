@@ -20,7 +20,7 @@ def hashes_of(*blocks: int) -> tuple[BlockHash, ...]:
 
 
 def held_blocks(router: Router, *blocks: int) -> int:
-    """How much of a prompt the first replica is believed to hold."""
+    """Leading blocks of a prompt that the first replica is estimated to have cached."""
     return router.cluster.holders.matched_blocks(ONE, hashes_of(*blocks))
 
 
@@ -118,7 +118,7 @@ def test_what_ends_and_was_never_stored_is_not_held(router: Router) -> None:
 
 
 def test_what_is_promised_stays_held_though_it_is_evicted(router: Router) -> None:
-    """The request behind it will find it computed anew, but only as far as it was promised."""
+    """The request behind it will find it computed again, but only as far as it was promised."""
     store(router, 1, 2, 3, 4)
     router.choose(make_request("waiting", 1, 2, 3), now=0)
     remove(router, 1, 2, 3, 4, num_gone=4)
@@ -155,7 +155,7 @@ def test_a_block_stored_twice_is_gone_when_both_copies_are(router: Router) -> No
 
 
 def test_a_removal_that_is_repeated_or_of_something_unknown_changes_nothing(router: Router) -> None:
-    """In one message, in another, and of what was never there."""
+    """They come in one message, in another, and for a block that was never there."""
     store(router, 1, 2)
     last = hashes_of(1, 2)[-1]
     router.on_blocks_removed(ONE, [last, last, hashes_of(9)[0]])
@@ -167,7 +167,7 @@ def test_a_removal_that_is_repeated_or_of_something_unknown_changes_nothing(rout
 
 
 def test_what_builds_on_an_evicted_block_is_held_again_when_it_is_back(router: Router) -> None:
-    """It stays in the engine's memory, where nothing can reach it meanwhile."""
+    """It stays in the engine's memory, where nothing can reach it for now."""
     store(router, 1, 2, 3)
     store(router, 1, 2, 4, num_new=1)
     remove(router, 1, 2)
@@ -178,7 +178,7 @@ def test_what_builds_on_an_evicted_block_is_held_again_when_it_is_back(router: R
 
 
 def test_blocks_of_an_unknown_parent_wait_for_it(router: Router) -> None:
-    """Nothing is held of them, and nothing else is disturbed."""
+    """None of them is cached, and nothing else is disturbed."""
     store(router, 1, 2, 3, 4, num_new=2)
     assert held_blocks(router, 1, 2, 3, 4) == 0
     store(router, 1, 2)
@@ -214,7 +214,9 @@ def test_capacity_and_receipts_do_not_evict_from_an_exact_replica(router: Router
 
 
 def test_more_than_any_engine_could_have_ends_it(router: Router) -> None:
-    """201 blocks on a replica that reported 100: its events are not understood. It is believed to hold the last 100."""
+    """201 blocks on a replica that reported 100: its events are not understood. The last 100 are estimated to be
+    cached.
+    """
     for number in range(67):
         store(router, number, 1, 2)
     assert not router.cluster.holders.is_exact(ONE)
@@ -302,7 +304,7 @@ def test_memory_does_not_grow_with_blocks_that_come_and_go(router: Router) -> No
 
 
 def store_quietly(router: Router, blocks: tuple[int, ...]) -> None:
-    """Without a look at everything."""
+    """The event is applied without a look at everything."""
     router.on_blocks_stored(ONE, None, hashes_of(*blocks))
 
 
@@ -341,7 +343,7 @@ class ExactAgainstModel(RuleBasedStateMachine):
 
     @rule(replica_id=replica_ids, path=paths, num_before=st.integers(0, 5))
     def store(self, replica_id: ReplicaId, path: Path, num_before: int) -> None:
-        """The end of a prompt, whether or not its beginning is there."""
+        """The engine stores the end of a prompt, whether or not its start is there."""
         start = min(num_before, len(path) - 1)
         parent = hashes_of(*path[:start])[-1] if start else None
         self.router.on_blocks_stored(replica_id, parent, hashes_of(*path)[start:])
@@ -407,7 +409,7 @@ class ExactAgainstModel(RuleBasedStateMachine):
         self.clear(replica_id)
 
     def some_id(self, data: st.DataObject) -> str:
-        """Of a request, over or not."""
+        """The prompt of a request, over or not."""
         return str(data.draw(st.integers(0, self.num_requests)))
 
     def is_held(self, replica_id: ReplicaId, path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Who holds which prefix."""
+"""The replicas that have each prefix cached."""
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +30,7 @@ def make_holders(capacity_blocks: int) -> Holders:
 
 
 def test_a_prefix_is_held_where_it_was_inserted() -> None:
-    """And only there, and only as deep as it goes."""
+    """It is cached only there, and only to its depth."""
     holders = make_holders(8)
     holders.insert(ONE, hashes_of([1, 2, 3]))
     assert holders.matched_blocks(ONE, hashes_of([1, 2, 0, 0])) == 2
@@ -59,7 +59,7 @@ def test_discarding_spares_what_others_build_on() -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ([0, 1, 1, 5], 2),  # continues a held prompt; 0 and 1 are shared with the other
+        ([0, 1, 1, 5], 2),  # continues a cached prompt; 0 and 1 are shared with the other
         ([0, 1, 3], 2),  # a new branch below what both share
         ([0, 1, 1], 2),
         ([0, 1], 2),  # ends where the others part
@@ -68,7 +68,7 @@ def test_discarding_spares_what_others_build_on() -> None:
     ],
 )
 def test_shared_blocks_are_those_below_which_prompts_part(path: list[int], expected: int) -> None:
-    """Two prompts are held: 0 1 1 and 0 1 2."""
+    """Two prompts are cached: 0 1 1 and 0 1 2."""
     holders = make_holders(8)
     holders.insert(ONE, hashes_of([0, 1, 1]))
     holders.insert(ONE, hashes_of([0, 1, 2]))
@@ -85,7 +85,7 @@ def test_a_block_in_which_many_prompts_end_is_shared() -> None:
 
 
 def test_one_conversation_shares_nothing_with_itself() -> None:
-    """Its next turn extends what is held, and nothing else hangs there."""
+    """Its next turn extends the cached prefix, and nothing else builds on it."""
     holders = make_holders(8)
     holders.insert(ONE, hashes_of([0, 1]))
     holders.insert(ONE, hashes_of([0, 1, 2]))
@@ -113,7 +113,7 @@ def test_a_crowded_prefix_is_for_more_replicas(work: float, expected: int) -> No
 
 
 def test_what_one_replica_evicts_another_keeps() -> None:
-    """Both hold three blocks; one loses the last of them, and the next two with the third prompt."""
+    """Both have three blocks cached; one loses the last of them, and the next two with the third prompt."""
     holders = make_holders(4)
     for replica_id in (ONE, TWO):
         holders.insert(replica_id, hashes_of([1, 2, 3]))
@@ -126,7 +126,7 @@ def test_what_one_replica_evicts_another_keeps() -> None:
 
 
 def test_shrinking_a_replica_evicts_the_oldest() -> None:
-    """A replica that reports less capacity is believed to hold less at once."""
+    """A replica that reports less capacity is estimated to have less cached at once."""
     holders = make_holders(8)
     holders.insert(ONE, hashes_of([1, 1]))
     holders.insert(ONE, hashes_of([2, 2]))
@@ -204,7 +204,7 @@ class HoldersAgainstModel(RuleBasedStateMachine):
             held.append(node)
 
     def used_nodes(self, replica_id: ReplicaId) -> set[tuple[int, ...]]:
-        """Those in use."""
+        """The nodes in use."""
         used = self.in_use[replica_id].values()
         return {tuple(path[:depth]) for path in used for depth in range(1, len(path) + 1)}
 
@@ -234,13 +234,13 @@ class HoldersAgainstModel(RuleBasedStateMachine):
 
     @rule(replica_id=replica_ids, capacity_blocks=st.integers(2, CAPACITY_BLOCKS))
     def shrink(self, replica_id: ReplicaId, capacity_blocks: int) -> None:
-        """And grow again: whatever was used longest ago is gone."""
+        """The capacity shrinks and grows again: the blocks that were used longest ago are gone."""
         for each in (capacity_blocks, self.CAPACITY_BLOCKS):
             self.holders.add_replica(replica_id, capacity_blocks=each)
         self.evict(replica_id, len(self.model[replica_id]) - capacity_blocks)
 
     def evict(self, replica_id: ReplicaId, num_blocks: int) -> None:
-        """From the model."""
+        """Evict from the model."""
         used = self.used_nodes(replica_id)
         for node in [node for node in self.model[replica_id] if node not in used][: max(0, num_blocks)]:
             self.model[replica_id].remove(node)
@@ -266,7 +266,7 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         self.evict(replica_id, len(self.model[replica_id]) - self.CAPACITY_BLOCKS)
 
     def discard_from_model(self, replica_id: ReplicaId, path: list[int], *, num_kept: int) -> None:
-        """What is in use stays."""
+        """Discard from the model; nodes in use stay."""
         held, used = self.model[replica_id], self.used_nodes(replica_id)
         end = self.num_matched(replica_id, path)
         if end <= num_kept:
@@ -279,7 +279,7 @@ class HoldersAgainstModel(RuleBasedStateMachine):
 
     @rule(replica_id=replica_ids)
     def take_over(self, replica_id: ReplicaId) -> None:
-        """A router that joins believes the same, and goes on as this one would."""
+        """A router that joins has the same estimates, and goes on as this one would."""
         joining = make_holders(self.CAPACITY_BLOCKS)
         for each in (ONE, TWO):
             use_to_prompt = {use: hashes_of(path) for use, path in self.in_use[each].items()}
@@ -289,7 +289,7 @@ class HoldersAgainstModel(RuleBasedStateMachine):
         self.holders = joining
 
     def num_matched(self, replica_id: ReplicaId, path: list[int]) -> int:
-        """The longest held prefix, counted one by one."""
+        """The longest cached prefix, counted block by block."""
         end = 0
         while end < len(path) and tuple(path[: end + 1]) in self.model[replica_id]:
             end += 1
@@ -297,7 +297,7 @@ class HoldersAgainstModel(RuleBasedStateMachine):
 
     @rule(path=paths)
     def match(self, path: list[int]) -> None:
-        """At both replicas at once."""
+        """Match at both replicas at once."""
         match = self.holders.match(hashes_of(path))
         for replica_id in (ONE, TWO):
             assert match.blocks_at(replica_id) == self.num_matched(replica_id, path)

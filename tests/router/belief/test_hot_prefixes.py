@@ -1,4 +1,4 @@
-"""The beginnings that most recent work has in common."""
+"""The prefixes that most recent work has in common."""
 
 import pytest
 from hypothesis import given
@@ -42,7 +42,7 @@ def test_prompts_that_end_alike_share_what_they_are() -> None:
 
 
 def test_there_are_none_before_the_first_prompts() -> None:
-    """Nor while nothing is shared."""
+    """Without a shared prefix there is none, either."""
     router = make_router(num_replicas=1)
     assert router.hot_prefixes(10) == []
     serve(router, [1], [2])
@@ -56,7 +56,7 @@ def every_hot_prefix(router: Router) -> list[HotPrefix]:
 
 @given(prompts, st.integers(1, 4))
 def test_a_limit_leaves_out_the_coldest(prompts: list[list[int]], limit: int) -> None:
-    """Work shares never grow down the list, and each beginning is there once."""
+    """Work shares never grow down the list, and each prefix is there once."""
     router = make_router(num_replicas=2, kv_capacity_tokens=12 * BLOCK_SIZE)
     serve(router, *prompts)
     found = every_hot_prefix(router)

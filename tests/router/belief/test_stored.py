@@ -11,7 +11,7 @@ from tests.builders import make_replica, make_request, make_router
 
 
 def choose(router: Router, request_id: str, replica_id: str, *, now: float = 0) -> RoutingDecision:
-    """Of a request that continues what this replica has."""
+    """A request that continues a response stored at this replica."""
     request = replace(make_request(request_id, num_prompt_tokens=50), stored_at=ReplicaId(replica_id))
     decision = router.choose(request, now=now).decision
     router.check_integrity()

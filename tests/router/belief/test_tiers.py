@@ -1,4 +1,4 @@
-"""Two tiers of a replica: what is believed of the second one, and when."""
+"""Two tiers of a replica: the estimates of the second one, and when there are some."""
 
 from collections import OrderedDict
 from itertools import pairwise
@@ -16,7 +16,7 @@ paths = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 
 
 class NaiveLru:
-    """Of blocks, one by one: whoever uses a prompt uses all of its blocks, the deepest ones as the oldest."""
+    """An LRU of blocks, one by one: a prompt uses all of its blocks, the deepest ones as the oldest."""
 
     def __init__(self, capacity_blocks: int) -> None:
         self.capacity_blocks = capacity_blocks
@@ -81,19 +81,19 @@ def make_engine(replica: Replica = ONE, *, is_proven: bool = True) -> Engine:
     return engine
 
 
-def believed(engine: Engine, *blocks: int) -> CachedTokens:
-    """Of a prompt of these blocks."""
+def estimated(engine: Engine, *blocks: int) -> CachedTokens:
+    """The estimated tokens of a prompt of these blocks."""
     return engine.router.cluster.cached(engine.replica, make_request("asked", *blocks))
 
 
 @settings(max_examples=200)
 @given(st.lists(paths, max_size=40), paths)
 def test_two_levels_are_two_lrus(served: list[list[int]], asked: list[int]) -> None:
-    """What a replica holds by tier is what two LRUs of its capacities hold that saw the same prompts."""
+    """The contents of each tier are those of an LRU of its capacity that saw the same prompts."""
     engine = make_engine()
     for blocks in served:
         engine.serve(*blocks)
-    assert believed(engine, *asked) == engine.cached(make_request("asked", *asked))
+    assert estimated(engine, *asked) == engine.cached(make_request("asked", *asked))
 
 
 def test_nothing_is_believed_before_something_came_back() -> None:
@@ -103,12 +103,12 @@ def test_nothing_is_believed_before_something_came_back() -> None:
     engine.serve(4, 5, 6)
     engine.serve(7, 8, 9)
     assert engine.cached(make_request("asked", 1, 2, 3)) == CachedTokens(0, 12)
-    assert believed(engine, 1, 2, 3) == CachedTokens(0, 0)
+    assert estimated(engine, 1, 2, 3) == CachedTokens(0, 0)
     engine.serve(1, 2, 3)
     assert engine.router.cluster.tiers.is_proven(ONE.replica_id)
     engine.serve(10, 11, 12)
-    assert believed(engine, 7, 8, 9) == CachedTokens(0, 12)  # it was in the cache when the proof came
-    assert believed(engine, 4, 5, 6) == CachedTokens(0, 0)  # it had left the cache before
+    assert estimated(engine, 7, 8, 9) == CachedTokens(0, 12)  # it was in the cache when the proof came
+    assert estimated(engine, 4, 5, 6) == CachedTokens(0, 0)  # it had left the cache before
 
 
 def test_a_tier_of_unknown_size_proves_nothing() -> None:
@@ -119,7 +119,7 @@ def test_a_tier_of_unknown_size_proves_nothing() -> None:
 
 
 def test_trust_falls_with_what_does_not_come() -> None:
-    """Each prompt was believed in the tier whole, and nothing of it came: its share of the expectations fades."""
+    """Each prompt was estimated to be in the tier, and nothing of it came: its share of the expectations fades."""
     engine = make_engine()
     shares = []
     for number in range(20):
@@ -130,7 +130,7 @@ def test_trust_falls_with_what_does_not_come() -> None:
     assert all(later < earlier for earlier, later in pairwise(shares[2:]))
     assert shares[-1] < 0.1
     oldest = 100 + 10 * (20 % 3)
-    assert believed(engine, oldest, oldest + 1, oldest + 2, oldest + 3).external <= 0.1 * 16
+    assert estimated(engine, oldest, oldest + 1, oldest + 2, oldest + 3).external <= 0.1 * 16
 
 
 def test_half_of_what_is_expected_is_half_believed() -> None:
@@ -141,7 +141,7 @@ def test_half_of_what_is_expected_is_half_believed() -> None:
         external = 2 * BLOCK_SIZE if number > 2 else 0
         engine.serve(first, first + 1, first + 2, first + 3, external=external, cached=external)
     assert engine.router.cluster.tiers.share(ONE.replica_id) == pytest.approx(0.5, abs=0.05)
-    assert believed(engine, 100, 101, 102, 103).external == pytest.approx(8, abs=1)
+    assert estimated(engine, 100, 101, 102, 103).external == pytest.approx(8, abs=1)
 
 
 def test_of_a_doubted_replica_nothing_external_is_believed() -> None:
@@ -149,9 +149,9 @@ def test_of_a_doubted_replica_nothing_external_is_believed() -> None:
     engine = make_engine()
     engine.serve(1, 2, 3)
     engine.serve(4, 5, 6, 7)
-    assert believed(engine, 1, 2, 3).external == 4
+    assert estimated(engine, 1, 2, 3).external == 4
     engine.router.set_parity(ONE.replica_id, is_known=False)
-    assert believed(engine, 1, 2, 3).external == 0
+    assert estimated(engine, 1, 2, 3).external == 0
 
 
 def test_after_a_reset_the_tier_keeps_what_it_has() -> None:
@@ -160,7 +160,7 @@ def test_after_a_reset_the_tier_keeps_what_it_has() -> None:
     engine.serve(1, 2, 3)
     engine.serve(4, 5, 6, 7)
     engine.router.on_caches_reset()
-    assert believed(engine, 1, 2, 3) == CachedTokens(0, 12)
+    assert estimated(engine, 1, 2, 3) == CachedTokens(0, 12)
 
 
 def test_a_tier_that_is_reported_no_more_is_forgotten() -> None:
@@ -175,31 +175,31 @@ def test_a_tier_that_is_reported_no_more_is_forgotten() -> None:
 
 
 def test_a_proven_tier_that_shrinks_keeps_what_was_used_last() -> None:
-    """Of seven blocks in two prompts, the four of the second one fit."""
+    """There are seven blocks in two prompts, and the four of the second one fit."""
     engine = make_engine()
     engine.serve(1, 2, 3)
     engine.serve(4, 5, 6, 7)
     engine.router.set_replicas([Replica(ONE.replica_id, 0, ONE.kv_capacity_tokens, 4 * BLOCK_SIZE)])
     engine.router.check_integrity()
     engine.router.on_caches_reset()
-    assert believed(engine, 1, 2, 3) == CachedTokens(0, 0)
-    assert believed(engine, 4, 5, 6, 7) == CachedTokens(0, 16)
+    assert estimated(engine, 1, 2, 3) == CachedTokens(0, 0)
+    assert estimated(engine, 4, 5, 6, 7) == CachedTokens(0, 16)
 
 
 def test_kv_events_say_nothing_of_the_second_tier() -> None:
-    """The engine's events tell that its cache is empty, and the tier is believed in as before."""
+    """The engine's events tell that its cache is empty, and the tier is estimated as before."""
     engine = make_engine()
     engine.serve(1, 2, 3)
     engine.router.on_blocks_cleared(ONE.replica_id)
-    assert believed(engine, 1, 2, 3) == CachedTokens(0, 12)
+    assert estimated(engine, 1, 2, 3) == CachedTokens(0, 12)
     engine.router.on_blocks_stored(ONE.replica_id, None, make_request("asked", 1, 2).block_hashes)
-    assert believed(engine, 1, 2, 3) == CachedTokens(8, 4)
+    assert estimated(engine, 1, 2, 3) == CachedTokens(8, 4)
     engine.serve(1, 2, 3, 4)
-    assert believed(engine, 1, 2, 3, 4) == CachedTokens(8, 8)
+    assert estimated(engine, 1, 2, 3, 4) == CachedTokens(8, 8)
 
 
 def test_a_router_that_joins_believes_the_same() -> None:
-    """By the state of its peer, proof included; one that knew already keeps its own as the later uses."""
+    """It takes over its peer's state, proof included; its own uses, if it has some, count as the later ones."""
     engine = make_engine()
     engine.serve(1, 2, 3)
     engine.serve(4, 5, 6, 7)
@@ -209,7 +209,7 @@ def test_a_router_that_joins_believes_the_same() -> None:
         joining = make_engine(is_proven=is_proven)
         joining.router.adopt(state, now=0)
         joining.router.check_integrity()
-        assert believed(joining, 1, 2, 3).total == believed(engine, 1, 2, 3).total == 12
+        assert estimated(joining, 1, 2, 3).total == estimated(engine, 1, 2, 3).total == 12
 
 
 def test_a_prompt_goes_to_the_tier_that_has_it() -> None:
@@ -235,7 +235,7 @@ def test_a_prompt_goes_to_the_tier_that_has_it() -> None:
 
 
 def test_reloading_takes_time() -> None:
-    """At the cluster's rate."""
+    """The time is by the cluster's rate."""
     cluster = make_router().cluster
     cluster.host_tokens_per_s = 100.0
     assert cluster.reload_s(CachedTokens(local=500, external=20)) == 0.2

@@ -51,7 +51,7 @@ def test_a_token_id_out_of_range_is_refused() -> None:
 
 
 def test_a_stretch_takes_as_much_memory_as_is_said() -> None:
-    """By Python's own count."""
+    """The size is Python's own count."""
     hasher = BlockHasher(block_size=1)
     tracemalloc.start()
     try:

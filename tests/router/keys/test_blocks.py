@@ -64,7 +64,7 @@ def test_a_token_id_out_of_range_is_refused() -> None:
     [(8, 2, 4), (9, 2, 8), (9, 1, 4), (0, 0, 0), (4, 1, 0), (100, 3, 12)],
 )
 def test_the_last_token_is_always_computed(num_prompt_tokens: int, num_blocks: int, expected: int) -> None:
-    """With blocks of 4, a prompt of 8 tokens can reuse one block although both are held."""
+    """A prompt of 8 tokens can reuse one block of 4 although both are cached."""
     assert cacheable_tokens(num_prompt_tokens, num_blocks=num_blocks, block_size=4) == expected
 
 

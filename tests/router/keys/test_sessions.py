@@ -15,7 +15,7 @@ def test_a_session_has_a_key_and_no_name() -> None:
 
 @given(name=st.text(min_size=1), other=st.text(min_size=1))
 def test_equal_names_have_equal_keys(name: str, other: str) -> None:
-    """In every router, and different ones different keys, of 64 bits."""
+    """The key is the same in every router, differs between names, and has 64 bits."""
     key = session_key(name)
     assert key is not None
     assert 0 <= key < 2**64

@@ -37,13 +37,13 @@ def test_decode(num_sequences: int, context_tokens: int, expected_s: float) -> N
 
 @given(first=tokens, second=tokens, num_before=tokens)
 def test_a_prompt_takes_as_long_as_its_parts(first: int, second: int, num_before: int) -> None:
-    """In however many steps it is computed."""
+    """The number of steps in which a prompt is computed does not matter."""
     parts_s = MODEL.prefill_s(first, num_before=num_before) + MODEL.prefill_s(second, num_before=num_before + first)
     assert MODEL.prefill_s(first + second, num_before=num_before) == pytest.approx(parts_s)
 
 
 @given(num_tokens=tokens, num_before=tokens)
 def test_what_is_cached_is_never_dearer_than_what_is_not(num_tokens: int, num_before: int) -> None:
-    """A prompt of which the beginning is cached takes at most as long as all of it."""
+    """A prompt with a cached prefix takes at most as long as the whole prompt."""
     whole_s = MODEL.prefill_s(num_before + num_tokens, num_before=0)
     assert MODEL.prefill_s(num_tokens, num_before=num_before) <= whole_s + 1e-9

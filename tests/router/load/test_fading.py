@@ -33,7 +33,7 @@ def test_epochs_change_nothing(steps_s: list[float]) -> None:
 
 
 def test_an_epoch_ends_before_floats_do() -> None:
-    """And says so once."""
+    """The factor is returned once."""
     fading = Fading(half_life_s=1)
     assert fading.advance(now=0) is None
     assert fading.advance(now=MAX_EPOCH_HALF_LIVES) == 0.5**MAX_EPOCH_HALF_LIVES

@@ -38,7 +38,7 @@ def test_unseen_are_the_others_requests_of_a_delay(num_routers: int) -> None:
 
 @given(st.lists(st.booleans(), max_size=300), st.lists(st.floats(0, 10), max_size=300))
 def test_it_is_never_more_than_all_requests_of_the_longest_delay(decisions: list[bool], delays_s: list[float]) -> None:
-    """And never less than none."""
+    """The result is never negative."""
     lateness = Lateness()
     for by_another in decisions:
         lateness.decided(by_another=by_another)

@@ -17,7 +17,9 @@ def test_before_a_first_prefill_a_replica_is_as_fast_as_the_model() -> None:
 
 
 def test_the_guess_goes_by_what_was_computed_before() -> None:
-    """1 s of work took 3 s, beside one as fast as the model: half as fast, so 1.5 s later 0.75 s of work are done."""
+    """1 s of work took 3 s, in addition to the prior second at the model's speed: half as fast, so 1.5 s later 0.75 s
+    of work are done.
+    """
     progress = Progress()
     progress.start(now=10)
     progress.prefilled(1, now=13)
@@ -66,7 +68,7 @@ def test_the_speed_is_learned(speed: float, work_s: float) -> None:
 
 
 def test_a_peers_longer_experience_is_taken_over() -> None:
-    """With its place in the present prompt; what is known better here stays."""
+    """The place in the present prompt comes with it; better knowledge here stays."""
     progress = Progress()
     progress.adopt(ProgressState(work_s=3, seconds=1, elapsed_s=0.5), now=50)
     assert (progress.speed, progress.work_s(now=50)) == (2, 1)

@@ -76,7 +76,7 @@ def test_what_remains_is_less_what_was_computed_since() -> None:
 
 
 def test_late_news_are_allowed_for() -> None:
-    """Told of 200 ms later, each: meanwhile the second prompt is computed as well, and no replica looks slower."""
+    """News take 200 ms: until they come, the second prompt is computed as well, and no replica looks slower."""
     late_s = 0.2
     reservations = make_reservations()
     reservations.reserve(make_reservation("a"), answer_tokens=40, now=0, late_s=late_s)
@@ -103,7 +103,9 @@ def test_a_replica_that_was_idle_unheard_is_not_ahead() -> None:
 
 
 def test_the_longer_ones_behind_the_first_are_overtaken() -> None:
-    """By a prompt of 30 ms: of 80 ms, 50, and of 20 ms nothing. The first is computed, and nobody overtakes it."""
+    """A prompt of 30 ms overtakes 50 of 80 ms, and none of 20 ms. The first prompt is being computed: none overtakes
+    it.
+    """
     reservations = make_reservations()
     for name, pending_tokens, expected_s in (("first", 90, 0), ("long", 80, 0.05), ("short", 20, 0.05)):
         reservations.reserve(make_reservation(name, pending_tokens=pending_tokens), answer_tokens=40, now=0)
@@ -162,7 +164,7 @@ def test_how_often_requests_come_is_read_off_what_fades() -> None:
 
 
 def test_the_first_sign_of_life_tells_how_late_it_is() -> None:
-    """Of what is booked; the second sign is no news any more."""
+    """The time since the booking is returned once; the second sign is no news any more."""
     reservations = make_reservations()
     reservations.reserve(make_reservation("a"), answer_tokens=40, now=1)
     assert reservations.arrived(RequestId("a"), now=1.25) == 0.25
@@ -171,7 +173,9 @@ def test_the_first_sign_of_life_tells_how_late_it_is() -> None:
 
 
 def test_memory_is_what_the_engine_told_and_what_was_computed_since() -> None:
-    """Without the engine's word, it is the contexts of what is decoded; in both cases with what is still to come."""
+    """Without the engine's word, it is the contexts that are decoded; in both cases with the tokens that are still to
+    come.
+    """
     reservations = make_reservations()
     for request_id in ("runs", "waits"):
         reservations.reserve(make_reservation(request_id), answer_tokens=40, now=0)
@@ -272,7 +276,7 @@ def test_a_prompt_of_unknown_length_is_computed_with_its_first_token() -> None:
 
 
 def test_a_request_that_never_ran_gives_its_reservation_back() -> None:
-    """So that the router can take back the belief it had put into it."""
+    """It comes with its reservation, by which the router corrects its estimate."""
     reservations = make_reservations()
     reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
     ended = reservations.finished(RequestId("a"), now=0)
@@ -355,7 +359,7 @@ def test_a_removed_replica_takes_its_reservations_with_it() -> None:
 
 
 def test_recent_work_fades_by_half() -> None:
-    """80 pending tokens and 5 for the answer, halved after a half-life of 10 s, whether or not it ended meanwhile."""
+    """80 pending tokens and 5 for the answer, halved after a half-life of 10 s, whether or not the request is over."""
     reservations = make_reservations()
     reservations.fade(now=0)
     reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)
@@ -382,7 +386,7 @@ fates = st.sampled_from(["finishes", "is aborted", "expires", "goes elsewhere", 
 
 @given(requests=st.lists(st.tuples(counts, counts, fates, st.lists(st.integers(0, 200), max_size=5)), max_size=8))
 def test_whatever_is_claimed_is_released(requests: list[tuple[int, int, str, list[int]]]) -> None:
-    """Of however many sequences, as far as they have come, and however they end."""
+    """The number of sequences, their progress and their ends do not matter."""
     reservations = make_reservations(ttl_s=60)
     claimed = 0
     for number, (num_prompts, num_choices, _, prefills) in enumerate(requests):
@@ -512,7 +516,7 @@ class ReservationsMachine(RuleBasedStateMachine):
             assert self.reservations.remaining_s(replica_id, now=self.now) >= 0
 
     def teardown(self) -> None:
-        """In the end, with everything expired, nothing is outstanding."""
+        """When everything has expired, nothing is outstanding."""
         for request_id in self.reservations.expired(now=self.now + 100):
             self.reservations.finished(request_id, now=self.now)
         for replica_id in (ONE, TWO):

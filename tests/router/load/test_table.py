@@ -18,7 +18,7 @@ def make_table() -> LoadTable:
 
 
 def test_the_least_loaded_comes_first() -> None:
-    """By pending tokens, then requests being decoded, then recent work."""
+    """The order is by pending tokens, then requests being decoded, then recent work."""
     table = make_table()
     table.change(ONE, LoadChange(pending_tokens=5))
     table.change(TWO, LoadChange(num_running=1))
@@ -69,7 +69,7 @@ def test_total_and_order_are_those_of_the_loads(changes: list[tuple[ReplicaId, i
 
 
 def test_what_rounding_leaves_of_fractions_goes_with_the_last_request() -> None:
-    """0.1 and 0.2 make a little more than 0.3, and with nobody waiting or running nothing is left of it."""
+    """0.1 and 0.2 make a little more than 0.3, and with no sequence waiting or running, nothing is left of it."""
     table = make_table()
     for tokens in (0.1, 0.2):
         table.change(ONE, LoadChange(num_waiting=1, pending_s=tokens, waiting_answer_tokens=tokens))

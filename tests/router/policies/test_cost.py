@@ -1,4 +1,4 @@
-"""What a placement costs, in seconds, and what follows from each term of it."""
+"""The cost of a placement, in seconds, and the consequences of each of its terms."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ PROMPT = range(1, 101)
 
 
 def make_cluster(*, num_replicas: int = 2, kv_capacity_tokens: int = ROOM_TOKENS) -> Router:
-    """A router that takes all replicas to be as fast as the model."""
+    """A router for which all replicas have the model's speed."""
     router = make_router(num_replicas=num_replicas, kv_capacity_tokens=kv_capacity_tokens)
     for replica in router.cluster.replicas:
         set_speed(router, replica.replica_id, 1)
@@ -28,7 +28,7 @@ def make_cluster(*, num_replicas: int = 2, kv_capacity_tokens: int = ROOM_TOKENS
 def costs(
     router: Router, request: RouteRequest, weights: CostWeights = WEIGHTS, *, owner: Replica | None = None
 ) -> list[float]:
-    """Of a request now, at each replica, by rank."""
+    """The cost of a request now, at each replica, by rank."""
     router.prepare(now=0)
     cluster = router.cluster
     match = cluster.match(request.block_hashes)
@@ -44,23 +44,23 @@ def nothing(_router: Router, _first: ReplicaId, _second: ReplicaId) -> None:
 
 
 def first_holds_all(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
-    """But for the last token."""
+    """The first replica has the prompt cached, but for the last token."""
     router.cluster.holders.insert(first, make_request("", *PROMPT).block_hashes)
 
 
 def first_holds_what_is_shared(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
-    """200 tokens, after which two other prompts go on differently."""
+    """The first replica has 200 tokens cached, after which two other prompts go on differently."""
     for last in (901, 902):
         router.cluster.holders.insert(first, make_request("", *PROMPT[:50], last).block_hashes)
 
 
 def one_waits(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
-    """With 1,000 tokens to compute."""
+    """A request with 1,000 tokens waits at the first replica."""
     book_waiting(router, first, 1000)
 
 
 def three_wait(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
-    """With 1,000 tokens to compute, then 100 and 2,000."""
+    """Requests with 1,000, 100 and 2,000 tokens wait at the first replica."""
     for name, pending_tokens in (("first", 1000), ("short", 100), ("long", 2000)):
         book_waiting(router, first, pending_tokens, request_id=name)
 
@@ -82,12 +82,12 @@ def first_is_slow(router: Router, first: ReplicaId, _second: ReplicaId) -> None:
     book_waiting(router, first, 1000)
 
 
-# A token of the prompt is 1 ms, and its weight 1 + 3 where nobody waits. A step is 10 ms, 1 ms more for each sequence,
-# and 1 us for each token of their contexts; our own context is 401 + 50 tokens on average.
+# A token of the prompt is 1 ms, and its weight 1 + 3 where no sequence waits. A step is 10 ms, 1 ms more for each
+# sequence, and 1 us for each token of their contexts; our own context is 401 + 50 tokens on average.
 EXAMPLES = [
     (nothing, [4 * 0.401, 4 * 0.401]),
     (first_holds_all, [4 * 0.001, 4 * 0.401]),
-    # What is missing of the shared beginning counts half; what is held, nothing.
+    # A missing token of the shared prefix counts half, and a cached one nothing.
     (first_holds_what_is_shared, [4 * 0.201, 4 * 0.201 + 0.5 * 0.200]),
     # Half a waiting request a replica: 4 + 2 * 0.5. Where it waits, there will be two in each step of our answer.
     (one_waits, [1.0 + 5 * 0.401 + 0.1 * 100 * (0.001 + 0.001 + 0.000_451), 5 * 0.401]),
@@ -115,7 +115,7 @@ def test_worked_examples(
 
 
 def test_each_answer_of_our_own_is_slowed_down() -> None:
-    """And slows down the ten that run, while our prompt is computed once."""
+    """It slows down the ten that run, while our prompt is computed once."""
     router = make_cluster()
     ten_run(router, *(each.replica_id for each in router.cluster.replicas))
     request = make_request("next", *PROMPT, max_answer_tokens=100, num_choices=3)
@@ -124,7 +124,7 @@ def test_each_answer_of_our_own_is_slowed_down() -> None:
 
 
 def test_answers_to_a_list_have_contexts_of_one_prompt_each() -> None:
-    """Of 400 tokens in four prompts, each answer reads 100, and half of its own 100."""
+    """There are 400 tokens in four prompts: each answer reads 100, and half of its own 100."""
     router = make_cluster()
     ten_run(router, *(each.replica_id for each in router.cluster.replicas))
     request = make_request("next", num_prompt_tokens=400, max_answer_tokens=100, num_prompts=4)
@@ -142,7 +142,7 @@ def test_all_answers_need_memory(num_choices: int) -> None:
 
 
 def test_half_of_a_session_whose_prompt_is_unknown_is_taken_to_be_cached_at_its_place() -> None:
-    """Of 400 tokens, 200 are left to compute there."""
+    """200 of 400 tokens are left to compute there."""
     router = make_cluster()
     request = make_request("next", num_prompt_tokens=400, session_id="ann", max_answer_tokens=100)
     owner = router.cluster.replicas[1]
@@ -192,7 +192,7 @@ def test_what_will_not_fit_waits_for_memory(kv_used_tokens: int | None, expected
 
 @pytest.mark.parametrize("is_told", [False, True])
 def test_a_replica_whose_memory_would_overflow_is_avoided(*, is_told: bool) -> None:
-    """It holds a part of the prompt, and its cache will be full; by what is booked, or by the engine's word."""
+    """It has a part of the prompt cached, and its cache will be full, by the bookings or by the engine's word."""
     for is_home in (True, False):
         router = make_cluster(kv_capacity_tokens=40_000)
         home, _ = (each.replica_id for each in router.cluster.replicas)
@@ -206,7 +206,7 @@ def test_a_replica_whose_memory_would_overflow_is_avoided(*, is_told: bool) -> N
 
 
 REPLICAS = st.tuples(
-    st.integers(0, 25),  # of the prompt's 25 times four blocks, so many are held
+    st.integers(0, 25),  # cached blocks of the prompt's 25 times four
     st.lists(st.sampled_from((1, 100, 500, 5000)), max_size=4),  # prompt tokens of each that waits
     st.sampled_from((0, 0, 3)),  # answers that run
     st.sampled_from((0.5, 1, 1, 2)),  # speed

@@ -30,7 +30,7 @@ def start(router: Router, request: RouteRequest) -> ReplicaId:
 
 
 def teach(router: Router, answer_tokens: int, *blocks: int, session_id: str = "", num_answers: int = 30) -> None:
-    """Let so many requests that begin like this end with such an answer, at all replicas in turn."""
+    """Let requests with this prefix end with such an answer, at all replicas in turn."""
     for number in range(num_answers):
         request = make_request(f"{blocks}-{session_id}-{number}", *blocks, session_id=session_id)
         router.choose(request, now=0)
@@ -40,7 +40,7 @@ def teach(router: Router, answer_tokens: int, *blocks: int, session_id: str = ""
 
 @pytest.mark.parametrize("with_limits", [False, True])
 def test_long_answers_behind_one_system_prompt_do_not_pile_up(*, with_limits: bool) -> None:
-    """Reasoning: what a replica saves by holding 100 tokens is little beside 3,000 steps that others make longer.
+    """Reasoning: the 100 cached tokens of a replica save little, compared with 3,000 steps that others make longer.
 
     By pending tokens alone, whoever had the system prompt got them all.
     """
@@ -67,7 +67,7 @@ def test_where_answers_are_long_a_follow_up_avoids_the_one_that_runs() -> None:
 
 
 def test_who_computes_nothing_may_be_dearer_than_who_computes_a_little() -> None:
-    """Of 40 replicas, seven have nothing waiting and 30 answers running, one a token waiting, and the others 500 ms."""
+    """Seven of 40 replicas have nothing waiting and 30 answers running, one a token waiting, and the others 500 ms."""
     router = make_cluster(40)
     *busy, quiet = router.cluster.replicas
     crowded, busy = busy[:7], busy[7:]
@@ -86,7 +86,9 @@ def test_who_computes_nothing_may_be_dearer_than_who_computes_a_little() -> None
 
 @pytest.mark.parametrize(("num_at_third", "expected"), [(9, {2}), (11, {0, 1})])
 def test_ten_answers_of_one_request_are_as_much_as_ten_requests(num_at_third: int, expected: set[int]) -> None:
-    """At two of three replicas, between which the ring decides; the third decodes one answer less, or one more."""
+    """They are at two of three replicas, between which the ring decides; the third decodes one answer less, or one
+    more.
+    """
     router = make_cluster(3)
     first, second, third = (each.replica_id for each in router.cluster.replicas)
     for number in range(10):
@@ -153,8 +155,8 @@ def test_a_smaller_cache_gets_fewer_new_conversations() -> None:
 
 
 def test_what_others_begin_with_too_keeps_nobody_where_it_is() -> None:
-    """The same 100 tokens are held at the first replica, where 60 ms of work wait: a conversation's own are worth the
-    wait, a beginning that others have as well is not.
+    """The same 100 tokens are cached at the first replica, where 60 ms of work wait: a conversation's own are worth the
+    wait, a prefix that others have as well is not.
     """
     for is_shared in (False, True):
         router = make_cluster(2)

@@ -46,12 +46,12 @@ class TestPrefixAffinity:
     """Where conversations start, and where they return; what each place costs is in test_cost.py."""
 
     def test_a_returning_conversation_goes_where_it_was(self) -> None:
-        """The first turn is placed by the ring, the second by what is held."""
+        """The first turn is placed by the ring, the second by the cached prefix."""
         router = make_router(num_replicas=4, kv_capacity_tokens=ROOM_TOKENS)
         first, _ = router.choose(make_request("turn-1", 1, 2), now=0)
         router.on_finished(first.request_id, now=0)
         second, _ = router.choose(make_request("turn-2", 1, 2, 3), now=1)
-        # Never prefilled, so nothing is held: the ring alone has to find the place again.
+        # Never prefilled, so nothing is cached: the ring alone has to find the place again.
         assert (first.reason, second.reason) == (Reason.RING, Reason.RING)
         assert second.replica_id == first.replica_id
         router.on_prefilled(second.request_id, prompt_tokens=13, cached_tokens=0, now=1.03)
@@ -86,7 +86,7 @@ class TestPrefixAffinity:
     def test_waiting_is_weighed_against_what_is_saved(
         self, waiting_tokens: int, num_prompt_blocks: int, expected: Reason
     ) -> None:
-        """A held prefix is worth its tokens times the weight, and no more."""
+        """A cached prefix is worth its tokens times the weight, and no more."""
         router = make_router(
             PrefixAffinity(CostWeights(evictions=2, per_waiting=0, others=0)), kv_capacity_tokens=ROOM_TOKENS
         )
@@ -98,7 +98,7 @@ class TestPrefixAffinity:
         assert (decision.replica_id == holder) is (expected is Reason.PREFIX)
 
     def test_paced_conversations_with_one_system_prompt_spread(self) -> None:
-        """Nothing is outstanding at any decision, and one replica holds the prompt that all share.
+        """Nothing is outstanding at any decision, and one replica has the prompt cached that all share.
 
         By pending work alone, all of them went to the replica that saw the system prompt first.
         """
@@ -112,7 +112,7 @@ class TestPrefixAffinity:
         assert min(conversations_at.values()) >= 15
 
     def test_short_questions_after_one_system_prompt_spread(self) -> None:
-        """Too short to fill a block, they have the same key; still nobody gets all of them."""
+        """Too short to fill a block, they have the same key; still no replica gets all of them."""
         router = make_router(num_replicas=2)
         chosen = Counter(serve(router, str(number), *range(1, 20)).replica_id for number in range(200))
         assert min(chosen.values()) >= 50
@@ -151,7 +151,8 @@ class TestPrefixAffinity:
 
     @pytest.mark.parametrize(("num_holders", "num_replicas"), [(10, 30), (16, 26)])
     def test_of_many_holders_the_least_loaded_are_looked_at(self, num_holders: int, num_replicas: int) -> None:
-        """More hold the prompt than are looked at, and all but the last one that came to it have much to do.
+        """More replicas have the prompt cached than are examined, and all but the last one that came to it have much to
+        do.
 
         Those without the prompt are idle, and cost more all the same. Few of many are sorted, many are looked for.
         """
@@ -173,7 +174,7 @@ class TestPrefixAffinity:
     def test_in_a_large_cluster_it_finds_the_cheapest_too(
         self, num_system_holders: int, pending: list[int], ranks: list[int], conversation_holders: set[int]
     ) -> None:
-        """Of 60 replicas, of which many hold a system prompt and a few a conversation, it looks at 27."""
+        """It examines 27 of 60 replicas, of which many have a system prompt cached, and a few a conversation."""
         router = make_router(num_replicas=60, kv_capacity_tokens=1000)
         members, holders = router.cluster.replicas, router.cluster.holders
         system, conversation = tuple(range(1, 9)), tuple(range(1, 17))
@@ -189,7 +190,7 @@ class TestPrefixAffinity:
         mean_share = sum(recent_shares) / 60
 
         def cost_s(replica: Replica) -> float:
-            """Of 69 prompt tokens, of which 64 are the conversation's, and of these 32 the system prompt's."""
+            """Cost of 69 prompt tokens: 64 are the conversation's, and 32 of these the system prompt's."""
             rank = replica.rank
             cached_tokens = 64 if rank in conversation_holders else 32 if rank in system_holders else 0
             missing_tokens = max(0, 32 - cached_tokens)

@@ -36,7 +36,7 @@ def serve(router: Router, request: RouteRequest) -> RoutingDecision:
 
 @pytest.mark.parametrize("name", installed_names())
 class TestContract:
-    """What holds for every policy."""
+    """The contract of every policy."""
 
     @given(prompts=st.lists(blocks, min_size=1, max_size=20), num_replicas=st.integers(1, 5), seed=st.integers(0, 99))
     def test_it_chooses_a_known_replica_and_books_it(
@@ -71,7 +71,7 @@ class TestContract:
         assert len(chosen) == 4
 
     def test_replicas_out_of_the_choice_are_not_chosen(self, name: str) -> None:
-        """Although they are members, and hold the prefix."""
+        """They are replicas still, and have the prefix cached."""
         router = make(name)
         prompt = range(1, 6)
         for number in range(8):
@@ -81,7 +81,7 @@ class TestContract:
             assert serve(router, make_request(f"after-{number}", *prompt)).replica_id != gone
 
     def test_replicas_that_left_are_forgotten(self, name: str) -> None:
-        """One leaves, one is replaced under its rank: no choice and no belief names the old ones."""
+        """One leaves, one is replaced under its rank: no choice and no estimate names the old ones."""
         router = make(name)
         for number in range(40):
             serve(router, make_request(str(number), number % 5, number))
@@ -92,7 +92,7 @@ class TestContract:
         assert getattr(router.policy, "replica_ids", members) == members
 
     def test_answering_teaches_nothing(self, name: str) -> None:
-        """Asked what it would choose for a prompt that nobody was sent, it never comes to believe that somebody was."""
+        """The choice for a prompt that was sent nowhere does not count as if it had been sent."""
         router = make(name)
         home = serve(router, make_request("known", *range(1, 9)))
         for _ in range(50):

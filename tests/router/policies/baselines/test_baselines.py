@@ -16,7 +16,7 @@ from tests.builders import make_replica, make_request, make_router
 
 
 def book(router: Router, *num_requests: int) -> None:
-    """Give each replica so many requests of one token, in order of rank."""
+    """Give each replica its number of requests of one token, in order of rank."""
     for replica, number in zip(router.cluster.replicas, num_requests, strict=True):
         for index in range(number):
             request = make_request(f"{replica.rank}-{index}", num_prompt_tokens=1)
@@ -59,7 +59,7 @@ def test_random_is_blind() -> None:
 
 
 def test_power_of_two_takes_the_better_of_a_pair() -> None:
-    """With 0, 1 and 9 requests: the first wins two of the three pairs, the second one, the third none."""
+    """The replicas have 0, 1 and 9 requests: the first wins two of the three pairs, the second one, the third none."""
     router = make_router("power_of_two", num_replicas=3)
     book(router, 0, 1, 9)
     counts = Counter(chosen(router)[0] for _ in range(900))
@@ -82,7 +82,7 @@ class TestSessionHash:
     """A ring of 100 virtual nodes."""
 
     def test_a_session_has_one_owner_whatever_it_asks(self) -> None:
-        """And whatever the load."""
+        """The load does not matter, either."""
         router = make_router("session_hash", num_replicas=4)
         owner = chosen(router, 1, 2, session_id="ann")
         book(router, *(9 if rank == owner[0] else 0 for rank in range(4)))
@@ -90,7 +90,7 @@ class TestSessionHash:
         assert len({chosen(router, session_id=f"session-{number}")[0] for number in range(50)}) == 4
 
     def test_without_a_session_requests_spread(self) -> None:
-        """By their own ids."""
+        """Requests go by their own ids."""
         router = make_router("session_hash", num_replicas=4)
         assert len({chosen(router, 1, 2, request_id=str(number))[0] for number in range(50)}) == 4
 
@@ -138,7 +138,7 @@ class TestChwbl:
         assert len({chosen(router, 1, 2, user)[0] for user in range(30, 80)}) == 4
 
     def test_without_a_key_requests_spread(self) -> None:
-        """By their own ids."""
+        """Requests go by their own ids."""
         router = make_router("chwbl", num_replicas=4)
         answers = {chosen(router, request_id=str(number)) for number in range(50)}
         assert answers == {(rank, Reason.NO_KEY) for rank in range(4)}
@@ -150,7 +150,7 @@ class TestLlmdApproximate:
     @pytest.mark.parametrize(
         ("num_sent", "metrics", "expected"),
         [
-            # Replica 0 was sent so many of the prompt's four blocks, replica 1 nothing.
+            # Replica 0 was sent this number of the prompt's four blocks, replica 1 nothing.
             (4, (Metrics(2, 0.0), Metrics(0, 0.0)), (0, Reason.PREFIX)),  # 3 + 0 + 2 > 0 + 2 + 2
             (2, (Metrics(2, 0.0), Metrics(0, 0.0)), (1, Reason.SPILL)),  # 1.5 + 0 + 2 < 0 + 2 + 2
             (1, (Metrics(3, 0.0), Metrics(3, 0.0)), (0, Reason.PREFIX)),  # equal queues score 2 each
@@ -186,7 +186,7 @@ class TestSglangCacheAware:
     @pytest.mark.parametrize(
         ("num_sent", "num_requests", "expected"),
         [
-            # Replica 0 was sent so many of the prompt's ten blocks of four tokens; the prompt has 41 tokens.
+            # Replica 0 was sent this number of the prompt's ten blocks of four tokens; the prompt has 41 tokens.
             (3, (1, 0), (1, Reason.BASELINE)),  # 12 of 41 tokens match
             (4, (1, 0), (0, Reason.PREFIX)),  # 16 of 41
             (10, (64, 0), (0, Reason.PREFIX)),  # not more than 64 apart
@@ -204,7 +204,7 @@ class TestSglangCacheAware:
         assert chosen(router, *range(1, 11)) == expected
 
     def test_of_several_holders_the_shortest_queue(self) -> None:
-        """Two of three hold the prompt; the idle one does not."""
+        """Two of three replicas were sent the prompt; the idle one was not."""
         router = make_router("sglang_cache_aware", num_replicas=3)
         chosen(router)
         send(router, 0, 1, 2, 3)

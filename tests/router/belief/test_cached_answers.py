@@ -1,4 +1,4 @@
-"""Answers are held after their prompts, under hashes that nobody knows."""
+"""Answers are cached after their prompts, under made-up hashes."""
 
 from collections import Counter
 
@@ -98,7 +98,7 @@ def test_of_two_with_the_same_prompt_nobody_knows_whose_answer_is_continued() ->
 
 @pytest.mark.parametrize("capacity_blocks", [0, 1, 3, 4])
 def test_an_answer_is_held_as_far_as_there_is_room(capacity_blocks: int) -> None:
-    """Of a prompt of three blocks and an answer of two."""
+    """The prompt has three blocks, and the answer two."""
     holders = make_holders(capacity_blocks)
     answer(holders, ONE, (1, 2, 3), 2)
     assert holders.num_blocks(ONE) == capacity_blocks
@@ -107,14 +107,14 @@ def test_an_answer_is_held_as_far_as_there_is_room(capacity_blocks: int) -> None
 
 
 def test_without_a_full_block_nothing_is_held_of_a_prompt_or_its_answer() -> None:
-    """Where it begins, nobody could find it."""
+    """No prompt could find its answer."""
     holders = make_holders(100)
     answer(holders, ONE, (), 5)
     assert holders.num_blocks(ONE) == 0
 
 
 def test_what_is_known_from_the_engine_is_not_guessed() -> None:
-    """Of an exact replica, its events tell of the answer's blocks."""
+    """The events of an exact replica tell of the answer's blocks."""
     holders = make_holders(100)
     holders.begin_exact(ONE, {})
     answer(holders, ONE, (1, 2, 3), 2)
@@ -137,7 +137,9 @@ def test_an_answer_goes_before_its_prompt() -> None:
 
 
 class AnswersMachine(RuleBasedStateMachine):
-    """Prompts and answers at two replicas with room for all, beside the same without the answers, and a naive model."""
+    """Prompts and answers at two replicas with room for all, compared with the same without the answers, and with a
+    naive model.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -150,11 +152,11 @@ class AnswersMachine(RuleBasedStateMachine):
         self.answers: dict[ReplicaId, dict[Path, int]] = {ONE: {}, TWO: {}}
 
     def left_at(self, replica_id: ReplicaId, path: Path) -> Path:
-        """What of it is held."""
+        """The cached prefix of a path."""
         return next(path[:end] for end in range(len(path), -1, -1) if path[:end] in self.held[replica_id])
 
     def credited(self, replica_id: ReplicaId, path: Path) -> int:
-        """The answer's blocks: of the one prompt that ended where `path` leaves what is held, if none goes on there."""
+        """Blocks of the answer to the only prompt that ended where `path` leaves the cache, if none goes on there."""
         start = self.left_at(replica_id, path)
         goes_on = any(prompt[: len(start)] == start and prompt != start for prompt in self.placed)
         if self.placed[start] != 1 or goes_on:
@@ -177,7 +179,7 @@ class AnswersMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), num_blocks=st.integers(0, 4))
     def end(self, data: st.DataObject, num_blocks: int) -> None:
-        """Its answer has so many blocks."""
+        """A request ends, with an answer of this number of blocks."""
         if not self.under_way:
             return
         request_id = data.draw(st.sampled_from(sorted(self.under_way)))
@@ -192,7 +194,7 @@ class AnswersMachine(RuleBasedStateMachine):
 
     @rule()
     def take_over(self) -> None:
-        """A router that joins believes the same, and goes on as this one would."""
+        """A router that joins has the same estimates, and goes on as this one would."""
         joining = make_holders(10_000)
         for replica_id in (ONE, TWO):
             outstanding = {
@@ -217,7 +219,7 @@ class AnswersMachine(RuleBasedStateMachine):
 
     @invariant()
     def is_sound(self) -> None:
-        """Of answers, every block is held that no follow-up has replaced."""
+        """Every block of an answer is cached, unless a follow-up has replaced it."""
         self.holders.check_integrity()
         for replica_id in (ONE, TWO):
             num_answer_blocks = sum(self.answers[replica_id].values())
@@ -232,7 +234,7 @@ TestAnswersMachine.settings = settings(max_examples=100, stateful_step_count=40)
     turns=st.lists(st.tuples(replica_ids, paths, st.integers(0, 30)), max_size=25), capacity_blocks=st.integers(0, 12)
 )
 def test_memory_is_bounded(turns: list[tuple[ReplicaId, Path, int]], capacity_blocks: int) -> None:
-    """However long answers are, nobody is believed to hold more than fits."""
+    """However long answers are, no replica is estimated to have more cached than fits."""
     holders = make_holders(capacity_blocks)
     for number, (replica_id, path, num_blocks) in enumerate(turns):
         answer(holders, replica_id, path, num_blocks, str(number))
