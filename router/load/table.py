@@ -145,9 +145,6 @@ class LoadTable:
         """Every replica, by pending tokens, then sequences being decoded, then recent work."""
         return self._order
 
-    def __contains__(self, replica_id: object) -> bool:
-        return replica_id in self._loads
-
     def __getitem__(self, replica_id: ReplicaId) -> ReplicaLoad:
         return self._loads[replica_id]
 
