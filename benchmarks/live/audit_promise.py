@@ -133,7 +133,10 @@ def _measured(settings: Settings, promises: Sequence[Promised], console: Console
         ) as application:
             rows = []
             for name, bodies, fixed_bodies, done in promises:
-                for form, sent, promised in (("as it is", bodies, done.as_is), ("--fix", fixed_bodies, done.fixed)):
+                for form, sent, promised in (
+                    ("as it is", bodies, done.as_is),
+                    ("--fix", fixed_bodies, done.normalised),
+                ):
                     application.reset_caches()
                     measured = _sent(sent, run.url, settings.model_id, f"{name}, {form}", console)
                     rows.append(PromiseRow(name, form, promised, measured))

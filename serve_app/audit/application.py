@@ -68,8 +68,8 @@ class Application:
     shared_tokens: int | None = None
     """How many tokens the examples begin with alike; None until that is measured, or for one conversation."""
     shareable_tokens: int | None = None
-    """The same, were everything mended that can be."""
-    beginnings: set[int] = field(default_factory=set)
+    """The same, were everything fixed that can be."""
+    opening_hashes: set[int] = field(default_factory=set)
     """Hashes of what users said first, of some of them."""
 
     def add(self, request: LoggedRequest, number: int) -> None:
@@ -79,11 +79,11 @@ class Application:
         self.parameters.add((orjson.dumps(parameters_of(request.body)),), use)
         if takes_breakpoints(request.body):
             self.breakpoints.add(breakpoints_of(request.body), use)
-        beginning = xxhash.xxh3_64_intdigest(
+        opening_hash = xxhash.xxh3_64_intdigest(
             "\x1e".join(each.text for each in first_user_texts(request.body)).encode(errors="surrogatepass")
         )
-        if beginning not in self.beginnings and len(self.beginnings) < 64 * MAX_EXAMPLES:
-            self.beginnings.add(beginning)
+        if opening_hash not in self.opening_hashes and len(self.opening_hashes) < 64 * MAX_EXAMPLES:
+            self.opening_hashes.add(opening_hash)
             if len(self.examples) < MAX_EXAMPLES:
                 self.examples.append(request)
 
@@ -95,7 +95,7 @@ class Application:
     @property
     def num_conversations(self) -> int:
         """At least, and no more than are counted."""
-        return len(self.beginnings)
+        return len(self.opening_hashes)
 
 
 class Applications:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from serve_app.audit.application import Application, ApplicationKey
 from serve_app.audit.cache_replay import Branch, CacheReplay, Keys, Sums
 from serve_app.audit.common_prefix import common_prefix
-from serve_app.audit.kind import AuditFinding, DefectKind, Forfeits, KindName, Mend
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, Forfeits, KindName
 from serve_app.audit.kinds import KINDS
 from serve_app.audit.layout import all_texts, path_text, system_texts, tool_list
 from serve_app.audit.learned import MIN_TOKENS, Learned, PlacedRequest
@@ -75,7 +75,7 @@ class ApplicationSums:
 
 
 class Cost(NamedTuple):
-    """Of a finding, or of all of a kind: what mending would save."""
+    """Of a finding, or of all of a kind: what fixing would save."""
 
     tokens: int
     dollars: float | None
@@ -89,10 +89,10 @@ class Audit:
     block_size: int
     capacity_tokens: int
     as_is: Sums
-    fixed: Sums
+    normalised: Sums
     """In normal form, as `--fix` writes it."""
-    mended: Sums
-    """With every finding mended."""
+    all_fixed: Sums
+    """With every finding fixed."""
     flaws: FoundFlaws
     applications: list[ApplicationSums]
     findings: list[AuditFinding]
@@ -137,15 +137,15 @@ async def audit(
     flaws, learned = FoundFlaws(), Learned(min_tokens=options.min_tokens)
     for request in _requests(files, flaws, on_read):
         learned.see(request)
-    mends = [kind.make_mend(learned) for kind in options.kinds if kind.make_mend is not None]
-    divergences = await _divergences(learned, tokens, mends)
+    fixes = [kind.make_fix(learned) for kind in options.kinds if kind.make_fix is not None]
+    divergences = await _divergences(learned, tokens, fixes)
     found = [finding for kind in options.kinds for finding in kind.find(learned)]
     replays = _Replays(learned, tokens, options, {each.kind for each in found})
     for request in _requests(files, FoundFlaws(), on_read):
-        fixed = normal_form(request.body)
+        normal = normal_form(request.body)
         if on_fixed is not None:
-            on_fixed(request, fixed)
-        if not await replays.add(learned.find(request), fixed):
+            on_fixed(request, normal)
+        if not await replays.add(learned.find(request), normal):
             flaws.add(Flaw.NOT_RENDERED, request.place)
     return replays.result(files, flaws, found, divergences)
 
@@ -162,25 +162,25 @@ def _requests(files: Sequence[Path], flaws: FoundFlaws, on_read: OnRead) -> Iter
 
 
 class _Remedy(NamedTuple):
-    """A kind whose mending is replayed."""
+    """A kind whose fixing is replayed."""
 
-    mend: Mend
+    fix: Fix
     replay: CacheReplay
 
 
 class _Replays:
-    """The log as it is, in normal form, and mended in every way."""
+    """The log as it is, in normal form, and fixed in every way."""
 
     def __init__(self, learned: Learned, tokens: TokenSource, options: Options, kinds: set[KindName]) -> None:
         self._tokens = tokens
         self._options = options
         found = [kind for kind in options.kinds if kind.name in kinds]
-        self._as_is, self._fixed, self._all = self._replay(), self._replay(), self._replay()
+        self._as_is, self._normalised, self._all = self._replay(), self._replay(), self._replay()
         self._learned = learned
         self._kind_to_remedy = {
-            kind.name: _Remedy(kind.make_mend(learned), self._replay()) for kind in found if kind.make_mend is not None
+            kind.name: _Remedy(kind.make_fix(learned), self._replay()) for kind in found if kind.make_fix is not None
         }
-        self._all_mends = [kind.make_mend(learned) for kind in found if kind.make_mend is not None]
+        self._all_fixes = [kind.make_fix(learned) for kind in found if kind.make_fix is not None]
         self._kind_to_forfeits: dict[KindName, Forfeits] = {
             kind.name: kind.make_forfeits(learned) for kind in found if kind.make_forfeits is not None
         }
@@ -192,7 +192,7 @@ class _Replays:
     def _replay(self) -> CacheReplay:
         return CacheReplay(capacity_tokens=self._options.capacity_tokens, block_size=self._tokens.block_size)
 
-    async def add(self, seen: PlacedRequest, fixed_body: dict[str, Any]) -> bool:
+    async def add(self, seen: PlacedRequest, normal_body: dict[str, Any]) -> bool:
         """The next request; returns whether it could be rendered."""
         request = seen.request
         keys = await self._tokens.keys(request.body)
@@ -201,18 +201,18 @@ class _Replays:
         cached = self._as_is.add(keys)
         computed = keys.num_tokens - cached
         self._count(seen, keys.num_tokens, cached)
-        self._fixed.add(await self._keys(fixed_body, request, keys))
+        self._normalised.add(await self._keys(normal_body, request, keys))
         for name, remedy in self._kind_to_remedy.items():
-            mended = remedy.mend(seen)
-            other = keys if mended is None else await self._keys(mended.body, request, keys)
+            fixed = remedy.fix(seen)
+            other = keys if fixed is None else await self._keys(fixed.body, request, keys)
             saved = computed - (other.num_tokens - remedy.replay.add(other))
-            if mended is not None:
-                self._note(name, mended.subject, saved, request.model)
+            if fixed is not None:
+                self._note(name, fixed.subject, saved, request.model)
         for name, forfeits in self._kind_to_forfeits.items():
             subject = forfeits(seen)
             if subject is not None:
                 self._note(name, subject, cached, request.model)
-        self._all.add(await self._keys(_with_all(self._all_mends, seen, self._learned), request, keys))
+        self._all.add(await self._keys(_with_all(self._all_fixes, seen, self._learned), request, keys))
         return True
 
     async def _keys(self, body: dict[str, Any], request: LoggedRequest, keys: Keys) -> Keys:
@@ -261,7 +261,7 @@ class _Replays:
             self._tokens.block_size,
             self._options.capacity_tokens,
             self._as_is.sums,
-            self._fixed.sums,
+            self._normalised.sums,
             self._all.sums,
             flaws,
             applications,
@@ -289,18 +289,16 @@ def _by_kind(costs: dict[tuple[KindName, str], Cost]) -> dict[KindName, Cost]:
     return by_kind
 
 
-def _with_all(mends: Iterable[Mend], seen: PlacedRequest, learned: Learned) -> dict[str, Any]:
-    """A request's body, mended in every way."""
-    for mend in mends:
-        mended = mend(seen)
-        if mended is not None:
-            seen = learned.find(LoggedRequest(seen.request.place, mended.body, seen.request.session_id))
+def _with_all(fixes: Iterable[Fix], seen: PlacedRequest, learned: Learned) -> dict[str, Any]:
+    """A request's body, fixed in every way."""
+    for fix in fixes:
+        fixed = fix(seen)
+        if fixed is not None:
+            seen = learned.find(LoggedRequest(seen.request.place, fixed.body, seen.request.session_id))
     return seen.request.body
 
 
-async def _divergences(
-    learned: Learned, tokens: TokenSource, mends: Sequence[Mend]
-) -> dict[ApplicationKey, Divergence]:
+async def _divergences(learned: Learned, tokens: TokenSource, fixes: Sequence[Fix]) -> dict[ApplicationKey, Divergence]:
     """Of the examples of each application; notes on it how much they share, and would share."""
     found: dict[ApplicationKey, Divergence] = {}
     for application in learned.applications:
@@ -308,8 +306,8 @@ async def _divergences(
         if application.shared_tokens is not None and place is not None:
             block = application.shared_tokens // tokens.block_size
             found[application.key] = Divergence(application.shared_tokens, block, *_where(*place))
-            mended = [_with_all(mends, learned.find(each), learned) for each in application.examples]
-            application.shareable_tokens, _ = await _shared(mended, tokens)
+            fixed = [_with_all(fixes, learned.find(each), learned) for each in application.examples]
+            application.shareable_tokens, _ = await _shared(fixed, tokens)
     return found
 
 

@@ -59,7 +59,7 @@ def main(  # noqa: PLR0913  one for each option
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all of it there.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with pictures there.")] = None,
 ) -> None:
-    """Say why the prompts in FILES do not share their beginnings, what that costs, and how to mend it."""
+    """Say why the prompts in FILES do not share their prefixes, what that costs, and how to fix it."""
     console = report_text.make_console()
     try:
         require(*AUDIT_MODULES, "ray", "vllm")  # vLLM's own code renders and tokenises

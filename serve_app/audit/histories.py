@@ -24,7 +24,7 @@ Message = dict[str, Any]
 
 
 class Rewriting(NamedTuple):
-    """A request goes on with a conversation whose beginning it has changed."""
+    """A request goes on with a conversation whose earlier messages it has changed."""
 
     first_changed: int
     """Place in its list of messages from which on they are others than in the request before."""

@@ -1,4 +1,4 @@
-"""What an audit looks for: a kind of defect, how it is found, and what mending it would change."""
+"""What an audit looks for: a kind of defect, how it is found, and what fixing it would change."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class AuditFinding:
 
     kind: KindName
     subject: str
-    """By which requests that are mended name the finding; unique within the kind."""
+    """By which requests that are fixed name the finding; unique within the kind."""
     where: str
     """The field, as `messages[0].content`."""
     offset: int | None
@@ -47,7 +47,7 @@ class AuditFinding:
     """In words, without any text of a prompt."""
 
 
-class Mended(NamedTuple):
+class FixedRequest(NamedTuple):
     """A request as it should have been."""
 
     body: dict[str, Any]
@@ -56,7 +56,7 @@ class Mended(NamedTuple):
 
 
 Find = Callable[[Learned], Iterable[AuditFinding]]
-Mend = Callable[[PlacedRequest], Mended | None]
+Fix = Callable[[PlacedRequest], FixedRequest | None]
 """None for a request that has nothing of it."""
 Forfeits = Callable[[PlacedRequest], str | None]
 """The subject of the finding by which a request's prefix cannot be reused; None if it can."""
@@ -66,16 +66,16 @@ Forfeits = Callable[[PlacedRequest], str | None]
 class DefectKind:
     """One kind of defect.
 
-    Another one is a value of this class in `kinds.KINDS`. `find` sees what the first reading learned. `make_mend`, if
-    mending changes tokens, is called once before the second reading, and what it returns for each request in order:
+    Another one is a value of this class in `kinds.KINDS`. `find` sees what the first reading learned. `make_fix`, if
+    fixing changes tokens, is called once before the second reading, and what it returns for each request in order:
     None, or the body as it should have been. It must not change the body that it is given.
     """
 
     name: KindName
     title: str
     remedy: str
-    """How to mend it."""
+    """How to fix it."""
     find: Find
-    make_mend: Callable[[Learned], Mend] | None = None
+    make_fix: Callable[[Learned], Fix] | None = None
     make_forfeits: Callable[[Learned], Forfeits] | None = None
     """Likewise for what does not change tokens, but costs their reuse."""

@@ -32,7 +32,7 @@ class Box(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """What mending one kind would save."""
+    """What fixing one kind would save."""
 
     title: str
     tokens: int

@@ -22,8 +22,8 @@ def as_json(audit: Audit, kinds: Sequence[DefectKind], items: Sequence[Item]) ->
         "block_size": audit.block_size,
         "cache_tokens": audit.capacity_tokens,
         "as_is": _sums(audit.as_is),
-        "normal_form": _sums(audit.fixed),
-        "all_mended": _sums(audit.mended),
+        "normal_form": _sums(audit.normalised),
+        "all_mended": _sums(audit.all_fixed),
         "not_read": {
             flaw.name.lower(): {"lines": count, "examples": [_place(each) for each in audit.flaws.flaw_to_places[flaw]]}
             for flaw, count in audit.flaws.flaw_to_count.items()

@@ -37,12 +37,12 @@ def totals_line(audit: Audit) -> str:
 
 
 def after_line(audit: Audit) -> str:
-    """What mending would give."""
-    fixed, mended = audit.fixed, audit.mended
+    """What fixing would give."""
+    normal, fixed = audit.normalised, audit.all_fixed
     return (
         f"As it is, {audit.as_is.computed_tokens:,} tokens must be computed. In normal form (--fix): hit rate "
-        f"{fixed.hit_rate:.1%}, {fixed.computed_tokens:,} to compute. With all findings mended: {mended.hit_rate:.1%}, "
-        f"{mended.computed_tokens:,}."
+        f"{normal.hit_rate:.1%}, {normal.computed_tokens:,} to compute. With all findings fixed: {fixed.hit_rate:.1%}, "
+        f"{fixed.computed_tokens:,}."
     )
 
 
@@ -104,7 +104,7 @@ def _divergence_text(where: str, offset: int | None, block: int) -> str:
 
 def _findings(audit: Audit, kinds: Sequence[DefectKind]) -> Table:
     kind_to_title = {kind.name: kind.title for kind in kinds}
-    table = Table(title=f"{len(audit.findings):,} findings, by what mending saves")
+    table = Table(title=f"{len(audit.findings):,} findings, by what fixing saves")
     for name in ("finding", "where", "what"):
         table.add_column(name)
     for name in ("requests", "tokens saved", "dollars"):

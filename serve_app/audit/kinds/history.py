@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from serve_app.audit.histories import Histories, num_leading_system
-from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, FixedRequest, KindName
 from serve_app.audit.layout import message_list, with_value
 from serve_app.audit.learned import Learned, PlacedRequest
 
@@ -24,19 +24,21 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
             )
 
 
-def make_mend(_learned: Learned) -> Mend:
+def make_fix(_learned: Learned) -> Fix:
     """Everything that was said is sent again, with what is new at its end."""
     histories = Histories(is_remembering=True)
 
-    def mend(seen: PlacedRequest) -> Mended | None:
+    def fix(seen: PlacedRequest) -> FixedRequest | None:
         rewriting = histories.see(seen.request)
         if rewriting is None or not rewriting.append_only:
             return None
         name, messages = message_list(seen.request.body)
         system = messages[: num_leading_system(messages)]
-        return Mended(with_value(seen.request.body, (name,), [*system, *rewriting.append_only]), str(seen.application))
+        return FixedRequest(
+            with_value(seen.request.body, (name,), [*system, *rewriting.append_only]), str(seen.application)
+        )
 
-    return mend
+    return fix
 
 
 KIND = DefectKind(
@@ -44,5 +46,5 @@ KIND = DefectKind(
     "History rewritten instead of appended",
     "Only append. Where the context must shrink, cut rarely and much, and change nothing until the next cut.",
     find,
-    make_mend,
+    make_fix,
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, FixedRequest, KindName
 from serve_app.audit.kinds.styles import finding
 from serve_app.audit.layout import path_text, tool_list, with_value
 from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest, with_unit
@@ -31,12 +31,12 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
         yield finding(KindName.JSON_FORM, f"system {group.number}", where, group.json_style, what)
 
 
-def make_mend(learned: Learned) -> Mend:
+def make_fix(learned: Learned) -> Fix:
     """Sorted keys and one spacing, in all requests of the groups."""
     sets = {tools.number for tools in _sets(learned)}
     groups = {group.number for group in _groups(learned)}
 
-    def mend(seen: PlacedRequest) -> Mended | None:
+    def fix(seen: PlacedRequest) -> FixedRequest | None:
         body, subject = seen.request.body, ""
         if seen.tool_set is not None and seen.tool_set.number in sets:
             body = with_value(body, ("tools",), list(map(with_sorted_keys, tool_list(body))))
@@ -45,9 +45,9 @@ def make_mend(learned: Learned) -> Mend:
         if unit is not None and unit.group.number in groups:
             text = SEPARATOR.join(with_json_in_order(each.text) for each in unit.texts)
             body, subject = with_unit(body, unit, text) or body, subject or f"system {unit.group.number}"
-        return Mended(body, subject) if subject else None
+        return FixedRequest(body, subject) if subject else None
 
-    return mend
+    return fix
 
 
 KIND = DefectKind(
@@ -55,5 +55,5 @@ KIND = DefectKind(
     "JSON with unsorted keys or other spacing",
     "Write JSON in one way: sorted keys, one spacing (--fix does).",
     find,
-    make_mend,
+    make_fix,
 )

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, FixedRequest, KindName
 from serve_app.audit.kinds.slots import SlotPlace, finding, places, values_of
 from serve_app.audit.layout import first_user_texts, last_user_path, value_at, with_value
 from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest, with_unit
@@ -28,7 +28,7 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
         yield finding(learned, KindName.LATE_STATIC, place, what)
 
 
-def make_mend(learned: Learned) -> Mend:
+def make_fix(learned: Learned) -> Fix:
     """What is static comes first. Contents of a system prompt open the conversation if they are one conversation's, and
     end its last user's message if they change within it; those of a form come after it.
     """
@@ -39,7 +39,7 @@ def make_mend(learned: Learned) -> Mend:
         if place.unit == "system" and len(place.slot.value_to_use) > learned.num_conversations(place.group):
             changing.add(place.group.number)
 
-    def mend(seen: PlacedRequest) -> Mended | None:
+    def fix(seen: PlacedRequest) -> FixedRequest | None:
         body, subject = seen.request.body, ""
         for name, unit in reversed(list(seen.units())):  # a form first, before a system prompt's contents come into it
             numbers = group_to_numbers.get((name, unit.group.number))
@@ -48,15 +48,15 @@ def make_mend(learned: Learned) -> Mend:
                 continue
             static = unit.group.template.fill(["" if each in numbers else value for each, value in enumerate(values)])
             contents = [values[each].replace(SEPARATOR, "\n") for each in sorted(numbers) if values[each]]
-            mended = with_unit(body, unit, "\n\n".join((static, *contents)) if name == "user" else static)
-            if mended is None:
+            fixed = with_unit(body, unit, "\n\n".join((static, *contents)) if name == "user" else static)
+            if fixed is None:
                 continue
-            body, subject = mended, subject or f"{name} {unit.group.number} {min(numbers)}"
+            body, subject = fixed, subject or f"{name} {unit.group.number} {min(numbers)}"
             if name == "system":
                 body = _with_contents(body, contents, is_first=unit.group.number not in changing)
-        return Mended(body, subject) if subject else None
+        return FixedRequest(body, subject) if subject else None
 
-    return mend
+    return fix
 
 
 def _with_contents(body: dict[str, Any], contents: Sequence[str], *, is_first: bool) -> dict[str, Any]:
@@ -73,5 +73,5 @@ KIND = DefectKind(
     "Retrieved or other content before the static part",
     "Put the instructions first and the retrieved chunks or the user's text behind them.",
     find,
-    make_mend,
+    make_fix,
 )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import orjson
 
 from serve_app.audit.application import PARAMETERS, Application, parameters_of
-from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, FixedRequest, KindName
 from serve_app.audit.kinds.styles import finding
 from serve_app.audit.learned import Learned, PlacedRequest
 
@@ -25,11 +25,11 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
         yield finding(KindName.PARAMETERS, str(application.key), names[0], application.parameters, what)
 
 
-def make_mend(learned: Learned) -> Mend:
+def make_fix(learned: Learned) -> Fix:
     """All requests of an application have what most of them have."""
     key_to_usual = {application.key: application.parameters.usual[0] for application in _applications(learned)}
 
-    def mend(seen: PlacedRequest) -> Mended | None:
+    def fix(seen: PlacedRequest) -> FixedRequest | None:
         usual = key_to_usual.get(seen.application)
         own = parameters_of(seen.request.body)
         if usual is None or orjson.dumps(own) == usual:
@@ -37,9 +37,9 @@ def make_mend(learned: Learned) -> Mend:
         body = {name: value for name, value in seen.request.body.items() if name not in PARAMETERS}
         if "tool_choice" in own:
             del body["tool_choice"]
-        return Mended(body | orjson.loads(usual), str(seen.application))  # type: ignore[arg-type]  # as made
+        return FixedRequest(body | orjson.loads(usual), str(seen.application))  # type: ignore[arg-type]  # as made
 
-    return mend
+    return fix
 
 
 KIND = DefectKind(
@@ -47,5 +47,5 @@ KIND = DefectKind(
     "Parameters that change the tokens",
     "Decide on one setting for an application, or run those that need another one apart.",
     find,
-    make_mend,
+    make_fix,
 )

@@ -1,4 +1,4 @@
-"""Applications whose shared beginning is shorter than what providers cache."""
+"""Applications whose shared prefix is shorter than what providers cache."""
 
 from collections.abc import Iterator
 

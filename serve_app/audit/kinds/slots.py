@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from serve_app.audit.kind import AuditFinding, KindName, Mended
+from serve_app.audit.kind import AuditFinding, FixedRequest, KindName
 from serve_app.audit.layout import last_user_path, path_text, value_at, with_value
 from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest, Unit, field_at, with_unit
 from serve_app.audit.slot_kinds import SlotKind, an_unusual_use, slot_kind, usual_value
@@ -65,7 +65,7 @@ def usual_values(places_of_group: Sequence[SlotPlace]) -> dict[int, str]:
 
 def with_usual(
     seen: PlacedRequest, group_to_usual: Mapping[tuple[str, int], Mapping[int, str]], *, is_kept: bool
-) -> Mended | None:
+) -> FixedRequest | None:
     """A request with the usual values in some slots; `is_kept` moves its own to the end of the last user's message."""
     body, subject, moved = seen.request.body, "", list[str]()
     for name, unit in seen.units():
@@ -80,7 +80,7 @@ def with_usual(
             subject = subject or f"{name} {unit.group.number} {min(number_to_usual)}"
         if is_kept:  # the usual ones as well: nobody could tell them apart from what is left in their place
             moved += [values[number].replace(SEPARATOR, "\n") for number in number_to_usual]
-    return Mended(_with_appended(body, moved), subject or "usual") if body is not seen.request.body else None
+    return FixedRequest(_with_appended(body, moved), subject or "usual") if body is not seen.request.body else None
 
 
 def _with_appended(body: dict[str, Any], moved: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, FixedRequest, KindName
 from serve_app.audit.kinds.styles import finding
 from serve_app.audit.layout import tool_list, with_value
 from serve_app.audit.learned import Learned, PlacedRequest
@@ -22,17 +22,17 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
         yield finding(KindName.TOOL_ORDER, str(tools.number), f"tools[{place}]", tools.order, what)
 
 
-def make_mend(learned: Learned) -> Mend:
+def make_fix(learned: Learned) -> Fix:
     """By name."""
     found = {tools.number for tools in _sets(learned)}
 
-    def mend(seen: PlacedRequest) -> Mended | None:
+    def fix(seen: PlacedRequest) -> FixedRequest | None:
         if seen.tool_set is None or seen.tool_set.number not in found:
             return None
         body = seen.request.body
-        return Mended(with_value(body, ("tools",), by_name(tool_list(body))), str(seen.tool_set.number))
+        return FixedRequest(with_value(body, ("tools",), by_name(tool_list(body))), str(seen.tool_set.number))
 
-    return mend
+    return fix
 
 
 KIND = DefectKind(
@@ -40,5 +40,5 @@ KIND = DefectKind(
     "Tools in another order",
     "Sort tools by name before they are sent (--fix does).",
     find,
-    make_mend,
+    make_fix,
 )

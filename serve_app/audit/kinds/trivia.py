@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, FixedRequest, KindName
 from serve_app.audit.kinds.styles import finding
 from serve_app.audit.layout import path_text
 from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest, with_unit
@@ -23,18 +23,18 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
         yield finding(KindName.TRIVIA, f"system {group.number}", where, group.trivia, what)
 
 
-def make_mend(learned: Learned) -> Mend:
+def make_fix(learned: Learned) -> Fix:
     """Without trivia, in all requests of the groups."""
     found = {group.number for group in _groups(learned)}
 
-    def mend(seen: PlacedRequest) -> Mended | None:
+    def fix(seen: PlacedRequest) -> FixedRequest | None:
         unit = seen.system
         if unit is None or unit.group.number not in found:
             return None
         body = with_unit(seen.request.body, unit, SEPARATOR.join(without_trivia(each.text) for each in unit.texts))
-        return None if body is None else Mended(body, f"system {unit.group.number}")
+        return None if body is None else FixedRequest(body, f"system {unit.group.number}")
 
-    return mend
+    return fix
 
 
 KIND = DefectKind(
@@ -42,5 +42,5 @@ KIND = DefectKind(
     "Variants that differ by trivia",
     "Normalise texts once, where they are made: NFC, line feeds, no spaces at the ends of lines (--fix does).",
     find,
-    make_mend,
+    make_fix,
 )

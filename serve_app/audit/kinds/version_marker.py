@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, FixedRequest, KindName
 from serve_app.audit.kinds.slots import SlotPlace, finding, places, usual_values, with_usual
 from serve_app.audit.learned import Learned, PlacedRequest
 from serve_app.audit.slot_kinds import SlotKind
@@ -35,18 +35,18 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
             )
 
 
-def make_mend(learned: Learned) -> Mend:
-    """One version for one text. Edits cannot be mended: they are what was wanted."""
+def make_fix(learned: Learned) -> Fix:
+    """One version for one text. Edits cannot be fixed: they are what was wanted."""
     group_to_usual = {
         ("system", number): usual_values(of_group)
         for number, of_group in _group_to_places(learned).items()
         if all(place.kind is SlotKind.VERSION for place in of_group)
     }
 
-    def mend(seen: PlacedRequest) -> Mended | None:
+    def fix(seen: PlacedRequest) -> FixedRequest | None:
         return with_usual(seen, group_to_usual, is_kept=False)
 
-    return mend
+    return fix
 
 
 KIND = DefectKind(
@@ -54,5 +54,5 @@ KIND = DefectKind(
     "Version marker missing or changed for nothing",
     "Give each static block a version that changes when its text does, and only then: each change is a cold cache.",
     find,
-    make_mend,
+    make_fix,
 )

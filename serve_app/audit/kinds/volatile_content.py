@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from serve_app.audit.kind import AuditFinding, DefectKind, KindName, Mend, Mended
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, FixedRequest, KindName
 from serve_app.audit.kinds.slots import SlotPlace, finding, places, usual_values, with_usual
 from serve_app.audit.learned import Learned, PlacedRequest
 from serve_app.audit.slot_kinds import MIN_STATIC_CHARS, NAME, SlotKind, static_chars_after
@@ -25,17 +25,17 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
         yield finding(learned, KindName.VOLATILE, place, what)
 
 
-def make_mend(learned: Learned) -> Mend:
+def make_fix(learned: Learned) -> Fix:
     """The values stand at the end of the last user's message, and what they stood in is the same for all."""
     group_to_places: dict[tuple[str, int], list[SlotPlace]] = {}
     for place in _places(learned):
         group_to_places.setdefault((place.unit, place.group.number), []).append(place)
     group_to_usual = {group: usual_values(of_group) for group, of_group in group_to_places.items()}
 
-    def mend(seen: PlacedRequest) -> Mended | None:
+    def fix(seen: PlacedRequest) -> FixedRequest | None:
         return with_usual(seen, group_to_usual, is_kept=True)
 
-    return mend
+    return fix
 
 
 KIND = DefectKind(
@@ -43,5 +43,5 @@ KIND = DefectKind(
     "Volatile content before static text",
     "Move it behind everything that is static: to the end of the last user message, or into one of its own there.",
     find,
-    make_mend,
+    make_fix,
 )

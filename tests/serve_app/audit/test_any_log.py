@@ -107,7 +107,7 @@ def test_totals_obey_their_laws(tmp_path: Path) -> None:
     """Each way to write the log offers its prompts and computes what is not cached."""
     log = [chat(f"{number % 3} {POLICY}", QUESTIONS[number % 4], tools=TOOLS) for number in range(20)]
     done = audited(tmp_path / "log", log)
-    for totals in (done.as_is, done.fixed, done.mended):
+    for totals in (done.as_is, done.normalised, done.all_fixed):
         assert totals.num_requests == len(log)
         assert totals.offered_tokens == totals.cached_tokens + totals.computed_tokens
         assert 0 <= totals.hit_rate <= 1

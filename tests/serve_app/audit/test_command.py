@@ -77,7 +77,7 @@ def test_the_checklist_is_short(tmp_path: Path) -> None:
     result = call(write(tmp_path / "log.jsonl", DRIFTING), "--checklist")
     assert result.exit_code == 0
     assert "Tools, JSON and texts in one form" in result.output
-    assert "by what mending saves" not in result.output
+    assert "by what fixing saves" not in result.output
 
 
 def test_bad_lines_are_counted_and_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each kind of defect: found where it is, not found where it is not, and mended."""
+"""Each kind of defect: found where it is, not found where it is not, and fixed."""
 
 import json
 from collections.abc import Callable
@@ -104,14 +104,14 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path, name: str) -> None:
     assert {finding.kind for finding in done.findings} <= {KindName.SHORT_PREFIX}
 
 
-@pytest.mark.parametrize("kind", [kind.name for kind in KINDS if kind.make_mend is not None])
-def test_mending_saves_what_the_finding_says(tmp_path: Path, kind: KindName) -> None:
+@pytest.mark.parametrize("kind", [kind.name for kind in KINDS if kind.make_fix is not None])
+def test_fixing_saves_what_the_finding_says(tmp_path: Path, kind: KindName) -> None:
     """The tokens by which all of its requests together become cheaper, at a dollar a million."""
     done = audited(tmp_path / "log", KIND_TO_LOG[kind])
     cost = done.kind_to_cost[kind]
     assert cost.tokens > 0
     assert cost.dollars == pytest.approx(cost.tokens / 1e6)
-    assert done.as_is.computed_tokens - done.mended.computed_tokens >= cost.tokens * 0.9
+    assert done.as_is.computed_tokens - done.all_fixed.computed_tokens >= cost.tokens * 0.9
     assert sum(done.cost(finding).tokens for finding in of_kind(done, kind)) <= cost.tokens  # type: ignore[union-attr]
 
 
@@ -135,8 +135,8 @@ def test_what_is_private_is_in_no_finding(tmp_path: Path, kind: KindName) -> Non
     assert text[finding.offset :].startswith((AWS_KEY, "ann.adler"))
 
 
-def test_bodies_are_not_changed_by_mending(tmp_path: Path) -> None:
-    """Whoever mends makes another one."""
+def test_bodies_are_not_changed_by_fixing(tmp_path: Path) -> None:
+    """Whoever fixes makes another one."""
     for kind, bodies in KIND_TO_LOG.items():
         before = json.dumps(bodies)
         audited(tmp_path / kind, bodies)

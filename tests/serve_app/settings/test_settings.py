@@ -159,7 +159,7 @@ def test_a_mistake_in_the_options_of_our_autoscaling_policy_is_named() -> None:
 
 
 def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
-    """So that a file is mended in one go."""
+    """So that a file is fixed in one go."""
     path = tmp_path / "bad.yaml"
     path.write_text(yaml.safe_dump({"llm": {}, "routing": {"policy": "x", "polcy": "y"}, "more": 1}))
     with pytest.raises(SettingsError) as caught:
