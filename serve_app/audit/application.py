@@ -35,12 +35,12 @@ MAX_BREAKPOINTS = 4
 
 
 class ApplicationKey(NamedTuple):
-    """By the numbers of its groups; 0 for none."""
+    """An application by the numbers of its groups; 0 for none."""
 
     system: int
     tools: int
     user: int
-    """Of the first user's text, where there are neither system prompt nor tools."""
+    """Number of the first user's text, where there are neither system prompt nor tools."""
 
 
 class Breakpoints(NamedTuple):
@@ -64,7 +64,7 @@ class Application:
     breakpoints: Style = field(default_factory=Style)
     """`Breakpoints` of requests in Anthropic's format."""
     examples: list[LoggedRequest] = field(default_factory=list)
-    """Of different conversations."""
+    """A few requests, each of another conversation."""
     shared_tokens: int | None = None
     """How many tokens the examples begin with alike; None until that is measured, or for one conversation."""
     shareable_tokens: int | None = None
@@ -73,7 +73,7 @@ class Application:
     """Hashes of what users said first, of some of them."""
 
     def add(self, request: LoggedRequest, number: int) -> None:
-        """One more."""
+        """Count one more request."""
         use = Use(1, number, number, request.place)
         self.num_requests += 1
         self.parameters.add((orjson.dumps(parameters_of(request.body)),), use)
@@ -89,17 +89,17 @@ class Application:
 
     @property
     def place(self) -> LogPlace:
-        """Of its first request."""
+        """The place of its first request."""
         return self.examples[0].place
 
     @property
     def num_conversations(self) -> int:
-        """At least, and no more than are counted."""
+        """Number of conversations that were told apart, up to a limit."""
         return len(self.opening_hashes)
 
 
 class Applications:
-    """All of a log, the ones that were seen longest ago making room."""
+    """All applications of a log; those that were seen longest ago make room."""
 
     def __init__(self) -> None:
         self._key_to_application: OrderedDict[ApplicationKey, Application] = OrderedDict()
@@ -116,7 +116,7 @@ class Applications:
         tools: ToolSet | None,
         user: TextGroup | None,
     ) -> None:
-        """The next request."""
+        """Count the next request for its application."""
         key = key_of(system, tools, user)
         found = self._key_to_application.get(key)
         if found is None:
@@ -127,7 +127,7 @@ class Applications:
         found.add(request, number)
 
     def get(self, key: ApplicationKey) -> Application | None:
-        """By its key."""
+        """The application of a key; None if there is none."""
         return self._key_to_application.get(key)
 
     def _forget_oldest(self) -> None:
@@ -137,7 +137,7 @@ class Applications:
 
 
 def key_of(system: TextGroup | None, tools: ToolSet | None, user: TextGroup | None) -> ApplicationKey:
-    """Of a request by its groups."""
+    """The key of a request's application, by the groups of its texts."""
     is_bare = system is None and tools is None
     return ApplicationKey(
         0 if system is None else system.number,
@@ -147,7 +147,7 @@ def key_of(system: TextGroup | None, tools: ToolSet | None, user: TextGroup | No
 
 
 def parameters_of(body: dict[str, Any]) -> dict[str, Any]:
-    """Those that change tokens, as far as they are set."""
+    """The parameters that change tokens, as far as they are set."""
     parameters = {name: body[name] for name in PARAMETERS if body.get(name) is not None}
     if body.get("tool_choice") == "none" and tool_list(body):
         parameters["tool_choice"] = "none"
@@ -160,7 +160,7 @@ def takes_breakpoints(body: dict[str, Any]) -> bool:
 
 
 def breakpoints_of(body: dict[str, Any]) -> Breakpoints:
-    """All of a request."""
+    """All breakpoints of a request."""
     tools = sum(map(_is_marked, tool_list(body)))
     system = body.get("system")
     parts = [index for index, part in enumerate(system) if _is_marked(part)] if isinstance(system, list) else []

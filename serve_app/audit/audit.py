@@ -20,22 +20,22 @@ from serve_app.audit.normal_form import normal_form
 
 MAX_FLAW_EXAMPLES = 5
 MAX_APPLICATIONS = 50
-"""In a report: those with the most tokens."""
+"""Number of applications in a report: those with the most tokens."""
 MAX_BRANCHES = 40
 OnRead = Callable[[int], None]
 OnFixed = Callable[[LoggedRequest, dict[str, Any]], None]
 
 
 class TokenSource(Protocol):
-    """As `TokenReader`, which takes a while to import."""
+    """What makes tokens of requests, as `TokenReader` does, which takes a while to import."""
 
     block_size: int
 
     async def token_ids(self, body: dict[str, Any]) -> Sequence[int] | None:
-        """Of a request; None if it would be refused."""
+        """The token ids of a request; None if it would be refused."""
 
     async def keys(self, body: dict[str, Any]) -> Keys | None:
-        """Of a request; None if it would be refused."""
+        """The keys of a request; None if it would be refused."""
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class FoundFlaws:
     flaw_to_places: dict[Flaw, list[LogPlace]] = field(default_factory=dict)
 
     def add(self, flaw: Flaw, place: LogPlace) -> None:
-        """One more."""
+        """Count one more line."""
         self.flaw_to_count[flaw] += 1
         places = self.flaw_to_places.setdefault(flaw, [])
         if len(places) < MAX_FLAW_EXAMPLES:
@@ -54,13 +54,13 @@ class FoundFlaws:
 
 
 class Divergence(NamedTuple):
-    """Where two conversations of an application part."""
+    """The place where two conversations of an application part."""
 
     shared_tokens: int
     block: int
     where: str
     offset: int | None
-    """Characters before it in that field."""
+    """Number of characters before it in that field."""
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class ApplicationSums:
 
 
 class Cost(NamedTuple):
-    """Of a finding, or of all of a kind: what fixing would save."""
+    """What fixing would save: a finding, or all of a kind."""
 
     tokens: int
     dollars: float | None
@@ -90,9 +90,9 @@ class Audit:
     capacity_tokens: int
     as_is: Sums
     normalised: Sums
-    """In normal form, as `--fix` writes it."""
+    """Totals in normal form, as `--fix` writes it."""
     all_fixed: Sums
-    """With every finding fixed."""
+    """Totals with every finding fixed."""
     flaws: FoundFlaws
     applications: list[ApplicationSums]
     findings: list[AuditFinding]
@@ -102,17 +102,17 @@ class Audit:
     model_to_tokens: dict[str, int]
 
     def cost(self, finding: AuditFinding) -> Cost | None:
-        """None for what costs no tokens."""
+        """What a finding costs; None for what costs no tokens."""
         return self.subject_to_cost.get((finding.kind, finding.subject))
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What an audit depends on, beside the log."""
+    """What an audit depends on, besides the log."""
 
     capacity_tokens: int
     price_saved: Callable[[str], float | None]
-    """Dollars that a model's million of tokens saves by being reused; None where nobody knows."""
+    """Dollars that a model's million of tokens saves by being reused; None where that is not known."""
     kinds: Sequence[DefectKind] = KINDS
     min_tokens: int = MIN_TOKENS
     """The shortest prefix that providers cache."""
@@ -216,7 +216,7 @@ class _Replays:
         return True
 
     async def _keys(self, body: dict[str, Any], request: LoggedRequest, keys: Keys) -> Keys:
-        """Of another body for the same request."""
+        """The keys of another body for the same request."""
         return keys if body is request.body else (await self._tokens.keys(body) or keys)
 
     def _count(self, seen: PlacedRequest, num_tokens: int, cached: int) -> None:
@@ -244,7 +244,7 @@ class _Replays:
         found: list[AuditFinding],
         divergences: dict[ApplicationKey, Divergence],
     ) -> Audit:
-        """In the end."""
+        """The audit, when all requests were added."""
         applications = sorted(self._key_to_sums.values(), key=lambda each: -each.offered_tokens)[:MAX_APPLICATIONS]
         for each in applications:
             each.divergence = divergences.get(each.application.key)
@@ -299,7 +299,7 @@ def _with_all(fixes: Iterable[Fix], seen: PlacedRequest, learned: Learned) -> di
 
 
 async def _divergences(learned: Learned, tokens: TokenSource, fixes: Sequence[Fix]) -> dict[ApplicationKey, Divergence]:
-    """Of the examples of each application; notes on it how much they share, and would share."""
+    """Where the examples of each application part. Notes on it how much they share, and would share."""
     found: dict[ApplicationKey, Divergence] = {}
     for application in learned.applications:
         application.shared_tokens, place = await _shared([each.body for each in application.examples], tokens)

@@ -11,14 +11,14 @@ THE_CACHE = ReplicaId("cache")
 
 
 class Keys(NamedTuple):
-    """A prompt by its blocks."""
+    """A prompt's length and the hashes of its blocks."""
 
     num_tokens: int
     block_hashes: Sequence[BlockHash]
 
 
 class Sums(NamedTuple):
-    """Of a replay."""
+    """Totals of a replay."""
 
     num_requests: int
     offered_tokens: int
@@ -44,7 +44,7 @@ class Branch(NamedTuple):
     num_blocks: int
     num_requests: int
     num_ways_on: int
-    """In how many ways prompts go on after it, with further ones of several requests or not."""
+    """Number of ways in which prompts go on after it, whether one request goes on like that or several."""
 
 
 class CacheReplay:
@@ -85,7 +85,7 @@ class CacheReplay:
         return cached_tokens
 
     def branches(self, limit: int) -> list[Branch]:
-        """Of what is in the cache in the end, the stretches that saved most, each after those before it."""
+        """The stretches in the cache that saved most, each after those before it."""
         runs = sorted(_shared(self._tree), key=lambda run: -(run.work - 1) * len(run))[:limit]
         chosen = {id(run) for run in runs}
         for run in runs:

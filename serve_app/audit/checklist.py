@@ -8,7 +8,7 @@ from serve_app.audit.kind import KindName
 
 
 class ItemVerdict(StrEnum):
-    """Of an item."""
+    """An item's verdict."""
 
     DONE = "done"
     OPEN = "open"
@@ -16,7 +16,7 @@ class ItemVerdict(StrEnum):
 
 
 class Item(NamedTuple):
-    """One line."""
+    """One line of the checklist."""
 
     text: str
     verdict: ItemVerdict
@@ -35,7 +35,7 @@ ITEM_TO_KINDS = {
 
 
 def checklist(audit: Audit, *, min_tokens: int, hit_rate_target: float) -> list[Item]:
-    """Item by item."""
+    """The checklist, item by item."""
     items = [_longest_prefix(audit, min_tokens)]
     for text, kinds in ITEM_TO_KINDS.items():
         found = [each for each in audit.findings if each.kind in kinds]

@@ -35,9 +35,9 @@ class Rewriting(NamedTuple):
 
 class _Told(NamedTuple):
     hashes: Sequence[int]
-    """Of what was sent."""
+    """Hashes of the messages that were sent."""
     talk: Sequence[Message]
-    """What should have been sent."""
+    """Messages that should have been sent."""
     is_rewritten: bool
 
 
@@ -104,7 +104,7 @@ def without_breakpoints(value: Any) -> Any:  # noqa: ANN401  any JSON
 
 
 def _tail_keys(session_id: str, talk: Sequence[Message], hashes: Sequence[int]) -> Iterator[int]:
-    """Of the last two messages, and of the last one."""
+    """Keys of the last two messages, and of the last one."""
     for length in (2, 1):
         tail = talk[-length:]
         if tail and sum(len(orjson.dumps(each.get("content"))) for each in tail) >= MIN_TAIL_BYTES:

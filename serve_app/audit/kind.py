@@ -10,7 +10,7 @@ from serve_app.audit.log_file import LogPlace
 
 
 class KindName(StrEnum):
-    """In the order of what a prompt is made of."""
+    """The names of all kinds, in the order of what a prompt is made of."""
 
     VOLATILE = "volatile-content"
     LATE_STATIC = "static-part-late"
@@ -32,19 +32,19 @@ class AuditFinding:
 
     kind: KindName
     subject: str
-    """By which requests that are fixed name the finding; unique within the kind."""
+    """The finding's name, which requests that are fixed refer to; unique within the kind."""
     where: str
     """The field, as `messages[0].content`."""
     offset: int | None
-    """Characters before it in the field."""
+    """Number of characters before it in the field."""
     num_requests: int
-    """That are affected."""
+    """Number of requests that are affected."""
     num_in_group: int
-    """That should be alike."""
+    """Number of requests that should be alike."""
     example: LogPlace
-    """Of an affected request."""
+    """The place of an affected request."""
     what: str
-    """In words, without any text of a prompt."""
+    """The defect in words, without any text of a prompt."""
 
 
 class FixedRequest(NamedTuple):
@@ -52,7 +52,7 @@ class FixedRequest(NamedTuple):
 
     body: dict[str, Any]
     subject: str
-    """Of the finding."""
+    """The finding's subject."""
 
 
 Find = Callable[[Learned], Iterable[AuditFinding]]

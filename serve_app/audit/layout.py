@@ -17,7 +17,7 @@ class TextField(NamedTuple):
 
 
 def path_text(path: FieldPath) -> str:
-    """As people write it: `messages[0].content`."""
+    """A path as people write it: `messages[0].content`."""
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
@@ -41,7 +41,7 @@ def tool_list(body: dict[str, Any]) -> Sequence[dict[str, Any]]:
 
 
 def tool_name(tool: dict[str, Any]) -> str:
-    """Of any API's."""
+    """The name of a tool of any API."""
     function = tool.get("function")
     name = (function if isinstance(function, dict) else tool).get("name")
     return name if isinstance(name, str) else str(tool.get("type", ""))
@@ -121,7 +121,7 @@ def _with(container: Any, path: FieldPath, value: object) -> Any:  # noqa: ANN40
 
 
 def value_at(body: dict[str, Any], path: FieldPath) -> Any:  # noqa: ANN401  any JSON
-    """What is there."""
+    """The value at a path."""
     value: Any = body
     for step in path:
         value = value[step]

@@ -26,7 +26,7 @@ class Unit(NamedTuple):
 
     @property
     def group(self) -> TextGroup:
-        """Of its variants."""
+        """The group of the text's variants."""
         return self.located.group
 
 
@@ -47,7 +47,7 @@ class PlacedRequest(NamedTuple):
 
     @property
     def application(self) -> ApplicationKey:
-        """Whose request it is."""
+        """The key of the request's application."""
         return key_of(
             None if self.system is None else self.system.group,
             self.tool_set,
@@ -57,7 +57,7 @@ class PlacedRequest(NamedTuple):
 
 @dataclass(slots=True)
 class Rewritings:
-    """Of one application."""
+    """How often one application's requests rewrote their history."""
 
     num_requests: int
     num_changed: int
@@ -66,7 +66,7 @@ class Rewritings:
 
 
 class Learned:
-    """All of a log.
+    """All that was learned of a log.
 
     Args:
         min_tokens: what providers cache at least.
@@ -84,7 +84,7 @@ class Learned:
         self._by_group: dict[tuple[str, int], Application] | None = None
 
     def see(self, request: LoggedRequest) -> None:
-        """The next request."""
+        """Learn from the next request."""
         self.num_requests += 1
         self._by_group = None
         number, place = self.num_requests, request.place
@@ -110,12 +110,12 @@ class Learned:
         return tuple(system_texts(body) if unit == "system" else first_user_texts(body))
 
     def num_conversations(self, system: TextGroup) -> int:
-        """With that system prompt, as far as they are told apart."""
+        """Number of conversations with that system prompt, as far as they are told apart."""
         application = self._group_to_application().get(("system", system.number))
         return 0 if application is None else application.num_conversations
 
     def has_tools(self, system: TextGroup) -> bool:
-        """Whether there are tools beside that system prompt."""
+        """Whether requests with that system prompt have tools."""
         application = self._group_to_application().get(("system", system.number))
         return application is not None and application.tools is not None
 
@@ -130,7 +130,7 @@ class Learned:
         return self._by_group
 
     def find(self, request: LoggedRequest) -> PlacedRequest:
-        """Where one that was seen belongs."""
+        """Where a request that was seen belongs."""
         tools = tool_list(request.body)
         written = self.tool_sets.read(tools) if tools else None
         tool_set = None if written is None else self.tool_sets.find(written)
@@ -151,7 +151,7 @@ class Learned:
 
 
 def joined(texts: list[TextField]) -> str:
-    """As one."""
+    """All texts as one."""
     return SEPARATOR.join(each.text for each in texts)
 
 
@@ -167,7 +167,7 @@ def with_unit(body: dict[str, Any], unit: Unit, text: str) -> dict[str, Any] | N
 
 
 def field_at(unit_texts: tuple[TextField, ...], offset: int) -> tuple[FieldPath, int]:
-    """In which of a unit's fields an offset of its text is, and where there."""
+    """The field of a unit in which an offset of its text is, and the offset there."""
     for each in unit_texts:
         if offset <= len(each.text):
             return each.path, offset

@@ -31,13 +31,13 @@ class Flaw(StrEnum):
 
 
 class LogPlace(NamedTuple):
-    """Where in the logs."""
+    """A line's place in the logs."""
 
     file: Path
     line: int
-    """From 1 on."""
+    """The line's number, from 1 on."""
     offset: int
-    """Bytes before the line, when the file is not compressed."""
+    """Number of bytes before the line in the uncompressed file."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -99,7 +99,7 @@ def _lines(path: Path, content: io.BufferedReader) -> Iterator[LogLine]:
 
 
 def _pass_over(content: io.BufferedReader, start: bytes) -> int:
-    """The rest of a line that is too long; returns its bytes."""
+    """Read the rest of a line that is too long; returns how many bytes that was."""
     num_bytes, part = 0, start
     while part and not part.endswith(b"\n"):
         part = content.readline(2**20)

@@ -12,7 +12,7 @@ PROMPT_FIELDS = ("messages", "input", "prompt")
 WRAPPERS = ("body", "request", "request_body", "json", "data", "params", "kwargs")
 """Under which loggers put the body, as OpenAI's batch files do; the first one that has a prompt is taken."""
 SESSION_FIELDS = ("session_id", "conversation_id", "thread_id", "trace_id")
-"""Beside a body."""
+"""Fields beside a body that name its conversation."""
 
 
 class FlawError(Exception):
@@ -31,11 +31,11 @@ class LoggedRequest:
     body: dict[str, Any]
     """Not to be changed."""
     session_id: str = ""
-    """Of its conversation, where the log or the client says so."""
+    """The conversation's id, where the log or the client says so."""
 
     @property
     def model(self) -> str:
-        """By the client's name for it."""
+        """The model's name, as the client wrote it."""
         name = self.body.get("model")
         return name if isinstance(name, str) else ""
 
@@ -85,7 +85,7 @@ def _body_of(fields: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _has_prompt(fields: dict[str, Any]) -> bool:
-    """With what may be one: other values are for the model's renderer to refuse."""
+    """Whether there is what may be a prompt. Other values are for the model's renderer to refuse."""
     if "messages" in fields:
         messages = fields["messages"]
         return isinstance(messages, list) and bool(messages) and all(isinstance(each, dict) for each in messages)

@@ -21,20 +21,20 @@ class Price(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     input: float = Field(ge=0)
-    """Computed ones."""
+    """Price of tokens that are computed."""
     cached: float = Field(ge=0)
-    """Those that were reused."""
+    """Price of tokens that are reused."""
     written: float | None = Field(default=None, ge=0)
-    """Those that are put into the cache, where that has a price of its own."""
+    """Price of tokens that are put into the cache, where that has one of its own."""
 
     @property
     def saved(self) -> float:
-        """By a million tokens that are reused instead of computed."""
+        """Dollars that a million tokens save by being reused instead of computed."""
         return (self.input if self.written is None else self.written) - self.cached
 
 
 class Prices:
-    """By the model's name in requests.
+    """Prices by the model's name in requests.
 
     Args:
         model_to_price: of one's own; the name `*` is for all others.
@@ -46,7 +46,7 @@ class Prices:
 
     @classmethod
     def read(cls, path: Path) -> "Prices":
-        """From a YAML file: `gpt-4o: {input: 2.5, cached: 1.25}`.
+        """Read prices from a YAML file: `gpt-4o: {input: 2.5, cached: 1.25}`.
 
         Raises:
             PriceError: it cannot be read, or is no such file.
@@ -64,7 +64,7 @@ class Prices:
             ) from error
 
     def of(self, model: str) -> Price | None:
-        """None if nobody knows."""
+        """The price of a model; None if it is not known."""
         own = self._model_to_price.get(model) or self._model_to_price.get("*")
         return own or _public_price(model)
 

@@ -15,7 +15,7 @@ from serve_app.audit.suggested_layout import suggested_layout
 
 TREE_WIDTH, ROW_HEIGHT = 1000, 26
 MIN_WIDTH = 3.0
-"""Of a stretch in the picture."""
+"""Least width of a stretch in the picture."""
 BAR_WIDTH = 420
 
 
@@ -28,7 +28,7 @@ class Box(NamedTuple):
     label: str
     title: str
     shade: float
-    """From 0 to 1, by tokens."""
+    """How dark the stretch is, 0 to 1, by its tokens."""
 
 
 class Bar(NamedTuple):

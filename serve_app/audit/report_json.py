@@ -13,7 +13,7 @@ from serve_app.audit.suggested_layout import suggested_layout
 
 
 def as_json(audit: Audit, kinds: Sequence[DefectKind], items: Sequence[Item]) -> dict[str, Any]:
-    """All of it."""
+    """The whole audit as JSON values."""
     kind_to_title = {kind.name: kind.title for kind in kinds}
     kind_to_remedy = {kind.name: kind.remedy for kind in kinds}
     return {

@@ -15,7 +15,7 @@ VERDICT_TO_STYLE = {ItemVerdict.DONE: "green", ItemVerdict.OPEN: "red", ItemVerd
 
 
 def as_text(audit: Audit, kinds: Sequence[DefectKind]) -> Iterator[RenderableType]:
-    """Part by part."""
+    """The report, part by part."""
     yield from flaw_lines(audit)
     yield totals_line(audit)
     yield _applications(audit)
@@ -37,7 +37,7 @@ def totals_line(audit: Audit) -> str:
 
 
 def after_line(audit: Audit) -> str:
-    """What fixing would give."""
+    """What fixing would give, in one sentence."""
     normal, fixed = audit.normalised, audit.all_fixed
     return (
         f"As it is, {audit.as_is.computed_tokens:,} tokens must be computed. In normal form (--fix): hit rate "
@@ -47,7 +47,7 @@ def after_line(audit: Audit) -> str:
 
 
 def flaw_lines(audit: Audit) -> Iterator[str]:
-    """What was not read."""
+    """Lines that were not read, by what is wrong with them."""
     for flaw, count in audit.flaws.flaw_to_count.most_common():
         places = ", ".join(map(str, audit.flaws.flaw_to_places[flaw]))
         more = ", ..." if count > len(audit.flaws.flaw_to_places[flaw]) else ""
@@ -55,7 +55,7 @@ def flaw_lines(audit: Audit) -> Iterator[str]:
 
 
 def dollars_text(cost: Cost | None) -> str:
-    """Empty where no price is known."""
+    """Dollars as text; empty where no price is known."""
     if cost is None or cost.dollars is None:
         return ""
     return f"{cost.dollars:,.2f}" if cost.dollars >= 1 else f"{cost.dollars:.4f}"
@@ -67,7 +67,7 @@ def place_text(finding: AuditFinding) -> str:
 
 
 def checklist_table(items: Sequence[Item]) -> Table:
-    """Item by item."""
+    """The checklist as a table, item by item."""
     table = Table("", "", "")
     for item in items:
         style = VERDICT_TO_STYLE[item.verdict]
@@ -130,7 +130,7 @@ def _remedies(audit: Audit, kinds: Sequence[DefectKind]) -> Iterator[str]:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """As wide as tables need where nobody looks."""
+    """A console that is as wide as tables need where its output is no terminal."""
     console = Console(highlight=False, soft_wrap=False, stderr=stderr)
     if not console.is_terminal:
         console.width = 160

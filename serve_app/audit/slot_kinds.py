@@ -10,7 +10,7 @@ from serve_app.audit.text_groups import Slot, TextGroup, Use
 
 CONTEXT_CHARS = 48
 MAX_LOOKED_AT = 64
-"""Values of a slot."""
+"""Number of a slot's values that are looked at."""
 LONG_CHARS = 160
 """A value that is longer is a document, a list, a question: content, not a name or a number."""
 MIN_STATIC_CHARS = 200
@@ -23,18 +23,18 @@ NAME = "name or id"
 
 
 class SlotKind(StrEnum):
-    """By what its values look like."""
+    """What a slot is, by what its values look like."""
 
     VERSION = "version marker"
     VOLATILE = "volatile"
     CONTENT = "content"
     EDIT = "edit"
     VARIANT = "variant"
-    """Of few, which come and go: a language, an environment."""
+    """One of few values, which come and go: a language, an environment."""
 
 
 def slot_kind(group: TextGroup, index: int, slot: Slot) -> tuple[SlotKind, str]:
-    """What it is, and in a word or two what the values are."""
+    """What a slot is, and in a word or two what its values are."""
     before, after = (
         group.template.stretches[index][-CONTEXT_CHARS:],
         group.template.stretches[index + 1][:CONTEXT_CHARS],
@@ -75,12 +75,12 @@ def static_chars_after(group: TextGroup, index: int) -> int:
 
 
 def usual_value(slot: Slot) -> str:
-    """That of most requests."""
+    """The value that most requests have."""
     return max(slot.value_to_use.items(), key=lambda item: item[1].num_requests)[0]
 
 
 def an_unusual_use(slot: Slot) -> Use:
-    """The first one with another value."""
+    """The use of the first value that is not the usual one."""
     usual = usual_value(slot)
     return min((use for value, use in slot.value_to_use.items() if value != usual), key=lambda use: use.first)
 

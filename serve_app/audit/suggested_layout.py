@@ -10,17 +10,17 @@ MOVED = frozenset({SlotKind.VOLATILE, SlotKind.CONTENT})
 
 
 class Part(NamedTuple):
-    """Of a prompt, in its order."""
+    """A part of a prompt; parts stand in their order."""
 
     name: str
     what: str
     num_chars: int | None
-    """Of what all requests have; None where that differs."""
+    """Number of characters that all requests have here; None where that differs."""
     has_breakpoint: bool
 
 
 def suggested_layout(application: Application) -> list[Part]:
-    """From the first part to the last. Without any text of a prompt."""
+    """The parts, from the first to the last, without any text of a prompt."""
     parts = []
     if application.tools is not None:
         names = next(iter(application.tools.order.signature_to_use))

@@ -37,7 +37,7 @@ class Template:
 
     @property
     def spans(self) -> Sequence[tuple[int, int]]:
-        """Where the slots are in the first text: start and end."""
+        """The slots' places in the first text: start and end, in characters."""
         return self._spans
 
     def fit(self, text: str) -> Values | None:
@@ -85,7 +85,7 @@ class Template:
 
 
 def is_enough(num_common: int, one: str, other: str) -> bool:
-    """Whether two texts with so many characters in common are variants of one."""
+    """Whether two texts with this number of characters in common are variants of one."""
     return num_common >= min(MIN_COMMON_CHARS, MIN_COMMON_SHARE * min(len(one), len(other)))
 
 
@@ -105,7 +105,7 @@ def _differences(reference: str, text: str) -> list[tuple[int, int]]:
 
 
 def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """In order, those that touch or nearly do as one; a short stretch is no landmark."""
+    """The spans in order. Those that touch or nearly do become one, as a short stretch is no landmark."""
     merged: list[tuple[int, int]] = []
     for start, end in sorted(spans):
         if merged and start - merged[-1][1] < MIN_STRETCH_CHARS:

@@ -13,13 +13,13 @@ from serve_app.audit.template import Template, is_enough
 from serve_app.audit.text_form import OrderedText, Signature, in_order
 
 MAX_GROUPS = 20_000
-"""Of those that were seen longest ago, one with a single request makes room: nobody comes back to it."""
+"""Among the groups that were seen longest ago, one with a single request makes room: it rarely comes again."""
 MAX_TEXTS = 32
-"""Of a group, from which its template is learned."""
+"""Number of a group's texts from which its template is learned."""
 MAX_VALUES = 2_000
-"""Of a slot, that are told apart."""
+"""Number of a slot's values that are told apart."""
 MAX_KNOWN = 4_096
-"""Texts of which the group is remembered, as most texts come again."""
+"""Number of texts whose group is remembered, as most texts come again."""
 PIECE_END = re.compile(r"\n+|(?<=[.!?:;])\s+")
 MIN_PIECE_CHARS = 24
 MAX_PIECES = 256
@@ -30,7 +30,7 @@ DIGITS = re.compile(r"\d+")
 
 
 class Use(NamedTuple):
-    """Of a value."""
+    """The requests that have a value."""
 
     num_requests: int
     first: int
@@ -44,14 +44,14 @@ class Slot:
     """A place in which the texts of a group differ."""
 
     start: int
-    """In the group's text."""
+    """The slot's offset in the group's text, in characters."""
     value_to_use: dict[str, Use] = field(default_factory=dict)
     num_further: int = 0
-    """Requests with values beyond those."""
+    """Number of requests with values beyond those."""
 
     @property
     def num_requests(self) -> int:
-        """That have any value here."""
+        """Number of requests that have any value here."""
         return sum(use.num_requests for use in self.value_to_use.values()) + self.num_further
 
     @property
@@ -61,7 +61,7 @@ class Slot:
         return self.num_requests - usual
 
     def add(self, value: str, use: Use) -> None:
-        """Further requests with a value."""
+        """Count further requests with a value."""
         known = self.value_to_use.get(value)
         if known is not None:
             self.value_to_use[value] = Use(
@@ -83,7 +83,7 @@ class Style:
     signature_to_use: dict[Signature, Use] = field(default_factory=dict)
 
     def add(self, signature: Signature, use: Use) -> None:
-        """One more."""
+        """Count one more request."""
         known = self.signature_to_use.get(signature)
         if known is not None:
             self.signature_to_use[signature] = known._replace(num_requests=known.num_requests + 1, last=use.last)
@@ -111,13 +111,13 @@ class TextGroup:
         self.num_requests = 0
         self.trivia, self.json_style = Style(), Style()
         self.place = NOWHERE
-        """Of the first request."""
+        """The place of the first request."""
         self._text_to_use: dict[str, Use] = {text: Use(0, 0, 0, NOWHERE)}
         self._later: list[Slot] | None = None  # of requests with texts from which nothing is learned any more
 
     @property
     def text(self) -> str:
-        """The first one, in order."""
+        """The first text of the group, in order."""
         return self.template.text
 
     def add(self, form: OrderedText, number: int, place: LogPlace, *, is_sure: bool = False) -> None:
@@ -141,7 +141,7 @@ class TextGroup:
             self._add_later(form.text, use)
 
     def slots(self) -> list[Slot]:
-        """In their order."""
+        """The slots, in their order."""
         slots = [Slot(start) for start, _ in self.template.spans]
         for text, use in self._text_to_use.items():
             values = self.template.fit(text)
@@ -247,7 +247,7 @@ class TextGroups:
         return group
 
     def _forget_oldest(self) -> None:
-        """Of those with one request, if there is one among the oldest."""
+        """Forget a group of one request, if there is one among the oldest."""
         oldest = [number for number, _ in zip(self._groups, range(64), strict=False)]
         number = next((each for each in oldest if self._groups[each].num_requests <= 1), oldest[0])
         del self._groups[number]

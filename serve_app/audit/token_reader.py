@@ -12,7 +12,7 @@ MAX_PROMPT_TOKENS = 10_000_000
 
 
 class TokenReader:
-    """With the model and the chat template of some settings.
+    """Reads requests with the model and the chat template of some settings.
 
     Args:
         llm: the settings' part of that name.
@@ -26,14 +26,14 @@ class TokenReader:
         self._hasher = BlockHasher(block_size=block_size)
 
     async def token_ids(self, body: dict[str, Any]) -> Sequence[int] | None:
-        """None for a request that the model's server would refuse."""
+        """The token ids of a request; None for one that the model's server would refuse."""
         try:
             return list((await self._prompts.read(_complete(body))).token_ids)
         except UnreadableError:
             return None
 
     async def keys(self, body: dict[str, Any]) -> Keys | None:
-        """Likewise. Prompts with another `cache_salt` share nothing."""
+        """The keys of a request, likewise. Prompts with another `cache_salt` share nothing."""
         try:
             prompt = await self._prompts.read(_complete(body))
         except UnreadableError:
@@ -43,5 +43,5 @@ class TokenReader:
 
 
 def _complete(body: dict[str, Any]) -> dict[str, Any]:
-    """With what the APIs ask for and no prompt depends on: gateways add it, and their logs may not have it."""
+    """The body with what the APIs ask for and no prompt depends on. Gateways add it, and their logs may lack it."""
     return {"model": "any", **({"max_tokens": 1} if "messages" in body else {}), **body}

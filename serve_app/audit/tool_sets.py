@@ -20,11 +20,11 @@ class WrittenTools(NamedTuple):
     """A list of tools as it came."""
 
     names: tuple[str, ...]
-    """In their order."""
+    """The tools' names, in their order."""
     key_orders: tuple[int, ...]
-    """Of each tool, by name: a hash of how the keys of its schema follow each other."""
+    """A hash for each tool, sorted by name, of how the keys of its schema follow each other."""
     text: str
-    """In one form, a line for each tool, by name: what does not depend on any order."""
+    """The tools in one form that depends on no order: a line for each, sorted by name."""
 
 
 class ToolSet:
@@ -36,7 +36,7 @@ class ToolSet:
         self.order, self.keys = Style(), Style()
 
     def add(self, tools: WrittenTools, number: int, place: LogPlace) -> None:
-        """One more request."""
+        """Count one more request."""
         use = Use(1, number, number, place)
         self.num_requests += 1
         self.order.add(tools.names, use)
@@ -44,7 +44,7 @@ class ToolSet:
 
 
 class ToolSets:
-    """All of a log."""
+    """All sets of tools of a log."""
 
     def __init__(self) -> None:
         self._names_to_set: OrderedDict[tuple[str, ...], ToolSet] = OrderedDict()
@@ -77,22 +77,22 @@ class ToolSets:
         return self._names_to_set.get(tuple(sorted(tools.names)))
 
     def all(self) -> list[ToolSet]:
-        """In order of their first requests."""
+        """All sets, in the order of their first requests."""
         return list(self._names_to_set.values())
 
 
 def in_order(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By name, and the keys of every object by theirs."""
+    """The tools sorted by name, and the keys of every object sorted."""
     return [with_sorted_keys(tool) for tool in by_name(tools)]
 
 
 def by_name(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of one name stay in their order."""
+    """The tools sorted by name. Those of one name stay in their order."""
     return sorted(tools, key=tool_name)
 
 
 def with_sorted_keys(value: Any) -> Any:  # noqa: ANN401  any JSON
-    """The same, whose objects have their keys in alphabetical order."""
+    """The same value, whose objects have their keys in alphabetical order."""
     if isinstance(value, dict):
         return {key: with_sorted_keys(value[key]) for key in sorted(value)}
     return list(map(with_sorted_keys, value)) if isinstance(value, list) else value

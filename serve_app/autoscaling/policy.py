@@ -20,7 +20,7 @@ class ReplicaWork:
     arriving_tokens_per_s: float
     """Uncached prompt tokens that come to it."""
     waiting_tokens: float
-    """Of these, not computed yet."""
+    """Number of these tokens that are not computed yet."""
     kv_use: float
     """Share of its KV cache in use by running requests, 0 to 1."""
 
@@ -36,7 +36,7 @@ class Targets:
     kv_use: float
     """Share of the KV cache that running requests are meant to use, 0 to 1; the rest holds prefixes for later."""
     backlog_s: float
-    """In so many seconds, what waits is to be worked off beside what comes meanwhile."""
+    """Seconds in which what waits is worked off, besides what comes in that time."""
     slack: float
     """A replica goes only where the rest would stay below the targets by this share, 0 to less than 1: its prefixes
     have to be computed again elsewhere, which must not call it back."""

@@ -25,11 +25,11 @@ class TimedValue(Protocol):
 
 
 Metrics = Mapping[str, Mapping[Any, Sequence[TimedValue]]]
-"""By name and replica, each in order of time."""
+"""Metrics by name and replica, each in order of time."""
 
 
 class UncachedWorkPolicy:
-    """For `autoscaling_config.policy.policy_function`; takes `policy_kwargs`."""
+    """The class for `autoscaling_config.policy.policy_function`; takes `policy_kwargs`."""
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401  checked by the model
         self._targets = Targets(**AutoscalingOptions.model_validate(options).model_dump())
@@ -41,7 +41,7 @@ class UncachedWorkPolicy:
 
 
 def replica_loads(metrics: Metrics) -> Iterator[ReplicaWork]:
-    """Of each replica that has said enough; work comes at a rate, which takes two points."""
+    """The work of each replica that has said enough; work comes at a rate, which takes two points."""
     for replica_id, arrived in metrics.get(ARRIVED_TOKENS, {}).items():
         if arrived and arrived[-1].timestamp > arrived[0].timestamp:
             waiting = metrics.get(WAITING_TOKENS, {}).get(replica_id, ())

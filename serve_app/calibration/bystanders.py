@@ -15,7 +15,7 @@ class _ReplicaUse(NamedTuple):
     num_requests: int
     """Waiting or running."""
     prompt_tokens: int
-    """Of all prompts since the engine's start, but the self-test's."""
+    """Number of tokens of all prompts since the engine's start, except those of the self-test."""
 
 
 class Bystanders:
@@ -67,8 +67,8 @@ class Bystanders:
             self._sleep(POLL_S)
         if others:
             raise CalibrationError(
-                f"others sent prompts of {others} tokens to the replica meanwhile, so the times are worth nothing: "
-                "calibrate an idle one"
+                f"others sent prompts of {others} tokens to the replica at the same time, so the times are worth "
+                "nothing: calibrate an idle one"
             )
 
     def _use(self) -> _ReplicaUse:

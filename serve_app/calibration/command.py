@@ -46,7 +46,7 @@ class CalibrationPlan:
     longest: int
     """Tokens of the longest prompt."""
     streams: int
-    """At most so many at a time."""
+    """Largest number of concurrent answers."""
     repetitions: int
 
 
@@ -57,7 +57,7 @@ class _Measured:
     contexts: Contexts | None
     decode_contexts: DecodeContexts | None
     prompt_tokens: int
-    """Of all prompts that were sent."""
+    """Number of tokens of all prompts that were sent."""
 
 
 def calibrate(
@@ -100,14 +100,14 @@ def measure(plan: CalibrationPlan, place: MeasuredReplica, console: Console) -> 
     """
     measured = asyncio.run(_measure(plan, place.url, console))
     if place.bystanders is None:
-        console.print("Whether others used the replica meanwhile is not known.")
+        console.print("Whether others used the replica at the same time is not known.")
     else:
         place.bystanders.check(measured.prompt_tokens)
     return fit_constants(measured.prefill, measured.decode, measured.contexts, measured.decode_contexts)
 
 
 def constants(fit: Fit) -> dict[str, float]:
-    """As settings, to the digits that a measurement is good for."""
+    """The constants as settings, with as many digits as a measurement is good for."""
     values = {
         "step_s": fit.step_s,
         "prefill_tokens_per_s": fit.prefill_tokens_per_s,
@@ -165,7 +165,7 @@ async def _measure(plan: CalibrationPlan, url: str, console: Console) -> _Measur
 
 
 def context_lengths(longest: int, *, shortest: int = BLOCK_TOKENS) -> list[int]:
-    """Of which the longest has at most so many tokens; none where that is too little for attention to show."""
+    """Lengths of contexts, the longest with at most `longest` tokens; none where attention would not show."""
     lengths = [int(longest * share) // BLOCK_TOKENS * BLOCK_TOKENS for share in CONTEXTS]
     return lengths if lengths[0] >= shortest else []
 
@@ -173,7 +173,7 @@ def context_lengths(longest: int, *, shortest: int = BLOCK_TOKENS) -> list[int]:
 async def _medians(
     take: Callable[[int], Awaitable[float]], xs: Sequence[int], repetitions: int, progress: Progress, title: str
 ) -> list[MeasuredPoint]:
-    """Each in turn, so that what changes with time changes all."""
+    """Measure each in turn, so that what changes with time changes all."""
     x_to_times: dict[int, list[float]] = {x: [] for x in xs}
     for x in progress.track(list(xs) * repetitions, description=title):
         x_to_times[x].append(await take(x))

@@ -53,7 +53,7 @@ class FittedLine:
 
     @property
     def growth(self) -> float:
-        """From the first to the last point, over the mean of the measured times."""
+        """Growth from the first to the last point, over the mean of the measured times."""
         xs = [point.x for point in self.points]
         return self.slope_s * (max(xs) - min(xs)) / self._mean_s
 
@@ -114,7 +114,7 @@ class Fit:
 
     @property
     def outside_s(self) -> float:
-        """Of the time to a first token, what is spent outside the engine's steps."""
+        """The part of the time to a first token that is spent outside the engine's steps, in seconds."""
         return self.prefill.intercept_s - self.step_s
 
 

@@ -14,12 +14,12 @@ from serve_app.messages.snapshot import short_id
 
 @dataclass(frozen=True, slots=True)
 class MeasuredReplica:
-    """Where to measure."""
+    """The replica to measure."""
 
     url: str
-    """The replica's own."""
+    """The replica's own address."""
     bystanders: Bystanders | None
-    """None where nobody tells of them."""
+    """Other users of the replica; None where they are not known."""
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class ReplicaProbe:
         self._long_context: list[int] = []
         self._clock = clock
         self.prompt_tokens = 0
-        """Of all prompts so far."""
+        """Number of tokens of all prompts so far."""
 
     async def find_model(self) -> ProbedModel:
         """What the replica serves; to be asked first.
@@ -68,7 +68,7 @@ class ReplicaProbe:
             ) from error
 
     async def first_token_s(self, prompt_tokens: int) -> float:
-        """From sending a cold prompt to its first token.
+        """The time from sending a cold prompt to its first token.
 
         Raises:
             CalibrationError: there was none.
@@ -79,7 +79,7 @@ class ReplicaProbe:
         return progress[0].at_s - started_s
 
     async def first_token_after_s(self, context_tokens: int, *, new_tokens: int) -> float:
-        """From sending a prompt to its first token, when all but its last tokens are cached.
+        """The time from sending a prompt to its first token, when all but its last tokens are cached.
 
         Raises:
             CalibrationError: there was none, or the replica says that they were not.
@@ -98,7 +98,7 @@ class ReplicaProbe:
         return progress[0].at_s - started_s
 
     async def between_tokens_after_s(self, context_tokens: int) -> float:
-        """From token to token of a single sequence, which has so many on average while it is decoded.
+        """The time from token to token of a single sequence with this context, on average, while it is decoded.
 
         All contexts begin alike, so that most of them is cached: it is not computing them that is measured.
 
@@ -111,7 +111,7 @@ class ReplicaProbe:
         return await self._between_tokens_s([self._long_context[:num_tokens]])
 
     async def between_tokens_s(self, num_streams: int) -> float:
-        """From token to token of each, while so many sequences are being decoded.
+        """The time from token to token of each sequence, while this number of them is being decoded.
 
         Raises:
             CalibrationError: they were not, all at the same time.

@@ -11,7 +11,7 @@ class StreamProgress(NamedTuple):
     at_s: float
     num_tokens: int
     cached_tokens: int | None = None
-    """Of the prompt, where the replica says so."""
+    """Number of the prompt's tokens that were cached, where the replica says so."""
 
 
 def seconds_a_token(streams: Sequence[Sequence[StreamProgress]]) -> float | None:

@@ -32,7 +32,7 @@ _Dumper.add_representer(_MultilineText, _as_block)
 
 
 def overlay_files(settings: Settings, *, source: str) -> dict[str, str]:
-    """Their content by their names.
+    """The files' content by their names.
 
     Args:
         settings: the overlay's.
@@ -48,7 +48,7 @@ def overlay_files(settings: Settings, *, source: str) -> dict[str, str]:
 
 
 def write_overlay_files(settings: Settings, path: Path) -> list[Path]:
-    """Beside the settings file, from which they are made; returns where."""
+    """Write the files beside the settings file from which they are made; returns their paths."""
     written = []
     for name, content in overlay_files(settings, source=path.name).items():
         target = path.with_name(name)

@@ -25,7 +25,7 @@ class NotReadyError(Exception):
 
 
 def check_readiness(client: httpx.Client, mark: Path, *, any_answer: bool = False) -> None:
-    """Of the node whose proxy the client asks.
+    """Check the node whose proxy the client asks.
 
     Args:
         client: with the proxy's address, and the application's path if it has one.

@@ -13,7 +13,7 @@ from serve_app.messages.snapshot import RouterSnapshot
 CHANGE_TIMEOUT_S = 60.0
 POLL_S = 0.1
 COMING_OR_GOING = ("STARTING", "RECOVERING", "STOPPING", "STOPPED")
-"""Serve's states of a replica that answers nobody. `UPDATING` is none of them: one that takes new settings goes on."""
+"""Serve's states of a replica that answers no one. `UPDATING` is none of them: one that takes new settings goes on."""
 
 
 class ApplicationError(Exception):

@@ -24,10 +24,10 @@ class RecordedTurn:
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
     answer: dict[str, Any]
-    """The recorded one."""
+    """The recorded answer."""
 
     def body(self, model: str, max_tokens: int) -> dict[str, Any]:
-        """As a streaming chat request whose usage is reported."""
+        """The turn as a streaming chat request whose usage is reported."""
         body: dict[str, Any] = {
             "model": model,
             "messages": self.messages,

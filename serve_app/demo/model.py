@@ -97,7 +97,7 @@ def build_demo_model(path: Path, corpus: Sequence[Path] | None = None) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         unfinished.mkdir()
-        # Taken before the texts are read: a corpus edited meanwhile leads to one build more.
+        # Taken before the texts are read: a corpus that is edited at the same time leads to one build more.
         fingerprint = _fingerprint(sources)
         write_weights(unfinished, write_tokenizer(unfinished, sources))
         write_json(unfinished / _FINGERPRINT, fingerprint)
@@ -208,5 +208,5 @@ def write_weights(
 
 
 def write_json(target: Path, value: dict[str, Any]) -> None:
-    """With two spaces an indent."""
+    """Write JSON, with two spaces an indent."""
     target.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

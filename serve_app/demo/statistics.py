@@ -30,7 +30,7 @@ class TokenTotals:
 
     @classmethod
     def of(cls, measurements: Sequence[Measurement]) -> "TokenTotals":
-        """Of some requests."""
+        """The totals of some requests."""
         return cls(
             len(measurements),
             sum(each.prompt_tokens for each in measurements),
@@ -49,7 +49,7 @@ class TokenTotals:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """By linear interpolation; the only value when there is one."""
+    """A percentile by linear interpolation; the only value when there is one."""
     return values[0] if len(values) == 1 else statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 

@@ -27,13 +27,13 @@ class CertificateError(Exception):
 
 
 def start_watching(admin_socket: Path, certificate: Path) -> None:
-    """In a child of this process, which becomes HAProxy."""
+    """Start watching in a child of this process, which becomes HAProxy."""
     command = [sys.executable, "-m", __name__, str(admin_socket), str(certificate)]
     subprocess.Popen(command, preexec_fn=_end_with_parent)  # noqa: PLW1509, S603  one thread here; own command
 
 
 def watch(admin_socket: Path, certificate: Path, *, wait: Callable[[float], object] = time.sleep) -> None:
-    """For ever: HAProxy serves what the file has. A file that is not right is tried again once it changes."""
+    """Watch for ever: HAProxy serves what the file has. A file that is not right is tried again once it changes."""
     served = certificate.read_bytes()
     while True:
         wait(PERIOD_S)
@@ -49,7 +49,7 @@ def watch(admin_socket: Path, certificate: Path, *, wait: Callable[[float], obje
 
 
 def replace(admin_socket: Path, certificate: Path, content: str) -> None:
-    """For connections from now on.
+    """Replace the certificate for connections from now on.
 
     Raises:
         CertificateError: it is not a certificate with its key.

@@ -31,12 +31,12 @@ class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     tls_port: int
 
     def encode(self) -> str:
-        """As the environment variable's value."""
+        """The options as the environment variable's value."""
         return msgspec.json.encode(self).decode()
 
     @classmethod
     def decode(cls, value: str) -> Self:
-        """From the environment variable's value.
+        """Read the options from the environment variable's value.
 
         Raises:
             msgspec.ValidationError: another version of Warmroute wrote it.

@@ -1,6 +1,6 @@
 """The program that Ray Serve starts in HAProxy's place: adds our rules to its configuration, then becomes HAProxy.
 
-Ray writes the configuration anew before every start, and knows its HAProxy by that file's name on the command line, so
+Ray writes the configuration again before every start, and knows its HAProxy by that file's name on the command line, so
 the rules go into the same file. A program that cannot write them ends with a sentence, and HAProxy does not start.
 """
 
@@ -83,7 +83,7 @@ def _config_path(arguments: Sequence[str]) -> Path:
 
 
 def _write_secretly(path: Path, content: str) -> None:
-    """In one step, readable by this user only."""
+    """Write a file in one step, readable by this user only."""
     new = path.with_name(f"{path.name}.{os.getpid()}")
     new.touch(mode=0o600)
     new.write_text(content)

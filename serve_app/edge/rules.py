@@ -79,14 +79,14 @@ class RouterProgram:
     """The Lua program by which HAProxy asks routers."""
 
     path: PurePath
-    """Where it is put."""
+    """The file's path."""
     text: str
     session_header: str
-    """In which clients name their conversation; empty for none."""
+    """The header in which clients name their conversation; empty for none."""
 
 
 def admin_socket_of(config: str) -> PurePath:
-    """By which a running HAProxy is told things, in Ray's configuration.
+    """The socket in Ray's configuration by which a running HAProxy is told things.
 
     Raises:
         EdgeError: Ray's configuration has none.
@@ -223,7 +223,7 @@ def _id_rules(session_header: str) -> list[str]:
 
 
 def _path_rules(config: str, options: EdgeOptions) -> list[str]:
-    """For the applications that have routers; others, such as the operators' page, know their own paths."""
+    """Rules for the applications that have routers; others, such as the operators' page, know their own paths."""
     unknown = Refusal(HTTPStatus.NOT_FOUND, "There is no such path for clients.")
     wrong = Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Use GET, HEAD, POST or OPTIONS.")
     application_to_prefix = _prefixes(config)
@@ -242,7 +242,7 @@ def _path_rules(config: str, options: EdgeOptions) -> list[str]:
 
 
 def _prefixes(config: str) -> dict[str, str]:
-    """Of each application's paths."""
+    """The prefix of each application's paths."""
     frontend = CLIENT_FRONTEND.search(config)
     application_to_prefix = dict(PATH_PREFIX.findall(frontend[0])) if frontend else {}
     if not application_to_prefix.keys() >= set(ROUTED_APPLICATION.findall(config)):

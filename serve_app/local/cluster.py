@@ -58,7 +58,7 @@ class LocalRun:
 
     @property
     def note(self) -> str:
-        """For the heading of figures that were measured here."""
+        """A note for the heading of figures that were measured here."""
         return "" if self.engine == "vllm" else f" ({self.engine} engines)"
 
     def save(self, path: Path = STATE_FILE) -> None:
@@ -67,7 +67,7 @@ class LocalRun:
         path.write_text(json.dumps(asdict(self), indent=2))
 
     def keep_secret(self, secret: str) -> None:
-        """Where this user's other commands find it, as those that ask a router."""
+        """Keep the secret where this user's other commands find it, as those that ask a router do."""
         self._secret_path.touch(mode=0o600)
         self._secret_path.write_text(secret)
 
@@ -120,7 +120,7 @@ def check_machine(settings: Settings, *, num_applications: int = 1) -> None:
         raise StartError(msg)
     program = Path(sys.executable).with_name(HAPROXY_PROGRAM)
     if settings.edge.enabled and not program.exists():
-        msg = f"{program} is missing: install Warmroute anew (`make install`), or set edge.enabled to false"
+        msg = f"{program} is missing: install Warmroute again (`make install`), or set edge.enabled to false"
         raise StartError(msg)
     wanted_gib = settings.local.memory_per_replica_gib * num_replicas(settings) * num_applications
     free_gib = psutil.virtual_memory().available / 2**30
@@ -186,7 +186,7 @@ def start_ray(settings: Settings) -> LocalRun:
 
 
 def _environment(settings: Settings, run: LocalRun) -> dict[str, str]:
-    """Of every process of the run."""
+    """The environment of every process of the run."""
     http = settings.http.model_copy(update={"host": settings.http.host or LOOPBACK})
     settings = settings.model_copy(update={"http": http})
     secret = os.environ.get(SECRET_VARIABLE) or secrets.token_hex(MIN_SECRET_CHARS)

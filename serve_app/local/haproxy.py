@@ -14,7 +14,7 @@ HAPROXY_REPLICA = re.compile(rf"^\s*server\s+{SERVER_NAME}\s+(\S+:\d+)", re.MULT
 
 
 def replica_urls(run_dir: str) -> dict[str, str]:
-    """By the short id of each replica behind the HAProxy of a run."""
+    """The address of each replica behind the HAProxy of a run, by its short id."""
     configs = sorted(Path(run_dir).rglob("haproxy.cfg"))
     return {replica: url for config in configs for replica, url in configured_urls(config.read_text()).items()}
 

@@ -50,7 +50,7 @@ class RouterSettings(_Frozen):
     max_keyed_body_mib: float = Field(2.0, gt=0)
     """A larger request body is placed by load alone; HAProxy holds so much of each in memory."""
     answer_timeout_s: float = Field(0.5, gt=0)
-    """HAProxy waits so long for a router's decision; then the live replica with the fewest connections gets the
+    """How long HAProxy waits for a router's decision; then the live replica with the fewest connections gets the
     request. Without the edge (edge.enabled) it waits 5 s, and then answers 503."""
     read_timeout_s: float = Field(0.4, gt=0)
     """A prompt that is not read in this time, as a router has too much to read, is placed by load alone."""
@@ -118,7 +118,7 @@ class ReplicaSettings(_Frozen):
     (docs/concepts/beliefs.md)."""
     waiting_order: WaitingOrderName = "shortest"
     """Which prompt that waits in an engine goes next. `arrival`: vLLM's own order. `shortest`: the one with the fewest
-    tokens to compute, yet nobody waits for more than one and a half times the work of first come, first served
+    tokens to compute, yet none waits for more than one and a half times the work of first come, first served
     (docs/concepts/waiting-order.md). A `scheduler_cls` in `llm.engine_kwargs` wins where this is not set, which then is
     `arrival`."""
     drain_s: float = Field(3600.0, gt=0)
@@ -138,7 +138,7 @@ class ReplicaSettings(_Frozen):
     them, in memory (docs/operate/scaling.md). Off by default, as no measurement shows what it gains."""
     explain_headers: ExplainHeaders = "brief"
     """What answers say of themselves in `x-warmroute-` headers. `off`: nothing. `brief`: the request's id, and that an
-    engine is simulated. `full`: also which replica served, why, and how much of the prompt was believed to be cached
+    engine is simulated. `full`: also which replica served, why, and how much of the prompt was estimated to be cached
     there, by which clients can find out what others ask; not for an installation that clients share
     (docs/reference/headers.md)."""
     log_requests: bool = False
@@ -208,7 +208,7 @@ class AutoscalingOptions(_Frozen):
     kv_use: float = Field(0.8, gt=0, le=1)
     """Share of the KV cache that running requests are meant to use; the rest holds prefixes for later."""
     backlog_s: float = Field(30.0, gt=0)
-    """In so many seconds, what waits is to be worked off beside what comes meanwhile."""
+    """Seconds in which what waits is worked off, besides what comes in that time."""
     slack: float = Field(0.15, ge=0, lt=1)
     """A replica goes only where the rest would stay below the targets by this share."""
 
@@ -238,13 +238,15 @@ class EdgeSettings(_Frozen):
     server_timeout_s: int = Field(3600, ge=1)
     """How long a replica may be silent before its request ends with an error; set it above your longest wait."""
     max_connections: int = Field(4096, ge=1)
-    """Of all clients, at once; more wait. HAProxy needs 2.5 times as many file descriptors (`ulimit -Hn`)."""
+    """Connections of all clients at the same time; more wait. HAProxy needs 2.5 times as many file descriptors
+    (`ulimit -Hn`)."""
     max_connections_per_source: int | None = Field(1024, ge=1)
-    """Of one address, at once; more are refused. A load balancer is one address: null means no limit."""
+    """Connections of one address at the same time; more are refused. A load balancer is one address: null means no
+    limit."""
     max_requests_per_s_per_source: float | None = Field(None, gt=0)
-    """Of one address, over ten seconds; more are answered 429. Null means no limit."""
+    """Requests a second of one address, over ten seconds; more are answered 429. Null means no limit."""
     max_head_kib: int = Field(64, ge=1)
-    """A request's headers may be so long; longer ones are answered 431."""
+    """The most that a request's headers may be, in KiB; longer ones are answered 431."""
     more_paths: list[Annotated[str, Field(pattern=r"^/[A-Za-z0-9_./*-]+$")]] = []
     """Paths for clients beside those of `serve_app/edge/paths.py`, such as `/metrics`; `*` stands for one part."""
     certificate: Path | None = None
@@ -262,12 +264,12 @@ class OpsSettings(_Frozen):
     route_prefix: str = Field("/ops", pattern=r"^/[a-z0-9_-]+$")
     """Its path on HAProxy's port."""
     open: bool = False
-    """Everybody who reaches that port may look, unless WARMROUTE_OPS_TOKEN is set on every node. Without either nobody
+    """Everybody who reaches that port may look, unless WARMROUTE_OPS_TOKEN is set on every node. Without either no one
     may."""
     history: Path | None = Path(".warmroute/ops.sqlite")
-    """The file in which it keeps its sums, on the node where it runs; null keeps them in memory until it restarts."""
+    """The file in which it keeps its totals, on the node where it runs; null keeps them in memory until it restarts."""
     applications: list[str] | None = None
-    """Those that it reads; null for all of the cluster that have routers."""
+    """The applications that it reads; null for all of the cluster that have routers."""
 
 
 class LocalSettings(_Frozen):

@@ -16,7 +16,7 @@ from serve_app.settings.schema import Settings
 MEDIA_DOMAINS = "allowed_media_domains"
 
 NO_DOMAIN = "none.invalid"
-"""For vLLM, which takes an empty list of domains for all of them. Nobody can have this one (RFC 2606)."""
+"""For vLLM, which takes an empty list of domains for all of them. No one can have this one (RFC 2606)."""
 
 
 def parse(llm: dict[str, Any]) -> Any:  # noqa: ANN401  Ray ships no types

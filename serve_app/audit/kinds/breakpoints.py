@@ -13,7 +13,10 @@ PROBLEM_TO_WORDS = {
     NONE: ("cache_control", "no breakpoint: where they are needed, nothing is cached"),
     TOO_MANY: ("cache_control", f"more than {MAX_BREAKPOINTS} breakpoints, which the API refuses"),
     IN_TALK: ("messages", "no breakpoint after tools and system prompt: other conversations share nothing"),
-    AFTER: ("system", "the first breakpoint comes after content that changes, so that nobody else has that prefix"),
+    AFTER: (
+        "system",
+        "the first breakpoint comes after content that changes, so that no other request has that prefix",
+    ),
 }
 
 
@@ -63,7 +66,7 @@ def _problem(application: Application, breakpoints: Breakpoints, first_changing:
 
 
 def _first_changing_part(group: TextGroup | None) -> int | None:
-    """Of a system prompt."""
+    """The first part of a system prompt that changes from request to request; None if none does."""
     if group is None:
         return None
     for index, slot in enumerate(group.slots()):

@@ -59,7 +59,7 @@ ROLES = frozenset(
         "youremail",
     ]
 )
-"""Addresses of nobody."""
+"""Names of addresses that are no person's."""
 EXAMPLE_DOMAINS = ("example.com", "example.org", "example.net", "test.com", "email.com", "domain.com", "company.com")
 CARD = re.compile(r"\b(?:\d[ -]?){12,18}\d\b")
 IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[0-9A-Z]{4}){2,7}(?: ?[0-9A-Z]{1,3})?\b")

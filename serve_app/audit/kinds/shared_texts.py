@@ -19,12 +19,12 @@ class SharedText(NamedTuple):
     """`system`, `user` or `tools`."""
     group: TextGroup
     start: int
-    """In the group's text."""
+    """The stretch's offset in the group's text, in characters."""
     text: str
 
 
 def shared_texts(learned: Learned) -> Iterator[SharedText]:
-    """Of system prompts, tools and forms with at least two requests."""
+    """The static texts of system prompts, tools and forms that at least two requests have."""
     for unit, groups in (("system", learned.systems), ("user", learned.users), ("tools", learned.tool_texts)):
         for group in groups:
             if group.num_requests < MIN_REQUESTS or (unit == "user" and not group.template.spans):
@@ -45,7 +45,7 @@ def _variants(unit: str, group: TextGroup) -> Iterator[SharedText]:
 
 
 def finding(learned: Learned, kind: KindName, shared: SharedText, offset: int, what: str) -> AuditFinding:
-    """Of what is at an offset of such a text."""
+    """A finding about what is at an offset of such a text."""
     start = shared.start + offset
     texts = learned.example_texts(shared.unit, shared.group)
     within: int | None = None

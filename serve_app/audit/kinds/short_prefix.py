@@ -6,7 +6,7 @@ from serve_app.audit.kind import AuditFinding, DefectKind, KindName
 from serve_app.audit.learned import Learned
 
 MIN_CONVERSATIONS = 3
-"""With fewer, nobody knows yet what they will share."""
+"""With fewer conversations, it is not known yet what they will share."""
 
 
 def find(learned: Learned) -> Iterator[AuditFinding]:

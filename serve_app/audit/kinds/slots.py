@@ -17,14 +17,14 @@ class SlotPlace(NamedTuple):
     """`system` or `user`."""
     group: TextGroup
     number: int
-    """Of the slot, from the start of the text."""
+    """The slot's number, from the start of the text."""
     slot: Slot
     kind: SlotKind
     what: str
 
     @property
     def subject(self) -> str:
-        """For findings."""
+        """The slot's name in findings."""
         return f"{self.unit} {self.group.number} {self.number}"
 
 
@@ -37,7 +37,7 @@ def places(learned: Learned) -> Iterator[SlotPlace]:
 
 
 def finding(learned: Learned, kind: KindName, place: SlotPlace, what: str) -> AuditFinding:
-    """Of what is in a slot."""
+    """A finding about what is in a slot."""
     use = an_unusual_use(place.slot)
     texts = learned.example_texts(place.unit, place.group)
     path, offset = field_at(texts, place.slot.start) if texts else ((place.unit,), 0)
@@ -59,7 +59,7 @@ def values_of(unit: Unit) -> Sequence[str] | None:
 
 
 def usual_values(places_of_group: Sequence[SlotPlace]) -> dict[int, str]:
-    """By the slots' numbers."""
+    """The usual values, by the slots' numbers."""
     return {place.number: usual_value(place.slot) for place in places_of_group}
 
 
@@ -78,7 +78,7 @@ def with_usual(
         body = with_unit(body, unit, unit.group.template.fill(usual)) or body
         if is_kept or usual != list(values):
             subject = subject or f"{name} {unit.group.number} {min(number_to_usual)}"
-        if is_kept:  # the usual ones as well: nobody could tell them apart from what is left in their place
+        if is_kept:  # the usual ones as well: no one could tell them apart from what is left in their place
             moved += [values[number].replace(SEPARATOR, "\n") for number in number_to_usual]
     return FixedRequest(_with_appended(body, moved), subject or "usual") if body is not seen.request.body else None
 

@@ -23,7 +23,7 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
 
 
 def make_fix(learned: Learned) -> Fix:
-    """By name."""
+    """Tools are sorted by name."""
     found = {tools.number for tools in _sets(learned)}
 
     def fix(seen: PlacedRequest) -> FixedRequest | None:

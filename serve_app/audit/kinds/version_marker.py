@@ -17,7 +17,7 @@ def _group_to_places(learned: Learned) -> dict[int, list[SlotPlace]]:
 
 
 def find(learned: Learned) -> Iterator[AuditFinding]:
-    """Of system prompts. One finding for all edits of a text, in the place of the first."""
+    """System prompts with such changes. All edits of a text are one finding, in the place of the first."""
     for of_group in _group_to_places(learned).values():
         markers = [place for place in of_group if place.kind is SlotKind.VERSION]
         edits = [place for place in of_group if place.kind is SlotKind.EDIT]
