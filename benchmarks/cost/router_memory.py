@@ -7,7 +7,7 @@ of it.
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any
@@ -211,8 +211,7 @@ def main(
         for sample in _drive(parts, ManyConversations(words, number=conversations, seed=seed), conversations // 10):
             samples.append(sample)
             progress.update(bar, completed=sample.conversations)
-    records = {"samples": [asdict(sample) for sample in samples]}
-    return Report([result_table(samples)], records, faults(samples, mib=mib, has_core=core))
+    return Report([result_table(samples)], {"samples": samples}, faults(samples, mib=mib, has_core=core))
 
 
 def _drive(parts: RouterParts, conversations: ManyConversations, every: int) -> Iterator[MemorySample]:

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -134,7 +134,7 @@ def main(
         console.print(f"{results[-1].name}: {over_time(results[-1])}", markup=False)
     return Report(
         [summary(results, settings)],
-        {"engine": settings.engine, "results": [_as_json(result) for result in results]},
+        {"engine": settings.engine, "results": results},
         [fault for result in results for fault in result.faults()],
         lines=[
             *(f"{result.name}: {over_time(result)}" for result in results),
@@ -308,16 +308,3 @@ def _durations(streams: Sequence[Exchange]) -> str:
         f"{min(lasted_s):.0f} to {max(lasted_s):.0f} s long, median {percentile(lasted_s, 50):.0f} s; "
         + counts_text(outcome_counts(streams))
     )
-
-
-def _as_json(result: ScalingVariant) -> dict[str, Any]:
-    return {
-        "name": result.name,
-        "changes": [
-            {"before": each.before, "after": each.after, "asked_s": each.asked_s, "done_s": each.done_s}
-            for each in result.changes
-        ],
-        "requests": [each.as_json() for each in result.exchanges],
-        "streams": [each.as_json() for each in result.streams],
-        "faults": result.faults(),
-    }

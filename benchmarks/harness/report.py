@@ -1,7 +1,7 @@
 """What a measurement found, and how it is presented: as text, as JSON, and as a page of Markdown."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
@@ -28,8 +28,8 @@ class Report:
     """The result of one measurement."""
 
     tables: Sequence[Table]
-    records: Mapping[str, Any]
-    """Everything that was measured, in full precision, for a JSON file."""
+    records: Any
+    """Everything that was measured, in full precision, for a JSON file: a mapping, or an object with fields."""
     faults: Sequence[str] | None = None
     """What contradicts the claim, in words; None where figures are for a person to judge."""
     lines: Sequence[str] = ()
@@ -63,7 +63,22 @@ def print_report(report: Report, console: Console) -> None:
 
 def document(report: Report) -> dict[str, Any]:
     """The report as JSON has it, with how it came about."""
-    return {**_origin(), "verdict": report.verdict, "faults": report.faults, **report.records}
+    return {**_origin(), "verdict": report.verdict, "faults": report.faults, **plain(report.records)}
+
+
+def plain(record: Any) -> Any:  # noqa: ANN401  anything, as JSON has it
+    """A record as JSON has it: of an object its fields, and of a key of several parts the parts with arrows between."""
+    if hasattr(record, "as_json"):
+        return record.as_json()
+    if is_dataclass(record):
+        return {field.name: plain(getattr(record, field.name)) for field in fields(record)}
+    if isinstance(record, Mapping):
+        return {" -> ".join(key) if isinstance(key, tuple) else key: plain(part) for key, part in record.items()}
+    if isinstance(record, set | frozenset):
+        return sorted(record)
+    if isinstance(record, Sequence) and not isinstance(record, str):
+        return [plain(part) for part in record]
+    return record
 
 
 def markdown_page(report: Report, claim: Claim) -> str:

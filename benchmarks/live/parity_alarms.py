@@ -10,7 +10,7 @@ process (`tests/deviations.py`).
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,7 +113,7 @@ def run_command(
         alarms = asyncio.run(_run(server, chosen, console, model=model, rate=rate, seed=seed))
     period_s = ReplicaSettings().canary_period_s
     faults = [fault for alarm in alarms for fault in alarm.faults(period_s=period_s)]
-    return Report([alarm_table(alarms)], {"alarms": [asdict(alarm) for alarm in alarms]}, faults)
+    return Report([alarm_table(alarms)], {"alarms": alarms}, faults)
 
 
 def alarm_table(alarms: Sequence[Alarm]) -> Table:

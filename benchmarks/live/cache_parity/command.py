@@ -15,7 +15,7 @@ from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import running_server
 from benchmarks.live.cache_parity.questions import Answered, Ask, conversations, scaled_down
 from benchmarks.live.cache_parity.replica import AskedReplica, ReplicaCache, find_replica_cache
-from benchmarks.live.cache_parity.result import CacheParity, Pair, as_json, kind_table, lines
+from benchmarks.live.cache_parity.result import CacheParity, Pair, kind_table, lines
 from benchmarks.live.cache_parity.simulated import simulated_cached_tokens
 from loadtests.replay.trace import TraceRequest, read_trace
 
@@ -44,7 +44,7 @@ def main(
             title = f"asking replica {cache.replica_id}"
             served = list(track(asked, title, total=requests, console=notes_console()))
     result = _compare(served, cache)
-    return Report([kind_table(result)], as_json(result), result.faults(), lines=list(lines(result)))
+    return Report([kind_table(result)], result, result.faults(), lines=list(lines(result)))
 
 
 def _ask_all(ask: Ask, recorded: tuple[TraceRequest, ...] | None, num_requests: int, seed: int) -> Iterator[Answered]:

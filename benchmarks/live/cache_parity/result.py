@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from rich.table import Table
 
@@ -129,22 +128,3 @@ def lines(result: CacheParity) -> Iterator[str]:
             f"request {number}, {pair.question.kind}, {len(pair.question.prompt)} tokens: engine "
             f"{pair.served.cached_tokens}, simulator {pair.simulated_tokens}: {pair.cause}"
         )
-
-
-def as_json(result: CacheParity) -> dict[str, Any]:
-    """Every request."""
-    return {
-        "block_size": result.block_size,
-        "kv_capacity_tokens": result.kv_capacity_tokens,
-        "evicted_share": result.evicted_share,
-        "requests": [
-            {
-                "kind": pair.question.kind,
-                "prompt": pair.question.prompt,
-                "answer": pair.served.answer,
-                "cached_tokens": pair.served.cached_tokens,
-                "simulated_tokens": pair.simulated_tokens,
-            }
-            for pair in result.pairs
-        ],
-    }

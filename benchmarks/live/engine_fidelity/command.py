@@ -98,7 +98,7 @@ def replay(path: RecordingArgument) -> Report:
         simulated = asyncio.run(_replay(recording, made, rank_to_url, model=server.run.model))
     comparison = FidelityComparison(recording.served, simulated)
     tables = [comparison.table(), comparison.size_table()]
-    return Report(tables, comparison.as_json(), comparison.faults(), lines=comparison.lines())
+    return Report(tables, comparison, comparison.faults(), lines=comparison.lines())
 
 
 def _sessions(workload: str, num_sessions: int, seed: int) -> list[Session]:

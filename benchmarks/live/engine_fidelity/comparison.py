@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
-from typing import Any
 
-import msgspec
 from rich.table import Table
 
 from benchmarks.live.engine_fidelity.recording import ServedTurn
@@ -84,7 +82,3 @@ class FidelityComparison:
             f"{self.num_alike} of {len(pairs)} requests reused exactly as many tokens.",
             f"Request by request, the times to the first token differ by {off_ms:,.0f} ms (median).",
         ]
-
-    def as_json(self) -> dict[str, Any]:
-        """Every request, twice."""
-        return {name: [msgspec.to_builtins(each) for each in getattr(self, name)] for name in ("real", "simulated")}

@@ -41,7 +41,7 @@ def engine_command(  # noqa: PLR0913, PLR0917  one for each option
     console = notes_console()
     with running_server(full_headers=True) as server:
         result = asyncio.run(engine.run(server, plan, console))
-    return Report([engine_result.summary(result, plan)], engine_result.as_json(result), result.faults())
+    return Report([engine_result.summary(result, plan)], result, result.faults())
 
 
 @app.command("router")
@@ -61,7 +61,7 @@ def router_command(
     with running_server(full_headers=True) as server:
         result = asyncio.run(router.run(server, plan, console))
     tables = [router_result.over_time(result), router_result.summary(result)]
-    return Report(tables, router_result.as_json(result), result.faults())
+    return Report(tables, result, result.faults())
 
 
 @app.command("overload")
@@ -80,7 +80,7 @@ def overload_command(
     with running_server() as server:
         result = asyncio.run(overload.run(server, plan, console))
     line = f"Refused by the routers' own count: {overload.refused_by_routers(result)}"
-    return Report([overload.summary(result)], overload.as_json(result), result.faults(), lines=[line])
+    return Report([overload.summary(result)], result, result.faults(), lines=[line])
 
 
 @app.command("sustained")
@@ -98,6 +98,4 @@ def sustained_command(
     console = notes_console()
     with running_server() as server:
         result = asyncio.run(sustained.run(server, plan, console))
-    return Report(
-        [sustained.summary(result)], sustained.as_json(result), result.faults(), lines=sustained.lines(result)
-    )
+    return Report([sustained.summary(result)], result, result.faults(), lines=sustained.lines(result))

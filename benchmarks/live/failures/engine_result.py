@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from rich.table import Table
 
@@ -147,21 +146,3 @@ def summary(result: EngineDeathOutcome, plan: EngineDeathPlan) -> Table:
 
 def _by_kind(exchanges: Sequence[Exchange]) -> str:
     return counts_text(Counter(f"{each.kind} {each.outcome_text}" for each in exchanges)) or "none"
-
-
-def as_json(result: EngineDeathOutcome) -> dict[str, Any]:
-    """Every record; times of requests on one clock with `killed_s`."""
-    return {
-        "dead": result.dead,
-        "rank": result.rank,
-        "killed_s": result.killed_s,
-        "streams": [each.as_json() for each in result.streams],
-        "background": [each.as_json() for each in result.background.exchanges],
-        "recoveries": {router: asdict(recovery) for router, recovery in result.recoveries.items()},
-        "keys_moved": {
-            router: {f"{old} -> {new}": count for (old, new), count in change.moved.items()}
-            for router, change in result.handovers.items()
-        },
-        "routers_before": [router.as_plain() for router in result.routers_before],
-        "routers_after": [router.as_plain() for router in result.routers_after],
-    }

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
 
 import httpx
 import orjson
@@ -164,11 +163,3 @@ def summary(result: OverloadOutcome) -> Table:
 def refused_by_routers(result: OverloadOutcome) -> str:
     """The refusals since the start that the routers count themselves."""
     return counts_text(refusals(result.routers_after) - result.refused_before) or "nothing"
-
-
-def as_json(result: OverloadOutcome) -> dict[str, Any]:
-    """Every record."""
-    return {
-        "requests": [each.as_json() for each in result.exchanges],
-        "routers_after": [router.as_plain() for router in result.routers_after],
-    }

@@ -1,8 +1,7 @@
 """What came of killing routers: failed and unrouted requests over time. Pure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.table import Table
 
@@ -176,19 +175,3 @@ def over_time(result: RouterDeathOutcome) -> Table:
         cells = (each.num_sent, each.num_failed or "", each.num_unrouted or "", f"{each.keyed_share:.1%}")
         table.add_row(f"{each.start_s:.0f}", *map(str, cells))
     return table
-
-
-def as_json(result: RouterDeathOutcome) -> dict[str, Any]:
-    """Every record; all times on one clock."""
-    return {
-        "started_s": result.started_s,
-        "kills": [asdict(kill) for kill in result.kills],
-        "recovered_after_s": [kill.recovered_after_s(result.looks, result.num_routers) for kill in result.kills],
-        "looks": [
-            {"at_s": look.at_s, "running": sorted(look.running), "answering": sorted(look.answering)}
-            for look in result.looks
-        ],
-        "buckets": [asdict(each) for each in result.buckets()],
-        "requests": [each.as_json() for each in result.exchanges],
-        "routers_after": [router.as_plain() for router in result.routers_after],
-    }

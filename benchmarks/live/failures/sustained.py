@@ -197,13 +197,3 @@ def lines(result: SustainedOutcome) -> list[str]:
         f"Normal again (99 % within {1000 * result.normal_s:.0f} ms) {result.recovered_s:.1f} s after its end.",
         f"Requests were sent at most {1000 * result.max_late_s:.0f} ms late.",
     ]
-
-
-def as_json(result: SustainedOutcome) -> dict[str, Any]:
-    """Every record."""
-    return {
-        "engine": result.engine,
-        "capacity": result.capacity,
-        "ended_s": result.ended_s,
-        "requests": {phase: [each.as_json() for each in rows] for phase, rows in result.phase_to_exchanges.items()},
-    }

@@ -20,7 +20,6 @@ from benchmarks.live.large_bodies.result import (
     Alongside,
     LargeBodiesOutcome,
     LatencyPhase,
-    as_json,
     large_table,
     ordinary_table,
 )
@@ -34,8 +33,8 @@ app = make_app()
 @app.command()
 @measurement
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="Each: without, just under, without, just over.")] = 2,
-    seconds: Annotated[float, typer.Option(min=1, help="Of each of the four.")] = 30,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of: without, just under, without, just over.")] = 2,
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds of each of the four phases.")] = 30,
     rate: Annotated[float, typer.Option(min=0.1, help="Ordinary requests a second.")] = 8,
     large_rate: Annotated[float, typer.Option(min=0.1, help="Large bodies a second.")] = 10,
     limit_mib: Annotated[float, typer.Option(min=0.25, help="The sizes are 1/16 MiB below and above this.")] = 8,
@@ -48,7 +47,7 @@ def main(
         result = asyncio.run(_LargeBodies(server, sender, plan, console).run())
     late_s = max(phase.max_late_s for phase in result.phases)
     line = f"Ordinary requests were sent {late_s * 1000:.0f} ms late at worst."
-    return Report([ordinary_table(result), large_table(result)], as_json(result), result.faults(), lines=[line])
+    return Report([ordinary_table(result), large_table(result)], result, result.faults(), lines=[line])
 
 
 @dataclass(frozen=True, slots=True)

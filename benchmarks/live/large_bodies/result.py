@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from rich.table import Table
 
@@ -161,20 +160,3 @@ def large_table(result: LargeBodiesOutcome) -> Table:
             milliseconds_text(durations, 99),
         )
     return table
-
-
-def as_json(result: LargeBodiesOutcome) -> dict[str, Any]:
-    """Every record."""
-    return {
-        "phases": [
-            {
-                "alongside": phase.alongside,
-                "round": phase.round_number,
-                "max_late_s": phase.max_late_s,
-                "unreadable": phase.unreadable,
-                "large": None if phase.sent is None else asdict(phase.sent),
-                "requests": [each.as_json() for each in phase.exchanges],
-            }
-            for phase in result.phases
-        ],
-    }

@@ -1,13 +1,12 @@
 """Sends large bodies at a steady rate, from a process of its own so that it does not slow down who measures."""
 
 import asyncio
-import contextlib
 import itertools
-import multiprocessing
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from multiprocessing import get_context
 from typing import Self
 
 import httpx
@@ -18,7 +17,6 @@ from loadtests.client.exchange import TIMEOUT_S, ClientRequest
 
 PATH = "/v1/chat/completions"
 MAX_OUTSTANDING = 64
-JOIN_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,32 +63,27 @@ class BurstSender:
     """The process; ready to send when the block begins."""
 
     def __init__(self, url: str, model: str) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=obey, args=(theirs, url, model), daemon=True)
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        self._url = url
+        self._model = model
 
     def __enter__(self) -> Self:
-        self._process.start()
-        assert self._connection.recv() is None  # it has imported everything
+        self._pool.submit(int).result()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # it is gone already
-            self._connection.send(None)
-        self._process.join(JOIN_TIMEOUT_S)
+        self._pool.shutdown()
 
     async def send(self, burst: Burst) -> Sent:
         """Send, and wait for the last answer."""
-        self._connection.send(burst)
-        sent: Sent = await asyncio.to_thread(self._connection.recv)
-        return sent
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, send_in_process, burst, self._url, self._model
+        )
 
 
-def obey(connection: Connection, url: str, model: str) -> None:
-    """The process's work: one burst after another, until told to end."""
-    connection.send(None)
-    while (burst := connection.recv()) is not None:
-        connection.send(asyncio.run(send_burst(burst, url, model)))
+def send_in_process(burst: Burst, url: str, model: str) -> Sent:
+    """Send one burst, in the process."""
+    return asyncio.run(send_burst(burst, url, model))
 
 
 async def send_burst(burst: Burst, url: str, model: str, *, transport: httpx.AsyncBaseTransport | None = None) -> Sent:

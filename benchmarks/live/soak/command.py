@@ -5,9 +5,9 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.progress import Progress
@@ -106,7 +106,7 @@ def main(
     with running_server() as server, Recorder(csv_file) as recorder, Progress(console=console) as progress:
         soak = _Soak(server, recorder, progress)
         result = asyncio.run(soak.run(seconds=minutes * 60, rate=rate, sample_s=sample_seconds, seed=seed))
-    return Report([course_table(result.courses)], as_json(result), result.faults(), lines=lines(result))
+    return Report([course_table(result.courses)], result, result.faults(), lines=lines(result))
 
 
 class _Soak:
@@ -188,17 +188,3 @@ def lines(result: SoakOutcome) -> list[str]:
             for replica, totals in result.engines().items()
         ),
     ]
-
-
-def as_json(result: SoakOutcome) -> dict[str, Any]:
-    """Counts, courses and the routers' last snapshots; the samples are in the CSV file."""
-    return {
-        "seconds": result.seconds,
-        "outcomes": result.tally.outcomes,
-        "failures": result.tally.failures,
-        "unsent": result.num_unsent,
-        "exclusions": result.exclusions,
-        "engines": {replica: asdict(totals) for replica, totals in result.engines().items()},
-        "courses": [asdict(each) for each in result.courses],
-        "routers_after": [router.as_plain() for router in result.routers_after],
-    }

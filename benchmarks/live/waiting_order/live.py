@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 
 from benchmarks.harness import vllm_server
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.live.waiting_order.figures import TimedAnswer
 from benchmarks.live.waiting_order.traffic import Ask, make_traffic
+from loadtests.client.exchange import TIMEOUT_S, ClientRequest, exchange
 from serve_app.engines.options import replica_options
 from serve_app.settings.schema import Settings, WaitingOrderName
 
 ORDERS: tuple[WaitingOrderName, ...] = ("arrival", "shortest")
-TIMEOUT_S = 600.0
 UNBOUND = {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 """Otherwise both servers compute on the same core."""
 NUM_PROBES = 60
@@ -80,23 +81,16 @@ async def ask_all(urls: Mapping[str, str], model: str, asks: Sequence[Ask]) -> d
 
 
 async def _ask(client: httpx.AsyncClient, url: str, model: str, ask: Ask) -> TimedAnswer:
-    """Read to its end; the first piece has the first token."""
+    """Read the answer to its end; the first piece has the first token."""
     body = {
         "model": model,
-        "prompt": list(ask.token_ids),
+        "prompt": ask.token_ids,
         "max_tokens": ask.answer_tokens,
         "ignore_eos": True,
         "temperature": 0,
         "stream": True,
     }
-    started_s = time.monotonic()
-    ttft_s = None
-    async with client.stream("POST", f"{url}/v1/completions", json=body) as response:
-        if not response.is_success:
-            raise MeasurementError(f"{url} answered {response.status_code}: {(await response.aread())[:200]!r}")
-        async for line in response.aiter_lines():
-            if ttft_s is None and line.startswith("data: {"):
-                ttft_s = time.monotonic() - started_s
-    if ttft_s is None:
-        raise MeasurementError(f"{url} sent no token for a prompt of {len(ask.token_ids)} tokens")
-    return TimedAnswer(len(ask.token_ids), ttft_s)
+    answer = await exchange(client, ClientRequest("prompt", "prompt", f"{url}/v1/completions", orjson.dumps(body)))
+    if answer.ttft_s is None:
+        raise MeasurementError(f"{url} did not answer a prompt of {len(ask.token_ids)} tokens: {answer.outcome_text}")
+    return TimedAnswer(len(ask.token_ids), answer.ttft_s)

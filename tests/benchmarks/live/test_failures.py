@@ -1,9 +1,11 @@
 """What is concluded from killed processes and refused requests."""
 
+import json
 from collections import Counter
 from io import StringIO
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from rich.console import Console
@@ -11,6 +13,7 @@ from rich.table import Table
 
 from benchmarks.harness import processes
 from benchmarks.harness.load import Load
+from benchmarks.harness.report import plain
 from benchmarks.live.failures import engine_result, overload, router_result
 from benchmarks.live.failures.ownership import Handover, handover, random_keys
 from benchmarks.live.failures.router_result import Kill, Look
@@ -31,6 +34,11 @@ def printed(*tables: Table) -> str:
         for table in tables:
             console.print(table)
     return text.get()
+
+
+def written(outcome: object) -> Any:
+    """An outcome as a JSON file has it."""
+    return json.loads(json.dumps(plain(outcome), default=msgspec.to_builtins))
 
 
 def request(
@@ -169,9 +177,9 @@ def test_the_engine_experiments_result_can_be_printed_and_kept() -> None:
     text = printed(engine_result.summary(engine_run(), plan))
     for part in ("error event: 1", "not eligible any more (silent)", "replaced by new", "60.0 s", "2.5 s", "5000"):
         assert part in text
-    document = orjson.loads(orjson.dumps(engine_result.as_json(engine_run())))
-    assert document["keys_moved"] == {"a": {f"{DEAD} -> {NEW}": 5000}}
-    assert len(document["background"]) == 5
+    document = written(engine_run())
+    assert document["handovers"]["a"]["moved"] == {f"{DEAD} -> {NEW}": 5000}
+    assert len(document["background"]["exchanges"]) == 5
 
 
 def look(at_s: float, running: str, answering: str) -> Look:
@@ -251,7 +259,9 @@ def test_the_router_experiments_result_can_be_printed_and_kept() -> None:
     text = printed(router_result.summary(router_run()), router_result.over_time(router_run()))
     for part in ("503: 1, complete: 4, no answer: 1", "0.5 s", "3.0 s", "33.3%", "killed at 10.0 s"):
         assert part in text
-    assert orjson.loads(orjson.dumps(router_result.as_json(router_run())))["recovered_after_s"] == [3]
+    document = written(router_run())
+    assert document["kills"] == [{"at_s": 10, "router_ids": ["a"]}]
+    assert document["looks"][0] == {"at_s": 9, "running": ["a", "b"], "answering": ["a", "b"]}
 
 
 def refusal(kind: str, shape: str, retry_after: str | None = "1") -> Exchange:
@@ -293,7 +303,7 @@ def test_the_overloads_result_can_be_printed_and_kept() -> None:
     for part in ("429: 1, complete: 1", "1 s: 1", "anthropic: 1", "2,000", "3,000"):
         assert part in text
     assert overload.refused_by_routers(result) == "a full: 3"
-    assert len(orjson.loads(orjson.dumps(overload.as_json(result)))["requests"]) == 4
+    assert len(written(result)["exchanges"]) == 4
 
 
 def test_overload_asks_each_api_in_turn_in_its_own_words() -> None:

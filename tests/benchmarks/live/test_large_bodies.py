@@ -10,13 +10,13 @@ import orjson
 import pytest
 from rich.console import Console
 
+from benchmarks.harness.report import plain
 from benchmarks.live.large_bodies.result import (
     MEASURES,
     MIB,
     Alongside,
     LargeBodiesOutcome,
     LatencyPhase,
-    as_json,
     large_table,
     ordinary_table,
 )
@@ -127,6 +127,6 @@ def test_the_result_can_be_printed_and_kept() -> None:
         console.print(ordinary_table(run()), large_table(run()))
     for part in ("complete: 20", "3.00", "(2.00-4.00)", "8,323,072 bytes", "truncated_body: 600", "10.0, 10.0", "20%"):
         assert part in printed.get()
-    document = orjson.loads(orjson.dumps(as_json(run())))
-    assert document["phases"][1]["large"]["outcomes"] == {"400": 300}
-    assert len(document["phases"][0]["requests"]) == 10
+    document = orjson.loads(orjson.dumps(plain(run())))
+    assert document["phases"][1]["sent"]["outcomes"] == {"400": 300}
+    assert len(document["phases"][0]["exchanges"]) == 10

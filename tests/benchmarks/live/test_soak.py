@@ -11,8 +11,9 @@ import orjson
 import pytest
 from rich.console import Console
 
+from benchmarks.harness.report import plain
 from benchmarks.harness.snapshots import EngineTotals
-from benchmarks.live.soak.command import SoakOutcome, Tally, as_json, course_table, lines
+from benchmarks.live.soak.command import SoakOutcome, Tally, course_table, lines
 from benchmarks.live.soak.samples import Course, Exclusions, Point, Recorder, ranks_by_short_id, router_series
 from benchmarks.live.soak.traffic import MAX_TURNS, SoakTraffic, is_as_expected
 from loadtests.client.answers import Outcome
@@ -192,4 +193,4 @@ def test_the_result_can_be_printed_and_kept() -> None:
     text = "\n".join(lines(soaked(failed=True)))
     for part in ("2 requests in 20 s", "Failed: whole 503: 1", "rank 0 silent: 1", "200 prompt tokens, hit rate 50.0%"):
         assert part in text
-    assert orjson.loads(orjson.dumps(as_json(soaked())))["outcomes"] == {"streaming complete": 1}
+    assert plain(soaked())["tally"]["outcomes"] == {"streaming complete": 1}

@@ -9,11 +9,12 @@ import pytest
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.vllm_server import command
 from benchmarks.live.waiting_order.figures import TimedAnswer, TtftFigures, figures, mean_of, table
-from benchmarks.live.waiting_order.live import ORDERS, server_options
+from benchmarks.live.waiting_order.live import ORDERS, _ask, server_options
 from benchmarks.live.waiting_order.replayed import Fleet, replayed
-from benchmarks.live.waiting_order.traffic import DOCUMENT_TOKENS, LONG_TOKENS, SHORT_TOKENS, make_traffic
+from benchmarks.live.waiting_order.traffic import DOCUMENT_TOKENS, LONG_TOKENS, SHORT_TOKENS, Ask, make_traffic
 from loadtests.replay.workload import ReplayWorkload
 from serve_app.settings.schema import Settings, WaitingOrderName
+from tests.benchmarks.fake_server import FakeServer
 
 
 def test_figures_are_of_all_and_of_the_shortest_and_longest_fifth() -> None:
@@ -73,6 +74,17 @@ def test_servers_differ_in_the_scheduler_only() -> None:
     assert (arrival["model"], arrival["served_model_name"]) == ("folder", "demo")
     started = command(arrival, port=1)
     assert json.loads(started[started.index("--additional-config") + 1])
+
+
+async def test_an_answer_is_timed_to_its_first_token() -> None:
+    """A server that refuses ends the measurement."""
+    ask = Ask(0.0, (1, 2, 3), new_tokens=3, answer_tokens=4)
+    async with FakeServer(step_s=0.02).client() as client:
+        answer = await _ask(client, "", "demo", ask)
+        assert answer.prompt_tokens == 3
+        assert 0 < answer.ttft_s < 4 * 0.02
+        with pytest.raises(MeasurementError, match="did not answer a prompt of 3 tokens: 400"):
+            await _ask(client, "", "another model", ask)
 
 
 def test_in_virtual_time_short_prompts_gain(tmp_path: Path) -> None:
