@@ -28,7 +28,7 @@ class CountersError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CacheCounters:
-    """In tokens, since the replica started."""
+    """Tokens since the replica started."""
 
     queries: int = 0
     hits: int = 0
@@ -39,7 +39,7 @@ class CacheCounters:
 
 
 def cache_samples(text: str) -> list[tuple[str, Sample]]:
-    """Those of the prefix cache: "queries" or "hits", and the sample.
+    """The samples of the prefix cache: "queries" or "hits", and the sample.
 
     Ray and prometheus_client may export a counter under two names; then only the one that ends in `_total` counts.
     """
@@ -76,7 +76,7 @@ class EngineCounters:
     """Finds and reads the counters.
 
     Args:
-        client: any; only absolute URLs are read.
+        client: any client; only absolute URLs are read.
         node_urls: the metrics agents of Ray's nodes.
         replica_urls: `/metrics` of everything that may be a replica; what is none does not say that it is one.
 
@@ -88,7 +88,7 @@ class EngineCounters:
         self._replica_urls = tuple(replica_urls)
 
     async def read(self) -> dict[str, CacheCounters]:
-        """By short replica id. A counter that never rose is not exported, so a replica may be absent."""
+        """Each replica's counters, by short id. A counter that never rose is not exported: a replica may be absent."""
         found: dict[str, CacheCounters] = {}
         for url in self._node_urls:
             found |= counters_by_replica((await self._get(url)).text)
@@ -101,7 +101,7 @@ class EngineCounters:
         return found
 
     async def require(self) -> dict[str, CacheCounters]:
-        """As `read`.
+        """Each replica's counters, as `read` returns them.
 
         Raises:
             CountersError: there is none at all.

@@ -13,7 +13,7 @@ NO_ENGINE = EngineSnapshot()
 
 @dataclass(frozen=True, slots=True)
 class Outstanding:
-    """What one router holds to be outstanding at one replica, and what the replica's engine says itself."""
+    """What one router counts as outstanding at one replica, and what the replica's engine says itself."""
 
     router: str
     replica: str
@@ -31,7 +31,7 @@ class Outstanding:
 
 
 def outstanding(routers: Sequence[RouterSnapshot]) -> list[Outstanding]:
-    """For every router and replica."""
+    """What is outstanding, for every router and replica."""
     return [
         Outstanding(
             router=short_id(router.router),
@@ -49,18 +49,18 @@ def outstanding(routers: Sequence[RouterSnapshot]) -> list[Outstanding]:
 
 
 def is_idle(routers: Sequence[RouterSnapshot]) -> bool:
-    """Whether there are routers, they know replicas, and none holds anything to be outstanding."""
+    """Whether there are routers, they know replicas, and none counts anything as outstanding."""
     rows = outstanding(routers)
     return bool(rows) and all(row.is_nothing for row in rows)
 
 
 def rank_to_replica(router: RouterSnapshot) -> dict[int, str]:
-    """Who owns which part of the ring, by full id."""
+    """The full id of the replica of each rank."""
     return {replica.rank: replica_id for replica_id, replica in router.replicas.items()}
 
 
 def unreadable(routers: Sequence[RouterSnapshot]) -> Counter[str]:
-    """How many prompts the routers could not read since they started, by their reason."""
+    """The number of prompts that the routers could not read since they started, by reason."""
     return sum((Counter(router.unreadable) for router in routers), Counter[str]())
 
 
@@ -69,19 +69,19 @@ class EngineTotals:
     """A replica's running totals of its engine's prompts, in tokens."""
 
     prompt_tokens: int
-    """Of prompts that had a first output."""
+    """Tokens of prompts that had a first output."""
     cached_tokens: int
     looked_up_tokens: int
-    """As the prompt tokens, and those of prompts that were aborted after the engine had looked them up."""
+    """The prompt tokens, and those of prompts that were aborted after the engine had looked them up."""
     hit_tokens: int
     uncounted_tokens: Mapping[str, int]
-    """Of prompts not among the prompt tokens, by cause."""
+    """Tokens of prompts that are not among the prompt tokens, by cause."""
     external_cached_tokens: int = 0
-    """Of the cached tokens, those that came from a second tier, which vLLM counts apart."""
+    """The part of the cached tokens that came from a second tier, which vLLM counts apart."""
 
     @property
     def maybe_queried_tokens(self) -> int:
-        """Of the uncounted, those that vLLM may have looked up, or not: the request ended before it said so."""
+        """The uncounted tokens that vLLM may have looked up, or not: the request ended before it said so."""
         return sum(tokens for cause, tokens in self.uncounted_tokens.items() if cause != NOT_LOOKED_UP)
 
     def since(self, before: "EngineTotals") -> "EngineTotals":

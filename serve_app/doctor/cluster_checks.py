@@ -22,9 +22,9 @@ from serve_app.doctor.finding import Check, Finding, Problem, counted, failed, o
 from serve_app.local.server import failure_text
 
 RAY_SERIES = "2.60."
-"""Of pyproject.toml: direct streaming is experimental, so its releases are not interchangeable."""
+"""The series that pyproject.toml names: direct streaming is experimental, so releases are not interchangeable."""
 VERSION_MISMATCH = "Version mismatch"
-"""Begins what Ray says when a driver of another version joins."""
+"""The start of Ray's message when a driver of another version joins."""
 OWN_INSTALLATION = "Run this command from the cluster's own installation, on its head node for example."
 MAX_MESSAGE_CHARS = 400
 LOGS = "see the logs (Ray's dashboard under Serve, or logs/serve in Ray's session folder on that node)"
@@ -109,7 +109,7 @@ def check_environment(facts: Facts) -> Finding:
 
 
 def _wanted(reference: NodeView | None) -> Mapping[str, str]:
-    """The fixed values, and what the operator has chosen, as the head has it."""
+    """The fixed values, and those that the operator has chosen, as the head has them."""
     wanted = default_environment()
     seen = {} if reference is None else reference.environment
     has_edge = reference is None or any(seen.get(variable) for variable in EDGE_TEXTS)
@@ -123,7 +123,7 @@ def _wanted(reference: NodeView | None) -> Mapping[str, str]:
 
 
 def _faults(environment: Mapping[str, str | None], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Variable to what is wrong with it."""
+    """What is wrong with each variable, by its name."""
     faults = {}
     for variable, value in wanted.items():
         seen = environment.get(variable)
@@ -177,7 +177,7 @@ def _url_problem(facts: Facts) -> Iterator[Problem]:
     if facts.url_error is not None:
         options = None if isinstance(facts.serve, Missing) else facts.serve.http_options
         remedy = "Correct --url." if options is None else f"Correct --url; Serve's port is {options.port}."
-        yield Problem(f"nobody accepts connections at {facts.target.url}: {facts.url_error}", remedy)
+        yield Problem(f"no one accepts connections at {facts.target.url}: {facts.url_error}", remedy)
 
 
 def _port_problems(facts: Facts) -> Iterator[Problem]:
@@ -189,7 +189,7 @@ def _port_problems(facts: Facts) -> Iterator[Problem]:
             continue
         closed = [f"{port.number} ({use})" for use, port in view.ports.items() if not port.accepts]
         if closed:
-            yield Problem(f"on {node.ip} nobody listens on {', '.join(closed)}", remedy)
+            yield Problem(f"on {node.ip} no one listens on {', '.join(closed)}", remedy)
         if facts.serve.proxies[node.node_id].status == "UNHEALTHY":
             yield Problem(f"Serve calls the proxy on {node.ip} UNHEALTHY", remedy)
 

@@ -22,11 +22,11 @@ KEYED_BODY_BYTES = "RAY_SERVE_HAPROXY_INGRESS_REQUEST_ROUTER_BUFSIZE"
 SERVER_TIMEOUT = "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S"
 EDGE_NUMBERS = ("RAY_SERVE_HAPROXY_MAXCONN", "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S", SERVER_TIMEOUT)
 NUMBERS = (ROUTERS_PER_NODE, HARD_STOP, KEYED_BODY_BYTES, *EDGE_NUMBERS)
-"""Of the data path's variables, those that the operator chooses: any number, but the same on every node."""
+"""The variables of the data path that the operator chooses: any number, but the same on every node."""
 EDGE_TEXTS = (HAPROXY_VARIABLE, EDGE_VARIABLE)
-"""Likewise, but of any text. Where the head has neither, there is no edge (edge.enabled)."""
+"""Variables that the operator chooses too, of any text. Where the head has neither, there is no edge (edge.enabled)."""
 RAY_DEFAULTS = {ROUTERS_PER_NODE: 1, HARD_STOP: 120, SERVER_TIMEOUT: 0}
-"""What Ray takes where the variable is not set; 0 means no limit."""
+"""The value that Ray takes where the variable is not set; 0 means no limit."""
 HEARD_WITHIN_S = 5.0
 """Replicas send the routers a sign of life every half second (replicas.heartbeat_s)."""
 
@@ -48,26 +48,26 @@ class _Part(BaseModel):
 
 
 class HttpOptions(_Part):
-    """Serve's."""
+    """Serve's HTTP options."""
 
     port: int
 
 
 class ProxyDetails(_Part):
-    """Serve's, of one node."""
+    """What Serve says of the proxy of one node."""
 
     status: str
 
 
 class ReplicaDetails(_Part):
-    """Serve's, of one replica or router."""
+    """What Serve says of one replica or router."""
 
     replica_id: str
     state: str
 
 
 class DeploymentDetails(_Part):
-    """Serve's, of all replicas or all routers."""
+    """What Serve says of all replicas or all routers."""
 
     message: str
     target_num_replicas: int
@@ -75,18 +75,18 @@ class DeploymentDetails(_Part):
 
     @property
     def running(self) -> list[str]:
-        """Ids of those that Serve calls running."""
+        """The ids of those that Serve calls running."""
         return [replica.replica_id for replica in self.replicas if replica.state == "RUNNING"]
 
 
 class ApplicationConfig(_Part):
-    """Serve's: as deployed."""
+    """The application's configuration, as deployed."""
 
     args: Mapping[str, Any] = {}
 
 
 class ApplicationDetails(_Part):
-    """Serve's."""
+    """What Serve says of one application."""
 
     status: str
     message: str
@@ -106,16 +106,17 @@ class ApplicationDetails(_Part):
 
     @property
     def server(self) -> DeploymentDetails | None:
-        """The replicas."""
-        return next((each for name, each in self.deployments.items() if name != ROUTER_DEPLOYMENT), None)
+        """The replicas' deployment."""
+        deployments = self.deployments.items()
+        return next((deployment for name, deployment in deployments if name != ROUTER_DEPLOYMENT), None)
 
 
 class ServeDetails(_Part):
-    """Serve's, of the cluster."""
+    """What Serve says of the cluster."""
 
     http_options: HttpOptions | None = None
     proxies: Mapping[str, ProxyDetails] = {}
-    """By node id."""
+    """Each node's proxy, by the node's id."""
     applications: Mapping[str, ApplicationDetails] = {}
 
     @property
@@ -126,7 +127,7 @@ class ServeDetails(_Part):
 
 @dataclass(frozen=True, slots=True)
 class PortView:
-    """A port of HAProxy's on one node."""
+    """A port of HAProxy on one node."""
 
     number: int
     accepts: bool
@@ -140,9 +141,9 @@ class NodeView:
     versions: Mapping[str, str | None]
     environment: Mapping[str, str | None]
     ports: Mapping[str, PortView]
-    """By what HAProxy uses it for."""
+    """Each port by what HAProxy uses it for."""
     replica_ports: Sequence[int]
-    """In use, of those that Serve gives to replicas and routers."""
+    """The ports in use, among those that Serve gives to replicas and routers."""
 
     def number(self, variable: str) -> int:
         """A number from the environment as Ray takes it, where it is one."""
@@ -177,26 +178,26 @@ class RouterAnswers:
 
     snapshots: Sequence[RouterSnapshot]
     errors: Sequence[str] = ()
-    """Of those that did not answer."""
+    """The types of the errors of routers that did not answer."""
     unsettled: Sequence[Unsettled] = ()
-    """After the routed request, for as long as we waited."""
+    """The counts that did not come down after the routed request, while we waited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To one small request through the client's URL."""
+    """The answer to one small request through the client's URL."""
 
     status: int
     milliseconds: float
     replica: str | None
-    """As the reason, told by `replicas.explain_headers: full` alone."""
+    """The replica's id; as the reason, told with `replicas.explain_headers: full` alone."""
     reason: str | None
     request_id: str | None
-    """Given by a router."""
+    """The id that a router gave the request; None without a router."""
     excerpt: str
-    """The body's beginning."""
+    """The start of the body."""
     engine: str | None = None
-    """Where it is not a real one."""
+    """The kind of engine, where it is not a real one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,11 +213,11 @@ class Facts:
     """Why the client's URL does not take connections."""
     routers: RouterAnswers | Missing
     answer: Answer | Missing | None
-    """None: nothing was asked."""
+    """None where nothing was asked."""
 
     @property
     def application(self) -> ApplicationDetails | None:
-        """The one to examine, where there is one."""
+        """The application to examine; None if it does not exist."""
         return None if isinstance(self.serve, Missing) else self.serve.applications.get(self.target.application)
 
     @property

@@ -16,7 +16,7 @@ class Status(StrEnum):
 
 
 class Check(StrEnum):
-    """The checks, in their order."""
+    """The checks, in the order of their execution."""
 
     APPLICATION = "application"
     VERSIONS = "versions"

@@ -8,11 +8,11 @@ from typing import Any
 from serve_app.doctor.facts import Missing, Node, NodeView, PortView, default_environment
 
 LOOK_TIMEOUT_S = 60.0
-"""For all nodes together; a worker process takes seconds to start on a busy machine."""
+"""Seconds for all nodes together; a worker process takes seconds to start on a busy machine."""
 HEAD_RESOURCE = "node:__internal_head__"
 MAX_MESSAGE_CHARS = 200
 Ports = Mapping[str, tuple[str, int]]
-"""What a port is for, to the variable that may set its number, and the number otherwise."""
+"""The variable that may set a port's number, and its default, by what the port is for."""
 HAPROXY_PORTS: Ports = {
     "stats": ("RAY_SERVE_HAPROXY_STATS_PORT", 8404),
     "metrics": ("RAY_SERVE_HAPROXY_METRICS_PORT", 9101),
@@ -79,7 +79,7 @@ def _message(error: Exception) -> str:
 
 
 def as_view(seen: Mapping[str, Any]) -> NodeView:
-    """What the task returned, typed."""
+    """The result of the task, typed."""
     ports = {use: PortView(*port) for use, port in seen["ports"].items()}
     return NodeView(seen["versions"], seen["environment"], ports, seen["replica_ports"])
 
@@ -110,8 +110,8 @@ def make_look() -> Callable[[Sequence[str], Ports], dict[str, Any]]:
             for table in ("tcp", "tcp6"):
                 with suppress(OSError):
                     lines += Path("/proc/net", table).read_text().splitlines()[1:]
-            fields = (line.split() for line in lines)
-            return {int(each[1].rpartition(":")[2], 16) for each in fields if each[3] == "0A"}
+            rows = (line.split() for line in lines)
+            return {int(row[1].rpartition(":")[2], 16) for row in rows if row[3] == "0A"}
 
         numbers = {use: int(os.environ.get(variable) or default) for use, (variable, default) in ports.items()}
         first = int(os.environ.get("RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT") or 30000)

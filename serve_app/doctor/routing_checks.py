@@ -10,7 +10,7 @@ from serve_app.messages.snapshot import ReplicaSnapshot, RouterSnapshot, short_i
 from serve_app.parity.verdicts import REMEDY, Verdict
 
 UNPROVEN = (
-    "It is not counted on. Perhaps no prompt came again after it had left the GPU; otherwise look into vLLM's log, and "
+    "Routing does not use it. Perhaps no prompt came again after it had left the GPU; otherwise see vLLM's log, and "
     "at what does not go together with offloading (docs/operate/second-tier.md)."
 )
 SLOW_TOKENIZER = (
@@ -25,7 +25,7 @@ SKEW = "Routers and replicas run different versions of Warmroute: finish the upg
 
 
 def check_replicas(facts: Facts) -> Finding:
-    """All run, each has its rank, and every router knows them."""
+    """All replicas run, each has its rank, and every router knows them."""
     server = None if facts.application is None else facts.application.server
     if server is None:
         return skipped(Check.REPLICAS, waits_for=Check.APPLICATION)
@@ -59,7 +59,7 @@ def _replica_problems(snapshot: RouterSnapshot, running: Sequence[str]) -> Itera
 
 
 def check_routers(facts: Facts) -> Finding:
-    """As many as wanted, all alike, all of the replicas' version."""
+    """As many routers run as are wanted, all alike, and of the replicas' version."""
     if facts.application is None:
         return skipped(Check.ROUTERS, waits_for=Check.APPLICATION)
     if isinstance(facts.nodes, Missing) or facts.reference is None:

@@ -21,7 +21,7 @@ logger = logging.getLogger("ray.serve")
 
 
 class RouterMetrics:
-    """All that a router of an application exports; what that is is defined in `metric_definitions`."""
+    """All that a router of an application exports, as defined in `serve_app.telemetry.definitions`."""
 
     def __init__(self, application: str) -> None:
         self._counters = Counters(application)
@@ -38,18 +38,18 @@ class RouterMetrics:
         self.reason_to_unreadable: Counter[str] = Counter()
 
     def on_decision(self, note: RoutingNote) -> None:
-        """A request was placed."""
+        """Count a request that was placed."""
         self.reason_to_decisions[note.reason] += 1
         self._counters.add(definitions.DECISIONS, 1, {"policy": note.policy, "reason": note.reason})
 
     def on_unreadable(self, reason: Unreadable) -> None:
-        """A prompt has no key."""
+        """Count a prompt without a key."""
         self.reason_to_unreadable[reason.value] += 1
         self._counters.add(definitions.UNREADABLE, 1, {"reason": reason.value})
 
     def show_replicas(self, router: Router, replica_to_status: Mapping[ReplicaId, Status], *, now: float) -> None:
-        """Of all there are, once in a while."""
-        self._knowledge.show((str(each.rank), knowledge(router, each)) for each in router.cluster.replicas)
+        """Show the state of every replica; call it regularly."""
+        self._knowledge.show((str(replica.rank), knowledge(router, replica)) for replica in router.cluster.replicas)
         for replica in router.cluster.replicas:
             rank = str(replica.rank)
             self._pending_tokens.show(router.cluster.load_of(replica).pending_tokens, rank)
@@ -60,16 +60,16 @@ class RouterMetrics:
                 self._kv_use.show(status.engine.kv_use, rank)
 
     def show_tokenizers(self, tokenizers: Iterable[tuple[str, str]]) -> None:
-        """By rank, or `router`; why it is not fastokens is for the log."""
+        """Show the tokenizers by rank, or `router`, without the reason why one is not fastokens."""
         self._tokenizers.show((place, tokenizer.partition(":")[0]) for place, tokenizer in tokenizers)
 
     def show_undelivered(self, total: int) -> None:
-        """Of all reservations since the start."""
+        """Count what was not delivered, given the total of all reservations since the start."""
         self._counters.add(definitions.UNDELIVERED, total - self._num_undelivered, {})
         self._num_undelivered = total
 
     def export(self) -> None:
-        """To be called once in a while."""
+        """Give Ray all that was counted; call it regularly."""
         self._counters.export()
 
 
@@ -81,12 +81,12 @@ class ParityMetrics:
         self._tally = Tally(definitions.KEY_PARITY, application)
 
     def on_sample(self, rank: int, *, agrees: bool) -> None:
-        """A sampled request got its first token."""
+        """Count a sampled request that got its first token."""
         verdict = Verdict.OK if agrees else Verdict.TEMPLATE
         self._counters.add(definitions.SAMPLED_KEYS, 1, {"rank": str(rank), "verdict": verdict})
 
     def show(self, by_rank: Iterable[tuple[int, Verdict]]) -> None:
-        """All replicas there are, once in a while."""
+        """Show the verdict on every replica; call it regularly."""
         self._tally.show((str(rank), verdict.value) for rank, verdict in by_rank)
 
 

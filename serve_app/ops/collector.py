@@ -37,7 +37,7 @@ class Cluster(Protocol):
 
 
 class Collector:
-    """Call `run` once.
+    """Keeps what routers say of now, and writes what they count. Call `run` once.
 
     Args:
         cluster: the cluster that is read.
@@ -68,20 +68,20 @@ class Collector:
         self.application_to_snapshots: dict[str, list[RouterSnapshot]] = {}
         self.application_to_prefixes: dict[str, list[HotPrefix]] = {}
         self.read_at_s: float | None = None
-        """When all this was so."""
+        """Unix time at which all this was read; None before the first time."""
 
     @property
     def fault(self) -> str | None:
-        """Why nothing is written at the moment; None if it is."""
+        """Why the history is not being written; None if it is."""
         return self._fault
 
     @property
     def now_s(self) -> float:
-        """Unix time."""
+        """Unix time of now."""
         return self._clock()
 
     async def run(self) -> None:
-        """Until cancelled. What fails is tried again with the next."""
+        """Read until cancelled. What fails is tried again the next time."""
         try:
             while True:
                 await self.read()
@@ -91,7 +91,7 @@ class Collector:
                 self._history.close()
 
     async def read(self) -> None:
-        """Once."""
+        """Read every router once, and write the history."""
         names = await self._cluster.applications()
         started_s = self._steady_clock()
         num_prefixes = MAX_PREFIXES if started_s - self._prefixes_at_s >= PREFIXES_S else 0
@@ -103,7 +103,7 @@ class Collector:
         }
         self.read_at_s = self._clock()
         if num_prefixes:
-            # Of one router: they tell each other of every decision.
+            # One router is enough: they tell each other of every decision.
             self.application_to_prefixes = {
                 name: [self._named(prefix) for prefix in snapshots[0].hot_prefixes]
                 for name, snapshots in zip(names, readings, strict=True)

@@ -1,4 +1,4 @@
-"""The operators' Serve application: one replica, beside the models' applications."""
+"""The operators' Serve application: one replica, apart from the models' applications."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from serve_app.ops.web import build as build_web
 
 
 class Ops:
-    """Reads from when it starts; Serve replaces it when its reading has ended."""
+    """Reads the routers from its start on; Serve replaces it when reading has ended."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
         self, history: str | None, applications: list[str] | None, *, is_open: bool
@@ -26,17 +26,17 @@ class Ops:
         self._running = asyncio.create_task(self._collector.run())
 
     def check_health(self) -> None:
-        """Serve's hook."""
+        """Raise what ended the reading (a hook of Serve)."""
         if self._running.done():
             self._running.result()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Serve's hook."""
+        """The web application (a hook of Serve)."""
         return build_web(self._collector, Login(os.environ.get(TOKEN_VARIABLE), is_open=self._is_open))
 
 
 def build(args: dict[str, Any]) -> Application:
-    """Serve's `import_path`."""
+    """The application that Serve's `import_path` names."""
     deployment = serve.deployment(
         serve.ingress()(Ops),
         name="Ops",

@@ -7,13 +7,14 @@ from collections.abc import Callable
 MAX_WRONG = 10
 MAX_WRONG_IN_ALL = 100
 WINDOW_S = 60.0
-"""So many wrong guesses from one address, and from all addresses together, are looked at within so many seconds. The
-first lets people mistype. The second holds where addresses are cheap to change, as behind a proxy that believes its
-client's `x-forwarded-for`: eight random letters and digits then last for 50,000 years."""
+"""At most `MAX_WRONG` wrong guesses from one address, and `MAX_WRONG_IN_ALL` from all addresses together, are looked at
+within `WINDOW_S` seconds. The first limit lets people mistype. The second one works where addresses are cheap to
+change, as behind a proxy that passes on its client's `x-forwarded-for`: eight random letters and digits then last for
+50,000 years."""
 
 
 class GuessLimit:
-    """Remembers the wrong guesses of the window, never more than may be made in all.
+    """Remembers the wrong guesses of the window, at most `max_wrong_in_all`.
 
     Args:
         clock: seconds, from any start; it must not go back.
@@ -35,7 +36,7 @@ class GuessLimit:
         self._wrong: deque[tuple[float, str]] = deque()  # when, and from where; oldest first
 
     def wait_s(self, address: str) -> float:
-        """How long this address has to wait for its next guess; 0 if it has not."""
+        """Seconds that this address has to wait for its next guess; 0 if it may guess now."""
         now_s = self._clock()
         while self._wrong and self._wrong[0][0] <= now_s - self._window_s:
             self._wrong.popleft()
@@ -49,5 +50,5 @@ class GuessLimit:
         return max(waits_s, default=0.0)
 
     def count(self, address: str) -> None:
-        """A guess from there, for which it had not to wait, was wrong."""
+        """Count a wrong guess from an address that did not have to wait."""
         self._wrong.append((self._clock(), address))

@@ -1,12 +1,12 @@
 """The history of what routers counted: totals of prompts in buckets of time, in one SQLite file.
 
 What was last seen of each router's counters is stored with them, in the same transaction: after a restart, counting
-goes on where it was, and what routers counted meanwhile is not lost. Only one process can have the file open.
+goes on where it was, and what routers counted in between is not lost. Only one process can have the file open.
 
-Two clocks are used, each for what it is good for. In which bucket something is counted goes by the wall clock, as
-people look for it there. How old something is goes by the time that the application has been running, which the file
-keeps: a wall clock that is set ahead once, and back, must not make everything old. What was counted meanwhile is in the
-sums of all time, and in buckets that are not shown before their time comes.
+Two clocks are used. The wall clock says in which bucket something is counted, because people look for it there. The
+time that the application has been running, which the file keeps, says how old something is: a wall clock that is set
+ahead once, and back, must not make everything old. What was counted in between is in the totals of all time, and in
+buckets that are not shown before their time comes.
 """
 
 import contextlib
@@ -39,10 +39,10 @@ CREATE TABLE counted (
 CREATE TABLE running (run_s REAL NOT NULL);
 INSERT INTO running VALUES (0);
 """
-"""`run_s` is how long the application had been running when a row was written last, over all its processes."""
+"""`run_s` is the time that the application had been running, over all its processes, when a row was last written."""
 VERSION_TO_LABELS = {1: "'rank', rank", 2: "label, value"}
-"""By the version that a file is of, whose amounts those in it are: the first one had no tenants. Neither knew how long
-it had been running, so all that is in such a file counts as written when this version finds it."""
+"""The columns that name a row's series, by the version of the file: the first version had no tenants. Neither version
+kept how long it had been running, so all rows of such a file count as written when this version finds it."""
 UPGRADE = f"""
 ALTER TABLE amounts RENAME TO old_amounts;
 ALTER TABLE counted RENAME TO old_counted;
@@ -59,8 +59,8 @@ ON CONFLICT DO UPDATE SET amount = amount + excluded.amount, run_s = excluded.ru
 REMEMBER = "INSERT OR REPLACE INTO counted VALUES (?, ?, ?, ?, ?, ?, ?)"
 SUMS = ("prompts", *TOKEN_SUMS)
 ROUTERS_KEPT_S = 7 * 86400
-"""Counters of a router that was not seen for so long while the application was running are forgotten: it will not come
-back."""
+"""Seconds after which the counters of a router that was not seen are forgotten, while the application was running: the
+router will not come back."""
 
 
 class HistoryError(Exception):
@@ -85,14 +85,14 @@ class Reading(NamedTuple):
 
 
 class History:
-    """May be used from several threads.
+    """The totals of all time and of each bucket. Use it from several threads if you like.
 
     Args:
-        path: of the file, made where it is missing; None keeps it in memory, and a restart begins anew.
+        path: of the file, made where it is missing; None keeps it in memory, and a restart begins again.
         clock: seconds, from any start; it must not go back.
 
     Raises:
-        HistoryError: another process has it, or it is of another version or no such file.
+        HistoryError: another process has the file, or it is of another version or not a history.
 
     """
 
@@ -125,10 +125,10 @@ class History:
             self._db.close()
 
     def add(self, readings: Iterable[Reading], *, now_s: float) -> None:
-        """Add what is new since the last time. In case of an error nothing is, and the next time adds it.
+        """Add what is new since the last time. After an error nothing is added, and the next time adds it.
 
         Args:
-            readings: each router's counters, which only grow; one that is smaller than before has started anew.
+            readings: each router's counters, which only grow; one that is smaller than before has started again.
             now_s: Unix time.
 
         Raises:
@@ -169,7 +169,7 @@ class History:
         """Drop buckets that were kept long enough, and counters of routers that are long gone.
 
         Args:
-            routers: those that are there now.
+            routers: the ids of those that run now.
 
         Raises:
             HistoryError: it cannot be written.
@@ -217,7 +217,7 @@ class History:
 
     @property
     def _run_s(self) -> float:
-        """How long the application has been running, over all its processes that had this file."""
+        """Seconds for which the application has been running, over all its processes that had this file."""
         run_s: float = self._ran_before_s + self._clock() - self._opened_at_s
         return run_s
 

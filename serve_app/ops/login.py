@@ -1,10 +1,10 @@
-"""Who may see the figures: whoever knows the token that operators have set in the environment, or everybody, if the
-settings say so; otherwise nobody.
+"""Who may see the figures: whoever knows the token that operators have set in the environment, or everyone, if the
+settings say so; otherwise no one.
 
-The token may be guessed so often and no more (`guess_limit.py`). A limit on guesses must not become a way to lock
+The number of guesses at the token is limited (`guess_limit.py`). A limit on guesses must not become a way to lock
 operators out, so two things are not guesses. A cookie is checked before anything else: its 256 bits cannot be found by
 trying. And a token of at least `LONG_CHARS` characters cannot either, so that the right one is taken at any time, as
-long as anybody else may try wrong ones. A shorter token is not looked at while the limit is reached: if the right one
+long as anyone else may try wrong ones. A shorter token is not looked at while the limit is reached: if the right one
 were taken then, trying would go on to pay.
 """
 
@@ -48,7 +48,7 @@ class Login:
 
     Args:
         token: None where there is none.
-        is_open: whether everybody may look, if there is none.
+        is_open: whether everyone may look, if there is none.
         guess_limit: of wrong tokens.
         clock: Unix time in seconds.
 
@@ -67,7 +67,7 @@ class Login:
     ) -> None:
         if token == "":
             raise ValueError(
-                f"{TOKEN_VARIABLE} is empty: give it a token, or do not set it and let everybody look by "
+                f"{TOKEN_VARIABLE} is empty: give it a token, or do not set it and let everyone look by "
                 f"`{OPEN_SETTING}: true`"
             )
         self._token = token
@@ -90,12 +90,12 @@ class Login:
 
     @property
     def fault(self) -> str | None:
-        """Why nobody may look, and what to do; None if somebody may."""
+        """Why no one may look, and what to do; None if someone may."""
         if self.is_needed or self._is_open:
             return None
         return (
             f"the operators' application is closed: set {TOKEN_VARIABLE} to a secret token in the environment of every "
-            f"Ray node, or let everybody look by `{OPEN_SETTING}: true` in the settings"
+            f"Ray node, or let everyone look by `{OPEN_SETTING}: true` in the settings"
         )
 
     def admits(self, headers: Mapping[str, str], cookies: Mapping[str, str], *, address: str) -> bool:
@@ -132,7 +132,7 @@ class Login:
         return False
 
     def new_cookie(self) -> str:
-        """For somebody who had the token."""
+        """A cookie for someone who had the token."""
         until_s = str(int(self._clock()) + SESSION_S)
         return f"{until_s}.{self._signature(until_s)}"
 

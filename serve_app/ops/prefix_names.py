@@ -1,7 +1,7 @@
 """Names of prefixes for people to see.
 
 A block's hash is made from the prompt's tokens with nothing secret in it, so that whoever sees it can try texts until
-one has it. A name is made from the hash with a key that nobody sees, so nobody can make it from a text.
+one has it. A name is made from the hash with a key that no one sees, so no one can make it from a text.
 """
 
 from hashlib import blake2b
@@ -22,5 +22,5 @@ class PrefixNames:
         self._key = key
 
     def name_of(self, block_hash: str) -> str:
-        """As hexadecimal digits."""
+        """The name of a hash, in hexadecimal digits."""
         return blake2b(block_hash.encode(), key=self._key, digest_size=NAME_BYTES).hexdigest()

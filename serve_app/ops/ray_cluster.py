@@ -34,7 +34,7 @@ class ServeCluster:
         self._name_to_handle: dict[str, DeploymentHandle] = {}
 
     async def applications(self) -> list[str]:
-        """By name, as of a few seconds ago."""
+        """The names of the applications that have routers, as of a few seconds ago."""
         now_s = asyncio.get_running_loop().time()
         if now_s - self._looked_at_s >= DISCOVERY_S:
             with contextlib.suppress(RayServeException, RayError):  # Serve's controller may be starting again
@@ -59,4 +59,4 @@ class ServeCluster:
 
 def _applications_with_routers() -> list[str]:
     applications = serve.status().applications
-    return sorted(name for name, each in applications.items() if ROUTER_DEPLOYMENT in each.deployments)
+    return sorted(name for name, status in applications.items() if ROUTER_DEPLOYMENT in status.deployments)

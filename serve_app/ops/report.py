@@ -18,11 +18,11 @@ from serve_app.telemetry.replica_table import ReplicaRow, replica_rows
 class HitRates(BaseModel):
     """Ratios of sums, each 0 to 1; null where there is nothing to divide by."""
 
-    predicted: float | None = Field(description="Tokens that the chosen replicas were believed to hold, of all offered")
+    predicted: float | None = Field(description="Tokens estimated to be cached on the chosen replicas, of all offered")
     actual: float | None = Field(description="Tokens that engines reused, by their own count, of all offered")
-    reachable: float | None = Field(description="Tokens that the replica which held most had, of all offered")
+    reachable: float | None = Field(description="Tokens that the replica with most of them cached had, of all offered")
     shared: float | None = Field(
-        description="Tokens reused of those that begin other prompts as well, such as a system prompt: the static part"
+        description="Tokens reused, of those in prefixes that several prompts share, such as a system prompt"
     )
 
 
@@ -36,7 +36,7 @@ class Latency(BaseModel):
 
 
 class Ttfts(BaseModel):
-    """Of prompts of which at least half was reused (warm), and of the others (cold)."""
+    """Times to first token of prompts that were at least half reused (warm), and of the others (cold)."""
 
     cold: Latency
     warm: Latency
@@ -55,36 +55,35 @@ class Figures(BaseModel):
 class ReplicaReport(BaseModel):
     """One replica, now and in the window."""
 
-    rank: int = Field(description="Outlives the process")
+    rank: int = Field(description="The replica's number, which outlives its process")
     replica: str
     state: str = Field(description="`ok`, or what is wrong")
-    knowledge: str = Field(description="How routers know what it holds: `kv_events` or `receipts`")
+    knowledge: str = Field(description="How routers know what it has cached: `kv_events` or `receipts`")
     waiting: int = Field(description="Sequences without a first token: one for each answer to each prompt")
     running: int = Field(description="Sequences that are being decoded")
-    pending_tokens: int = Field(description="Prompt tokens that it has still to compute")
-    kv_use: float | None = Field(description="Of its KV cache, what running requests take, 0 to 1")
-    held: float = Field(description="Of its KV cache, what is believed to be filled with prefixes, 0 to 1")
-    ring_share: float = Field(description="Of all keys, those that are its own on the ring, 0 to 1")
+    pending_tokens: int = Field(description="Prompt tokens that are still to compute")
+    kv_use: float | None = Field(description="Share of its KV cache that running requests use, 0 to 1")
+    held: float = Field(description="Share of its KV cache that is filled with prefixes, estimated, 0 to 1")
+    ring_share: float = Field(description="Share of all keys that the ring gives to it, 0 to 1")
     figures: Figures
 
 
 class Prefix(BaseModel):
-    """A beginning that several prompts have in common."""
+    """A prefix that several prompts share."""
 
     hash: str = Field(
-        description="Its name. Keyed with what only the running process knows, so that it says nothing of the text; "
-        "another one after a restart"
+        description="The prefix's name, which says nothing of its text, and is another one after a restart"
     )
     tokens: int
-    work_share: float = Field(description="Of recent work, that for prompts which begin so, 0 to 1")
-    fan_out: int = Field(description="For how many replicas that is")
-    ranks: list[int] = Field(description="Replicas that hold it")
+    work_share: float = Field(description="Share of recent work that was for prompts with this prefix, 0 to 1")
+    fan_out: int = Field(description="Number of replicas that the prefix is meant for")
+    ranks: list[int] = Field(description="Ranks of the replicas that have it cached")
 
 
 class TenantReport(BaseModel):
     """One tenant in the window."""
 
-    name: str = Field(description="Of `replicas.tenants`; `other` for other names, `none` for requests without one")
+    name: str = Field(description="One of `replicas.tenants`; `other` for other names, `none` for requests without one")
     figures: Figures
 
 
@@ -113,20 +112,20 @@ class Overview(BaseModel):
 
 
 class Bucket(BaseModel):
-    """A stretch of time."""
+    """One stretch of time."""
 
     start_s: int = Field(description="Unix time")
     figures: Figures
 
 
 class HistoryReport(BaseModel):
-    """One application's, oldest first; stretches without prompts are left out."""
+    """One application's buckets, oldest first; those without prompts are left out."""
 
     application: str
     window: str
     bucket_s: int
-    start_s: int = Field(description="Of the first bucket, empty or not")
-    end_s: int = Field(description="Now")
+    start_s: int = Field(description="Unix time of the first bucket, empty or not")
+    end_s: int = Field(description="Unix time of now")
     buckets: list[Bucket]
 
 

@@ -43,7 +43,7 @@ WindowName = Annotated[str, Query(description=f"How far to look back: {', '.join
 
 
 def build(collector: Collector, login: Login) -> FastAPI:
-    """The whole of it; paths are below the application's route prefix."""
+    """The web application; its paths are below the route prefix."""
     app = FastAPI(title="Warmroute operations", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
 
     async def admitted(request: Request) -> None:  # in one thread, as the login wants it
@@ -82,8 +82,8 @@ def _closed(fault: str) -> JSONResponse:
 
 
 def _address(request: Request) -> str:
-    """Where a request comes from, as far as that is known: the last proxy's word, which is the client's own if there
-    is no such proxy; HAProxy under Ray Serve adds nothing to it.
+    """The address that a request comes from, by the last proxy's header, which is the client's own without such a
+    proxy; HAProxy under Ray Serve adds nothing to it.
     """
     forwarded = request.headers.getlist("x-forwarded-for")
     peer = request.client.host if request.client else ""
@@ -91,7 +91,7 @@ def _address(request: Request) -> str:
 
 
 def _page() -> APIRouter:
-    """Without figures, so that it can ask for the token."""
+    """The page without figures, so that it can ask for the token."""
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -131,7 +131,7 @@ def _figures(collector: Collector) -> APIRouter:
 
     @router.get("/api/overview")
     async def overview(window: WindowName = "5m") -> report.Overview:
-        """Replicas, funnel and hot prefixes of every application: as they are now, and over the window."""
+        """Replicas, funnel and hot prefixes of every application, as they are now and over the window."""
         chosen = _window(window)
         series_to_totals = await collector.ask(lambda history: history.totals(chosen, now_s=collector.now_s)) or {}
         return report.Overview(

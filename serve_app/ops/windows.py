@@ -10,12 +10,12 @@ class Span:
     """Buckets of one length. They start at its multiples in Unix time, so a day is one of UTC."""
 
     length_s: int
-    """0 is a single bucket, of all time."""
+    """Seconds of each bucket; 0 for a single bucket of all time."""
     kept_s: int | None
-    """How long a bucket is kept after it was written last, while the application runs; None is for ever."""
+    """Seconds for which a bucket is kept after it was last written, while the application runs; None is for ever."""
 
     def start(self, now_s: float) -> int:
-        """Of the bucket of this moment."""
+        """The start of the bucket of this moment."""
         return int(now_s) // self.length_s * self.length_s if self.length_s else 0
 
 
@@ -35,7 +35,7 @@ class Window:
     span: Span
 
     def start(self, now_s: float) -> int:
-        """Of its first bucket."""
+        """The start of its first bucket."""
         return self.span.start(now_s - self.length_s)
 
 
@@ -47,4 +47,4 @@ WINDOWS = {
     "28d": Window(28 * DAY_S, DAYS),
     "1y": Window(365 * DAY_S, DAYS),
 }
-"""By the name in an address."""
+"""Each window by its name in a URL."""

@@ -1,4 +1,4 @@
-"""What somebody should look at, as Prometheus alert rules."""
+"""What an operator should look at, as Prometheus alert rules."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,21 +23,23 @@ from serve_app.telemetry.queries import hit_rate, latest, rate
 
 GROUP = "warmroute"
 MIN_TOKENS_PER_S = 100
-"""Below, a hit rate is a matter of single prompts."""
+"""Prompt tokens a second below which single prompts decide the hit rate."""
 MIN_PROMPTS_PER_S = 0.1
 HIT_RATE_DROP = 0.5
-"""Of what it was over the day before."""
+"""The share of the last day's hit rate below which it has dropped."""
 HOT = 3
-"""Times the mean of the replicas' pending tokens."""
+"""How many times the mean of the replicas' pending tokens a hot replica has."""
 HOT_TOKENS = 20_000
-"""A hot replica has at least so many to compute: seconds on a GPU."""
+"""The least number of pending tokens of a hot replica: seconds on a GPU."""
 UNACCOUNTED = 0.2
 FALLBACK = 0.01
 FALLBACK_REASONS = f"{NO_REPLICAS}|{ROUTING_ERROR}|{Unreadable.STARTING}"
 ROUTER_REQUESTS = Metric("serve_haproxy_ingress_router_requests", Kind.COUNTER, "Ray Serve's: HAProxy's questions.", ())
-ROUTER_FAILURES = Metric("serve_haproxy_ingress_router_failures", Kind.COUNTER, "Those without a use.", ("reason",))
+ROUTER_FAILURES = Metric(
+    "serve_haproxy_ingress_router_failures", Kind.COUNTER, "Those without a usable answer.", ("reason",)
+)
 NO_REPLICA_THERE = "unknown_replica_id"
-"""Its reason where a router did answer, but no replica is ready."""
+"""Ray's reason where a router did answer, but no replica is ready."""
 WELL = f"{Verdict.OK}|{Verdict.UNKNOWN}"
 
 
@@ -53,7 +55,7 @@ class Alert:
     remedy: str
 
     def as_rule(self) -> dict[str, Any]:
-        """As Prometheus reads it."""
+        """The rule as Prometheus reads it."""
         return {
             "alert": self.name,
             "expr": self.expression,
@@ -64,7 +66,7 @@ class Alert:
 
 
 def alerts() -> tuple[Alert, ...]:
-    """All of them."""
+    """All alert rules."""
     offered = rate(PROMPT_TOKENS, window="15m", stage="=offered")
     pending = latest(PENDING_TOKENS, by=("rank",))
     mean_pending = f"on ({APPLICATION}) group_left () avg by ({APPLICATION}) ({pending})"
@@ -106,7 +108,7 @@ def alerts() -> tuple[Alert, ...]:
             f"{latest(EXCLUDED, by=('rank',))} > 0",
             "2m",
             "critical",
-            "Replica {{ $labels.rank }} is out of the choice",
+            "Replica {{ $labels.rank }} is not eligible",
             "`warmroute doctor` says why: silent, unreachable, or its engine died or hangs; docs/operate/failures.md.",
         ),
         Alert(
@@ -149,11 +151,11 @@ def alerts() -> tuple[Alert, ...]:
             "10m",
             "warning",
             "Some replicas' KV events cannot be followed",
-            "They are believed by receipts meanwhile; the replica's log says why; docs/concepts/beliefs.md.",
+            "Their caches are estimated from receipts until then; their logs say why; docs/concepts/beliefs.md.",
         ),
     )
 
 
 def rules() -> dict[str, Any]:
-    """A rule file's content."""
-    return {"groups": [{"name": GROUP, "rules": [each.as_rule() for each in alerts()]}]}
+    """The content of a rule file."""
+    return {"groups": [{"name": GROUP, "rules": [alert.as_rule() for alert in alerts()]}]}

@@ -24,10 +24,10 @@ from serve_app.telemetry.queries import hit_rate, latest, rate
 TITLE = "Warmroute"
 UID = "warmroute"
 SCHEMA_VERSION = 39
-"""Grafana 10's; later ones read it."""
+"""The version of Grafana 10, which later ones read."""
 WINDOW = "5m"
 CHOSEN = {APPLICATION: f"=~${APPLICATION}"}
-"""By the dashboard's own choice."""
+"""The applications that are chosen at the top of the dashboard."""
 WIDTH, HEIGHT, COLUMNS = 12, 8, 24
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SHARE, NUMBER, TOKENS_PER_S, PER_S = "percentunit", "short", "tok/s", "reqps"
@@ -41,68 +41,68 @@ class Panel:
     description: str
     unit: str
     legend_to_query: dict[str, str]
-    """Legends may have labels, as `{{rank}}`."""
+    """Each legend and its query; legends may contain labels, such as `{{rank}}`."""
     is_stacked: bool = False
 
 
 def panels() -> tuple[Panel, ...]:
-    """Row by row, two in each."""
+    """All plots, row by row, with two in each row."""
     by_rank = ("rank",)
     return (
         Panel(
             "Hit rate",
-            "Share of the offered prompt tokens: what any replica held, what the chosen one was believed to, and what "
-            "its engine reused.",
+            "Share of the offered prompt tokens: cached on any replica, estimated to be cached on the chosen one, and "
+            "reused by its engine.",
             SHARE,
             {stage: _hit_rate(stage=stage) for stage in ("reachable", "selected", "reused")},
         ),
         Panel(
             "Lost tokens by cause",
-            "Prompt tokens a second that were computed though something like them may have been held.",
+            "Prompt tokens a second that were computed, by the reason why they were not reused.",
             TOKENS_PER_S,
             {"{{cause}}": _rate(LOST_TOKENS, by=("cause",))},
             is_stacked=True,
         ),
         Panel(
             "Hit rate by replica",
-            "By its engine's word.",
+            "As the replicas' engines report it.",
             SHARE,
             {"replica {{rank}}": _hit_rate(by=by_rank)},
         ),
         Panel(
             "Hit rate by replica, predicted less actual",
-            "Above zero, the routers believe in more than there is.",
+            "Above zero, the routers expect more than the engines have cached.",
             SHARE,
             {"replica {{rank}}": f"({_hit_rate(stage='selected', by=by_rank)}) - ({_hit_rate(by=by_rank)})"},
         ),
         Panel(
-            "Hit rate of shared beginnings",
-            "Of what begins other prompts as well, such as a system prompt; 70 % and more is healthy.",
+            "Hit rate of shared prefixes",
+            "Hit rate of prefixes that several prompts share, such as a system prompt; 70 % and more is healthy.",
             SHARE,
             {"replica {{rank}}": _hit_rate(stage="shared_reused", of="shared", by=by_rank)},
         ),
         Panel(
             "Prompt tokens to compute",
-            "Of what is waiting or running, as booked by the routers.",
+            "Prompt tokens of waiting and running requests that are still to compute, as the routers count them.",
             NUMBER,
             {"replica {{rank}}": _latest(PENDING_TOKENS, by=by_rank)},
         ),
         Panel(
             "KV cache in use by running requests",
-            "The rest holds prefixes.",
+            "The rest is free for cached prefixes.",
             SHARE,
             {"replica {{rank}}": _latest(KV_USE, by=by_rank)},
         ),
         Panel(
             "Prompts by replica",
-            "With a first token.",
+            "Prompts a second that got their first token.",
             PER_S,
             {"replica {{rank}}": _rate(PROMPTS, by=by_rank)},
             is_stacked=True,
         ),
         Panel(
             "Prompt tokens",
-            "Offered, and of these computed.",
+            "Prompt tokens a second that clients offered, and those of them that were computed.",
             TOKENS_PER_S,
             {
                 "offered": _rate(PROMPT_TOKENS, stage="=offered"),
@@ -118,20 +118,20 @@ def panels() -> tuple[Panel, ...]:
         ),
         Panel(
             "Prompts without a key",
-            "What the routers could not read goes by load.",
+            "Prompts that the routers could not read; they are placed by load.",
             PER_S,
             {"{{reason}}": _rate(UNREADABLE, by=("reason",))},
             is_stacked=True,
         ),
         Panel(
             "Replicas by state",
-            "Keys as the routers', how their caches are known, who tokenises, and who is out of the choice.",
+            "Replicas by their keys, by how their caches are known, by tokenizer, and those that are not eligible.",
             NUMBER,
             {
                 "keys {{verdict}}": _sum_by("verdict", KEY_PARITY),
                 "known by {{source}}": _sum_by("source", CACHE_KNOWLEDGE),
                 "tokenised by {{tokenizer}}": _sum_by("tokenizer", TOKENIZER),
-                "out of the choice": f"sum by ({APPLICATION}) ({_latest(EXCLUDED, by=by_rank)})",
+                "not eligible": f"sum by ({APPLICATION}) ({_latest(EXCLUDED, by=by_rank)})",
             },
         ),
         Panel(
@@ -159,12 +159,12 @@ def _latest(metric: Metric, *, by: tuple[str, ...]) -> str:
 
 
 def _sum_by(label: str, metric: Metric) -> str:
-    """Of a gauge that has a value for each rank."""
+    """The sum of a gauge that has a value for each rank."""
     return f"sum by ({APPLICATION}, {label}) ({_latest(metric, by=('rank', label))})"
 
 
 def dashboard() -> dict[str, Any]:
-    """As Grafana imports it."""
+    """The dashboard as Grafana imports it."""
     return {
         "title": TITLE,
         "uid": UID,

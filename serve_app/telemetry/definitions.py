@@ -2,7 +2,7 @@
 
 They go out through Ray's metrics, from each router process, with its application's name; some also from the
 operators' application, added up over time and under their own names. Dashboard and alert rules are
-made from these definitions (`serve_app/monitoring/`), so they name nothing that is not here. Label values come from
+made from these definitions (`dashboard.py`, `alerts.py`), so they name nothing that is not here. Label values come from
 closed sets: ranks, policies, reasons, causes; never a prompt, a hash or a client's words.
 """
 
@@ -21,11 +21,11 @@ class Kind(StrEnum):
     """How a metric is read."""
 
     COUNTER = "counter"
-    """It only grows: by its rate."""
+    """It only grows, and is read by its rate."""
     GAUGE = "gauge"
-    """As it is now."""
+    """It is read as it is now."""
     HISTOGRAM = "histogram"
-    """By its buckets' rates."""
+    """It is read by the rates of its buckets."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class Metric:
     kind: Kind
     description: str
     labels: tuple[str, ...]
-    """Beside the application's."""
+    """Names of labels, without the application's."""
 
     @property
     def exported(self) -> str:
@@ -57,8 +57,8 @@ PROMPTS = Metric(
 PROMPT_TOKENS = Metric(
     "warmroute_prompt_tokens",
     Kind.COUNTER,
-    "Prompt tokens by stage: offered by clients, reachable on the replica that held most, selected by the choice of a "
-    "replica, reused by its engine; and of those that begin other prompts as well, shared and shared_reused.",
+    "Prompt tokens by stage: offered by clients, reachable on the replica that had most of them cached, selected with "
+    "the chosen replica, reused by its engine; and those in prefixes of several prompts, shared and shared_reused.",
     (RANK, "stage"),
 )
 LOST_TOKENS = Metric(
@@ -70,7 +70,7 @@ LOST_TOKENS = Metric(
 KEY_PARITY = Metric(
     "warmroute_key_parity",
     Kind.GAUGE,
-    "Replicas by what this router found of their keys: ok, unknown, or what is wrong.",
+    "Replicas by this router's verdict on their keys: ok, unknown, or what is wrong.",
     (RANK, "verdict"),
 )
 SAMPLED_KEYS = Metric(
@@ -82,19 +82,19 @@ SAMPLED_KEYS = Metric(
 CACHE_KNOWLEDGE = Metric(
     "warmroute_cache_knowledge",
     Kind.GAUGE,
-    "Replicas by how this router knows what they hold: by their engine's kv_events, or by receipts.",
+    "Replicas by how this router knows what they have cached: from their engine's kv_events, or from receipts.",
     (RANK, "source"),
 )
 TOKENIZER = Metric(
     "warmroute_tokenizer",
     Kind.GAUGE,
-    "Who makes token ids, fastokens or huggingface, in the replicas by rank, and in this router (rank `router`).",
+    "The tokenizer in use, fastokens or huggingface, of each replica by rank, and of this router (rank `router`).",
     (RANK, "tokenizer"),
 )
 PENDING_TOKENS = Metric(
     "warmroute_pending_tokens",
     Kind.GAUGE,
-    "Prompt tokens that a replica has still to compute, as this router has booked them.",
+    "Prompt tokens that a replica has still to compute, as this router counts them.",
     (RANK,),
 )
 KV_USE = Metric(
@@ -103,29 +103,27 @@ KV_USE = Metric(
     "Share of a replica's KV cache that running requests take, 0 to 1, as its engine says.",
     (RANK,),
 )
-EXCLUDED = Metric(
-    "warmroute_excluded", Kind.GAUGE, "Whether a replica is out of this router's choice, 1 or 0.", (RANK,)
-)
+EXCLUDED = Metric("warmroute_excluded", Kind.GAUGE, "Whether this router sends a replica nothing, 1 or 0.", (RANK,))
 UNDELIVERED = Metric(
-    "warmroute_undelivered_reservations", Kind.COUNTER, "Decisions of which the other routers did not hear.", ()
+    "warmroute_undelivered_reservations", Kind.COUNTER, "Decisions that the other routers did not hear of.", ()
 )
 SHADOW_LABELS = ("policy", "shadow")
 SHADOWS = {
     name: Metric(f"warmroute_shadow_{name}", Kind.COUNTER, description, SHADOW_LABELS)
     for name, description in {
-        "decisions": "Decisions to which the shadow has an answer.",
-        "agreements": "Of these, those where it chose the same replica.",
-        "regret_tokens": "Prefill tokens that its choices would have cost more, where the live decision was better.",
-        "gain_tokens": "Prefill tokens that its choices would have spared, where the shadow's was better.",
+        "decisions": "Decisions to which the shadow had an answer.",
+        "agreements": "Decisions to which the shadow had an answer, and chose the same replica.",
+        "regret_tokens": "Prefill tokens that the shadow would have added, where the live decision was better.",
+        "gain_tokens": "Prefill tokens that the shadow would have saved, where its decision was better.",
         "failures": "Decisions without an answer, because the shadow had failed.",
     }.items()
 }
-"""By the fields of `ShadowTotals`."""
+"""A metric for each field of `ShadowTotals`."""
 
 TTFT = Metric(
     "warmroute_ttft_seconds",
     Kind.HISTOGRAM,
-    "Times to first token at the replicas, of prompts of which at least half was cached (warm) and of others (cold).",
+    "Times to first token at the replicas, of prompts that were at least half cached (warm) and of others (cold).",
     (RANK, "cache"),
 )
 TENANT_PROMPTS = Metric(
@@ -153,8 +151,8 @@ TENANT_TTFT = Metric(
     (TENANT, "cache"),
 )
 OPS_METRICS = (TTFT, TENANT_PROMPTS, TENANT_PROMPT_TOKENS, TENANT_LOST_TOKENS, TENANT_TTFT)
-"""Those that the operators' application alone exports: an observation of Ray's costs a tenth of a routing decision, and
-of tenants there may be many."""
+"""Metrics that the operators' application alone exports: an observation through Ray costs a tenth of a routing
+decision, and there may be many tenants."""
 
 METRICS = (
     DECISIONS,
@@ -172,4 +170,4 @@ METRICS = (
     UNDELIVERED,
     *SHADOWS.values(),
 )
-"""Those that routers export through Ray."""
+"""Metrics that routers export through Ray."""

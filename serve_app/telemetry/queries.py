@@ -7,7 +7,7 @@ from serve_app.telemetry.definitions import APPLICATION, PROMPT_TOKENS, Kind, Me
 
 
 def rate(metric: Metric, *, window: str, by: tuple[str, ...] = (), **where: str) -> str:
-    """Of a counter, a second, over a window such as `5m`, summed over all routers.
+    """The rate of a counter a second, over a window such as `5m`, summed over all routers.
 
     Args:
         metric: a counter.
@@ -25,7 +25,7 @@ def rate(metric: Metric, *, window: str, by: tuple[str, ...] = (), **where: str)
 
 
 def latest(metric: Metric, *, over: str = "max", by: tuple[str, ...] = (), **where: str) -> str:
-    """Of a gauge, over all routers, of which each has its own view.
+    """The latest value of a gauge over all routers, each of which has its own view.
 
     Raises:
         ValueError: the metric is no gauge, or has no such label.
@@ -51,7 +51,7 @@ def _selector(metric: Metric, where: dict[str, str]) -> str:
     _check(metric, tuple(where))
     matchers = []
     for label, matcher in where.items():
-        operator = next(each for each in ("=~", "!~", "!=", "=") if matcher.startswith(each))
+        operator = next(prefix for prefix in ("=~", "!~", "!=", "=") if matcher.startswith(prefix))
         matchers.append(f'{label}{operator}"{matcher.removeprefix(operator)}"')
     return metric.exported + (f"{{{', '.join(matchers)}}}" if matchers else "")
 

@@ -14,7 +14,7 @@ from serve_app.telemetry.definitions import APPLICATION, Metric
 RayMetric = TypeVar("RayMetric", metrics.Counter, metrics.Gauge)
 
 EXPORT_S = 1.0
-"""How often."""
+"""Seconds between two exports."""
 
 
 _Series = tuple[Metric, tuple[str, ...]]
@@ -22,7 +22,7 @@ _Series = tuple[Metric, tuple[str, ...]]
 
 
 class Counters:
-    """Counters with closed label sets."""
+    """Counters with closed sets of label values."""
 
     def __init__(self, application: str) -> None:
         self._application = application
@@ -30,7 +30,7 @@ class Counters:
         self._waiting: defaultdict[_Series, float] = defaultdict(float)
 
     def add(self, metric: Metric, amount: float, labels: Mapping[str, str]) -> None:
-        """For the next export.
+        """Add an amount for the next export.
 
         Raises:
             KeyError: a label of the metric has no value.
@@ -59,12 +59,12 @@ class Levels:
         self._gauge = _make(metrics.Gauge, metric, application)
 
     def show(self, value: float, *values: str) -> None:
-        """Now, for these values of the labels."""
+        """Show the value of now, for these values of the labels."""
         self._gauge.set(value, tags=dict(zip(self._labels, values, strict=True)))
 
 
 class Tally:
-    """A gauge that says of how many each set of labels is true, with a closed label set."""
+    """A gauge that counts for how many each set of labels is true, with closed sets of label values."""
 
     def __init__(self, metric: Metric, application: str) -> None:
         self._gauge = _make(metrics.Gauge, metric, application)
@@ -72,10 +72,13 @@ class Tally:
         self._shown: Counter[tuple[str, ...]] = Counter()
 
     def show(self, values: Iterable[tuple[str, ...]]) -> None:
-        """Everybody there is now, by the labels' values. What is over is 0; Ray forgets a gauge that is not renewed."""
+        """Show all that there are now, by the labels' values. What is over becomes 0.
+
+        Ray forgets a gauge that is not set again.
+        """
         counts = Counter(values)
-        for each in self._shown.keys() | counts.keys():
-            self._gauge.set(counts[each], tags=dict(zip(self._labels, each, strict=True)))
+        for labels in self._shown.keys() | counts.keys():
+            self._gauge.set(counts[labels], tags=dict(zip(self._labels, labels, strict=True)))
         self._shown = counts
 
 

@@ -42,7 +42,7 @@ def test_a_healthy_server_passes_every_check(folder: Path, run: LocalRun) -> Non
     ("options", "check", "text"),
     [
         (["--application", "nope"], Check.APPLICATION, "no application 'nope'"),
-        (["--url", "http://127.0.0.1:9"], Check.PORTS, "nobody accepts connections at http://127.0.0.1:9"),
+        (["--url", "http://127.0.0.1:9"], Check.PORTS, "no one accepts connections at http://127.0.0.1:9"),
     ],
 )
 def test_what_is_wrong_is_named(folder: Path, run: LocalRun, options: list[str], check: Check, text: str) -> None:

@@ -5,16 +5,16 @@ const HISTORY_EVERY = 5; // refreshes
 const WINDOWS = { "5m": "5 minutes", "1h": "hour", "24h": "24 hours", "7d": "week", "28d": "28 days", "1y": "year" };
 const STAGES = {
   offered: "by clients",
-  reachable: "on the replica that held most",
-  selected: "believed to be on the replica that was chosen",
+  reachable: "on the replica that had most of it cached",
+  selected: "estimated to be cached on the replica that was chosen",
   reused: "by the engine's own count",
 };
 const CAUSES = {
   partial_block: "the prompt's end, which fills no block",
-  new: "no replica ever held it, as far as is remembered",
-  evicted: "it was held, and had to make room",
-  gone: "its holder left, is out of the choice, or was emptied",
-  spilled: "another replica holds it",
+  new: "no replica ever had it cached, as far as is remembered",
+  evicted: "it was cached, and evicted",
+  gone: "the replica that had it left, is not eligible, or was emptied",
+  spilled: "another replica has it cached",
   uncomputed: "another prompt was to compute it there, not in time",
   mismatch: "engine and router disagree on the prompt's length",
   no_key: "the router could not read the prompt",
@@ -57,7 +57,7 @@ function showTiles({ tokens, hit_rates: rates, ttft }, seconds_) {
   const rate = tokens.prompts / seconds_;
   at("tiles").replaceChildren(
     tile("hit-rate", "Hit rate", percent(rates.actual), `predicted ${percent(rates.predicted)}, reachable ${percent(rates.reachable)}`),
-    tile("shared-rate", "Hit rate of shared beginnings", percent(rates.shared), "system prompts and the like; 70 % and more is healthy"),
+    tile("shared-rate", "Hit rate of shared prefixes", percent(rates.shared), "system prompts and the like; 70 % and more is healthy"),
     tile("prompts", "Prompts", number(tokens.prompts), `${rate < 10 ? rate.toPrecision(2) : Math.round(rate)} a second, ${number(tokens.offered)} tokens`),
     tile("ttft-warm", "First token, warm", seconds(ttft.warm.p50_s), `95 %: ${seconds(ttft.warm.p95_s)}; ${number(ttft.warm.number)} prompts at least half cached`),
     tile("ttft-cold", "First token, cold", seconds(ttft.cold.p50_s), `95 %: ${seconds(ttft.cold.p95_s)}; ${number(ttft.cold.number)} prompts`),
@@ -67,7 +67,7 @@ function showTiles({ tokens, hit_rates: rates, ttft }, seconds_) {
 function showReplicas(replicas) {
   const headers = [
     ["replica", ""], ["state", "text"], ["hit rate, actual", ""], ["predicted", ""], ["prompts", ""], ["first token warm", ""],
-    ["cold", ""], ["waiting", ""], ["running", ""], ["tokens to compute", ""], ["KV in use", ""], ["KV held", ""], ["ring", ""], ["known by", "text"],
+    ["cold", ""], ["waiting", ""], ["running", ""], ["tokens to compute", ""], ["KV in use", ""], ["KV cached", ""], ["ring", ""], ["known by", "text"],
   ];
   rows("replicas", headers, replicas.map((each) => {
     const { tokens, hit_rates: rates, ttft } = each.figures;
@@ -109,10 +109,10 @@ function showFunnel({ tokens }) {
 }
 
 function showPrefixes(prefixes) {
-  const headers = [["prefix", "text"], ["tokens", ""], ["of recent work", ""], ["for replicas", ""], ["held by", "text"]];
+  const headers = [["prefix", "text"], ["tokens", ""], ["of recent work", ""], ["for replicas", ""], ["cached on", "text"]];
   rows("prefixes", headers, prefixes.map((each) => [
     element("code", {}, each.hash), number(each.tokens), [percent(each.work_share), meter(each.work_share)],
-    String(each.fan_out), each.ranks.join(", ") || "nobody",
+    String(each.fan_out), each.ranks.join(", ") || "none",
   ]));
 }
 
@@ -167,7 +167,7 @@ function showHistory(history) {
   const rates = [
     { name: "actual", value: (figures) => figures.hit_rates.actual },
     { name: "predicted", value: (figures) => figures.hit_rates.predicted },
-    { name: "of shared beginnings", value: (figures) => figures.hit_rates.shared },
+    { name: "of shared prefixes", value: (figures) => figures.hit_rates.shared },
   ];
   const times = [
     { name: "warm", value: (figures) => figures.ttft.warm.p50_s },

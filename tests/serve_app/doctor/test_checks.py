@@ -407,7 +407,7 @@ class TestPorts:
     def test_a_url_where_nobody_listens(self) -> None:
         """Serve's own port is named beside it."""
         finding = check_ports(facts(url_error="Connection refused"))
-        text = "nobody accepts connections at http://10.0.0.1:8000: Connection refused"
+        text = "no one accepts connections at http://10.0.0.1:8000: Connection refused"
         assert_says(finding, Status.FAILED, text, "Correct --url; Serve's port is 8000.")
         assert_says(
             check_ports(facts(url_error="refused", serve=Missing("x"))), Status.FAILED, "refused", "Correct --url."
@@ -417,7 +417,7 @@ class TestPorts:
         """Only where Serve wants a proxy."""
         closed = node_view(ports=haproxy_ports(accepts=False, http=8000, stats=9404))
         finding = check_ports(facts(nodes=nodes(worker=closed)))
-        assert_says(finding, Status.FAILED, "on 10.0.0.2 nobody listens on 8000 (http), 9404 (stats)", "see the logs")
+        assert_says(finding, Status.FAILED, "on 10.0.0.2 no one listens on 8000 (http), 9404 (stats)", "see the logs")
         head_only = serve(proxies={"h": {"status": "HEALTHY"}, "w": {"status": "DRAINING"}})
         finding = check_ports(facts(nodes=nodes(worker=closed), serve=head_only))
         assert_says(finding, Status.OK, "HAProxy listens on 1 node: http 8000")

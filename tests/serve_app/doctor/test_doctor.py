@@ -61,7 +61,7 @@ class TestCommand:
         run.save(empty_folder / ".warmroute" / "run.json")
         result = runner.invoke(app, ["doctor"])
         assert result.exit_code == 1
-        assert "nobody accepts connections at http://127.0.0.1:9" in result.output
+        assert "no one accepts connections at http://127.0.0.1:9" in result.output
 
 
 class TestTarget:
