@@ -1,4 +1,4 @@
-"""What is found of a prompt in caches: by whom, how much of it, and when it was used last."""
+"""The parts of a prompt that replicas have cached, and the last uses of these parts."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple

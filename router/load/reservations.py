@@ -149,7 +149,8 @@ class Reservations:
 
     def use_to_prompt(self, replica_id: ReplicaId) -> dict[Use, Sequence[BlockHash]]:
         """The blocks of every prompt that is outstanding at a replica."""
-        return {each.use: each.reservation.request.block_hashes for each in self.outstanding_at(replica_id)}
+        requests = self.outstanding_at(replica_id)
+        return {outstanding.use: outstanding.reservation.request.block_hashes for outstanding in requests}
 
     def prompts(self, replica_id: ReplicaId) -> list[Sequence[BlockHash]]:
         """The blocks of every prompt that is outstanding at a replica."""

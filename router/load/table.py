@@ -54,8 +54,7 @@ class ReplicaLoad:
     running_answer_tokens: float = 0.0
     """Expected answer tokens of the sequences that are being decoded, in whole."""
     running_prompt_tokens: int = 0
-    """Prompt tokens of the sequences that are being decoded. A shared prompt counts for each of them, as each reads
-    it."""
+    """Prompt tokens of the sequences that are being decoded. A shared prompt counts for each, as each reads it."""
     num_requests: int = 0
     """Outstanding requests, waiting or running, of however many sequences."""
     stored_recent_tokens: float = 0.0

@@ -384,7 +384,7 @@ def test_how_much_of_an_answer_is_found_again_is_learned_from_receipts() -> None
 
 
 @pytest.mark.parametrize(("answer_tokens", "num_blocks"), [(None, 2), (0, 2), (1, 2), (3, 2), (4, 3), (7, 3), (8, 4)])
-def test_an_answer_is_held_but_for_its_last_token(answer_tokens: int | None, num_blocks: int) -> None:
+def test_an_answer_is_cached_but_for_its_last_token(answer_tokens: int | None, num_blocks: int) -> None:
     """Which is never computed: after a prompt of 9 tokens, 8 are four blocks of 4, and 7 are three."""
     router = make_router(num_replicas=1)
     (replica,) = router.cluster.replicas
@@ -394,7 +394,7 @@ def test_an_answer_is_held_but_for_its_last_token(answer_tokens: int | None, num
     assert router.cluster.holders.num_blocks(replica.replica_id) == num_blocks
 
 
-def test_an_answer_whose_first_token_never_came_is_not_held() -> None:
+def test_an_answer_whose_first_token_never_came_is_not_cached() -> None:
     """Its prompt is not cached either, whatever the replica says that it generated."""
     router = make_router(num_replicas=1)
     (replica,) = router.cluster.replicas
@@ -641,7 +641,7 @@ def test_orphaned_prompts_belong_where_they_would_begin() -> None:
         router.places_of([prompts[0].block_hashes])
 
 
-def test_an_exact_replica_is_believed_its_engine_not_its_word() -> None:
+def test_an_exact_replica_goes_by_its_engines_events_not_by_its_word() -> None:
     """Its KV events say the same, in time."""
     router = make_router(num_replicas=1)
     (replica,) = router.cluster.replicas

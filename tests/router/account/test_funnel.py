@@ -197,7 +197,7 @@ def test_a_request_that_moved_is_charged_where_it_went() -> None:
     assert (record.replica_id, record.lost) == (other, {Loss.SPILLED: 8, Loss.PARTIAL_BLOCK: 1})
 
 
-def test_a_router_counts_what_it_decided_and_nobody_else_does() -> None:
+def test_a_router_alone_counts_its_decisions() -> None:
     """So that the sum over routers counts each prompt once; each of a request's choices is one."""
     ours, peer = make_router(), make_router()
     request = make_request("a", 1, 2)

@@ -24,7 +24,7 @@ def serve(router: Router, request_id: str, *blocks: int, cached_tokens: int) -> 
     return decision.replica_id
 
 
-def test_what_a_doubted_replica_is_believed_to_hold_counts_nothing_until_it_is_known_again() -> None:
+def test_the_estimate_of_a_doubted_replica_counts_nothing_until_it_is_known_again() -> None:
     """No credit for its copy, and nothing of it is reachable; afterwards, all of it is."""
     router = make_router(num_replicas=4, kv_capacity_tokens=10_000)
     holder = serve(router, "turn-1", 1, 2, 3, cached_tokens=0)

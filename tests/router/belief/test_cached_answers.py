@@ -87,7 +87,7 @@ def test_a_follow_up_brings_the_answers_real_hashes() -> None:
     holders.check_integrity()
 
 
-def test_of_two_with_the_same_prompt_nobody_knows_whose_answer_is_continued() -> None:
+def test_the_answer_to_a_prompt_that_came_twice_is_not_counted() -> None:
     """Both answers take room, and neither is credited."""
     holders = make_holders(100)
     answer(holders, ONE, (1, 2, 3), 2, "a")
@@ -97,7 +97,7 @@ def test_of_two_with_the_same_prompt_nobody_knows_whose_answer_is_continued() ->
 
 
 @pytest.mark.parametrize("capacity_blocks", [0, 1, 3, 4])
-def test_an_answer_is_held_as_far_as_there_is_room(capacity_blocks: int) -> None:
+def test_an_answer_is_cached_as_far_as_there_is_room(capacity_blocks: int) -> None:
     """The prompt has three blocks, and the answer two."""
     holders = make_holders(capacity_blocks)
     answer(holders, ONE, (1, 2, 3), 2)
@@ -106,7 +106,7 @@ def test_an_answer_is_held_as_far_as_there_is_room(capacity_blocks: int) -> None
     assert holders.cached_blocks(ONE, hashes_of((1, 2, 3, 4))).num_answer_blocks == max(0, capacity_blocks - 3)
 
 
-def test_without_a_full_block_nothing_is_held_of_a_prompt_or_its_answer() -> None:
+def test_without_a_full_block_neither_prompt_nor_answer_is_cached() -> None:
     """No prompt could find its answer."""
     holders = make_holders(100)
     answer(holders, ONE, (), 5)

@@ -46,7 +46,7 @@ def test_a_change_of_template_is_learned_within_twenty_turns() -> None:
     assert continuations.share < 0.4
 
 
-def test_a_peer_that_has_seen_more_is_believed() -> None:
+def test_the_counts_of_a_peer_that_has_seen_more_are_taken_over() -> None:
     """One that has seen less is not."""
     continuations = Continuations()
     continuations.adopt(expected_tokens=200, found_tokens=50)

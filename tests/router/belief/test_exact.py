@@ -46,7 +46,7 @@ def remove(router: Router, *blocks: int, num_gone: int = 1) -> None:
     router.check_integrity()
 
 
-def test_what_the_engine_stored_is_held_and_what_it_evicted_is_not(router: Router) -> None:
+def test_stored_blocks_are_cached_and_evicted_ones_are_not(router: Router) -> None:
     """Whoever asked for it: no request went through this router."""
     store(router, 1, 2, 3)
     assert held_blocks(router, 1, 2, 3, 4) == 3
@@ -107,7 +107,7 @@ def test_an_abort_keeps_what_another_request_promises(router: Router) -> None:
     assert held_blocks(router, 1, 2, 4) == 0
 
 
-def test_what_ends_and_was_never_stored_is_not_held(router: Router) -> None:
+def test_an_ended_prompt_that_was_never_stored_is_not_cached(router: Router) -> None:
     """It had its first token, but the engine never told of its blocks: it does not reuse them."""
     router.choose(make_request("a", 1, 2), now=0)
     router.on_prefilled(RequestId("a"), prompt_tokens=9, cached_tokens=0, now=1)
@@ -117,7 +117,7 @@ def test_what_ends_and_was_never_stored_is_not_held(router: Router) -> None:
     assert held_blocks(router, 1, 2) == 0
 
 
-def test_what_is_promised_stays_held_though_it_is_evicted(router: Router) -> None:
+def test_a_promised_prompt_stays_cached_though_it_is_evicted(router: Router) -> None:
     """The request behind it will find it computed again, but only as far as it was promised."""
     store(router, 1, 2, 3, 4)
     router.choose(make_request("waiting", 1, 2, 3), now=0)
@@ -166,7 +166,7 @@ def test_a_removal_that_is_repeated_or_of_something_unknown_changes_nothing(rout
     assert held_blocks(router, 1, 2) == 2
 
 
-def test_what_builds_on_an_evicted_block_is_held_again_when_it_is_back(router: Router) -> None:
+def test_blocks_on_an_evicted_one_are_cached_again_when_it_is_back(router: Router) -> None:
     """It stays in the engine's memory, where nothing can reach it for now."""
     store(router, 1, 2, 3)
     store(router, 1, 2, 4, num_new=1)

@@ -29,7 +29,7 @@ def make_holders(capacity_blocks: int) -> Holders:
     return holders
 
 
-def test_a_prefix_is_held_where_it_was_inserted() -> None:
+def test_a_prefix_is_cached_where_it_was_inserted() -> None:
     """It is cached only there, and only to its depth."""
     holders = make_holders(8)
     holders.insert(ONE, hashes_of([1, 2, 3]))

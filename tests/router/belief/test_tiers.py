@@ -96,7 +96,7 @@ def test_two_levels_are_two_lrus(served: list[list[int]], asked: list[int]) -> N
     assert estimated(engine, *asked) == engine.cached(make_request("asked", *asked))
 
 
-def test_nothing_is_believed_before_something_came_back() -> None:
+def test_nothing_is_expected_before_tokens_came_back() -> None:
     """Six blocks fit the cache: 1-2-3 has left it. The tier has it, and counts from its first receipt on."""
     engine = make_engine(is_proven=False)
     engine.serve(1, 2, 3)
@@ -133,7 +133,7 @@ def test_trust_falls_with_what_does_not_come() -> None:
     assert estimated(engine, oldest, oldest + 1, oldest + 2, oldest + 3).external <= 0.1 * 16
 
 
-def test_half_of_what_is_expected_is_half_believed() -> None:
+def test_a_tier_that_gives_half_is_expected_to_give_half() -> None:
     """The engine gives back two blocks of four, each time."""
     engine = make_engine()
     for number in range(60):
@@ -144,7 +144,7 @@ def test_half_of_what_is_expected_is_half_believed() -> None:
     assert estimated(engine, 100, 101, 102, 103).external == pytest.approx(8, abs=1)
 
 
-def test_of_a_doubted_replica_nothing_external_is_believed() -> None:
+def test_a_doubted_replica_is_expected_to_give_nothing_from_its_tier() -> None:
     """It may not find prompts by our keys at all."""
     engine = make_engine()
     engine.serve(1, 2, 3)
@@ -198,7 +198,7 @@ def test_kv_events_say_nothing_of_the_second_tier() -> None:
     assert estimated(engine, 1, 2, 3, 4) == CachedTokens(8, 8)
 
 
-def test_a_router_that_joins_believes_the_same() -> None:
+def test_a_router_that_joins_has_the_same_estimates() -> None:
     """It takes over its peer's state, proof included; its own uses, if it has some, count as the later ones."""
     engine = make_engine()
     engine.serve(1, 2, 3)

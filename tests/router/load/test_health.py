@@ -54,7 +54,7 @@ def test_a_failed_connection_excludes_for_a_moment() -> None:
     assert health.exclusion(ONE, now=2) is None
 
 
-def test_replicas_that_are_gone_are_nobodys_concern() -> None:
+def test_events_of_replicas_that_are_gone_are_ignored() -> None:
     """Late words of a replica that left."""
     health = make_health()
     health.remove_replica(ONE)

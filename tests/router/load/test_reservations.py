@@ -57,7 +57,7 @@ def test_a_request_is_waiting_then_running_then_gone() -> None:
     assert (load.num_requests, load.running_answer_tokens, load.running_prompt_tokens) == (0, 0, 0)
 
 
-def test_attention_makes_the_end_of_a_prompt_longer_than_its_beginning() -> None:
+def test_attention_makes_the_end_of_a_prompt_longer_than_its_start() -> None:
     """80 tokens after 20 cached ones: each of them looks at 20 + 80 / 2 others on average."""
     reservations = make_reservations(model=replace(MODEL, attention_s=0.000_01))
     reservations.reserve(make_reservation("a"), answer_tokens=40, now=0)

@@ -154,7 +154,7 @@ def test_a_smaller_cache_gets_fewer_new_conversations() -> None:
     assert 0.1 < num_at[small.replica_id] / 300 < 0.35
 
 
-def test_what_others_begin_with_too_keeps_nobody_where_it_is() -> None:
+def test_a_shared_prefix_keeps_no_request_at_its_replica() -> None:
     """The same 100 tokens are cached at the first replica, where 60 ms of work wait: a conversation's own are worth the
     wait, a prefix that others have as well is not.
     """
