@@ -1,4 +1,4 @@
-"""Which replicas of a deployment run, as Serve's controller tells.
+"""The running replicas of a deployment, as Serve's controller tells them.
 
 Adapter: private names of Ray are listed in tests/serve_app/test_private_names.py.
 """

@@ -158,7 +158,7 @@ class IngressRouter:
         return await ask_all(self._peers, "share_state", replica_id, timeout_s=JOIN_TIMEOUT_S)
 
     async def share_state(self, replica_id: ReplicaId) -> bytes:
-        """For a router that joins: what this one knows of a replica and has booked there."""
+        """The state that this router has of a replica, for a router that joins."""
         return batches.encode(self._router_id, 0, self._router.export(replica_id))
 
     async def on_caches_reset(self) -> None:
@@ -166,11 +166,11 @@ class IngressRouter:
         self._router.on_caches_reset()
 
     async def prefixes_for(self, rank: int) -> list[BlockHash]:
-        """For a replica that joins: the prefixes that it will be asked for, by its rank; the hottest first."""
+        """The prefixes that a replica of this rank will be asked for, the hottest first, for a replica that joins."""
         return self._router.prefixes_for(rank)
 
     async def places_of(self, prompts: list[tuple[BlockHash, ...]]) -> list[ReplicaId]:
-        """For a replica that leaves: which replica shall have each of its prompts; nothing if we know none."""
+        """The replica that shall have each of these prompts, for a replica that leaves; nothing if we know none."""
         return self._router.places_of(prompts)
 
     async def snapshot(self, num_prefixes: int = 0) -> dict[str, Any]:

@@ -77,7 +77,7 @@ class RouteEndpoint:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Serve one request."""
         if scope["type"] != "http" or scope["method"] != "POST" or not _routers:
             await self._app(scope, receive, send)
             return

@@ -33,7 +33,7 @@ class Joining:
         self._ask = ask
         self._later: list[asyncio.Task[bool]] = []
         self.replicas_seen = asyncio.Event()
-        """To be set once replicas are known."""
+        """An event that is set once replicas are known."""
 
     async def is_alone(self) -> bool:
         """Whether replicas run and no other router does: clients get 503 until this one answers, so it must at once.

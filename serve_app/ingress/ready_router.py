@@ -34,7 +34,7 @@ from serve_app.prompt.incoming import Incoming
 from serve_app.settings.schema import EngineModelSettings, RouterSettings, RoutingSettings
 
 MAX_WARM_PREFIXES = 64
-"""At most this many of the hottest prefixes are considered for a replica that joins."""
+"""The number of the hottest prefixes that are considered for a replica that joins at most."""
 
 
 class ReadyRouter:
@@ -153,7 +153,7 @@ class ReadyRouter:
         return self.core.cluster.load.num_remembered
 
     def hot_prefixes(self, limit: int) -> list[HotPrefix]:
-        """At most `limit` of the hottest prefixes."""
+        """The hottest prefixes, at most `limit`."""
         return hot_prefixes(self.core, limit) if limit else []
 
     def replica_snapshots(self) -> dict[str, ReplicaSnapshot]:

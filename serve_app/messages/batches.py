@@ -47,7 +47,7 @@ def encode(sender: str, number: int, items: Sequence[Any], kv_updates: Sequence[
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """msgspec's errors; for a text that is not UTF-8, and for endlessly nested lists, it raises Python's own."""
 MAX_FAULT_CHARS = 200
-"""What is wrong may quote what the sender wrote, of any length."""
+"""Length to which a fault is cut, as it may quote what the sender wrote, of any length."""
 
 
 class Reader(Generic[Item]):

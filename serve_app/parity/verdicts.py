@@ -61,7 +61,7 @@ REMEDY: Mapping[Verdict, str] = {
     Verdict.ADAPTER: "Its adapter's name leads to the base model: load the adapter as on the other replicas.",
     Verdict.NO_CACHE: "Set llm.engine_kwargs.enable_prefix_caching: true, and restart it.",
 }
-"""What an operator does."""
+"""The remedy for an operator, by verdict."""
 
 
 class Expected(NamedTuple):

@@ -1,1 +1,1 @@
-"""From the body of a request to token ids, exactly as the engine will see them."""
+"""The way from a request's body to token ids, exactly as the engine will see them."""

@@ -49,7 +49,7 @@ KINDS_OF_DATA = (
 )
 """Kinds of errors that a program raises when data has another form, or another size, than it expected."""
 MISREADINGS = (AttributeError, LookupError, RecursionError)
-"""Those of these kinds that vLLM has no answer to."""
+"""Kinds of them that vLLM has no answer to."""
 VALIDATING = TypeAdapter.validate_python.__code__
 SLICE_ITEMS = 64
 """Items that are validated at a time: about ten milliseconds of Responses messages."""

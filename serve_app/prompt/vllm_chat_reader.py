@@ -120,7 +120,7 @@ class ChatReader:
         return self._chats.num_bytes
 
     def snapshot(self) -> dict[str, int | bool]:
-        """For operators. Counts only."""
+        """Counts for operators."""
         return {
             "is_exact": self._chats.is_exact,
             "bytes": self._chats.num_bytes,

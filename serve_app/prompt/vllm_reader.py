@@ -109,7 +109,7 @@ class PromptReader:
         return self.tokenizing.state
 
     def snapshot(self) -> ReaderSnapshot:
-        """For operators. Counts only."""
+        """Counts for operators."""
         return ReaderSnapshot(
             tokenizer=self.tokenizing.state,
             fast_texts=self.tokenizing.num_fast_texts,

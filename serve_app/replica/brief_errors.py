@@ -10,7 +10,7 @@ ERRORS = 400
 MAX_ANSWER_BYTES = 8192
 """An answer of at most this length stays as it is."""
 MAX_TEXT_CHARS = 4096
-"""In a longer answer, each text is cut to this length."""
+"""Length to which each text in a longer answer is cut."""
 
 
 class BriefErrors:

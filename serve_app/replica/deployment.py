@@ -98,11 +98,11 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         return app
 
     async def share_prompts(self, block_hashes: list[BlockHash]) -> dict[BlockHash, bytes]:
-        """For a replica that joins: token ids of the prefixes that end with these blocks, as far as they are here."""
+        """Token ids of the prefixes that end with these blocks, as far as they are here, for a replica that joins."""
         return (await self._serving).share_prompts(block_hashes)
 
     async def take_over(self, replica_to_prompts: dict[ReplicaId, list[Given]]) -> None:
-        """For a replica that leaves: its prompts, by the replica that shall have them."""
+        """Take over from a replica that leaves; its prompts are given by the replica that shall have them."""
         (await self._serving).take_over(replica_to_prompts)
 
     def record_replica_metadata(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ logger = logging.getLogger("ray.serve")
 TIMEOUT_S = 600
 """How long one prompt may take: an engine may compile for minutes while it is warmed up."""
 PROBE_TIMEOUT_S = 60.0
-"""For each probe of the self-test, which waits its turn at the engine like any prompt."""
+"""Seconds that each probe of the self-test may take, which waits its turn at the engine like any prompt."""
 WARM_UP_PROMPT_CHARS = (16, 512, 4096)
 
 

@@ -40,7 +40,7 @@ class _Request:
     num_prefilled: int = 0
     """The number of its sequences that had a first output."""
     answers: dict[str, Callable[[], int]] = field(default_factory=dict)
-    """For each sequence, by the engine's id, what counts its answer's tokens so far."""
+    """Functions that count the tokens of each sequence's answer so far, by the engine's id of the sequence."""
 
     @property
     def num_waiting(self) -> int:

@@ -56,11 +56,11 @@ class Surroundings:
     api_key: str
     """The key that vLLM's API demands; empty for none."""
     facts: Callable[[], ReplicaFacts]
-    """What the replica publishes of itself now: its rank may change."""
+    """Tells what the replica publishes of itself now: its rank may change."""
     neighbours: ServeNeighbours
     make_delivery: MakeDelivery
     log: RequestLog | None
-    """None where requests are not logged (`replicas.log_requests`)."""
+    """The log of requests; None where they are not logged (`replicas.log_requests`)."""
 
 
 class ServingReplica:

@@ -79,7 +79,7 @@ class RequestState(Protocol):
     """The field of vLLM's class that is read here."""
 
     detokenizer: Detokenizer | None
-    """None for a request that is not answered in words."""
+    """The detokenizer; None for a request that is not answered in words."""
 
 
 class _Prompt:
@@ -228,7 +228,7 @@ class EngineWatch:
             self._running.engine_stepped(EngineState(0, 0, 0.0, self._num_preempted))
 
     def _on_scheduler_stats(self, stats: SchedulerStats | None) -> None:
-        """Once all outputs of a step are processed."""
+        """Take the engine's numbers, once all outputs of a step are processed."""
         if self._iteration_stats is not None:
             self._num_preempted += self._iteration_stats.num_preempted_reqs
             self._iteration_stats = None

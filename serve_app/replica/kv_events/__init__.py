@@ -1,1 +1,1 @@
-"""From the KV events of vLLM to updates for the routers."""
+"""A replica's KV events, from vLLM's publisher to the updates for the routers."""

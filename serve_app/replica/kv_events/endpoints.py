@@ -1,4 +1,4 @@
-"""Where vLLM publishes a replica's KV events."""
+"""The sockets on which vLLM publishes a replica's KV events."""
 
 import tempfile
 from typing import Any

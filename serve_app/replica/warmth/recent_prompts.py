@@ -19,7 +19,7 @@ class KeptPrompt(NamedTuple):
 
 
 class RecentPrompts:
-    """As many prompts as a KV cache has room for; the least recently served are dropped first.
+    """The last prompts, as many as a KV cache has room for; the least recently served are dropped first.
 
     Of a conversation there is one, its last: a prompt takes the place of those that it begins with.
 
@@ -60,7 +60,7 @@ class RecentPrompts:
         return reversed(self._last_to_prompt.values())
 
     def find(self, block_hashes: Collection[BlockHash]) -> dict[BlockHash, KeptPrompt]:
-        """Those of these blocks that a prompt here has, each with the prompt up to there."""
+        """The prompts up to each of these blocks, as far as a prompt here has it."""
         wanted, found = set(block_hashes), dict[BlockHash, KeptPrompt]()
         for prompt in self.newest_first():
             for block_hash in wanted.intersection(prompt.block_hashes):
