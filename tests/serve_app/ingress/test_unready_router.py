@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from router import NoReplicasError, ReplicaId
-from serve_app.ingress.ready_router import ReadyRouter
 from serve_app.ingress.unready_router import UnreadyRouter
 from serve_app.messages.receipts import BatchAnswer
 from serve_app.parity.verdicts import Verdict
@@ -23,6 +22,8 @@ def public_names(router: type) -> set[str]:
 
 def test_it_answers_whatever_a_ready_router_does() -> None:
     """So the process never has to know which one it has."""
+    from serve_app.ingress.ready_router import ReadyRouter
+
     assert public_names(UnreadyRouter) == (public_names(ReadyRouter) | {"block_size"}) - ONLY_READY
 
 
