@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 CONFIG ?= configs/cpu-demo.yaml
 BIN := .venv/bin
 
-.PHONY: help install serve stop demo test check coverage bench format docs docs-site lock manifest-tools clean
+.PHONY: help install serve stop demo test check coverage format docs docs-site lock manifest-tools clean
 
 help:  ## show this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,9 +38,6 @@ test: check  ## everything, including two real vLLM replicas end to end
 coverage: install  ## lines of router/ that its tests do not run; there shall be none
 	@$(BIN)/coverage run -m pytest tests/router
 	@$(BIN)/coverage report
-
-bench: install  ## what a routing decision costs, by replicas, blocks and prompts
-	@$(BIN)/pytest benchmarks/cost --benchmark-columns=median,iqr,min,rounds --benchmark-sort=name
 
 format: install  ## format and fix what can be fixed
 	$(BIN)/ruff format .
