@@ -28,10 +28,10 @@ from serve_app.messages.response_headers import ENGINE_HEADER
 from serve_app.settings.schema import Settings
 
 CANARY_PERIOD_S = 86_400.0
-"""Never again: its probes would evict what a cell has cached."""
+"""Once a day: the self-test's probes would evict what a cell has cached."""
 ROUTED_IN_A_ROW = 4
 RAYS_ROUTER = "LLMRouter"
-"""Its deployment."""
+"""The deployment of Ray's router."""
 POLL_S = 0.5
 REQUEST_TIMEOUT_S = 60.0
 
@@ -109,7 +109,7 @@ class BenchCluster:
         return CellTarget(self._url(routing), self._run.model, num_replicas(self._settings))
 
     def engine(self) -> str:
-        """By a response of ours."""
+        """The engine's name, by a response of ours."""
         response = httpx.post(f"{self._run.url}{CHAT}", json=_first_request(self._run.model), timeout=REQUEST_TIMEOUT_S)
         return str(response.headers.get(ENGINE_HEADER, "vllm"))
 

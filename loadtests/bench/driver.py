@@ -19,7 +19,7 @@ OnDone = Callable[[SentTurn], None]
 
 
 def _ignore(_: SentTurn) -> None:
-    """For callers who wait for the whole."""
+    """A callback for callers who wait for the whole."""
 
 
 class SessionDriver:
@@ -50,7 +50,7 @@ class SessionDriver:
         self._on_done = on_done
 
     async def open_loop(self, sessions: Sequence[Session], starts_s: Sequence[float]) -> list[SentTurn]:
-        """Each session at its time; as many at once as that makes. In order of being due."""
+        """Start each session at its time, as many at once as that makes; the records come in order of being due."""
         started_s = self._clock()
         async with asyncio.TaskGroup() as tasks:
             running = [
@@ -60,7 +60,7 @@ class SessionDriver:
         return sorted((record for task in running for record in task.result()), key=lambda each: each.due_s)
 
     async def closed_loop(self, sessions: Iterator[Session], *, num_users: int, seconds: float) -> list[SentTurn]:
-        """So many sessions at a time, a new one when one ends; after the time none is sent, and all are awaited."""
+        """One session at a time for each user; after the time none is sent, and all are awaited."""
         started_s = self._clock()
 
         async def user() -> list[SentTurn]:
@@ -76,7 +76,7 @@ class SessionDriver:
     async def _converse(
         self, session: Session, started_s: float, due_s: float, *, until_s: float = math.inf
     ) -> list[SentTurn]:
-        """A session's requests, those due by then. One that fails does not end it: the recorded answer goes on."""
+        """Send a session's requests that are due by then. A failed one does not end it: the recorded answer goes on."""
         records: list[SentTurn] = []
         for number, turn in enumerate(session.turns):
             if records:

@@ -33,7 +33,7 @@ ClientOf = Callable[[str], httpx.AsyncClient]
 
 
 def make_client(url: str) -> httpx.AsyncClient:
-    """Without a limit of connections, which would hold back what is due."""
+    """A client without a limit of connections, which would delay what is due."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     return httpx.AsyncClient(base_url=url, timeout=TIMEOUT_S, limits=limits, trust_env=False)
 
@@ -54,7 +54,7 @@ class BenchExperiment:
         self._client_of = client_of
 
     def measure_capacity(self, workload: str, *, on_done: OnDone) -> Capacity:
-        """As many users as keep every replica busy, one session after the other, without pauses, by round robin.
+        """Let users keep every replica busy, one session after the other, without pauses, by round robin.
 
         Raises:
             CapacityError: requests failed, or none was served.
@@ -76,7 +76,7 @@ class BenchExperiment:
         return capacity(workload, records, seconds=seconds, num_users=num_users, turns_per_session=turns_per_session)
 
     def measure(self, cell: BenchCell, capacity: Capacity, *, on_done: OnDone) -> CellResult:
-        """One cell."""
+        """Measure one cell."""
         began_s = time.monotonic()
         target = self._cluster.prepare(cell.routing)
         setup_s = time.monotonic() - began_s
@@ -106,7 +106,7 @@ class BenchExperiment:
 def capacity(
     workload: str, records: Sequence[SentTurn], *, seconds: float, num_users: int, turns_per_session: float
 ) -> Capacity:
-    """Of the requests that were served within the time, in which all users were busy.
+    """The capacity by the requests that were served within the time, in which all users were busy.
 
     Raises:
         CapacityError: requests failed, or none was served.

@@ -1,4 +1,4 @@
-"""Whether a routing that should know what replicas hold does know it, before anything is measured.
+"""A check, before anything is measured, that a routing that should know the replicas' caches does know them.
 
 Such a router works without its KV events too, only worse, and nobody would notice: Dynamo's own guide once compared
 its approximate mode by mistake (ai-dynamo/dynamo#11473).
@@ -16,7 +16,7 @@ NUM_REPEATS = 6
 NUM_TRIES = 5
 NUM_WORDS = 300
 PAUSE_S = 0.5
-"""For events to arrive, and for the request before to be over for all routers."""
+"""Seconds for events to arrive, and for the request before to be over for all routers."""
 
 
 def finds_what_it_sent(client: httpx.Client, url: str, *, model: str, pause_s: float = PAUSE_S) -> bool:

@@ -101,7 +101,7 @@ class RoutingComparison:
 
     @property
     def verdict(self) -> str:
-        """By mean TTFT: whether the whole interval lies on one side of 1. No routing is ahead by answering less."""
+        """Whether the whole interval of mean TTFT lies on one side of 1. No routing is ahead by answering less."""
         ttft = self.metric_to_ratio[DECIDING]
         if math.isnan(ttft.value) or ttft.margin is None:
             return "no difference shown"

@@ -1,4 +1,4 @@
-"""What is measured, in which order. Pure: the same plan gives the same cells, sessions and arrivals."""
+"""The plan of a bench. Pure: the same plan gives the same cells, sessions and arrivals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class BenchCell:
     load: float
     routing: str
     repetition: int
-    """From 0."""
+    """Number of the repetition, from 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +33,23 @@ class BenchPlan:
     routings: Sequence[str]
     repetitions: int
     num_requests: int
-    """In a cell, at least: as many sessions as make them, whose turns differ from workload to workload."""
+    """Least number of requests in a cell, in as many sessions as make them."""
     seed: int
     think_scale: float
-    """Times the users' pauses."""
+    """A factor on the users' pauses."""
     answer_scale: float
-    """Times the lengths of `reasoning`'s and `mixed`'s long answers."""
+    """A factor on the lengths of `reasoning`'s and `mixed`'s long answers."""
     ttft_slo_s: float
     capacity_s: float
-    """How long each workload's capacity is measured."""
+    """Seconds for which each workload's capacity is measured."""
 
     @property
     def num_cells(self) -> int:
-        """Without the capacity runs."""
+        """The number of cells, without the capacity runs."""
         return len(self.workloads) * len(self.loads) * len(self.routings) * self.repetitions
 
     def cells(self) -> Iterator[BenchCell]:
-        """Every repetition has each cell once, shuffled anew: a drift of the machine favours nobody."""
+        """Every repetition has each cell once, in an order of its own: a drift of the machine favours no routing."""
         names = [each.name for each in self.workloads]
         for repetition in range(self.repetitions):
             cells = [BenchCell(*case, repetition) for case in product(names, self.loads, self.routings)]
@@ -68,11 +68,11 @@ class BenchPlan:
         return chosen
 
     def capacity_sessions(self, workload: str) -> Iterator[Session]:
-        """Without end."""
+        """Sessions without end, for measuring the capacity."""
         return self._endless(workload, CAPACITY_REPETITION)
 
     def starts_s(self, workload: str, repetition: int, *, num_sessions: int, sessions_per_s: float) -> list[float]:
-        """When each session starts, from the cell's start: a Poisson process, stretched to the rate."""
+        """The start of each session, in seconds: a Poisson process, stretched to the rate."""
         rng = Random(f"arrivals {self.seed} {workload} {repetition}")
         at_s, starts = 0.0, []
         for _ in range(num_sessions):

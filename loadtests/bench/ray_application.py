@@ -21,7 +21,7 @@ LEARNING_ROUTER = "LearningRouter"
 
 
 def ray_application_config(settings: Settings, routing: RayRouting) -> dict[str, Any]:
-    """For Serve: the same replicas under a name and path of their own, with the router set as users set it.
+    """The configuration for Serve: the same replicas under a name and path of their own, with Ray's router.
 
     The replicas' engines have our scheduler where the settings' waiting order has it, so that only the routing differs.
     """

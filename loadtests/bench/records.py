@@ -1,4 +1,4 @@
-"""What is kept of a measurement: numbers and names, of texts nothing."""
+"""The records of a measurement: numbers and names, and no text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,14 +52,14 @@ class CellResult:
     cell: BenchCell
     num_replicas: int
     duration_s: float
-    """From the first request's due time to the last answer's end."""
+    """Seconds from the first request's due time to the last answer's end."""
     setup_s: float
-    """To change the routing and empty the caches."""
+    """Seconds to change the routing and empty the caches."""
     records: Sequence[SentTurn]
 
     @property
     def began_cold(self) -> bool:
-        """Whether the request that was due first found no more than the caches' common beginning."""
+        """Whether the request that was due first found nothing cached."""
         return not self.records or min(self.records, key=lambda each: each.due_s).cached_tokens == 0
 
 
@@ -72,7 +72,7 @@ class Capacity:
     requests_per_s: float
     uncached_tokens_per_s: float
     turns_per_session: float
-    """Of the cells' sessions."""
+    """Mean number of turns of the cells' sessions."""
 
     def sessions_per_s(self, load: float) -> float:
         """The rate at which sessions start at a load."""
@@ -86,6 +86,6 @@ class Results:
     capacities: Sequence[Capacity]
     cells: Sequence[CellResult]
     engine: str
-    """By the responses' header: `simulated`, or `vllm` where there is none."""
+    """The engine by the responses' header: `simulated`, or `vllm` where there is none."""
     ended_early: str = ""
     """Why not all cells were measured, if so."""

@@ -7,9 +7,9 @@ from router.policies import POLICY_NAMES
 from serve_app import extras
 
 OURS = "prefix_affinity"
-"""What the others are compared with."""
+"""The routing that the others are compared with."""
 BASELINE = "round_robin"
-"""By which the capacity is measured."""
+"""The routing by which the capacity is measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from loadtests.workloads import Texts, Workload, default_texts, read_texts
 
 ONE_SHOT = "one_shot"
-"""Prompts without a common beginning: affinity cannot help there, and must not hurt."""
+"""Prompts without a common prefix: affinity cannot help there, and must not hurt."""
 SOURCES = {
     "chat": (Workload.CHAT, None),
     "agents": (Workload.AGENTS, None),
@@ -20,7 +20,7 @@ SOURCES = {
     "oasst": (Workload.CHAT, "oasst"),
     "rag": (Workload.RAG, "rag"),
 }
-"""By name: how users behave, and the source of their texts; the project's own without."""
+"""Users' behaviour and the source of their texts, by name; None for the project's own texts."""
 WORKLOAD_NAMES = tuple(SOURCES)
 
 

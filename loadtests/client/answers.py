@@ -36,10 +36,10 @@ class EventStream:
     def __init__(self) -> None:
         self.num_events = 0
         self.answer_tokens: int | None = None
-        """By the usage that the stream reports, where it does; as the next two."""
+        """Tokens of the answer, by the usage that the stream reports; None where it does not."""
         self.prompt_tokens = 0
         self.cached_tokens = 0
-        """Of the prompt's; a server that reused none may leave it out."""
+        """Tokens of the prompt that were cached; a server that reused none may leave them out."""
         self._choice_to_finish: dict[int, str | None] = {}
         self._has_ended = False
         self._has_error = False
@@ -61,19 +61,19 @@ class EventStream:
 
     @property
     def finish_reason(self) -> str | None:
-        """Of the first choice, or of the message."""
+        """The reason of the first choice, or of the message."""
         return self._choice_to_finish.get(0)
 
     @property
     def outcome(self) -> Outcome:
-        """Once no more lines come."""
+        """The outcome, once no more lines come."""
         if self._has_error:
             return Outcome.ERROR_EVENT
         is_finished = bool(self._choice_to_finish) and None not in self._choice_to_finish.values()
         return Outcome.COMPLETE if self._has_ended and is_finished else Outcome.CUT
 
     def counts(self) -> dict[str, object]:
-        """For the record file."""
+        """Counts for the record file."""
         return {
             "num_events": self.num_events,
             "answer_tokens": self.answer_tokens,
@@ -101,7 +101,7 @@ class EventStream:
 
 
 def error_shape(body: bytes) -> str:
-    """In whose shape an error's body is: openai, anthropic, other JSON, text or empty."""
+    """The shape of an error's body: openai, anthropic, other JSON, text or empty."""
     if not body:
         return "empty"
     try:

@@ -32,7 +32,7 @@ class ExpectedEnd(Enum):
 
     ANSWER = auto()
     REFUSAL = auto()
-    """With a status of 400 to 499."""
+    """A refusal with a status of 400 to 499."""
     LEFT = auto()
     """The client left; or, where it was too slow to leave, has its answer."""
 
@@ -76,11 +76,11 @@ class Composer:
         return [{"role": "user", "content": self.text()}]
 
     def body(self, **fields: object) -> Body:
-        """For the served model."""
+        """A body for the served model."""
         return {"model": self.model, **fields}
 
     def answered(self, **fields: object) -> Body:
-        """As `body`, for a short answer of the same tokens every time."""
+        """A body for a short answer of the same tokens every time."""
         return self.body(max_tokens=MAX_TOKENS, temperature=0, **fields)
 
 

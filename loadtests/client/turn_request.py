@@ -19,7 +19,7 @@ def turn_request(
 
 
 def interleaved_turns(model: str, *, num_open: int, seed: int) -> Iterator[ClientRequest]:
-    """Without end: the next turn of one of so many open sessions of all kinds, at random."""
+    """Requests without end: each is the next turn of one of the open sessions of all kinds, at random."""
     rng, coming = Random(f"turns {seed}"), sessions(Workload.MIX, default_texts(), seed=seed)
     under_way = [_turns(next(coming), model) for _ in range(num_open)]
     while True:

@@ -61,11 +61,11 @@ class LoadRun:
         self._listen()
 
     def faults(self) -> list[str]:
-        """For which the run has failed, as far as it went."""
+        """Everything for which the run has failed so far."""
         return faults(self.totals, self.options.slos, max_error_share=self.options.max_error_share)
 
     def run_next_session(self) -> None:
-        """As one of Locust's users: one session from its first turn to its last; nothing in an open loop."""
+        """Run one session of one of Locust's users, from its first turn to its last; nothing in an open loop."""
         sending = self._sending
         number = None if sending is None else sending.take_number()
         if sending is None or number is None:
@@ -146,7 +146,7 @@ class LoadRun:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        """Not in a worker, which has only its own sessions."""
+        """End the run once all sessions have ended; not in a worker, which has only its own."""
         is_done = 0 < self.options.num_sessions <= self.totals.num_sessions
         if (
             isinstance(self._environment.runner, WorkerRunner)
@@ -199,16 +199,16 @@ class _Sending:
         self._greenlets = Group()
 
     def start(self) -> None:
-        """In an open loop sessions begin by themselves, and Locust's users are idle."""
+        """Begin sessions in an open loop, in which Locust's users are idle."""
         if self._options.rate:
             self._greenlets.spawn(self._arrive)
 
     def stop(self) -> None:
-        """At once, sessions under way included."""
+        """Stop at once, sessions under way included."""
         self._greenlets.kill(block=False)
 
     def take_number(self) -> int | None:
-        """Of the next session of a closed loop; None when there is none."""
+        """The number of the next session of a closed loop; None when there is none."""
         return None if self._options.rate else next(self._numbers, None)
 
     def run(self, number: int) -> None:

@@ -11,7 +11,7 @@ from loadtests.workloads import Texts, Workload, default_texts, read_texts
 
 OWN_TEXTS = "own"
 FILES = ("texts", "report")
-"""Options that name files of the machine: whoever may open Locust's page must not choose them."""
+"""Options that name files of the machine: users of Locust's page must not choose them."""
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
 
@@ -28,7 +28,7 @@ class OptionsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """Of one run; the same for all its processes."""
+    """The options of one run, the same for all its processes."""
 
     workload: Workload
     texts: str
@@ -40,13 +40,13 @@ class RunOptions:
     rate_of: RateOf
     think_scale: float
     num_sessions: int
-    """The run ends after so many; 0 for no end."""
+    """Number of sessions after which the run ends; 0 for no end."""
     slos: tuple[Slo, ...]
     max_error_share: float
 
     @classmethod
     def read(cls, parsed: Any) -> Self:  # noqa: ANN401  argparse's namespace; what the web page wrote into it is text
-        """From Locust's parsed options.
+        """Read Locust's parsed options.
 
         Raises:
             OptionsError: one of them cannot be.
@@ -78,7 +78,7 @@ class RunOptions:
         return default_texts() if self.texts == OWN_TEXTS else read_texts(Path(self.texts))
 
     def as_json(self) -> dict[str, object]:
-        """For the report."""
+        """The options for the report."""
         return {
             "workload": self.workload.value,
             "texts": self.texts,
@@ -92,7 +92,7 @@ class RunOptions:
 
 
 def add_arguments(parser: Any) -> None:  # noqa: ANN401  Locust's, which this module does not import
-    """To Locust's own; its page shows them in the form that starts a run."""
+    """Add options to Locust's own; its page shows them in the form that starts a run."""
 
     def add(name: str, default: object, text: str, **options: object) -> None:
         is_file = name.removeprefix("--") in FILES

@@ -13,7 +13,7 @@ STATS_PATH = "/stats/requests"
 
 
 def add_tab(web_ui: WebUI, run: LoadRun) -> None:
-    """As Locust's example of an extended page does it: the table's rows come with the page's own statistics."""
+    """Add a tab as Locust's example does: the table's rows come with the page's own statistics."""
     assert web_ui.app is not None
     columns = [{"key": "name", "title": "Name"}, {"key": "value", "title": "Value"}]
     web_ui.template_args["extended_tabs"] = [{"title": "Prompt cache", "key": KEY}]

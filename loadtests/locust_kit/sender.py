@@ -28,7 +28,7 @@ class ServerError(Exception):
 
 
 class LocustSender:
-    """To one server, over as many connections as there are requests at a time.
+    """Sends to one server, over as many connections as there are requests at a time.
 
     Args:
         url: of the server.

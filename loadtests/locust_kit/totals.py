@@ -26,7 +26,7 @@ class Totals:
     """Counts and sums, and every time: Locust's own statistics round them."""
 
     num_sessions: int = 0
-    """That have ended."""
+    """Sessions that have ended."""
     num_complete: int = 0
     num_shed: int = 0
     failure_to_count: Counter[str] = field(default_factory=Counter)
@@ -42,12 +42,12 @@ class Totals:
 
     @property
     def num_requests(self) -> int:
-        """However they ended."""
+        """All requests, however they ended."""
         return self.num_complete + self.num_shed + self.failure_to_count.total()
 
     @property
     def error_share(self) -> float:
-        """Failed ones of all."""
+        """The share of requests that failed."""
         return self.failure_to_count.total() / self.num_requests if self.num_requests else 0.0
 
     @property
@@ -57,11 +57,11 @@ class Totals:
 
     @property
     def engine(self) -> str:
-        """What answered; more than one name if the run met several."""
+        """The engine that answered; more than one name if the run met several."""
         return ", ".join(sorted(self.engines))
 
     def add(self, exchange: Exchange) -> None:
-        """One request that has ended."""
+        """Add a request that has ended."""
         if exchange.is_shed:
             self.num_shed += 1
         elif not exchange.is_complete:
@@ -79,7 +79,7 @@ class Totals:
             self.row_to_times_s.setdefault(row, []).append(time_s)
 
     def merge(self, other: Self) -> None:
-        """What another process measured."""
+        """Add what another process measured."""
         self.num_sessions += other.num_sessions
         self.num_complete += other.num_complete
         self.num_shed += other.num_shed
@@ -94,7 +94,7 @@ class Totals:
         self.problems |= other.problems
 
     def as_message(self) -> dict[str, Any]:
-        """In what Locust can send."""
+        """The totals in types that Locust can send."""
         content = {name: getattr(self, name) for name in self.__slots__}
         lists = {"engines": sorted(self.engines), "problems": sorted(self.problems)}
         return content | {"failure_to_count": dict(self.failure_to_count)} | lists

@@ -1,4 +1,4 @@
-"""What happens when, in virtual time."""
+"""The events of a simulation, in virtual time."""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -20,11 +20,11 @@ class Agenda:
         heappush(self._planned, (max(time_s, self.now_s), next(self._order), action))
 
     def after(self, delay_s: float, action: Action) -> None:
-        """Plan something so much later than now."""
+        """Plan something after a delay."""
         self.at(self.now_s + delay_s, action)
 
     def every(self, period_s: float, action: Action, *, first_s: float) -> None:
-        """Plan something again and again, for ever."""
+        """Plan something in every period, without end."""
 
         def repeat() -> None:
             action()

@@ -1,4 +1,4 @@
-"""When requests come: the trace's own stamps, spread, or sessions that start at random; at a given pace."""
+"""Arrivals of requests: the trace's own stamps, spread, or sessions that start at random; at a given pace."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -75,7 +75,7 @@ def _turn_times(turns: Sequence[TraceRequest], think_s: float) -> Iterator[tuple
 
 
 def _in_order(requests: Sequence[TraceRequest]) -> tuple[TraceRequest, ...]:
-    """By arrival, with predecessors where they are now; they are given as the one before in the same session."""
+    """The requests by arrival; each predecessor is the request before in the same session, at its new position."""
     session_to_latest: dict[str, int] = {}
     ordered = []
     for position, request in enumerate(sorted(requests, key=lambda each: each.arrival_s)):  # stable within a session

@@ -15,7 +15,7 @@ def infinite_hit_rate(requests: Sequence[TraceRequest], *, block_size: int) -> f
 
 
 def pooled_hit_rate(requests: Sequence[TraceRequest], *, capacity_tokens: int, block_size: int) -> float:
-    """One LRU of that size for everybody, one request after the other: as if all replicas were one.
+    """One LRU of that size for all requests, one after the other: as if all replicas were one.
 
     Not a strict bound, because LRU is not the best rule of eviction: luck may beat it.
     """

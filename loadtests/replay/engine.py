@@ -33,13 +33,13 @@ class EngineOptions(EngineModelSettings):
     """
 
     kv_capacity_tokens: int = 500_000
-    """As replicas report it."""
+    """KV cache, in tokens, as replicas report it."""
     waiting_order: WaitingOrderName = ReplicaSettings().waiting_order
-    """Which prompt that waits goes next."""
+    """The order in which waiting prompts start."""
     host_capacity_tokens: int = 0
-    """Of a second tier in the host's memory, which keeps a copy of all that was computed as long as it fits."""
+    """Size of a second tier in the host's memory, which has a copy of what was computed as long as it fits."""
     host_tokens_per_s: float = HOST_TOKENS_PER_S
-    """How fast tokens' KV comes back from there; by default as fast as routers take it to be."""
+    """Speed at which tokens' KV comes back from there, by default as routers estimate it."""
 
 
 class Engine:
@@ -68,7 +68,7 @@ class Engine:
         self.num_computed_tokens = 0
         """Prefill tokens computed since the start."""
         self.num_preempted = 0
-        """How often somebody was since the start."""
+        """Number of preemptions since the start."""
 
     @property
     def options(self) -> EngineOptions:
@@ -111,7 +111,7 @@ class Engine:
 
     @property
     def num_alike_steps(self) -> int:
-        """Further steps that do the same as the one that was started, if no request comes meanwhile."""
+        """Further steps that do the same as the one that was started, if no request comes in that time."""
         if self._in_step_tokens or self._is_short or not self._decoding:
             return 0
         num_until_one_ends = self._decoding[0][0] - self._num_steps
@@ -152,7 +152,7 @@ class Engine:
         return self.cache.num_blocks_in_use * self._block_size + self._partial_tokens
 
     def load(self, *, num_further_steps: int = 0) -> EngineLoad:
-        """What it says of itself in a heartbeat, when so many of the steps alike are over beside the one started."""
+        """The engine's own numbers for a heartbeat, when further steps alike are over besides the one started."""
         return EngineLoad(
             num_waiting=self.num_waiting,
             num_running=len(self._started) + len(self._decoding),
@@ -178,7 +178,7 @@ class Engine:
         return self.cache.capacity_blocks * self._block_size - self.used_tokens
 
     def _next_prompt(self) -> EnginePrompt | None:
-        """Who starts, if anybody may: there is room for all of that prompt, or nothing else runs."""
+        """The prompt that may start, if there is room for all of it, or nothing else runs."""
         if self._is_short or not self._waiting:
             return None
         prompt = self._waiting.choose()
@@ -197,7 +197,7 @@ class Engine:
         )
 
     def _make_room(self) -> bool:
-        """Preempt until what is running can go on, or is alone; returns whether anybody was."""
+        """Preempt until what is running can go on, or is alone; returns whether a prompt was preempted."""
         is_short = False
         while True:
             prompt = self._started[0] if self._started else None
@@ -209,7 +209,7 @@ class Engine:
             is_short = True
 
     def _stop_decoding(self) -> EnginePrompt:
-        """Of what is being decoded, take out what was admitted last."""
+        """Take out the prompt that was admitted last among those that are being decoded."""
         last = max(self._decoding, key=itemgetter(1))
         self._decoding.remove(last)
         heapify(self._decoding)
@@ -220,7 +220,7 @@ class Engine:
         return prompt
 
     def _preempt(self, prompt: EnginePrompt) -> None:
-        """Give up what was computed, and wait before all others."""
+        """Give up what was computed, and let the prompt wait before all others."""
         self.num_preempted += 1
         self._free(prompt)
         prompt.is_started, prompt.is_preempted = False, True
@@ -260,13 +260,13 @@ class Engine:
         self._show_partial()
 
     def _fill(self, prompt: EnginePrompt, block_hashes: Sequence[BlockHash], num_tokens: int) -> None:
-        """Compute so many tokens, which complete these blocks."""
+        """Compute tokens, which complete these blocks."""
         self._partial_tokens += num_tokens - len(block_hashes) * self._block_size
         self._show_partial()
         prompt.blocks += self.cache.store(block_hashes, parent=prompt.last_block)
 
     def _free(self, prompt: EnginePrompt) -> None:
-        """Give its memory back; whole blocks are held as long as nobody needs the room."""
+        """Give its memory back; whole blocks stay cached as long as no one needs the room."""
         num_full_blocks = prompt.computed_tokens // self._block_size
         self._fill(prompt, prompt.block_hashes[len(prompt.blocks) : num_full_blocks], 0)
         self._partial_tokens -= prompt.computed_tokens - len(prompt.blocks) * self._block_size

@@ -34,18 +34,18 @@ class ReplayExperiment:
     num_replicas: int
     num_routers: int
     delay_s: float
-    """How long messages travel."""
+    """Seconds that messages travel."""
     ttft_limit_s: float
     engine: EngineOptions = field(default_factory=EngineOptions)
     changes: tuple[MembershipChange, ...] = ()
     is_telling: bool = False
     """Whether engines send KV events."""
     kv_delay_s: float | None = None
-    """How long these travel; None for as long as other messages."""
+    """Seconds that KV events travel; None for as long as other messages."""
     told_kv_tokens: int | None = None
     """The KV capacity that routers are told; None for the true one."""
     told_host_tokens: int | None = None
-    """Likewise of the second tier."""
+    """The same for the second tier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Bounds:
     num_requests: int
     is_closed_loop: bool
     pooled_hit_rate: float
-    """Of one LRU as large as all caches together."""
+    """The hit rate of one LRU as large as all caches together."""
     infinite_hit_rate: float
 
 
@@ -91,7 +91,7 @@ class PolicyComparison:
     outcomes: tuple[CaseOutcome, ...]
 
     def of(self, policy: str, load: float) -> list[CaseOutcome]:
-        """In order of the seeds."""
+        """The outcomes of a policy at a load, in order of the seeds."""
         return [each for each in self.outcomes if (each.case.policy, each.case.load) == (policy, load)]
 
 

@@ -1,4 +1,4 @@
-"""What a run finds out as it goes."""
+"""What is recorded in the course of a run."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,12 +18,12 @@ class Attempt:
     number: int
     """The request's position in the trace."""
     arrival_s: float
-    """When it was sent for the first time."""
+    """The time at which the request was sent for the first time."""
     router_name: str
 
 
 class Findings:
-    """Kept by the simulation; `as_run` gives them away."""
+    """The records of a simulation; `as_run` makes its result of them."""
 
     def __init__(self) -> None:
         self.sent: dict[RequestId, Attempt] = {}

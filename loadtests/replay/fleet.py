@@ -1,4 +1,4 @@
-"""The replicas: who is there, who comes, and who goes."""
+"""The replicas: those that are there, that join, and that leave."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class ToldCapacity(NamedTuple):
 
     kv_tokens: int | None = None
     host_tokens: int | None = None
-    """Of the second tier."""
+    """Capacity of the second tier."""
 
 
 TRUTH = ToldCapacity()
@@ -87,7 +87,7 @@ class Fleet:
         self._draining: set[ReplicaId] = set()
         self.lives: dict[ReplicaId, ReplicaLife] = {}
         self.members: tuple[Replica, ...] = ()
-        """As whoever manages the cluster knows them at once, and the routers later."""
+        """The members as the cluster knows them at once, and the routers later."""
 
     def join(self, rank: int, *, first_beat_s: float) -> None:
         """A new replica, with an id of its own; the first ones are numbered as they join."""
@@ -117,7 +117,7 @@ class Fleet:
         return self._running.pop(replica_id).crash()
 
     def processes(self) -> tuple[ReplicaProcess, ...]:
-        """Those of the members."""
+        """The members' processes."""
         return tuple(self._running[member.replica_id] for member in self.members)
 
     def find(self, replica_id: ReplicaId) -> ReplicaProcess | None:
@@ -125,17 +125,17 @@ class Fleet:
         return self._running.get(replica_id)
 
     def engine_of(self, replica_id: ReplicaId) -> Engine:
-        """Also of a replica that is gone."""
+        """The engine of a replica, also of one that is gone."""
         return self._everyone[replica_id].engine
 
     def sample_caches(self) -> CacheSample:
-        """What the members hold now."""
+        """The members' cached blocks now."""
         caches = [process.engine.cache for process in self.processes()]
         distinct = set[BlockHash]().union(*(cache.block_hashes() for cache in caches))
         return CacheSample(self._agenda.now_s, sum(map(len, caches)), len(distinct))
 
     def computed_tokens(self) -> dict[ReplicaId, int]:
-        """By every replica that ever was."""
+        """Computed tokens of every replica that ever was."""
         return {replica_id: process.engine.num_computed_tokens for replica_id, process in self._everyone.items()}
 
     def _as_told(self, replica_id: ReplicaId, rank: int, options: EngineOptions) -> Replica:

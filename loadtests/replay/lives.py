@@ -1,4 +1,4 @@
-"""When each replica was there, and how many that makes."""
+"""The times at which each replica was there, and how many replicas that makes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class ReplicaLife:
-    """When a replica served."""
+    """The time in which a replica served."""
 
     joined_s: float
     left_s: float | None = None
-    """When it got nothing new any more."""
+    """When its last new request came; None while it gets new ones."""
     gone_s: float | None = None
-    """When it had finished what it had; None for one that is there in the end."""
+    """When it had finished its requests; None for one that is there in the end."""
 
 
 def replica_seconds(lives: Iterable[ReplicaLife], *, start_s: float, end_s: float, starting_s: float = 0.0) -> float:

@@ -23,7 +23,7 @@ class Scale:
 
     num_replicas: int
     kv_tokens: int
-    """Of each replica."""
+    """KV cache of each replica, in tokens."""
     loads: tuple[float, ...]
     """The rate of a generator, which stands in a load's place."""
 

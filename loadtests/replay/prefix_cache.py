@@ -50,7 +50,7 @@ class PrefixCache:
         return len(self._hash_to_blocks)
 
     def block_hashes(self) -> KeysView[BlockHash]:
-        """All that can be reused, in use or not."""
+        """The hashes of all blocks that can be reused, in use or not."""
         return self._hash_to_blocks.keys()
 
     @property
@@ -59,19 +59,19 @@ class PrefixCache:
         return self._num_blocks - len(self._evictable)
 
     def num_held(self, block_hashes: Sequence[BlockHash]) -> int:
-        """Length of the longest leading run that is held, in blocks."""
+        """Length of the longest prefix that is cached, in blocks."""
         for index, block_hash in enumerate(block_hashes):
             if block_hash not in self._hash_to_blocks:
                 return index
         return len(block_hashes)
 
     def num_shared(self, block_hashes: Sequence[BlockHash]) -> int:
-        """Blocks of that run that are in use already, so that using them takes no room."""
+        """Blocks of that prefix that are in use already, so that using them takes no room."""
         held = block_hashes[: self.num_held(block_hashes)]
         return sum(self._hash_to_blocks[block_hash][0].num_users > 0 for block_hash in held)
 
     def reuse(self, block_hashes: Sequence[BlockHash]) -> list[CacheBlock]:
-        """Use blocks that are held."""
+        """Use blocks that are cached."""
         blocks = [self._hash_to_blocks[block_hash][0] for block_hash in block_hashes]
         for block in blocks:
             if not block.num_users:
@@ -80,7 +80,7 @@ class PrefixCache:
         return blocks
 
     def store(self, block_hashes: Sequence[BlockHash], *, parent: CacheBlock | None = None) -> list[CacheBlock]:
-        """Use blocks of one's own for what was computed on top of `parent`; evicts what no longer fits."""
+        """Use new blocks for what was computed on top of `parent`; evicts what no longer fits."""
         blocks = [CacheBlock(block_hash) for block_hash in block_hashes]
         for block in blocks:
             self._hash_to_blocks.setdefault(block.block_hash, []).append(block)
@@ -91,7 +91,7 @@ class PrefixCache:
         return blocks
 
     def set_partial_blocks(self, num_blocks: int) -> None:
-        """So many blocks are in use that are not full, and cannot be reused; evicts what no longer fits."""
+        """Set the number of blocks in use that are not full, and cannot be reused; evicts what no longer fits."""
         self._num_partial_blocks = num_blocks
         self._evict()
 

@@ -23,7 +23,7 @@ class _Stretch:
     """Steps alike that need no looking at, the last one excepted."""
 
     ends_s: tuple[float, ...]
-    """Of each step; summed one by one, so that no rounding tells whether a stretch was cut."""
+    """The end of each step; summed one by one, so that no rounding tells whether a stretch was cut."""
 
     @property
     def num_steps(self) -> int:
@@ -34,7 +34,7 @@ class _Stretch:
         return self.ends_s[-1]
 
     def until_after(self, now: float) -> "_Stretch":
-        """As far as the step that is under way now."""
+        """The stretch as far as the step that is under way now."""
         return _Stretch(self.ends_s[: self.num_over(now) + 1])
 
     def num_over(self, now: float) -> int:
@@ -92,7 +92,7 @@ class ReplicaProcess:
             self._plan(self._stretch.until_after(self._agenda.now_s))
 
     def crash(self) -> tuple[RequestId, ...]:
-        """Stop at once, for good; returns the requests that break off, in order of arrival here."""
+        """Stop at once, for good; returns the requests that break off, in order of their arrival."""
         self._stretch = None
         return tuple(self._outstanding)
 

@@ -1,4 +1,4 @@
-"""What the routers have booked, held against the truth."""
+"""The routers' reservations, compared with the truth."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -10,13 +10,13 @@ from router import RequestId, Router
 
 @dataclass(frozen=True, slots=True)
 class ReservationSample:
-    """One router's books at one moment."""
+    """One router's reservations at one moment, compared with the truth."""
 
     time_s: float
     drift_tokens: int
     """Over the replicas it knows, by how much the router's pending tokens differ from the prefill really left."""
     num_wrong: int
-    """Requests that are over and still booked, or that are outstanding and not booked."""
+    """Requests that are over and still reserved, or that are outstanding and not reserved."""
 
 
 class ReservationCheck:
@@ -47,7 +47,7 @@ class ReservationCheck:
         self._finished.append((now, request_id))
 
     def sample(self, router: Router, replicas: Iterable[ReplicaProcess], *, now: float) -> ReservationSample:
-        """Compare one router's books with the truth."""
+        """Compare one router's reservations with the truth."""
         return ReservationSample(
             now, _drift_tokens(router, replicas), self._num_wrong(router, settled_at=now - self._settle_s)
         )

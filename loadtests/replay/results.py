@@ -15,7 +15,7 @@ from serve_app.telemetry.funnel_report import add_up
 TTFT_LIMIT_S = 2.0
 """A first token that comes later is no good answer, unless another limit is given."""
 WINDOW_S = 30.0
-"""Over how long work should be even, unless told otherwise."""
+"""Seconds over which work should be even, unless another time is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class RequestRecord:
     prompt_tokens: int
     cached_tokens: int
     answer_s: float = math.nan
-    """Until its last token came, since its arrival; not a number before that."""
+    """Seconds from the arrival to the last token; not a number before that."""
 
     @property
     def computed_tokens(self) -> int:
@@ -38,55 +38,55 @@ class RequestRecord:
 
     @property
     def first_token_s(self) -> float:
-        """When it came."""
+        """The time of the first token."""
         return self.arrival_s + self.ttft_s
 
 
 @dataclass(frozen=True, slots=True)
 class CacheSample:
-    """What all replicas' caches held at one moment, in blocks."""
+    """The blocks in all replicas' caches at one moment."""
 
     time_s: float
     num_held: int
     num_distinct: int
-    """Each counted once, however many replicas held it."""
+    """Each block counted once, however many replicas have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A run from its first arrival until nothing can be booked any more."""
+    """A run from its first arrival until the last reservation has expired."""
 
     records: tuple[RequestRecord, ...]
-    """In order of their first tokens."""
+    """Requests in order of their first tokens."""
     samples: tuple[ReservationSample, ...]
-    """Of all routers, in order of time."""
+    """Checks of all routers' reservations, in order of time."""
     cache_samples: tuple[CacheSample, ...]
     finished_s: tuple[float, ...]
-    """When the last token of each request came, in order."""
+    """Times of each request's last token, in order."""
     num_asked: int
-    """How often another router was asked what it would have chosen."""
+    """Number of questions to other routers what they would have chosen."""
     num_agreed: int
     num_sent: int
     """Attempts; more than requests where replicas crashed."""
     last_start_s: float
-    """When the last request came that waited for no answer: in a closed loop, the last session's first."""
+    """The last arrival that waited for no answer: in a closed loop, the last session's first request."""
     replica_to_computed_tokens: dict[ReplicaId, int]
     router_to_reservations_left: dict[str, int]
     """Per router that was running in the end."""
     deciding_s: float = field(compare=False)
     """Time that decisions took, by the clock that was given: the one thing that is not virtual."""
     shadow_to_totals: dict[str, ShadowTotals] = field(default_factory=dict)
-    """Of all routers, by the shadow's policy."""
+    """Totals of all routers' shadows, by policy."""
     funnels: dict[tuple[ReplicaId, str], Funnel] = field(default_factory=dict)
     """What all routers say became of the prompts that they placed, by replica and tenant."""
     lives: tuple[ReplicaLife, ...] = ()
-    """Of every replica that ever was, in order of joining."""
+    """The lives of every replica that ever was, in order of joining."""
     fan_outs: tuple[tuple[float, int], ...] = ()
-    """For each request with the watched prefix: when it was placed, and for how many replicas the prefix is meant."""
+    """Each request with the watched prefix: when it was placed, and for how many replicas the prefix is meant."""
 
     @property
     def funnel(self) -> Funnel:
-        """Of all prompts."""
+        """The funnel of all prompts."""
         return add_up(self.funnels.values())
 
     @property
@@ -106,7 +106,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Of a run."""
+    """The numbers of a run."""
 
     hit_rate: float
     """Cached of all prompt tokens."""
@@ -116,7 +116,7 @@ class Summary:
     p95_ttft_s: float
     p99_ttft_s: float
     mean_answer_s: float
-    """Until the last token, since the arrival."""
+    """Mean seconds from the arrival to the last token."""
     p99_answer_s: float
     goodput_rps: float
     """Requests a second whose first token came within the limit, from the first arrival until `Replay.last_start_s`: a
@@ -132,14 +132,14 @@ class Summary:
     window_imbalance: float
     """The same in windows of time: the sum of each window's most over the sum of each window's mean."""
     copies: float
-    """How many replicas held a block that was held at all, by tokens; not a number where caches were not sampled."""
+    """Mean number of replicas that had a block, of those that any had; not a number where caches were not sampled."""
     decisions_per_s: float
-    """Of real time; not a number without a clock."""
+    """Decisions in a second of real time; not a number without a clock."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkWindow:
-    """The work of some time."""
+    """The work in a stretch of time."""
 
     start_s: float
     most_tokens: int
@@ -200,12 +200,12 @@ def hit_rate(records: Iterable[RequestRecord]) -> float:
 
 
 def mean_ttft_s(records: Collection[RequestRecord]) -> float:
-    """Not a number where there is no request."""
+    """The mean time to the first token; not a number where there is no request."""
     return fmean(record.ttft_s for record in records) if records else math.nan
 
 
 def ttft_quantiles_s(records: Sequence[RequestRecord]) -> tuple[float, ...]:
-    """Of at least one request: the least, the 99 percentiles, the most."""
+    """The least, the 99 percentiles and the most, of at least one request."""
     ttfts_s = sorted(record.ttft_s for record in records)
     inner = quantiles(ttfts_s, n=100, method="inclusive") if len(ttfts_s) > 1 else ttfts_s * 99
     return (ttfts_s[0], *inner, ttfts_s[-1])

@@ -18,18 +18,18 @@ from serve_app.replica.running_requests import RunningRequests
 
 @dataclass(frozen=True, slots=True)
 class Autoscaling:
-    """Who decides, and how long it takes."""
+    """The autoscaler's configuration, and how long its decisions take."""
 
     config: Mapping[str, Any]
     """Serve's `autoscaling_config`, as in a settings file."""
     start_s: float = 60.0
-    """From the decision until a replica serves; ours with a small model take about that (README.md)."""
+    """Seconds from the decision until a replica serves; ours with a small model take about that."""
     decide_s: float = 5.0
-    """Between decisions. Serve decides ten times a second, mostly on the same reports, which come every 10 s."""
+    """Seconds between decisions. Serve decides more often, but mostly on the same reports, which come every 10 s."""
 
 
 class Meter:
-    """A replica's side: production's own account of its work, looked at and told from time to time."""
+    """A replica's side: production's own account of its work, recorded and reported from time to time."""
 
     def __init__(self, process: ReplicaProcess, agenda: Agenda, *, kv_capacity_tokens: int, look_back_s: float) -> None:
         self.ledger = RunningRequests(lambda _: None, clock=lambda: agenda.now_s)
@@ -41,7 +41,7 @@ class Meter:
         self._name_to_series: dict[str, list[Any]] = {}
 
     def record(self) -> None:
-        """Look at it."""
+        """Record the replica's work now."""
         engine = self._process.engine
         kv_use = engine.used_tokens / self._kv_capacity_tokens
         self.ledger.engine_stepped(EngineState(engine.num_waiting, self.ledger.num_outstanding, kv_use))
@@ -51,7 +51,7 @@ class Meter:
             self._name_to_series.setdefault(name, []).append(point)
 
     def tell(self) -> None:
-        """Give the controller what is young enough."""
+        """Report what is young enough to the controller."""
         start_s = self._agenda.now_s - self._look_back_s
         for series in self._name_to_series.values():
             del series[: bisect_left(series, start_s, key=attrgetter("timestamp"))]
@@ -92,7 +92,7 @@ class Scaler:
         agenda.every(autoscaling.decide_s, self._decide, first_s=autoscaling.decide_s)
 
     def routed(self, request_id: RequestId, *, uncached_tokens: int) -> None:
-        """A router sends it off, with so much to compute by its belief."""
+        """A router sends a request off, with its estimate of the tokens to compute."""
         self._request_to_uncached_tokens[request_id] = uncached_tokens
 
     def on_batch(self, batch: ReceiptBatch) -> None:
@@ -155,7 +155,7 @@ class Scaler:
                 self._repeat(self._autoscaler.push_s, meter.tell, process.replica_id)
 
     def _repeat(self, period_s: float, action: Callable[[], None], replica_id: ReplicaId) -> None:
-        """From now on, as long as the replica is a member."""
+        """Repeat an action from now on, as long as the replica is a member."""
         if any(member.replica_id == replica_id for member in self._fleet.members):
             action()
             self._agenda.after(period_s, partial(self._repeat, period_s, action, replica_id))

@@ -96,7 +96,7 @@ class ServeAutoscaler:
         )
 
     def _num_requests(self, reports: Mapping[ReplicaId, MetricSeries], *, now: float) -> float:
-        """Of all replicas together, over the time that they looked back on."""
+        """The requests of all replicas together, over the time that they looked back on."""
         import numpy as np
         from ray.serve._private.autoscaling_metrics_merge import merge_and_aggregate_arrays
         from ray.serve._private.common import RUNNING_REQUESTS_KEY

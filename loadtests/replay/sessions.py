@@ -1,4 +1,4 @@
-"""Who continues whom, where the trace does not say: derived from the prompts' blocks alone.
+"""Which request continues which, where the trace does not say: derived from the prompts' blocks alone.
 
 A request continues an earlier one if that one's last whole block, deeper than what many users share, is among its
 own leading blocks. A lower bound of the real turns: what was said within one block cannot be linked. Requests that
@@ -13,7 +13,7 @@ from router import BlockHash
 
 Blocks = Sequence[BlockHash]
 COMMON_SHARE = 0.05
-"""A first block that at least this share of all requests has belongs to nobody: a system prompt."""
+"""A first block that at least this share of all requests has belongs to no one: it is a system prompt."""
 
 
 def predecessors(prompts: Sequence[Blocks]) -> Iterator[int | None]:

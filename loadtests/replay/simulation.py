@@ -1,4 +1,4 @@
-"""All of it together: requests reach the routers in turn, as HAProxy hands them out, and messages travel."""
+"""The whole simulation: requests reach the routers in turn, as HAProxy hands them out, and messages travel."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,40 +48,40 @@ class Scenario:
     replicas: ReplicaSettings = field(default_factory=ReplicaSettings)
     engine: EngineOptions = field(default_factory=EngineOptions)
     rank_to_engine: Mapping[int, EngineOptions] = field(default_factory=dict)
-    """Of the replicas that have another one."""
+    """The engines of the replicas that have another one, by rank."""
     told_engine: EngineModelSettings | None = None
     """How fast routers are told that engines are; None for the truth."""
     sharing: Sharing = Sharing.ALL
     is_telling: bool = False
-    """Whether engines tell of every block that they store and evict, so that routers need not believe."""
+    """Whether engines tell of every block that they store and evict, so that routers need not estimate."""
     told_kv_tokens: int | None = None
     """The KV capacity that routers are told each replica has; None for the true one."""
     told_host_tokens: int | None = None
-    """Likewise of the second tier."""
+    """The same for the second tier."""
     delay_s: float = 0.005
-    """How long a message travels."""
+    """Seconds that a message travels."""
     kv_delay_s: float | None = None
-    """How long those of KV events do; None for as long as others."""
+    """Seconds that KV events travel; None for as long as others."""
     faults: tuple[Fault, ...] = ()
     restarts: tuple[Restart, ...] = ()
     changes: tuple[MembershipChange, ...] = ()
     autoscaling: Autoscaling | None = None
-    """Who decides how many replicas there are, after those at the start; None for nobody."""
+    """The autoscaler that decides how many replicas there are after the start; None for none."""
     membership_lag_s: float = 2.1
-    """When routers learn of a change; the time until Ray Serve listed a killed replica no more (our design, 2)."""
+    """Seconds until routers learn of a change, as long as Ray Serve took to unlist a killed replica."""
     is_closed_loop: bool = False
-    """Whether a request comes only after its predecessor's answer, as much later as the two are apart in the trace."""
+    """Whether a request comes only after its predecessor's answer, as much later as in the trace."""
     is_asking: bool = True
     """Whether the other routers are asked what they would choose; policies with a memory of their own notice that."""
     sample_s: float | None = 0.25
-    """How often the routers' books are held against the truth; None for never."""
+    """Seconds between checks of the routers' reservations against the truth; None for no checks."""
     cache_sample_s: float | None = None
-    """How often it is counted how many replicas hold each block."""
+    """Seconds between counts of the replicas that have cached each block; None for no counts."""
     block_size: int = BLOCK_SIZE_TOKENS
     watched_prefix: tuple[BlockHash, ...] = ()
-    """For how many replicas the routers mean it to be is noted with each request that begins with it."""
+    """A prefix whose number of replicas, as the routers mean it, is noted with each request that begins with it."""
     policy: str = ""
-    """Of `loadtests.replay.rivals`; empty for the one that the routing settings name."""
+    """A policy's name in `loadtests.replay.rivals`; empty for the one that the routing settings name."""
 
 
 Clock = Callable[[], float]
@@ -134,7 +134,7 @@ class Simulation:
         self._request_ids = count()
 
     def run(self) -> Replay:
-        """Everything from the first arrival until the last reservation would have expired."""
+        """Run everything from the first arrival until the last reservation would have expired."""
         while not self._is_over:
             self._agenda.step()
         self._agenda.run_until(self._agenda.now_s + self._scenario.routers.reservation_ttl_s)
@@ -219,7 +219,7 @@ class Simulation:
         return [other for other in self._routers if other is not router] if self._scenario.is_asking else []
 
     def _would_choose(self, process: RouterProcess, request: RouteRequest) -> ReplicaId:
-        """What the router would choose now; nothing is booked."""
+        """What the router would choose now; nothing is reserved."""
         process.router.prepare(now=self._agenda.now_s)
         return process.router.policy.choose(request, process.router.cluster).replica.replica_id
 
@@ -337,7 +337,7 @@ class Simulation:
             process.set_replicas(members)
 
     def _sample_books(self) -> None:
-        """As a decision now would see them: what has expired is not booked any more."""
+        """Check the reservations as a decision would see them now: those that have expired are gone."""
         for process in self._routers:
             process.router.expire(now=self._agenda.now_s)
             self._found.samples.append(

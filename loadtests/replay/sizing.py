@@ -14,10 +14,10 @@ from loadtests.replay.workload import make_requests
 
 @dataclass(frozen=True, slots=True)
 class SizingQuestion:
-    """What is asked."""
+    """The target, and what is varied to meet it."""
 
     experiment: ReplayExperiment
-    """With one policy; its number of replicas, cache sizes and loads are what is varied."""
+    """The experiment with one policy; its number of replicas, cache sizes and loads are varied."""
     prompt_tokens_per_s: float
     p90_ttft_s: float
     """The target: of ten requests, nine have their first token by then."""
@@ -26,7 +26,7 @@ class SizingQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSize:
-    """Of each replica."""
+    """The caches of each replica."""
 
     kv_tokens: int
     host_tokens: int
@@ -43,13 +43,13 @@ class SizingTrial:
 
 @dataclass(frozen=True, slots=True)
 class SizingAnswer:
-    """For one size."""
+    """The answer for one size."""
 
     size: ReplicaSize
     trials: tuple[SizingTrial, ...]
-    """By number of replicas."""
+    """The trials by number of replicas."""
     needed: SizingTrial | None
-    """With the fewest replicas that meet the target; None where the most that were allowed do not."""
+    """The trial with the fewest replicas that meet the target; None where the most allowed do not."""
 
 
 def answer_all(
@@ -95,18 +95,18 @@ def fewest(is_enough: Callable[[int], bool], *, least: int, most: int) -> int | 
 
 
 def smallest(answers: Sequence[SizingAnswer], *, by: Callable[[SizingAnswer], tuple[int, int]]) -> SizingAnswer | None:
-    """Of those that meet the target; None where none does."""
+    """The smallest answer that meets the target; None where none does."""
     return min((each for each in answers if each.needed is not None), key=by, default=None)
 
 
 def num_replicas(answered: SizingAnswer) -> tuple[int, int]:
-    """Of an answer that meets the target: its replicas, then their KV."""
+    """The replicas of an answer that meets the target, then their KV."""
     assert answered.needed is not None
     return answered.needed.num_replicas, answered.size.kv_tokens
 
 
 def kv_in_all(answered: SizingAnswer) -> tuple[int, int]:
-    """Of an answer that meets the target: the KV of all replicas, then their number."""
+    """The KV of all replicas of an answer that meets the target, then their number."""
     assert answered.needed is not None
     return answered.needed.num_replicas * answered.size.kv_tokens, answered.needed.num_replicas
 

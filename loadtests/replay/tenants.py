@@ -1,4 +1,4 @@
-"""Whose request it is, and what is shared: tenants never share blocks, copies of a session share only what many do."""
+"""Tenants of requests, and what is shared: tenants never share blocks, copies of a session share only what many do."""
 
 import csv
 from collections import Counter

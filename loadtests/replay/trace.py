@@ -33,13 +33,13 @@ class TraceKind(Enum):
     """What is known, and how many tokens a block has."""
 
     MOONCAKE = BLOCK_SIZE_TOKENS
-    """When requests came; who continues whom is derived from their blocks."""
+    """Times of requests are known; which one continues which is derived from their blocks."""
     SESSIONS = 16
-    """Who continues whom; of times, at most those between the turns of a session."""
+    """It is known which request continues which; of times, at most those between the turns of a session."""
 
     @property
     def block_size(self) -> int:
-        """In tokens."""
+        """Size of a block, in tokens."""
         return self.value
 
 
@@ -52,15 +52,15 @@ class TraceRequest:
     num_prompt_tokens: int
     num_output_tokens: int
     block_hashes: tuple[BlockHash, ...]
-    """Of the prompt's full blocks."""
+    """Hashes of the prompt's full blocks."""
     answer_hashes: tuple[BlockHash, ...] = ()
-    """Of the further blocks that the answer fills, where they are known."""
+    """Hashes of the further blocks that the answer fills, where they are known."""
     session_id: str = ""
     tenant: str = ""
     predecessor: int | None = None
     """Position in the trace of the request that this one continues; an earlier one."""
     max_output_tokens: int | None = None
-    """What the client allows (`max_tokens`); None if it named no limit, as in all traces from files."""
+    """The client's limit (`max_tokens`); None without one, as in all traces from files."""
 
     def asked(self, request_id: RequestId) -> RouteRequest:
         """The same, as a router gets to see it."""

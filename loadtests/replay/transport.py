@@ -10,11 +10,11 @@ class Channel(StrEnum):
     """The kinds of messages."""
 
     RESERVATIONS = "reservations"
-    """From a router to every other."""
+    """Messages from a router to every other."""
     RECEIPTS = "receipts"
-    """From a replica to every router."""
+    """Messages from a replica to every router."""
     KV_EVENTS = "kv_events"
-    """Likewise, in a queue of their own."""
+    """KV events from a replica to every router, in a queue of their own."""
 
 
 Effect = Callable[[float, Random], tuple[float, ...]]
@@ -82,7 +82,7 @@ class Transport:
         self._rng = rng
 
     def delays(self, channel: Channel, *, sender: str, receiver: str, now: float) -> tuple[float, ...]:
-        """For each copy of a message that arrives, how long it travels."""
+        """The travel time of each copy of a message that arrives, in seconds."""
         copies: tuple[float, ...] = (self._kv_delay_s if channel is Channel.KV_EVENTS else self._delay_s,)
         for fault in self._faults:
             if fault.applies(channel, sender, receiver, now=now):

@@ -1,4 +1,4 @@
-"""From a trace file to the requests of a run, at a load and for a seed."""
+"""The requests of a run, from a trace file, at a load and for a seed."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from loadtests.replay.trace import Trace, TraceError, TraceKind, TraceRequest, r
 
 @dataclass(frozen=True, slots=True)
 class ReplayWorkload:
-    """What is asked, whoever answers."""
+    """The requests, independent of the replicas and the policy."""
 
     trace: Path
     """A file, or just the name of one of `loadtests.replay.generators`."""
@@ -21,13 +21,13 @@ class ReplayWorkload:
     is_spread_evenly: bool
     """Requests of one stamp of a Mooncake trace; otherwise at random, by the seed."""
     think_s: float
-    """Between a session's turns, where the trace does not say."""
+    """Seconds between a session's turns, where the trace does not say."""
     num_copies: int
-    """Of every session, in a trace of sessions."""
+    """Copies of every session, in a trace of sessions."""
     tenants: tuple[tuple[str, float], ...]
     """Names and weights; none for one tenant."""
     rate: float = 1.0
-    """So many times a generator's own arrivals a second."""
+    """A factor on a generator's own arrivals a second."""
 
     @property
     def generator(self) -> generators.Generator | None:
@@ -45,7 +45,7 @@ class AskedRequests:
 
     @property
     def span_s(self) -> float:
-        """From the first arrival to the last, if every answer came at once."""
+        """Seconds from the first arrival to the last, if every answer came at once."""
         return self.requests[-1].arrival_s - self.requests[0].arrival_s
 
 

@@ -23,7 +23,7 @@ class Estimate:
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """Of one value a seed."""
+    """The mean of one value a seed."""
     return Estimate(fmean(values), _margin(values))
 
 
@@ -42,7 +42,7 @@ def ratio(values: Sequence[float], others: Sequence[float]) -> Estimate:
 
 
 def estimate_text(estimate: Estimate, number_format: str) -> str:
-    """With its margin, where there is one; a dash where there is no number."""
+    """The number with its margin, where it has one; a dash where there is no number."""
     if math.isnan(estimate.value):
         return "-"
     margin = "" if estimate.margin is None else f" ±{estimate.margin:{number_format}}"

@@ -8,7 +8,7 @@ BARS = "▁▂▃▄▅▆▇█"
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """By linear interpolation; the only value when there is one.
+    """The percentile by linear interpolation; the only value when there is one.
 
     Raises:
         ValueError: there is no value.
@@ -20,7 +20,7 @@ def percentile(values: Sequence[float], percent: int) -> float:
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Of the least-squares line through (x, y); 0 where there is no line to draw."""
+    """The slope of the least-squares line through (x, y); 0 where there is no line to draw."""
     xs = [x for x, _ in points]
     if len(set(xs)) < 2:  # noqa: PLR2004  a line needs two points
         return 0.0

@@ -1,4 +1,4 @@
-"""Whose assistant it is: applications share the server, each with its own system prompt and its own order of tools."""
+"""Applications that share the server, each with its own system prompt and its own order of tools."""
 
 from collections.abc import Sequence
 from random import Random
@@ -11,7 +11,7 @@ NAMES = (
     "Alderport", "Brackwater", "Coldharbour", "Duneholm", "Eastmere", "Foxley",
     "Greywick", "Highcombe", "Ironbridge", "Juniper Hill", "Kingsferry", "Lindenbridge",
 )  # fmt: skip
-"""As many as the replicas' caches of `configs/cpu-demo.yaml` together cannot hold prompts of agents for."""
+"""So many that all replicas of `configs/cpu-demo.yaml` together cannot cache their agents' prompts."""
 
 
 def draw_application(rng: Random) -> str:

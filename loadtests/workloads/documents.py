@@ -8,7 +8,7 @@ from loadtests.workloads.laws import CHARS_PER_TOKEN, USER_THINK_S, clamp_answer
 from loadtests.workloads.session import Message, Turn, chat_body
 
 NUM_DOCUMENTS = 3
-"""To a session."""
+"""The number of documents in a session."""
 MAX_QUESTIONS = 3
 INSTRUCTION = "Answer the question from the documents alone. If they do not hold the answer, say so."
 

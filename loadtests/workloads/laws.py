@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 CHARS_PER_TOKEN = 4
-"""Of English text, by the usual rule; only lengths depend on it."""
+"""The usual rule for English text; only lengths depend on it."""
 MIN_ANSWER_TOKENS, MAX_ANSWER_TOKENS = 8, 256
 _P90 = 1.2816
 """Standard deviations from a normal law's median to its 90th percentile."""
@@ -39,7 +39,7 @@ REASONING_ANSWER_TOKENS = LogNormal(3_000, 7_357)
 LONG_ANSWER_TOKENS = LogNormal(4_000, 9_810)
 """Both: a standard deviation of 0.7 in the logarithm. Reasoning models; our choice, as the following ones."""
 MAX_LONG_ANSWER_TOKENS = 12_000
-"""With its prompt, within a context of 16,384 tokens."""
+"""A limit that fits, with its prompt, into a context of 16,384 tokens."""
 REASONING_SYSTEM_TOKENS, LONG_ANSWER_SYSTEM_TOKENS = 1_536, 3_072
 OWN_PROMPT_TOKENS = (200, 400)
 """Behind a system prompt, from and to."""

@@ -25,7 +25,7 @@ class Turn:
     """One request."""
 
     body: dict[str, Any]
-    """Of a streaming chat completion, without "model"."""
+    """The body of a streaming chat completion, without "model"."""
     think_s: float
     """The user's pause before this turn, after the answer to the one before; 0 for the first."""
 

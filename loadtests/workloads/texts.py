@@ -25,7 +25,7 @@ from serve_app.demo.model import WORKLOAD
 __all__ = ["Texts", "TextsError", "default_texts", "read_texts"]
 
 MORE_TOOLS = Path(__file__).parent / "tools.json"
-"""Of the support desk, besides those that its recorded dialogues use: desks that do more have long lists."""
+"""The support desk's tools besides those that its recorded dialogues use: desks that do more have long lists."""
 DOCUMENT_CHARS = 2_500
 MAX_DOCUMENT_CHARS = 12_000
 """Longer ones would not fit the demo model's context three at a time."""
@@ -37,9 +37,9 @@ class Texts:
     """Enough for every workload."""
 
     chats: tuple[Dialogue, ...]
-    """Without tools."""
+    """Dialogues without tools."""
     agents: tuple[Dialogue, ...]
-    """With tools."""
+    """Dialogues with tools."""
     documents: tuple[Document, ...]
     """The popular ones first."""
     sentences: tuple[str, ...]
@@ -96,7 +96,7 @@ def _chats(dialogues: Iterable[Dialogue]) -> tuple[Dialogue, ...]:
 
 
 def _dialogues(conversations: Iterable[RecordedConversation], *, place: Path) -> Iterator[Dialogue]:
-    """From the first message to the last answer."""
+    """The messages from the first one to the last answer."""
     for each in conversations:
         last = each.turns[-1]
         messages = (*last.messages, last.answer)

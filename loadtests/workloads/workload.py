@@ -21,7 +21,7 @@ from loadtests.workloads.texts import Texts
 
 
 class Workload(StrEnum):
-    """Which kinds of sessions."""
+    """The kinds of sessions that there are."""
 
     CHAT = "chat"
     AGENTS = "agents"
@@ -41,7 +41,7 @@ MIX: Mapping[SessionKind, int] = {
 }
 """Sessions in a hundred: our choice. Agents send the most requests to a session, one-shot users one."""
 MIXED: Mapping[SessionKind, int] = {SessionKind.COLD: 2, SessionKind.LONG_ANSWER: 1}
-"""Of three sessions."""
+"""The shares of the kinds among three sessions."""
 _WORKLOAD_TO_SHARES: Mapping[Workload, Mapping[SessionKind, int]] = {Workload.MIX: MIX, Workload.MIXED: MIXED}
 
 _KIND_TO_SYSTEM_AND_ANSWER: Mapping[SessionKind, tuple[int, LogNormal]] = {
@@ -51,7 +51,7 @@ _KIND_TO_SYSTEM_AND_ANSWER: Mapping[SessionKind, tuple[int, LogNormal]] = {
 
 
 def sessions(workload: Workload, texts: Texts, *, seed: int) -> Iterator[Session]:
-    """Without end."""
+    """Sessions without end."""
     return (session_at(number, workload, texts, seed=seed) for number in count())
 
 

@@ -23,7 +23,7 @@ class Generator:
     make_drafts: MakeDrafts
     num_replicas: int
     kv_tokens: int
-    """Of each replica."""
+    """KV cache of each replica, in tokens."""
     is_closed_loop: bool = False
     block_size: int = BLOCK_SIZE_TOKENS
 
@@ -36,7 +36,7 @@ GENERATORS = {
     "burst": Generator(workloads.burst, 4, 40_000),
     "agents": Generator(agents.agents, 8, 500_000, is_closed_loop=True, block_size=agents.BLOCK_SIZE_TOKENS),
 }
-"""By name."""
+"""The generators by name."""
 
 
 def generate(name: str, *, seed: int, rate: float = 1.0, duration_s: float = DURATION_S) -> tuple[TraceRequest, ...]:

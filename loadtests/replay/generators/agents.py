@@ -26,7 +26,7 @@ MAX_CONTEXT_TOKENS = 120_000
 MEDIAN_ANSWER_TOKENS = 245
 ANSWER_SIGMA = 0.9
 MEDIAN_RESULT_TOKENS = 1_150
-"""Of what a tool gives back."""
+"""Median length of a tool's result."""
 RESULT_SIGMA = 1.05
 MAX_RESULT_TOKENS = 16_384
 """Where agents cut it off."""
@@ -34,11 +34,11 @@ MEDIAN_GAP_S = 0.5
 GAP_SIGMA = 2.0
 MAX_GAP_S = 120.0
 HUMAN_SHARE = 0.04
-"""Of the turns, those that wait for a human."""
+"""Share of the turns that wait for a human."""
 SUBAGENT_SHARE = 0.025
-"""Of the turns, those that send out subagents."""
+"""Share of the turns that send out subagents."""
 FORK_SHARE = 0.3
-"""Of the subagents, those that go on from all that their parent has; others begin with a task of their own."""
+"""Share of the subagents that continue their parent's text; the others begin with a task of their own."""
 MEDIAN_SUBAGENT_TURNS = 8
 LIMITED_SHARE = 0.3
 
@@ -51,9 +51,9 @@ class _Loop:
     text: Text
     """Up to its last answer."""
     next_s: float
-    """When its next turn comes, if all answers came at once."""
+    """The time of its next turn, if all answers came at once."""
     turn: Draft | None
-    """Which it waits for."""
+    """The turn that it waits for."""
 
 
 def agents(rng: Random, *, rate: float, duration_s: float) -> Iterator[Draft]:

@@ -23,9 +23,9 @@ class Text:
 
     num_tokens: int = 0
     block_hashes: tuple[BlockHash, ...] = ()
-    """Of its full blocks."""
+    """Hashes of its full blocks."""
     block_size: int = BLOCK_SIZE_TOKENS
-    """In tokens."""
+    """Size of a block, in tokens."""
 
     def extended(self, num_tokens: int, rng: Random) -> "Text":
         """The text with so many tokens after it that no other text has."""
@@ -49,7 +49,7 @@ class Draft:
     predecessor: "Draft | None" = None
 
     def as_request(self, predecessor: int | None) -> TraceRequest:
-        """With its predecessor's position."""
+        """The request, with its predecessor's position."""
         return TraceRequest(
             self.arrival_s,
             self.prompt.num_tokens,
@@ -64,7 +64,7 @@ class Draft:
 
 
 def in_order(drafts: Iterable[Draft]) -> tuple[TraceRequest, ...]:
-    """By arrival; no draft comes before the one that it continues."""
+    """The requests by arrival; no draft comes before the one that it continues."""
     ordered = sorted(drafts, key=lambda each: each.arrival_s)
     draft_to_position = {id(draft): position for position, draft in enumerate(ordered)}
     return tuple(

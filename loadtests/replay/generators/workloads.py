@@ -13,16 +13,16 @@ from loadtests.replay.generators.texts import (
 )
 
 ANSWER_SIGMA = 0.7
-"""Of the lognormal lengths of answers."""
+"""Sigma of the lognormal lengths of answers."""
 LIMITED_SHARE = 0.3
-"""Of the clients that set `max_tokens`, where nobody knows how long an answer will be."""
+"""Share of the clients that set `max_tokens`, where no one knows how long an answer will be."""
 NUM_TENANTS = 8
 NUM_TURNS = 4
 NUM_STREAMS = 8
 STREAM_TOKENS = 8_000
 STREAMS_WITHIN_S = 2.4
 FOLLOWERS_FROM_S = 20.0
-"""When the short requests begin that come after the burst: by then its prompts are computed."""
+"""The start of the short requests after the burst: by then its prompts are computed."""
 FOLLOWERS_PER_S = 0.25
 
 

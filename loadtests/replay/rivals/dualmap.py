@@ -23,7 +23,7 @@ _SECOND_RING = 1
 
 
 class DualMap(Unlearning):
-    """Two hashes of a prompt's beginning give two candidates, of which the one with more of it cached is chosen.
+    """Two hashes of a prompt's prefix give two candidates, of which the one with more of it cached is chosen.
 
     Where the first token would then come after the SLO, the candidate with less pending prefill is. The beginning that
     is hashed ends with the first block that is not common to many prompts, in place of the paper's prefix tree that

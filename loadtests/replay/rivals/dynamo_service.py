@@ -55,7 +55,7 @@ class DynamoService:
         return frozenset(self._replica_to_worker)
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
-        """The service's selection; nothing is booked."""
+        """The service's selection; nothing is recorded."""
         self._follow(cluster)
         self._pass_on_progress(cluster)
         worker_to_replica = {self._replica_to_worker[each.replica_id]: each for each in cluster.eligible}
@@ -67,7 +67,7 @@ class DynamoService:
         return Choice(worker_to_replica[selection["worker_id"]], Reason.PREFIX if is_match else Reason.BASELINE)
 
     def on_reserved(self, reservation: Reservation) -> None:
-        """Book it where it went, with the prefill that the service thinks is left there, as Ray's routers do."""
+        """Record the request where it went, with the prefill that the service estimates there, as Ray's routers do."""
         worker = self._replica_to_worker.get(reservation.replica_id)
         if worker is None:
             return

@@ -8,7 +8,7 @@ from router.policies import Choice, Unlearning
 
 
 class PureAffinity(Unlearning):
-    """Whoever holds the most of the prompt, whatever its load; ties go by the ring.
+    """The replica with the most of the prompt cached, whatever its load; ties go by the ring.
 
     What the prompt has in common with many others says nothing: a conversation that is held nowhere belongs to the
     owner of its first block of its own; so does a prompt without blocks, by its id. Otherwise one system prompt would
@@ -18,7 +18,7 @@ class PureAffinity(Unlearning):
     name = "pure_affinity"
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
-        """The holder, or the owner."""
+        """The replica with the most cached, or the owner."""
         match = cluster.holders.match(request.block_hashes)
         num_shared = match.shared_blocks
         in_order = list(cluster.in_ring_order(_key(request, num_shared)))

@@ -25,11 +25,11 @@ class _ActivePrompts:
     """What the service books of one worker."""
 
     prefill_tokens: dict[RequestId, float] = field(default_factory=dict)
-    """Of the requests without a first token, what was to be computed by the events that had come by then."""
+    """Tokens to compute for each request without a first token, by the events that had come by then."""
     prompts: dict[RequestId, tuple[BlockHash, ...]] = field(default_factory=dict)
-    """Of all active requests."""
+    """The blocks of all active requests."""
     num_active: Counter[BlockHash] = field(default_factory=Counter)
-    """In how many of these a block is."""
+    """The number of these in which a block is."""
 
     def end(self, request_id: RequestId) -> None:
         """Its blocks are active no more."""
@@ -68,7 +68,7 @@ class RayKvAware:
         self._desks: dict[ReplicaId, _ActivePrompts] = {}
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
-        """The cheapest; ties at random. As Ray does, anybody for a prompt without tokens."""
+        """The cheapest; ties at random. As with Ray, any replica for a prompt without tokens."""
         self._follow(cluster)
         if not request.num_prompt_tokens:
             return Choice(self._rng.choice(cluster.eligible), Reason.NO_KEY)
@@ -82,7 +82,7 @@ class RayKvAware:
         return Choice(min(cluster.eligible, key=cost_blocks), Reason.BASELINE)
 
     def on_reserved(self, reservation: Reservation) -> None:
-        """Book it where it went, with the prefill that is left there at this moment."""
+        """Record the request where it went, with the prefill that is left there at this moment."""
         desk = self._desks.setdefault(reservation.replica_id, _ActivePrompts())
         request = reservation.request
         if request.request_id not in desk.prompts:

@@ -43,7 +43,7 @@ class RayPrefix:
         self._times = count()
 
     def choose(self, request: RouteRequest, cluster: Cluster) -> Choice:
-        """As the router's `_prefix_match_best_replicas` and the shortest queue among what that gives."""
+        """The router's `_prefix_match_best_replicas`, and the shortest queue among what that gives."""
         self._follow(cluster)
         text = self._text(request)
         if not text:
@@ -64,7 +64,7 @@ class RayPrefix:
 
     @property
     def replica_ids(self) -> frozenset[ReplicaId]:
-        """Who is in the tree."""
+        """The replicas that are in the tree."""
         return frozenset(self._tree.tenant_to_char_count)
 
     def _follow(self, cluster: Cluster) -> None:
