@@ -20,7 +20,7 @@ sys.path.insert(0, _FOLDER)
 
 
 class Client(User):
-    """Somebody who has one session after the other; idle where sessions arrive by themselves (`--rate`)."""
+    """A user who has one session after the other; idle where sessions arrive by themselves (`--rate`)."""
 
     load_run: ClassVar[LoadRun]
 

@@ -73,7 +73,7 @@ def running(settings: Settings, routings: Sequence[str], console: Console) -> It
     settings = settings.model_copy(update={"replicas": replicas, "local": local, "ops": ops})
     beside = [ray_application_config(settings, each) for each in rays]
     with local_server.running(settings, console, threading.Event(), beside=beside) as run:
-        assert run is not None, "nobody stops it"
+        assert run is not None, "no one stops it"
         cluster = BenchCluster(run, settings)
         for each in rays:
             cluster.wait_until_served(each.name)
@@ -148,7 +148,7 @@ class BenchCluster:
             if not finds_what_it_sent(client, self._url(routing), model=self._run.model):
                 raise StartError(
                     f"{routing} does not find a prompt where it sent it before: its KV events do not arrive, or "
-                    "llm.engine_kwargs.enable_prompt_tokens_details is not true, without which nobody can tell"
+                    "llm.engine_kwargs.enable_prompt_tokens_details is not true, without which no one can tell"
                 )
 
     def _url(self, routing: str) -> str:

@@ -46,30 +46,43 @@ DEFAULT_ROUTINGS = (
 def bench(  # noqa: PLR0913  one for each option
     config: Annotated[Path, typer.Argument(help="A settings file; see configs/.")],
     *,
-    workload: Annotated[list[str] | None, typer.Option(help="May be repeated; one_shot is always added.")] = None,
-    routing: Annotated[list[str] | None, typer.Option(help="May be repeated: our policies, and Ray's routers.")] = None,
-    loads: Annotated[str, typer.Option(help="Separated by commas; 1 is what round robin serves.")] = "0.5,0.8,1.2",
-    repetitions: Annotated[int, typer.Option(callback=at_least(1), help="Of every cell, with other sessions.")] = 5,
+    workload: Annotated[
+        list[str] | None, typer.Option(help="A workload; may be repeated. one_shot is always added.")
+    ] = None,
+    routing: Annotated[
+        list[str] | None, typer.Option(help="One of our policies, or of Ray's routers; may be repeated.")
+    ] = None,
+    loads: Annotated[
+        str, typer.Option(help="Loads, separated by commas; 1 is what round robin serves.")
+    ] = "0.5,0.8,1.2",
+    repetitions: Annotated[
+        int, typer.Option(callback=at_least(1), help="Repetitions of every cell, with other sessions.")
+    ] = 5,
     requests: Annotated[
-        int, typer.Option(callback=at_least(1), help="Of a cell, at least: in as many sessions as make them.")
+        int, typer.Option(callback=at_least(1), help="Requests of a cell, at least, in as many sessions as make them.")
     ] = 100,
     think_scale: Annotated[
-        float, typer.Option(callback=at_least(0), help="Times the users' pauses between turns.")
+        float, typer.Option(callback=at_least(0), help="A factor on the users' pauses between turns.")
     ] = 0.02,
     answer_scale: Annotated[
         float,
-        typer.Option(callback=at_least(0.001), help="Times the long answers of reasoning and mixed, for slow engines."),
+        typer.Option(
+            callback=at_least(0.001), help="A factor on the long answers of reasoning and mixed, for slow engines."
+        ),
     ] = 1.0,
-    ttft_slo_ms: Annotated[float, typer.Option(callback=at_least(0), help="A later first token is not good.")] = 1000.0,
+    ttft_slo_ms: Annotated[
+        float, typer.Option(callback=at_least(0), help="Milliseconds; a later first token is not good.")
+    ] = 1000.0,
     capacity_s: Annotated[
         float, typer.Option(callback=at_least(0.01), help="Seconds for which each workload's capacity is measured.")
     ] = 60.0,
     replicas: Annotated[
-        int | None, typer.Option(callback=at_least(1), help="Of each application, instead of the settings' number.")
+        int | None,
+        typer.Option(callback=at_least(1), help="Replicas of each application, instead of the settings' number."),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same sessions, arrivals and order.")] = 1,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write every record there.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with charts to this file.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every record to this file.")] = None,
 ) -> None:
     """Compare routings on a cluster of their own: the same sessions through each in turn, caches reset between."""
     try:

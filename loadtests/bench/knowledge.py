@@ -1,6 +1,6 @@
 """A check, before anything is measured, that a routing that should know the replicas' caches does know them.
 
-Such a router works without its KV events too, only worse, and nobody would notice: Dynamo's own guide once compared
+Such a router works without its KV events too, only worse, and no one would notice: Dynamo's own guide once compared
 its approximate mode by mistake (ai-dynamo/dynamo#11473).
 """
 

@@ -68,7 +68,7 @@ RAY_ROUTINGS = {
             "ray_kv_aware",
             "ray.serve.llm.request_router.KVAwareRouter",
             "token ids; KV events; what it and its peers sent, first tokens and ends, as replicas tell",
-            "As shipped, with Dynamo's SelectionService; before the run it was seen to know what replicas hold.",
+            "As shipped, with Dynamo's SelectionService; before the run it was seen to know what replicas have cached.",
             package="ai-dynamo-runtime",
             reads_events=True,
         ),

@@ -53,7 +53,7 @@ class ClientRequest:
 
 @dataclass(slots=True)
 class Exchange:
-    """The record of a request. Whoever sends it, by whatever library, fills the record while it is under way."""
+    """The record of a request. Its sender, with whatever library, fills the record while the request is under way."""
 
     request_id: str
     kind: str
@@ -142,7 +142,7 @@ class Exchange:
         return f"{self.status}" if self.outcome is Outcome.REFUSED else self.outcome.value
 
     def read_headers(self, status: int, header: Callable[[str], str | None]) -> None:
-        """The beginning of the answer."""
+        """The answer's status and headers have come."""
         self.status = status
         self.replica = header(REPLICA_HEADER)
         self.routed_to = header(ROUTED_TO_HEADER)

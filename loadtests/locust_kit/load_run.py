@@ -89,7 +89,7 @@ class LoadRun:
         runner = self._environment.runner
         assert runner is not None
         if not isinstance(runner, WorkerRunner):  # a worker has its master's
-            # Locust does so after this, which can take long; a page that sees "ready" meanwhile forgets that it started
+            # Locust does so after this, which can take long; a page that sees "ready" till then forgets that it started
             runner.update_state(STATE_SPAWNING)
             vars(self._environment.parsed_options).update(self._files)
         try:
@@ -176,7 +176,7 @@ class LoadRun:
         found, runner = self.faults(), self._environment.runner
         assert runner is not None
         for line in result.lines(self.totals, self.options, found):
-            print(line, flush=True)  # noqa: T201  the run's result, beside Locust's own tables
+            print(line, flush=True)  # noqa: T201  the run's result, besides Locust's own tables
         if path := self._files["report"]:
             report = result.as_json(self.totals, self.options, found)
             Path(path).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

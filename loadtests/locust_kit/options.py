@@ -100,7 +100,7 @@ def add_arguments(parser: Any) -> None:  # noqa: ANN401  Locust's, which this mo
             name, default=default, type=type(default), help=text, include_in_web_ui=not is_file, **options
         )
 
-    add("--workload", Workload.MIX.value, "Which sessions.", choices=[each.value for each in Workload])
+    add("--workload", Workload.MIX.value, "The kind of sessions.", choices=[each.value for each in Workload])
     add(
         "--texts",
         OWN_TEXTS,
@@ -108,17 +108,17 @@ def add_arguments(parser: Any) -> None:  # noqa: ANN401  Locust's, which this mo
         "folder of recorded texts; or the project's own set.",
     )
     add("--seed", 1, "The same seed gives the same sessions.")
-    add("--model", "", "Its name for clients. By default the first that the server names.")
+    add("--model", "", "The model's name for clients. By default the first that the server names.")
     add("--rate", 0.0, "Sessions (or requests) that begin each second, whatever the server does, at random moments. "
         "0: each user begins a session when its last one has ended.")  # fmt: skip
     add(
         "--rate-of",
         RateOf.SESSIONS.value,
-        "What --rate counts; requests on average.",
+        "What --rate counts; requests are counted on average.",
         choices=[e.value for e in RateOf],
     )
-    add("--think-scale", 1.0, "Users' pauses times this. Recorded ones last two minutes.")
-    add("--sessions", 0, "End the run when so many sessions have ended; 0: go on.")
+    add("--think-scale", 1.0, "A factor on users' pauses. Recorded ones last two minutes.")
+    add("--sessions", 0, "End the run when this number of sessions has ended; 0 for no end.")
     add("--cold-ttft-slo-ms", 0.0, "Limit for the time to the first token of prompts that were not cached; 0: none.")
     add("--warm-ttft-slo-ms", 0.0, "The same for prompts of which at least half was cached.")
     add("--slo-percentile", 95, "The percentile that must keep the limits.")

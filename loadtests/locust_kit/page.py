@@ -31,5 +31,5 @@ def add_tab(web_ui: WebUI, run: LoadRun) -> None:
 def _rows(run: LoadRun) -> list[tuple[str, str]]:
     """The engine where it is known, and faults once there is something to judge."""
     engine = [("engine", run.totals.engine)] if run.totals.engines else []
-    missed = [("MISSED", fault) for fault in run.faults()] if run.totals.num_requests else []
+    missed = [("FAIL", fault) for fault in run.faults()] if run.totals.num_requests else []
     return [*engine, *result.rows(run.totals), *missed]

@@ -15,9 +15,9 @@ def lines(totals: Totals, options: RunOptions, found_faults: Sequence[str]) -> I
     yield "; ".join(f"{name}: {value}" for name, value in rows(totals))
     if totals.num_complete and not totals.cached_tokens:
         yield "No cached token was reported. Is llm.engine_kwargs.enable_prompt_tokens_details on?"
-    yield from (f"MISSED: {fault}" for fault in found_faults)
+    yield from (f"FAIL: {fault}" for fault in found_faults)
     if not found_faults:
-        yield "As it must be." if options.slos else "No error too many; no SLO was set."
+        yield "PASS" if options.slos else "PASS: no error too many; no SLO was set."
 
 
 def rows(totals: Totals) -> list[tuple[str, str]]:

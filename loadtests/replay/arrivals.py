@@ -32,7 +32,7 @@ def spread_stamps(trace: Trace, *, rng: Random | None) -> tuple[TraceRequest, ..
 
 
 def scale_to_pace(requests: Sequence[TraceRequest], *, prompt_tokens_per_s: float) -> tuple[TraceRequest, ...]:
-    """The same requests, from 0 on, with so many prompt tokens a second from the first arrival to the last."""
+    """The same requests, from 0 on, at that many prompt tokens a second from the first arrival to the last."""
     if not requests:
         raise TraceError("the trace has no requests")
     prompt_tokens = sum(request.num_prompt_tokens for request in requests)
@@ -44,7 +44,7 @@ def scale_to_pace(requests: Sequence[TraceRequest], *, prompt_tokens_per_s: floa
 def start_sessions(
     trace: Trace, *, prompt_tokens_per_s: float, think_s: float, rng: Random
 ) -> tuple[TraceRequest, ...]:
-    """Sessions in random order, started as a Poisson process at a rate that gives so many prompt tokens a second.
+    """Sessions in random order, started as a Poisson process at a rate that gives that many prompt tokens a second.
 
     A turn comes as long after the one before as recorded, or `think_s` later where that is unknown: gaps between
     turns are what they are, whatever the pace.

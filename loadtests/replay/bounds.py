@@ -22,7 +22,7 @@ def pooled_hit_rate(requests: Sequence[TraceRequest], *, capacity_tokens: int, b
     cache, cached_tokens = PrefixCache(capacity_blocks=capacity_tokens // block_size), 0
     for request in requests:
         cached_tokens += cacheable_tokens(
-            request.num_prompt_tokens, num_blocks=cache.num_held(request.block_hashes), block_size=block_size
+            request.num_prompt_tokens, num_blocks=cache.num_cached(request.block_hashes), block_size=block_size
         )
         cache.use(request.block_hashes)
     return cached_tokens / _prompt_tokens(requests)

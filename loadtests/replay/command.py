@@ -30,9 +30,9 @@ TRACE_HELP = (
 def replay(  # noqa: PLR0913  one for each option
     trace: Annotated[Path, typer.Argument(help=TRACE_HELP)],
     *,
-    policy: Annotated[str, typer.Option(help="One or several, separated by commas; the first is compared with.")],
+    policy: Annotated[str, typer.Option(help="Policies, separated by commas; the others are compared with the first.")],
     replicas: Annotated[
-        int | None, typer.Option(callback=at_least(1), help="8, or what a generator is meant for.")
+        int | None, typer.Option(callback=at_least(1), help="Number of replicas: 8, or what a generator is meant for.")
     ] = None,
     kv_tokens: Annotated[
         int | None,
@@ -49,11 +49,15 @@ def replay(  # noqa: PLR0913  one for each option
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(callback=at_least(0.001), help="So many times a generator's arrivals a second; only for these."),
+        typer.Option(
+            callback=at_least(0.001), help="A factor on a generator's own arrivals a second; only for generators."
+        ),
     ] = None,
     sweep: Annotated[str | None, typer.Option(help="Further loads, separated by commas.")] = None,
-    routers: Annotated[int, typer.Option(callback=at_least(1))] = 1,
-    lag_ms: Annotated[float, typer.Option(callback=at_least(0), help="How late messages to routers are.")] = 5.0,
+    routers: Annotated[int, typer.Option(callback=at_least(1), help="Number of routers.")] = 1,
+    lag_ms: Annotated[
+        float, typer.Option(callback=at_least(0), help="Milliseconds that messages to routers travel.")
+    ] = 5.0,
     closed_loop: Annotated[
         bool, typer.Option("--closed-loop", help="A turn comes only after the answer before, by the recorded gap.")
     ] = False,
@@ -63,37 +67,49 @@ def replay(  # noqa: PLR0913  one for each option
     ] = TTFT_LIMIT_S,
     even: Annotated[bool, typer.Option("--even", help="Spread a stamp's requests evenly, not at random.")] = False,
     think_s: Annotated[
-        float, typer.Option(callback=at_least(0), help="Between turns, where the trace does not say.")
+        float, typer.Option(callback=at_least(0), help="Seconds between turns, where the trace does not say.")
     ] = 1.0,
-    copies: Annotated[int, typer.Option(callback=at_least(1), help="Of every session, in a trace of sessions.")] = 1,
-    tenants: Annotated[str | None, typer.Option(help="Weights, as 5,3,1, or FILE:MODEL of ServeGen's summary.")] = None,
+    copies: Annotated[
+        int, typer.Option(callback=at_least(1), help="Copies of every session, in a trace of sessions.")
+    ] = 1,
+    tenants: Annotated[
+        str | None, typer.Option(help="Tenants' weights, as 5,3,1, or FILE:MODEL of ServeGen's summary.")
+    ] = None,
     change: Annotated[
-        list[str] | None, typer.Option(help="join, leave or crash of a rank, as crash:3@120; may be repeated.")
+        list[str] | None, typer.Option(help="A join, leave or crash of a rank, as crash:3@120; may be repeated.")
     ] = None,
     kv_events: Annotated[
         bool,
-        typer.Option("--kv-events", help="Engines tell of every block they store and evict; routers know, not guess."),
+        typer.Option(
+            "--kv-events", help="Engines tell of every block they store and evict, so that routers need not estimate."
+        ),
     ] = False,
     kv_lag_ms: Annotated[
-        float | None, typer.Option(callback=at_least(0), help="How late KV events are, if not as late as others.")
+        float | None,
+        typer.Option(
+            callback=at_least(0), help="Milliseconds that KV events travel, if not as long as other messages."
+        ),
     ] = None,
     told_kv_tokens: Annotated[
         int | None, typer.Option(callback=at_least(1), help="KV cache that routers are told of, if not the true one.")
     ] = None,
     host_kv_tokens: Annotated[
         int,
-        typer.Option(callback=at_least(0), help="Of a second tier in each replica's host, with copies."),
+        typer.Option(callback=at_least(0), help="Tokens of a second tier in each replica's host memory, with copies."),
     ] = 0,
     told_host_kv_tokens: Annotated[
         int | None,
-        typer.Option(callback=at_least(0), help="What routers are told of that, if not the true size; 0 for nothing."),
+        typer.Option(
+            callback=at_least(0), help="Size of the second tier that routers are told, if not the true one; 0 for none."
+        ),
     ] = None,
     waiting_order: Annotated[
-        WaitingOrderName, typer.Option(help="Which prompt that waits in an engine goes next, as in the settings.")
+        WaitingOrderName,
+        typer.Option(help="The order in which prompts that wait in an engine start, as in the settings."),
     ] = WAITING_ORDER,
-    jobs: Annotated[int, typer.Option(callback=at_least(1), help="Processes.")] = NUM_CORES,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write every number there.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
+    jobs: Annotated[int, typer.Option(callback=at_least(1), help="Number of processes.")] = NUM_CORES,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every number to this file.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with charts to this file.")] = None,
 ) -> None:
     """Replay TRACE in virtual time through the production router and simulated engines, and compare policies."""
     try:

@@ -6,7 +6,7 @@ kept for answers (`watermark`); where they outgrow the memory, what was admitted
 together with its answer so far. One rule is ours: a request that is larger than the cache runs alone, which vLLM would
 refuse.
 
-A second tier in host memory holds a copy of every block that was used, last used last evicted. Copying out is free, as
+A second tier in host memory has a copy of every block that was used, last used last evicted. Copying out is free, as
 if it overlapped; copying back costs the step in which it happens its time, as if nothing did.
 """
 
@@ -63,7 +63,7 @@ class Engine:
         self._num_steps = 0
         self._in_step_tokens = 0
         self._in_step_attended = 0.0
-        self._is_short = False  # somebody was preempted in this step, so nobody may start
+        self._is_short = False  # a prompt was preempted in this step, so none may start
         self._in_step_loaded_tokens = 0
         self.num_computed_tokens = 0
         """Prefill tokens computed since the start."""
@@ -169,8 +169,8 @@ class Engine:
     def reusable_tokens(self, num_prompt_tokens: int, block_hashes: Sequence[BlockHash]) -> int:
         """Cached tokens of a prompt, without its last one: it is always computed, for its logits."""
         max_blocks = (num_prompt_tokens - 1) // self._block_size
-        num_held = max(cache.num_held(block_hashes) for cache in (self.cache, self._host))
-        return min(num_held, max_blocks) * self._block_size
+        num_cached = max(cache.num_cached(block_hashes) for cache in (self.cache, self._host))
+        return min(num_cached, max_blocks) * self._block_size
 
     @property
     def _free_tokens(self) -> int:
@@ -187,13 +187,13 @@ class Engine:
         return prompt if is_room else None
 
     def _cached_prefix(self, prompt: EnginePrompt) -> CachedPrefix:
-        held, held_by_host = self.cache.block_hashes(), self._host.block_hashes()
+        cached, cached_by_host = self.cache.block_hashes(), self._host.block_hashes()
         hashes = prompt.block_hashes
         return CachedPrefix(
             num_tokens=prompt.num_tokens,
             num_blocks=min(len(hashes), (prompt.num_tokens - 1) // self._block_size),
             block_size=self._block_size,
-            is_cached=lambda index: hashes[index] in held or hashes[index] in held_by_host,
+            is_cached=lambda index: hashes[index] in cached or hashes[index] in cached_by_host,
         )
 
     def _make_room(self) -> bool:
@@ -229,18 +229,18 @@ class Engine:
 
     def _compute(self, prompt: EnginePrompt, budget_tokens: int) -> int:
         """Schedule a chunk; returns its tokens. As in vLLM, the cache is asked once, at the first chunk, and a
-        block may be reused by whoever is scheduled later, in the same step too (`KVCacheManager.allocate_slots`).
+        block may be reused by what is scheduled later, in the same step too (`KVCacheManager.allocate_slots`).
         """
         block_hashes = prompt.block_hashes
         if not prompt.is_started:
             prompt.is_started = True
             prompt.computed_tokens = self._reusable(prompt)
-            num_held = min(self.cache.num_held(block_hashes), prompt.computed_tokens // self._block_size)
+            num_cached = min(self.cache.num_cached(block_hashes), prompt.computed_tokens // self._block_size)
             if not prompt.is_preempted:
                 prompt.cached_tokens = prompt.computed_tokens
-                prompt.external_tokens = prompt.computed_tokens - num_held * self._block_size
-            prompt.blocks = self.cache.reuse(block_hashes[:num_held])
-            loaded = block_hashes[num_held : prompt.computed_tokens // self._block_size]
+                prompt.external_tokens = prompt.computed_tokens - num_cached * self._block_size
+            prompt.blocks = self.cache.reuse(block_hashes[:num_cached])
+            loaded = block_hashes[num_cached : prompt.computed_tokens // self._block_size]
             prompt.blocks += self.cache.store(loaded, parent=prompt.last_block)
             self._in_step_loaded_tokens += len(loaded) * self._block_size
         chunk_tokens = min(budget_tokens, prompt.tokens_left)

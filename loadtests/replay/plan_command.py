@@ -27,14 +27,14 @@ def plan(  # noqa: PLR0913  one for each option
     ttft_p90: Annotated[
         float, typer.Option(callback=at_least(0.001), help="The target: seconds for nine of ten first tokens.")
     ],
-    scale: Annotated[float, typer.Option(callback=at_least(0.001), help="Times the trace's own pace.")] = 1.0,
+    scale: Annotated[float, typer.Option(callback=at_least(0.001), help="A factor on the trace's own pace.")] = 1.0,
     rps: Annotated[
         float | None, typer.Option(callback=at_least(0.001), help="Requests a second, instead of the trace's own.")
     ] = None,
     kv_tokens: Annotated[str, typer.Option(help="KV sizes to try.")] = "250000,500000,1000000,2000000",
-    max_replicas: Annotated[int, typer.Option(callback=at_least(1))] = 64,
+    max_replicas: Annotated[int, typer.Option(callback=at_least(1), help="The most replicas to try.")] = 64,
     host_tokens: Annotated[
-        int, typer.Option(callback=at_least(0), help="Of a tier in host memory; 0 to try none.")
+        int, typer.Option(callback=at_least(0), help="Tokens of a tier in host memory; 0 to try none.")
     ] = 2_000_000,
     host_gb_per_s: Annotated[float, typer.Option(callback=at_least(0.001), help="Speed of reading it back.")] = 20.0,
     kib_per_token: Annotated[
@@ -45,13 +45,15 @@ def plan(  # noqa: PLR0913  one for each option
         bool, typer.Option("--closed-loop", help="A turn comes only after the answer before, by the recorded gap.")
     ] = False,
     think_s: Annotated[
-        float, typer.Option(callback=at_least(0), help="Between turns, where the trace does not say.")
+        float, typer.Option(callback=at_least(0), help="Seconds between turns, where the trace does not say.")
     ] = 1.0,
-    copies: Annotated[int, typer.Option(callback=at_least(1), help="Of every session, in a trace of sessions.")] = 1,
+    copies: Annotated[
+        int, typer.Option(callback=at_least(1), help="Copies of every session, in a trace of sessions.")
+    ] = 1,
     seeds: Annotated[int, typer.Option(callback=at_least(1), help="Runs of each trial, with seeds from 1 on.")] = 1,
-    jobs: Annotated[int, typer.Option(callback=at_least(1), help="Processes.")] = NUM_CORES,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write every number there.")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with plots there.")] = None,
+    jobs: Annotated[int, typer.Option(callback=at_least(1), help="Number of processes.")] = NUM_CORES,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every number to this file.")] = None,
+    html_file: Annotated[Path | None, typer.Option("--html", help="Write a report with charts to this file.")] = None,
 ) -> None:
     """Find the fewest replicas that meet a target for TRACE at its own pace, for several KV sizes, by replaying it."""
     try:

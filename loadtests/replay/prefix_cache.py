@@ -1,7 +1,7 @@
 """The KV cache of an engine, block by block, as vLLM's `BlockPool` and `KVCacheManager` keep it.
 
-Written apart from `router.belief.holders`, though alike: it is the truth with which the routers' beliefs are compared.
-A contract test runs it beside vLLM's own.
+Written apart from `router.belief.holders`, though alike: the routers' estimates are compared with it.
+A contract test compares it with vLLM's own.
 """
 
 from collections import OrderedDict
@@ -14,8 +14,8 @@ from serve_app.messages.kv_updates import KvChange, KvRemoved, KvStored
 class CacheBlock:
     """A block of memory whose tokens are known by their hash.
 
-    The same tokens can be in several blocks: whoever computes them anew, as every prompt's last token is, fills a
-    block of its own.
+    The same tokens can be in several blocks: a request that computes them again fills a block of its own, as every
+    request does with its prompt's last token.
     """
 
     __slots__ = ("block_hash", "num_users")
@@ -29,12 +29,12 @@ class CacheBlock:
 class PrefixCache:
     """Blocks that requests use, and, in what is left of the capacity, those that were used last.
 
-    No request is refused: where more is in use than fits, nothing else is held. Evicted is what was released first,
+    No request is refused: where more is in use than fits, nothing else is cached. Evicted is what was released first,
     of one request the deepest first; thus leaves go before stems.
 
     Args:
         capacity_blocks: of memory.
-        events: where it is told what was stored and evicted, if anybody wants to know.
+        events: a list for what is stored and evicted; None where no one wants to know.
 
     """
 
@@ -58,7 +58,7 @@ class PrefixCache:
         """Full ones that requests under way need."""
         return self._num_blocks - len(self._evictable)
 
-    def num_held(self, block_hashes: Sequence[BlockHash]) -> int:
+    def num_cached(self, block_hashes: Sequence[BlockHash]) -> int:
         """Length of the longest prefix that is cached, in blocks."""
         for index, block_hash in enumerate(block_hashes):
             if block_hash not in self._hash_to_blocks:
@@ -67,8 +67,8 @@ class PrefixCache:
 
     def num_shared(self, block_hashes: Sequence[BlockHash]) -> int:
         """Blocks of that prefix that are in use already, so that using them takes no room."""
-        held = block_hashes[: self.num_held(block_hashes)]
-        return sum(self._hash_to_blocks[block_hash][0].num_users > 0 for block_hash in held)
+        cached = block_hashes[: self.num_cached(block_hashes)]
+        return sum(self._hash_to_blocks[block_hash][0].num_users > 0 for block_hash in cached)
 
     def reuse(self, block_hashes: Sequence[BlockHash]) -> list[CacheBlock]:
         """Use blocks that are cached."""
@@ -105,9 +105,9 @@ class PrefixCache:
 
     def use(self, block_hashes: Sequence[BlockHash]) -> None:
         """What becomes of a prompt's blocks when it is served while nothing else is."""
-        num_held = self.num_held(block_hashes)
-        blocks = self.reuse(block_hashes[:num_held])
-        blocks += self.store(block_hashes[num_held:])
+        num_cached = self.num_cached(block_hashes)
+        blocks = self.reuse(block_hashes[:num_cached])
+        blocks += self.store(block_hashes[num_cached:])
         self.release(blocks)
 
     def _evict(self) -> None:

@@ -47,7 +47,7 @@ class CacheSample:
     """The blocks in all replicas' caches at one moment."""
 
     time_s: float
-    num_held: int
+    num_blocks: int
     num_distinct: int
     """Each block counted once, however many replicas have it."""
 
@@ -121,7 +121,7 @@ class Summary:
     goodput_rps: float
     """Requests a second whose first token came within the limit, from the first arrival until `Replay.last_start_s`: a
     time that is the same for all policies. What comes after is no measure of them: the longest session decides how
-    long that takes, and most replicas are idle meanwhile.
+    long that takes, and most replicas are idle in that time.
     """
     served_rps: float
     """Requests a second that got their last token in the same time."""
@@ -175,7 +175,7 @@ def summarize(
             sum(window.most_tokens for window in windows), sum(window.mean_tokens for window in windows)
         ),
         copies=_ratio(
-            sum(each.num_held for each in run.cache_samples), sum(each.num_distinct for each in run.cache_samples)
+            sum(each.num_blocks for each in run.cache_samples), sum(each.num_distinct for each in run.cache_samples)
         ),
         decisions_per_s=_ratio(run.num_sent, run.deciding_s),
     )

@@ -1,7 +1,7 @@
 """Ray Serve's autoscaling in virtual time: its own functions decide, for whatever policy its own configuration names.
 
 Only the clock is ours: Serve's controller reads the system's (`DeploymentAutoscalingState`), so what it does around its
-functions is done here, and held against it in the tests. Ray is imported when there is something to scale, and is not
+functions is done here, and compared with it in the tests. Ray is imported when there is something to scale, and is not
 started.
 
 Adapter: private names of Ray are listed in tests/loadtests/replay/test_private_names.py.
@@ -13,7 +13,7 @@ from typing import Any
 from router import ReplicaId
 
 MetricSeries = Mapping[str, Sequence[Any]]
-"""What a replica has told last: `TimeStampedValue`s by metric, in order of time."""
+"""What a replica has reported last: `TimeStampedValue`s by metric, in order of time."""
 
 
 class ServeAutoscaler:
@@ -83,7 +83,7 @@ class ServeAutoscaler:
             target_num_replicas=target,
             running_replicas=list(reports),
             total_num_requests=lambda: self._num_requests(reports, now=now),
-            total_queued_requests=0.0,  # requests come to replicas directly, so no handle of Serve's holds any
+            total_queued_requests=0.0,  # requests come to replicas directly, so no handle of Serve's has any
             aggregated_metrics=None,
             raw_metrics=_by_metric(reports),
             capacity_adjusted_min_replicas=self.config.min_replicas,

@@ -11,7 +11,7 @@ class Sharing(StrEnum):
 
     ALL = "all"
     LOAD_ONLY = "load only"
-    """Reservations without their blocks, so that each believes only in what it sent itself."""
+    """Reservations without their blocks, so that each estimates only from what it sent itself."""
     NO_RESERVATIONS = "no reservations"
     """Receipts of all requests, but reservations of their own only."""
     NOTHING = "nothing"

@@ -67,7 +67,7 @@ def answer_all(
 def answer(question: SizingQuestion, size: ReplicaSize) -> SizingAnswer:
     """Twice as many replicas until it is enough, then by halves: more replicas are taken never to be worse.
 
-    The first trial has as many as can prefill what not even an infinite cache holds: with fewer, queues only grow.
+    The first trial has as many as can prefill what not even an infinite cache saves: with fewer, queues only grow.
     """
     tried: dict[int, SizingTrial] = {}
 

@@ -17,7 +17,7 @@ SHOWN_TIMES_TARGET = 4
 WORDS = (
     (
         "pace",
-        "Prompt tokens a second over the whole trace; one replica prefills so many at most, and fewer are cached.",
+        "Prompt tokens a second over the whole trace, of which a replica prefills those that it has not cached.",
     ),
     ("host tier", "Host memory with a copy of what was computed; reading it back costs its transfer, not a prefill."),
     ("hit rate", "Cached prompt tokens of all prompt tokens, those read back from the host included."),

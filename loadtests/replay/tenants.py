@@ -32,7 +32,7 @@ def assign_tenants(
 
 
 def copy_sessions(trace: Trace, *, num_copies: int) -> Trace:
-    """So many of each session: blocks that several sessions have stay common to all, the others are each copy's own.
+    """Copies of each session: blocks that several sessions have stay common to all, the others are each copy's own.
 
     The requests of a trace of sessions, whose predecessors are found again when sessions are started.
     """

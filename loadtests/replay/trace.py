@@ -5,7 +5,7 @@ JSON lines, plain or compressed with zstd. Two kinds are read:
 - Mooncake's format (FAST'25, github.com/kvcache-ai/Mooncake): `timestamp` in ms, `input_length` and `output_length` in
   tokens, `hash_ids` with one id for each 512 tokens begun; equal id means equal whole prefix up to there.
 - Sessions: the same with one id for each 16 tokens begun, and a `session_id`. `timestamp` says when in its session a
-  turn came, and is null where nobody knows; when sessions started is never known.
+  turn came, and is null where no one knows; when sessions started is never known.
 """
 
 import json

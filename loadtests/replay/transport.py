@@ -27,7 +27,7 @@ def dropped(_delay_s: float, _rng: Random) -> tuple[float, ...]:
 
 
 def delayed(by_s: float) -> Effect:
-    """Everything arrives so much later, in order."""
+    """Everything arrives later by that time, in order."""
     return lambda delay_s, _rng: (delay_s + by_s,)
 
 

@@ -73,7 +73,7 @@ def make_requests(workload: ReplayWorkload, *, prompt_tokens_per_s: float, seed:
 
 
 def own_pace(path: Path, *, scale: float, requests_per_s: float | None) -> float:
-    """Prompt tokens a second: as in the trace times a factor, or as so many requests a second.
+    """Prompt tokens a second: as in the trace times a factor, or from a number of requests a second.
 
     Raises:
         TraceError: the trace cannot be used, or does not say when requests came.

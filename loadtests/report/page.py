@@ -39,7 +39,7 @@ class Page:
     command: str
     tables: Sequence[TextTable]
     legend: Sequence[tuple[str, int]]
-    """Names with their styles, which hold in every chart."""
+    """Names with their styles, which are the same in every chart."""
     sections: Sequence[Section]
     words: Sequence[tuple[str, str]]
     """What terms mean."""

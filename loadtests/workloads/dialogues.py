@@ -13,7 +13,7 @@ from loadtests.workloads.session import Message, Turn, chat_body
 
 @dataclass(frozen=True, slots=True)
 class Dialogue:
-    """A conversation in OpenAI's message format that ends with an answer, and the tools it was held with."""
+    """A conversation in OpenAI's message format that ends with an answer, and the tools of that conversation."""
 
     messages: tuple[Message, ...]
     tools: tuple[dict[str, Any], ...] = ()

@@ -57,7 +57,7 @@ def zipf_index(rng: Random, size: int) -> int:
 
 
 def zipf_sample(rng: Random, items: Sequence[Any], num: int) -> list[Any]:
-    """So many different items, in the order drawn; all of them where there are no more."""
+    """A number of different items, in the order drawn; all of them where there are no more."""
     left = list(items)
     return [left.pop(zipf_index(rng, len(left))) for _ in range(min(num, len(left)))]
 

@@ -1,4 +1,4 @@
-"""Sessions of one request in which answers decide: long ones behind one system prompt, and long prompts beside them."""
+"""Sessions of one request in which answers decide: long ones behind one system prompt, and long prompts besides."""
 
 from collections.abc import Sequence
 from random import Random

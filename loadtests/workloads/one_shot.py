@@ -22,7 +22,7 @@ def one_shot_turns(sentences: Sequence[str], *, reference: str, rng: Random) -> 
 
 
 def random_text(sentences: Sequence[str], num_chars: int, rng: Random) -> str:
-    """Sentences in random order, of so many characters."""
+    """Sentences in random order, of that many characters."""
     drawn: list[str] = []
     left = num_chars
     while left > 0:

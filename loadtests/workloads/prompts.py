@@ -1,4 +1,4 @@
-"""Prompts of seeded words: no external text, the same for the same seed, some with a beginning in common."""
+"""Prompts of seeded words: no external text, the same for the same seed, some with a prefix in common."""
 
 from collections.abc import Sequence
 from random import Random
@@ -13,7 +13,7 @@ class Prompts:
 
     Args:
         rng: the only source of chance.
-        shared_prefix_words: the lengths of the beginnings that prompts share.
+        shared_prefix_words: the lengths of the prefixes that prompts share.
         shared: the share of prompts that begin with one of them.
 
     """
@@ -32,7 +32,7 @@ class Prompts:
         return " ".join(self._rng.choices(self._words, k=num_words))
 
     def prompt(self, *, min_words: int, max_words: int) -> str:
-        """Words of its own, after a shared beginning or none."""
+        """Words of its own, after a shared prefix or none."""
         own = self.text(self._rng.randint(min_words, max_words))
         if self._prefixes and self._rng.random() < self._shared:
             return f"{self._rng.choice(self._prefixes)} {own}"

@@ -78,14 +78,14 @@ def read_texts(path: Path, *, folder: Path = TEXTS) -> Texts:
     except WorkloadError as error:
         raise TextsError(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError, zstandard.ZstdError) as error:
-        raise TextsError(f"{folder} does not hold the texts of {path}: {type(error).__name__}") from error
+        raise TextsError(f"{folder} has no texts of {path}: {type(error).__name__}") from error
 
 
 def _with_dialogues(own: Texts, dialogues: Iterable[Dialogue]) -> Texts:
     read = tuple(dialogues)
     agents = tuple(each for each in read if each.tools)
     if not (chats := _chats(read)):
-        raise TextsError("the conversations hold calls of tools only: at least one needs an answer in words")
+        raise TextsError("the conversations have calls of tools only: at least one needs an answer in words")
     words = [str(message["content"]) for each in read for message in each.messages if message.get("content")]
     sentences = tuple(_sentences("\n".join(words)))
     return replace(own, chats=chats, agents=agents or own.agents, sentences=sentences or own.sentences)

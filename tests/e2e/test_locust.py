@@ -93,7 +93,7 @@ def test_a_missed_slo_fails_the_run(run: LocalRun) -> None:
     """No first token comes within a microsecond."""
     ended = run_locust("--host", run.url, *SESSIONS, "--sessions", "1", "--warm-ttft-slo-ms", "0.001")
     assert ended.code == 1
-    assert "MISSED: TTFT warm: p95 is " in ended.output
+    assert "FAIL: TTFT warm: p95 is " in ended.output
 
 
 def _run_on_page(page: Page, url: str) -> str:

@@ -45,7 +45,7 @@ def generate(name: str, *, seed: int, rate: float = 1.0, duration_s: float = DUR
     Args:
         name: one of `GENERATORS`.
         seed: other seeds give other arrivals, lengths and texts.
-        rate: so many times as many arrivals a second; `burst` comes in so much less time.
+        rate: a factor on the arrivals a second; `burst` comes in that much less time.
         duration_s: how long new requests, or sessions, come.
 
     """

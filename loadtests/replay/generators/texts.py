@@ -28,7 +28,7 @@ class Text:
     """Size of a block, in tokens."""
 
     def extended(self, num_tokens: int, rng: Random) -> "Text":
-        """The text with so many tokens after it that no other text has."""
+        """The text with tokens after it that no other text has."""
         total_tokens = self.num_tokens + num_tokens
         num_new_blocks = total_tokens // self.block_size - len(self.block_hashes)
         new_hashes = tuple(BlockHash(rng.getrandbits(64)) for _ in range(num_new_blocks))

@@ -68,7 +68,7 @@ def chats(rng: Random, *, rate: float, duration_s: float) -> Iterator[Draft]:
 def burst(rng: Random, *, rate: float, duration_s: float) -> Iterator[Draft]:
     """8 streams of 8,000 tokens within 2.4 s, and then only a few short requests; every client says how long.
 
-    All share a system prompt of 1,536 tokens, so that one replica's memory holds four whole streams.
+    All share a system prompt of 1,536 tokens, so that one replica's memory has room for four whole streams.
     """
     system = Text().extended(1_536, rng)
     for number in range(NUM_STREAMS):

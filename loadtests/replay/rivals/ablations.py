@@ -11,7 +11,7 @@ NAME_TO_WEIGHTS = {
     "ours_without_memory": CostWeights(memory=0.0),
     "ours_without_unseen": CostWeights(unseen=0.0),
 }
-"""Shared tokens weigh as a prompt's own do where nobody waits."""
+"""Shared tokens weigh as a prompt's own do where no request waits."""
 
 
 def make_ablated(name: str) -> PrefixAffinity:

@@ -25,7 +25,7 @@ _SECOND_RING = 1
 class DualMap(Unlearning):
     """Two hashes of a prompt's prefix give two candidates, of which the one with more of it cached is chosen.
 
-    Where the first token would then come after the SLO, the candidate with less pending prefill is. The beginning that
+    Where the first token would then come after the SLO, the candidate with less pending prefill is. The prefix that
     is hashed ends with the first block that is not common to many prompts, in place of the paper's prefix tree that
     lengthens a hot prefix. The time to the first token is pending and new prefill by the engine's speed of prefill,
     which the paper has measured beforehand.

@@ -1,7 +1,7 @@
 """Dynamo's own SelectionService (`pip install ai-dynamo-runtime`), in process and without its message bus.
 
 As Ray's KVAwareRouter drives it (`ray/llm/_internal/serve/routing_policies/kv_aware/kv_token_tracker.py`, Ray 2.60),
-but without KV events: the service then believes that workers hold what they were sent (its approximate mode).
+but without KV events: the service then estimates that workers have cached what they were sent (its approximate mode).
 """
 
 import asyncio
@@ -26,7 +26,7 @@ Returned = TypeVar("Returned")
 class DynamoService:
     """The service decides; this maps types and tells it of reservations, first tokens and ends.
 
-    Its beliefs expire after 120 s of real time, which no simulation lasts, and it breaks ties by its own random
+    Its estimates expire after 120 s of real time, which no simulation lasts, and it breaks ties by its own random
     numbers, so that runs differ a little. Engines are assumed to prefill in order of arrival.
 
     Args:

@@ -16,7 +16,7 @@ from router.policies import Choice, Unlearning
 class LMetric(Unlearning):
     """(pending prefill + the prompt without what is cached there) x (requests there + 1); lowest wins.
 
-    Pending prefill and requests are the router's own books, which know of a request as soon as it is sent; what is
+    Pending prefill and requests are the router's own, which knows of a request as soon as it is sent; what is
     cached is the engine's.
     """
 

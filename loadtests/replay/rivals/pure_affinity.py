@@ -10,7 +10,7 @@ from router.policies import Choice, Unlearning
 class PureAffinity(Unlearning):
     """The replica with the most of the prompt cached, whatever its load; ties go by the ring.
 
-    What the prompt has in common with many others says nothing: a conversation that is held nowhere belongs to the
+    What the prompt has in common with many others says nothing: a conversation that is cached nowhere belongs to the
     owner of its first block of its own; so does a prompt without blocks, by its id. Otherwise one system prompt would
     send everybody to the same replica.
     """

@@ -2,7 +2,7 @@
 
 A copy in Python, not Ray's own: its router asks Dynamo's SelectionService, which reads KV events from sockets in real
 time, and a simulation has its own time. What Ray tells the service, and when, is in `ray/llm/_internal/serve/
-routing_policies/kv_aware/kv_token_tracker.py`; with the package installed, a test compares these books with its own.
+routing_policies/kv_aware/kv_token_tracker.py`; with the package installed, a test compares these numbers with its own.
 """
 
 from bisect import bisect_left
@@ -22,7 +22,7 @@ HOST_CREDIT = 0.75
 
 @dataclass(slots=True)
 class _ActivePrompts:
-    """What the service books of one worker."""
+    """The requests of one worker, as the service counts them."""
 
     prefill_tokens: dict[RequestId, float] = field(default_factory=dict)
     """Tokens to compute for each request without a first token, by the events that had come by then."""
@@ -98,7 +98,7 @@ class RayKvAware:
 
     def _prefill_tokens(self, replica_id: ReplicaId, request: RouteRequest) -> float:
         engine = self._engine_of(replica_id)
-        device_tokens = engine.cache.num_held(request.block_hashes) * self._block_size
+        device_tokens = engine.cache.num_cached(request.block_hashes) * self._block_size
         all_tokens = engine.reusable_tokens(request.num_prompt_tokens, request.block_hashes)
         credit_tokens = device_tokens + HOST_CREDIT * max(0, all_tokens - device_tokens)
         return max(0, request.num_prompt_tokens - credit_tokens)

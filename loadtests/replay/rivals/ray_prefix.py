@@ -73,7 +73,7 @@ class RayPrefix:
         self._tree.add_tenants(sorted(members - self.replica_ids), next(self._times))
 
     def _text(self, request: RouteRequest) -> str:
-        """So many characters for each block, and accordingly many, which nobody shares, for what follows the last."""
+        """Characters for each block, and as many, which no other prompt shares, for what follows the last."""
         num_tail_tokens = request.num_prompt_tokens - self._block_size * len(request.block_hashes)
         tail = Random(request.request_id)
         num_tail_characters = CHARACTERS_PER_BLOCK * num_tail_tokens // self._block_size

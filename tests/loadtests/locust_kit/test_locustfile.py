@@ -72,16 +72,14 @@ def test_each_worker_needs_a_user_in_a_closed_loop(server: ChatServer, tmp_path:
     """Or its share of the sessions would never be sent."""
     ended = run_distributed("--host", server.url, "--sessions", "9", port=free_port(), report=tmp_path / "r.json")
     assert ended.code == 1
-    assert "MISSED: -u 1: give each of the 2 workers a user" in ended.output
+    assert "FAIL: -u 1: give each of the 2 workers a user" in ended.output
 
 
 def test_a_missed_slo_is_named_and_fails_the_run(server: ChatServer) -> None:
     """With its row, its percentile, its value and its limit."""
     ended = run_locust("--host", server.url, *TO_THE_END, "--cold-ttft-slo-ms", "0.001", "--slo-percentile", "90")
     assert ended.code == 1
-    assert re.search(
-        r"MISSED: TTFT cold: p90 is \d+\.\d ms of 9 requests, p90 at most 0.001 ms was wanted", ended.output
-    )
+    assert re.search(r"FAIL: TTFT cold: p90 is \d+\.\d ms of 9 requests, p90 at most 0.001 ms was wanted", ended.output)
 
 
 def test_what_is_shed_is_asked_again(server: ChatServer, tmp_path: Path) -> None:
@@ -110,7 +108,7 @@ def test_errors_fail_the_run(server: ChatServer) -> None:
     server.status = 500
     ended = run_locust("--host", server.url, *TO_THE_END, "--workload", "one_shot")
     assert ended.code == 1
-    assert "MISSED: errors: 100.00% of the requests (500: 9), at most 0.00% was wanted" in ended.output
+    assert "FAIL: errors: 100.00% of the requests (500: 9), at most 0.00% was wanted" in ended.output
 
 
 def test_a_cut_answer_is_an_error(server: ChatServer) -> None:
@@ -126,14 +124,14 @@ def test_a_server_that_is_not_there_ends_the_run() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     ended = run_locust("--host", url, *TO_THE_END)
     assert ended.code == 1
-    assert f"MISSED: {url} does not name its models (ConnectionRefusedError): is it up?" in ended.output
+    assert f"FAIL: {url} does not name its models (ConnectionRefusedError): is it up?" in ended.output
 
 
 def test_a_run_needs_a_server() -> None:
     """Named."""
     ended = run_locust(*TO_THE_END)
     assert ended.code == 1
-    assert "MISSED: no --host: give the server's URL" in ended.output
+    assert "FAIL: no --host: give the server's URL" in ended.output
 
 
 def test_wrong_arguments_end_it_before_it_begins(server: ChatServer) -> None:

@@ -117,7 +117,7 @@ def test_only_computed_blocks_are_reused() -> None:
     engine = make_engine()
     engine.submit(RequestId("long"), make_trace_request(*range(10)))
     engine.start_step()
-    assert engine.cache.num_held(make_trace_request(*range(10)).block_hashes) == 6
+    assert engine.cache.num_cached(make_trace_request(*range(10)).block_hashes) == 6
 
 
 def run_alone(engine: Engine, name: str, request: TraceRequest) -> Iterator[Prefilled | Finished]:
@@ -134,9 +134,9 @@ def test_cached_tokens_are_what_was_held(paths: list[list[int]]) -> None:
     for number, path in enumerate(paths):
         blocks = [hash(tuple(path[: depth + 1])) for depth in range(len(path))]
         request = make_trace_request(*blocks, extra_tokens=number % 2, output_tokens=1)
-        num_held = engine.cache.num_held(request.block_hashes)
+        num_cached = engine.cache.num_cached(request.block_hashes)
         outputs = tuple(run_alone(engine, str(number), request))
-        reusable_tokens = min(num_held * BLOCK_SIZE, (request.num_prompt_tokens - 1) // BLOCK_SIZE * BLOCK_SIZE)
+        reusable_tokens = min(num_cached * BLOCK_SIZE, (request.num_prompt_tokens - 1) // BLOCK_SIZE * BLOCK_SIZE)
         expected = Prefilled(RequestId(str(number)), request.num_prompt_tokens, reusable_tokens)
         assert outputs == (expected, Finished(RequestId(str(number)), 1))
 
@@ -207,8 +207,8 @@ def test_blocks_of_a_running_request_are_not_evicted() -> None:
         for _ in range(3):
             engine.start_step()
             engine.finish_step()
-    assert engine.cache.num_held(long.block_hashes) == 12
-    assert engine.cache.num_held(make_trace_request(*range(100, 104)).block_hashes) < 4
+    assert engine.cache.num_cached(long.block_hashes) == 12
+    assert engine.cache.num_cached(make_trace_request(*range(100, 104)).block_hashes) < 4
 
 
 def test_the_answer_is_reused_with_the_next_prompt() -> None:

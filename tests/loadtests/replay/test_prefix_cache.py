@@ -24,9 +24,9 @@ def test_leaves_go_first_and_the_longest_unused_of_them() -> None:
         (prompt(8), {(1, 2): 1, (5, 7): 2, (6,): 1}),
         (prompt(9), {(1,): 0, (5, 7): 2, (6,): 1}),
     ]
-    for used, run_to_num_held in steps:
+    for used, run_to_num_cached in steps:
         cache.use(used)
-        assert {run: cache.num_held(prompt(*run)) for run in run_to_num_held} == run_to_num_held
+        assert {run: cache.num_cached(prompt(*run)) for run in run_to_num_cached} == run_to_num_cached
     assert len(cache) == 5
 
 
@@ -34,7 +34,7 @@ def test_of_a_prompt_larger_than_the_cache_the_beginning_is_held() -> None:
     """That is the part that can be reused."""
     cache = PrefixCache(capacity_blocks=2)
     cache.use(prompt(1, 2, 3))
-    assert cache.num_held(prompt(1, 2, 3)) == 2
+    assert cache.num_cached(prompt(1, 2, 3)) == 2
 
 
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=5), max_size=30), st.integers(1, 6))
@@ -45,10 +45,10 @@ def test_a_held_block_has_its_stem_and_no_more_fit(paths: list[list[int]], capac
     for used in prompts:
         cache.use(used)
         assert len(cache) <= capacity_blocks
-        assert cache.num_held(used) == min(len(used), capacity_blocks)
+        assert cache.num_cached(used) == min(len(used), capacity_blocks)
         for other in prompts:
-            num_held = cache.num_held(other)
-            assert not any(cache.num_held(other[index : index + 1]) for index in range(num_held, len(other)))
+            num_cached = cache.num_cached(other)
+            assert not any(cache.num_cached(other[index : index + 1]) for index in range(num_cached, len(other)))
 
 
 def test_what_a_request_uses_is_not_evicted() -> None:

@@ -137,7 +137,7 @@ def test_caches_are_sampled_while_requests_run() -> None:
     """Of three replicas, each block held is held by one to three, and the common system prompt by more than one."""
     run = Simulation(replace(make_scenario(), cache_sample_s=5)).run()
     assert [sample.time_s for sample in run.cache_samples] == [5.0 * number for number in range(1, 7)]
-    assert all(each.num_distinct < each.num_held <= 3 * each.num_distinct for each in run.cache_samples)
+    assert all(each.num_distinct < each.num_blocks <= 3 * each.num_distinct for each in run.cache_samples)
 
 
 def test_decisions_are_timed_by_the_clock_that_is_given() -> None:

@@ -69,7 +69,7 @@ class TwoCaches(RuleBasedStateMachine):
         self.num_begun += 1
         vllms = self.vllm.begin(str(self.num_begun), tuple(prompt))
         hashes = hash_blocks(prompt, block_size=BLOCK_SIZE, root=ROOT)
-        num_reused = min(self.ours.num_held(hashes), (len(prompt) - 1) // BLOCK_SIZE)
+        num_reused = min(self.ours.num_cached(hashes), (len(prompt) - 1) // BLOCK_SIZE)
         assert vllms.num_computed_tokens - 1 == num_reused * BLOCK_SIZE
         request = UnderWay(vllms, prompt, num_reused * BLOCK_SIZE, self.ours.reuse(hashes[:num_reused]))
         self.under_way.append(request)
@@ -133,7 +133,7 @@ class TwoCaches(RuleBasedStateMachine):
             for request in self.under_way:
                 hashes = hash_blocks(request.tokens, block_size=BLOCK_SIZE, root=ROOT)
                 match = self.router.cluster.holders.match(hashes)
-                assert match.blocks_at(VLLMS) == match.blocks_at(OURS) == self.ours.num_held(hashes)
+                assert match.blocks_at(VLLMS) == match.blocks_at(OURS) == self.ours.num_cached(hashes)
 
     def _tell_router(self) -> None:
         """What an adapter does."""
