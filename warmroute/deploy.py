@@ -31,7 +31,7 @@ def kubernetes(config: ConfigArgument) -> None:
         for path in write_overlay_files(load(config), config):
             console.print(f"{path} written.")
     except OSError as error:
-        fail(f"cannot write beside {config}: {error.strerror}")
+        fail(f"cannot write next to {config}: {error.strerror}")
 
 
 @group.command(rich_help_panel=PANEL)

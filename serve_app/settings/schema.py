@@ -32,7 +32,7 @@ class RoutingSettings(_Frozen):
     policy: PolicyName = "prefix_affinity"
     """The policy that steers. The others are baselines to compare with."""
     shadow_policies: list[PolicyName] = []
-    """Policies that decide beside it without steering, so that their regret is counted (docs/size/shadow.md)."""
+    """Policies that decide about every request without steering it; their regret is counted (docs/size/shadow.md)."""
 
     @field_validator("shadow_policies")
     @classmethod
@@ -43,23 +43,24 @@ class RoutingSettings(_Frozen):
 
 
 class RouterSettings(_Frozen):
-    """The ingress routers, and how replicas and routers tell each other. A change redeploys the application."""
+    """The ingress routers, and the messages between replicas and routers. A change redeploys the application."""
 
     replicas_per_node: int = Field(2, ge=1)
     """Router processes on each proxy node; two, so that one may die."""
     max_keyed_body_mib: float = Field(2.0, gt=0)
-    """A larger request body is placed by load alone; HAProxy holds so much of each in memory."""
+    """Largest request body that is keyed, in MiB; a larger one is placed by load alone. HAProxy keeps at most this much
+    of each body in memory."""
     answer_timeout_s: float = Field(0.5, gt=0)
     """How long HAProxy waits for a router's decision; then the live replica with the fewest connections gets the
     request. Without the edge (edge.enabled) it waits 5 s, and then answers 503."""
     read_timeout_s: float = Field(0.4, gt=0)
-    """A prompt that is not read in this time, as a router has too much to read, is placed by load alone."""
+    """How long a router may take to read a prompt; then the prompt is placed by load alone."""
     virtual_nodes: int = Field(128, ge=1)
     """Points of each replica's rank on the consistent-hash ring."""
     answer_tokens: int = Field(256, ge=0)
-    """The work that an answer is for its replica, in prefill tokens; a few hundred answer tokens on a GPU."""
+    """Work of one answer for its replica, in prefill tokens; about that of a few hundred answer tokens on a GPU."""
     half_life_s: float = Field(30.0, gt=0)
-    """How fast the memory of recent work fades."""
+    """Time after which recent work counts half."""
     arrival_ttl_s: float = Field(5.0, gt=0)
     """A routed request that its replica does not list in a heartbeat after this time is over, or went elsewhere."""
     reservation_ttl_s: float = Field(60.0, gt=0)
@@ -67,13 +68,13 @@ class RouterSettings(_Frozen):
     max_undelivered: int = Field(65536, ge=1)
     """Receipts or reservations held back while their receivers do not answer; the oldest go first."""
     delivery_interval_s: float = Field(0.005, ge=0)
-    """Pause between two deliveries: what comes meanwhile goes out together, as each delivery calls every router."""
+    """Pause between two deliveries. Messages of one pause go out together, as each delivery calls every router."""
     delivery_timeout_s: float = Field(1.0, gt=0)
     """How long one delivery of receipts or reservations may take."""
     silence_s: float = Field(1.5, gt=0)
-    """A replica is out of the choice after so long without a word; three heartbeats."""
+    """A replica is not eligible after this long without a message; by default, three heartbeats."""
     exclusion_s: float = Field(30.0, gt=0)
-    """How long silence, or its own word that its engine died or hangs, can keep a replica out; then it is tried
+    """How long silence, or a report that its engine died or hangs, keeps a replica out at most; then it is tried
     again."""
     retry_s: float = Field(2.0, gt=0)
     """A replica to which a connection failed is tried again after this time, and so is a router that failed HAProxy."""
@@ -101,7 +102,7 @@ class RouterSettings(_Frozen):
 
 
 class ReplicaSettings(_Frozen):
-    """The replicas, besides what is under `llm`. A change redeploys the application."""
+    """Replica settings that are not under `llm`. A change redeploys the application."""
 
     heartbeat_s: float = Field(0.5, gt=0)
     """How often a replica tells the routers its state: outstanding requests, the engine's numbers, its health."""
@@ -111,10 +112,10 @@ class ReplicaSettings(_Frozen):
     well above the longest step and the loading of an adapter: 8,192 prompt tokens take a GPU a second or two, and a
     CPU more than ten. The default is vLLM's own for a step, `VLLM_ENGINE_ITERATION_TIMEOUT_S`."""
     canary_period_s: float = Field(60.0, gt=0)
-    """How often a replica serves a few small prompts to itself, by which routers see whether their keys are its own
-    (docs/concepts/parity.md)."""
+    """How often a replica runs its self-test: it serves a few small prompts to itself, by which routers see whether
+    their keys are the same (docs/concepts/parity.md)."""
     kv_events: bool = False
-    """Follow vLLM's KV events: routers then know what a replica holds, and guess only what is under way
+    """Follow vLLM's KV events: routers then know what a replica has cached, and estimate only what is being computed
     (docs/concepts/beliefs.md)."""
     waiting_order: WaitingOrderName = "shortest"
     """Which prompt that waits in an engine goes next. `arrival`: vLLM's own order. `shortest`: the one with the fewest
@@ -125,10 +126,11 @@ class ReplicaSettings(_Frozen):
     """How long a replica that leaves may take to end its streams; set it above your longest stream, as
     `http.hard_stop_after_s`."""
     max_waiting_requests: int = Field(256, ge=1)
-    """So many sequences may wait for their first token at a replica: a request is one for each answer (`n`) to each of
-    its prompts. What would be more is answered 429 with Retry-After, and 400 where a request alone is more."""
+    """At most this many sequences wait for their first token at a replica. A request is one sequence for each answer
+    (`n`) to each of its prompts. Requests beyond the limit are answered 429 with Retry-After; a request that alone
+    exceeds it is answered 400."""
     max_waiting_tokens: int | None = Field(None, ge=1)
-    """Likewise, of their prompts so many tokens that are not cached; unbounded by default. What the engine computes
+    """At most this many uncached prompt tokens wait at a replica; unbounded by default. Take what the engine computes
     in the time to a first token that you promise: `prefill_tokens_per_s` times those seconds."""
     warm_joining: bool = True
     """Warm a replica that joins with the hottest prefixes that it will be asked for, before its first client. Replicas
@@ -145,12 +147,12 @@ class ReplicaSettings(_Frozen):
     """Write a line for each request when it is over, in place of Serve's: its id, decision, tokens and times, and its
     trace's id. The application's logs are then JSON."""
     tenants: list[TenantName] = Field([], max_length=100)
-    """Names of those whose prompts have figures of their own, beside all together (docs/operate/page.md). All other
-    names are counted as `other`, requests without one as `none`."""
+    """Names of tenants whose prompts are counted apart, as well as in the total (docs/operate/page.md). All other names
+    are counted as `other`, requests without a name as `none`."""
     tenant_header: str = Field("x-tenant", pattern=r"^[a-z0-9-]+$")
-    """Header in which the gateway before us says whose a request is; in lower case."""
+    """Header in which your gateway names the tenant of a request; in lower case."""
     max_body_mib: float = Field(32.0, gt=0)
-    """A larger request body is answered 413, unread. Text alone never needs so much; images in it may."""
+    """Largest request body, in MiB; a larger one is answered 413, unread. Text never needs this much; images may."""
 
     @field_validator("explain_headers", mode="before")
     @classmethod
@@ -177,9 +179,9 @@ class EngineModelSettings(_Frozen):
     """
 
     step_s: float = Field(0.008, ge=0)
-    """What every step costs."""
+    """Time that every step takes by itself."""
     prefill_tokens_per_s: float = Field(10_000.0, gt=0)
-    """Prompt tokens computed a second, beside that."""
+    """Prompt tokens computed a second, after that time."""
     attention_s: float = Field(0.0, ge=0)
     """What each pair of a prefill token and a token before it in its prompt, cached or not, adds to a step."""
     decode_s: float = Field(0.000_15, ge=0)
@@ -206,9 +208,9 @@ class AutoscalingOptions(_Frozen):
     prefill_use: float = Field(0.7, gt=0, le=1)
     """Share of it that uncached prompt tokens are meant to use; the rest keeps waiting short."""
     kv_use: float = Field(0.8, gt=0, le=1)
-    """Share of the KV cache that running requests are meant to use; the rest holds prefixes for later."""
+    """Share of the KV cache that running requests are meant to use; the rest caches prefixes for later."""
     backlog_s: float = Field(30.0, gt=0)
-    """Seconds in which what waits is worked off, besides what comes in that time."""
+    """Seconds in which the waiting prompts are worked off, in addition to those that arrive."""
     slack: float = Field(0.15, ge=0, lt=1)
     """A replica goes only where the rest would stay below the targets by this share."""
 
@@ -248,7 +250,7 @@ class EdgeSettings(_Frozen):
     max_head_kib: int = Field(64, ge=1)
     """The most that a request's headers may be, in KiB; longer ones are answered 431."""
     more_paths: list[Annotated[str, Field(pattern=r"^/[A-Za-z0-9_./*-]+$")]] = []
-    """Paths for clients beside those of `serve_app/edge/paths.py`, such as `/metrics`; `*` stands for one part."""
+    """More paths for clients than those of `serve_app/edge/paths.py`, such as `/metrics`; `*` stands for one part."""
     certificate: Path | None = None
     """A file with a TLS certificate, its chain and its key, the same on every node; a renewed one is taken up within
     seconds. Null means no TLS."""
@@ -260,11 +262,11 @@ class OpsSettings(_Frozen):
     """The operators' application: page, JSON and metrics of what the cluster's routers count (docs/operate/page.md)."""
 
     enabled: bool = True
-    """Deploy it beside the application."""
+    """Deploy it together with the application."""
     route_prefix: str = Field("/ops", pattern=r"^/[a-z0-9_-]+$")
     """Its path on HAProxy's port."""
     open: bool = False
-    """Everybody who reaches that port may look, unless WARMROUTE_OPS_TOKEN is set on every node. Without either no one
+    """Everyone who reaches that port may look, unless WARMROUTE_OPS_TOKEN is set on every node. Without either no one
     may."""
     history: Path | None = Path(".warmroute/ops.sqlite")
     """The file in which it keeps its totals, on the node where it runs; null keeps them in memory until it restarts."""

@@ -90,7 +90,7 @@ def test_overlays_are_written_beside_files_of_ones_own() -> None:
     """Not into Warmroute's own folder, where shipped settings are."""
     result = runner.invoke(app, ["kubernetes", "configs/cpu-demo.yaml"])
     assert result.exit_code == 1
-    assert "cannot write beside configs/cpu-demo.yaml: No such file or directory" in result.output
+    assert "cannot write next to configs/cpu-demo.yaml: No such file or directory" in result.output
 
 
 def test_a_dashboard_that_does_not_answer_is_named() -> None:
