@@ -45,12 +45,6 @@ CLAIMS = {
             "benchmarks.virtual.decision.command",
         ),
         Claim(
-            "rivals",
-            "What does each routing policy reach on the same trace?",
-            Need.NOTHING,
-            "benchmarks.virtual.rivals",
-        ),
-        Claim(
             "scenarios",
             "Does routing withstand hot prefixes, giant documents, replicas that come and go, and other workloads?",
             Need.NOTHING,

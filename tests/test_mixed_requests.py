@@ -10,7 +10,6 @@ from benchmarks.harness.engine_counters import CacheCounters
 from benchmarks.harness.snapshots import EngineTotals
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Exchange
-from loadtests.client.request_mix import KINDS, request_mix
 from router import Funnel, Loss
 from serve_app.messages.prompt_totals import PromptTotals
 from serve_app.messages.snapshot import RouterSnapshot, Totals, short_id
@@ -18,6 +17,7 @@ from tests import mixed_requests
 from tests.agreement import Counted
 from tests.benchmarks.fake_server import FakeServer
 from tests.mixed_requests import MixedRequests
+from tests.request_mix import KINDS, request_mix
 from tests.snapshots import engine, replica, router
 
 NONE = Counted({"one": EngineTotals(0, 0, 0, 0, {})}, {})

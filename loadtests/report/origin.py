@@ -12,7 +12,9 @@ import psutil
 
 
 def command_line() -> str:
-    """What was typed."""
+    """What was typed, without the folders of Python and of scripts."""
+    if Path(sys.argv[0]).name == "__main__.py" and "-m" in sys.orig_argv:
+        return shlex.join(["python", *sys.orig_argv[sys.orig_argv.index("-m") :]])
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 

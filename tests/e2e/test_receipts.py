@@ -17,7 +17,6 @@ import httpx
 import pytest
 
 from benchmarks.harness.running_server import Server
-from loadtests.client.request_mix import is_as_expected, request_mix
 from router import Loss
 from serve_app.control.running_application import RunningApplication
 from serve_app.local.cluster import LocalRun
@@ -25,6 +24,7 @@ from serve_app.messages.snapshot import EngineSnapshot, ReplicaSnapshot
 from serve_app.telemetry.funnel_report import add_up, by_rank
 from tests.e2e.request_lines import wait_for_line
 from tests.mixed_requests import send_mix
+from tests.request_mix import is_as_expected, request_mix
 from tests.servers import ROOT
 
 DEADLINE_S = 60

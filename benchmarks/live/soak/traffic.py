@@ -8,8 +8,7 @@ from random import Random
 import orjson
 
 from loadtests.client.answers import Outcome
-from loadtests.client.exchange import ClientRequest, Close, Exchange
-from loadtests.client.request_mix import CHAT, SERVER_ERROR
+from loadtests.client.exchange import CHAT, SERVER_ERROR, ClientRequest, Close, Exchange
 from loadtests.workloads.prompts import Prompts
 
 SYSTEM_WORDS = (60, 120, 200)

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.harness import machine
 from benchmarks.harness.errors import MeasurementError
-from benchmarks.harness.machine import command_line, find_machine, versions
+from benchmarks.harness.machine import find_machine
 
 
 def install_nvidia_smi(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,17 +44,3 @@ def test_without_a_driver_it_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None
     found = find_machine()
     assert found.name.startswith("CPU: ")
     assert (found.has_gpu, found.shared_by) == (False, "this machine's cores")
-
-
-def test_the_command_is_repeated_without_this_machines_paths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its options with blanks are quoted."""
-    monkeypatch.setattr(
-        machine.sys, "orig_argv", ["/some/where/python3", "-m", "benchmarks", "gpu", "ttft", "--json", "a b"]
-    )
-    assert command_line() == "python -m benchmarks gpu ttft --json 'a b'"
-
-
-def test_versions_are_of_what_is_installed() -> None:
-    """Python's always."""
-    assert "python" in versions()
-    assert "no-such-package" not in versions()

@@ -9,10 +9,9 @@ from typing import Any
 import orjson
 
 from loadtests.client.answers import Outcome
-from loadtests.client.exchange import JSON_HEADERS, ClientRequest, Close, Exchange
+from loadtests.client.exchange import CHAT, JSON_HEADERS, SERVER_ERROR, ClientRequest, Close, Exchange
 from loadtests.workloads.prompts import Prompts
 
-CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 MESSAGES = "/v1/messages"
 RESPONSES = "/v1/responses"
@@ -22,7 +21,6 @@ MAX_TOKENS = 4
 LONG_ANSWER_TOKENS = 300
 OVERLONG_WORDS = 40_000
 NUM_REPEATED_IDS = 3
-SERVER_ERROR = 500
 
 Body = dict[str, Any]
 
@@ -166,7 +164,7 @@ def _closed_in_prefill(make: Composer) -> RequestDraft:
     long_prompt = make.prompts.token_ids(make.prefill_tokens)
     return RequestDraft(
         COMPLETIONS,
-        make.answered(prompt=long_prompt, stream=make.rng.random() < 0.5),  # noqa: PLR2004  one in two
+        make.answered(prompt=long_prompt, stream=make.rng.random() < 0.5),
         patience_s=make.rng.uniform(0.05, 0.5),
     )
 

@@ -7,8 +7,8 @@ import pytest
 
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Close, Exchange
-from loadtests.client.request_mix import KINDS, is_as_expected, kinds_for, request_mix
 from loadtests.workloads.prompts import TOKEN_IDS
+from tests.request_mix import KINDS, is_as_expected, kinds_for, request_mix
 
 COUNT = 150
 
