@@ -1,6 +1,7 @@
 """The README's snippets, pasted."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from serve_app.local.cluster import LocalRun
+from tests.conftest import Require
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -25,8 +27,9 @@ def test_a_python_snippet_prints_the_usage(run: LocalRun, snippet: str) -> None:
     assert "Usage(" in result.stdout
 
 
-def test_the_curl_line_shows_the_headers(run: LocalRun) -> None:
+def test_the_curl_line_shows_the_headers(run: LocalRun, require: Require) -> None:
     """They are named in the README below the line."""
+    require(shutil.which("curl") is not None, "curl")
     result = subprocess.run(
         ["bash", "-c", CURL.replace(DEFAULT_URL, run.url)], capture_output=True, text=True, check=False, timeout=120
     )
