@@ -4,9 +4,6 @@ Rules of this package: it imports the standard library and xxhash only, and has 
 Time and randomness are passed in. One event loop owns a `Router`, so there are no locks.
 """
 
-from router.account.funnel import CacheRecord, Funnel, Loss
-from router.account.shadow import Shadow
-from router.account.shadow_totals import ShadowTotals
 from router.belief.hot_prefixes import HotPrefix
 from router.belief.tiers import HOST_TOKENS_PER_S, CachedTokens
 from router.errors import NoReplicasError, RouterError, UnknownPolicyError
@@ -16,6 +13,9 @@ from router.keys.sessions import session_key
 from router.load.engine_model import EngineModel
 from router.load.health import Exclusion, Health
 from router.load.reservations import Reservations
+from router.outcomes.funnel import CacheRecord, Funnel, Loss
+from router.outcomes.shadow import Shadow
+from router.outcomes.shadow_totals import ShadowTotals
 from router.router import Routed, Router
 from router.state import BookedRequest, HeldRun, ReplicaState
 from router.types import (

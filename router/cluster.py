@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 
-from router.account.reuse import Reuse
 from router.belief.continuations import Continuations
 from router.belief.holders import Holders
 from router.belief.match import CachedBlocks, PrefixMatch
@@ -16,6 +15,7 @@ from router.load.engine_model import EngineModel
 from router.load.lateness import Lateness
 from router.load.reservations import Reservations
 from router.load.table import ReplicaLoad
+from router.outcomes.reuse import Reuse
 from router.ring import Ring
 from router.types import BlockHash, Replica, ReplicaId, RouteRequest
 

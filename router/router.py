@@ -7,18 +7,18 @@ the simulator and the tests all drive this same object.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from router.account.funnel import CacheRecord, Known, make_record
-from router.account.shadow import Shadow
+from router.belief.cache_estimates import CacheEstimates
 from router.belief.holders import Holders
 from router.belief.hot_prefixes import HotPrefix
 from router.belief.match import PrefixMatch
-from router.cache_estimates import CacheEstimates
 from router.cluster import Cluster
 from router.errors import NoReplicasError
-from router.joining import adopt_state, export_state
 from router.load.health import Exclusion, Health
 from router.load.outstanding import Outstanding
 from router.load.reservations import Reservations
+from router.membership import adopt_state, export_state, replace_replicas
+from router.outcomes.funnel import CacheRecord, Known, make_record
+from router.outcomes.shadow import Shadow
 from router.placement import places_of, prefixes_for
 from router.policies.policy import Choice, Policy
 from router.ring import Ring
@@ -76,27 +76,8 @@ class Router:
 
     def set_replicas(self, replicas: Iterable[Replica]) -> None:
         """Replace the set of replicas. The state of those that stay is kept."""
-        cluster = self.cluster
-        new = tuple(sorted(replicas, key=lambda replica: (replica.rank, replica.replica_id)))
-        kept_ids = {replica.replica_id for replica in new}
-        for replica in cluster.replicas:
-            if replica.replica_id not in kept_ids:
-                self._remove(replica.replica_id)
-        for replica in new:
-            self.health.add_replica(replica.replica_id)
-            cluster.load.add_replica(replica.replica_id)
-            self._estimates.add_replica(replica)
-        cluster.ring = Ring({replica.rank for replica in new}, virtual_nodes=self._virtual_nodes)
-        cluster.set_replicas(new)
+        replace_replicas(replicas, self.cluster, self._estimates, self.health, virtual_nodes=self._virtual_nodes)
         self._excluded = None
-        largest_tiers_tokens = (max(replica.kv_capacity_tokens, replica.host_capacity_tokens) for replica in new)
-        self._estimates.seen.grow_to(sum(tokens // cluster.block_size for tokens in largest_tiers_tokens))
-
-    def _remove(self, replica_id: ReplicaId) -> None:
-        self.health.remove_replica(replica_id)
-        self.cluster.load.remove_replica(replica_id)
-        self._estimates.remove_replica(replica_id)
-        self.cluster.distrust(self.cluster.untrusted - {replica_id})
 
     def set_parity(self, replica_id: ReplicaId, *, is_known: bool) -> None:
         """Set whether a replica is known to find prompts by the keys that are used here. It is, until told otherwise.

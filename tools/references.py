@@ -16,7 +16,7 @@ from loadtests.replay.command import app as replay
 from loadtests.replay.plan_command import app as plan
 from serve_app.audit.command import app as audit
 from serve_app.settings.schema import AutoscalingOptions, Settings
-from serve_app.telemetry.definitions import METRICS, OPS_METRICS, Metric
+from serve_app.telemetry.metrics import METRICS, OPS_METRICS, Metric
 from warmroute.cli import app
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

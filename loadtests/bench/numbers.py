@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from loadtests.bench.records import CellResult, SentTurn
+from loadtests.report.columns import MetricColumn
 from loadtests.report.intervals import Estimate, mean, ratio
-from loadtests.report.metrics import MetricColumn
 from loadtests.report.statistics import percentile
 
 DECIDING = "ttft_mean_s"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from loadtests.replay.experiment import CaseOutcome, PolicyComparison
 from loadtests.report import intervals
+from loadtests.report.columns import MetricColumn
 from loadtests.report.intervals import Estimate
-from loadtests.report.metrics import MetricColumn
 from router import Loss
 
 METRICS = (

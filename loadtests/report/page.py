@@ -7,8 +7,8 @@ from math import isfinite
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from loadtests.report.charts import ChartSeries, Dot, Point, dot_chart, line_chart
+from loadtests.report.columns import MetricColumn
 from loadtests.report.intervals import Estimate
-from loadtests.report.metrics import MetricColumn
 from loadtests.report.origin import versions
 from loadtests.report.tables import TextTable
 

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from math import ceil
 from typing import NamedTuple
 
+from router.belief.eviction import EvictionOrder, Use
 from router.belief.hot_prefixes import SHARED_FROM_NUM_ENDS, HotPrefix, hot_prefixes
 from router.belief.kv_contents import KvContents
 from router.belief.match import NOTHING_CACHED, CachedBlocks, LastUse, LastUses, PrefixMatch
 from router.belief.prefix_tree import PrefixTree, Run, Step
-from router.belief.uses import Use, Uses
 from router.state import HeldRun
 from router.types import BlockHash, ReplicaId
 
@@ -41,14 +41,14 @@ class Holders:
 
     def __init__(self) -> None:
         self._tree = PrefixTree()
-        self._replica_to_uses: dict[ReplicaId, Uses] = {}
+        self._replica_to_uses: dict[ReplicaId, EvictionOrder] = {}
         self._replica_to_contents: dict[ReplicaId, KvContents] = {}  # the exact ones
         self._last_match: tuple[Sequence[BlockHash], PrefixMatch] | None = None
 
     def add_replica(self, replica_id: ReplicaId, *, capacity_blocks: int) -> None:
         """Start to estimate a replica's cache, or resize it; a smaller capacity evicts the oldest blocks."""
         self._last_match = None
-        uses = self._replica_to_uses.setdefault(replica_id, Uses(replica_id, self._tree))
+        uses = self._replica_to_uses.setdefault(replica_id, EvictionOrder(replica_id, self._tree))
         uses.capacity_blocks = capacity_blocks
         uses.fit()
 
@@ -229,7 +229,7 @@ class Holders:
                 self._last_match = None
         uses.fit()
 
-    def _adopt_run(self, uses: Uses, prompt: tuple[BlockHash, ...], run: HeldRun) -> None:
+    def _adopt_run(self, uses: EvictionOrder, prompt: tuple[BlockHash, ...], run: HeldRun) -> None:
         fitting = prompt[: uses.capacity_blocks]
         if fitting:
             runs = self._tree.grow(fitting)
@@ -298,7 +298,7 @@ class Holders:
             num_stored = self._replica_to_contents[replica_id].num_stored(block_hashes)
             self.discard_after(replica_id, block_hashes, num_kept=num_stored, use=use)
 
-    def _drop_answer(self, uses: Uses, steps: Sequence[Step], num_blocks: int) -> None:
+    def _drop_answer(self, uses: EvictionOrder, steps: Sequence[Step], num_blocks: int) -> None:
         """Drop an answer's made-up hashes: a prompt that goes on with it brings its blocks' real hashes."""
         answer = _answer(steps[-1], uses.replica_id, num_blocks) if steps else None
         if answer is not None:

@@ -13,8 +13,8 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from router.belief.eviction import EvictionOrder
 from router.belief.prefix_tree import PrefixTree, Run
-from router.belief.uses import Uses
 from router.types import BlockHash
 
 Prompts = Collection[Sequence[BlockHash]]
@@ -29,7 +29,7 @@ class KvContents:
 
     """
 
-    def __init__(self, uses: Uses, tree: PrefixTree) -> None:
+    def __init__(self, uses: EvictionOrder, tree: PrefixTree) -> None:
         self._uses = uses
         self._tree = tree
         # A block is in its run or, after a split of that, in a run before it. Runs need not know of this map.

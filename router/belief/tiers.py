@@ -12,9 +12,9 @@ share of the expected tokens that came lately.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from router.account.reuse import Reuse
 from router.belief.holders import NO_WORK, Holders
 from router.belief.match import PrefixMatch
+from router.outcomes.reuse import Reuse
 from router.state import HeldRun
 from router.types import BlockHash, ReplicaId
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from router.account.funnel import Known
+from router.belief.eviction import Use
 from router.belief.match import LastUses
-from router.belief.uses import Use
 from router.load.table import LoadChange
+from router.outcomes.funnel import Known
 from router.types import Reservation
 
 

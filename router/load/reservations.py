@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import takewhile
 
-from router.belief.uses import Use
+from router.belief.eviction import Use
 from router.load.engine_model import EngineModel
 from router.load.outstanding import Outstanding
 from router.load.replica_queue import ReplicaQueue

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from router import BlockHash, ReplicaId
+from router.belief.eviction import EvictionOrder
 from router.belief.prefix_tree import PrefixTree, Run
-from router.belief.uses import Uses
 
 THE_CACHE = ReplicaId("cache")
 
@@ -59,7 +59,7 @@ class CacheReplay:
     def __init__(self, *, capacity_tokens: int, block_size: int) -> None:
         self._block_size = block_size
         self._tree = PrefixTree()
-        self._uses = Uses(THE_CACHE, self._tree)
+        self._uses = EvictionOrder(THE_CACHE, self._tree)
         self._uses.capacity_blocks = max(1, capacity_tokens // block_size)
         self.sums = Sums(0, 0, 0)
 

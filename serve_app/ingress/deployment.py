@@ -24,9 +24,9 @@ from serve_app.control.ray_broadcast import ask_all
 from serve_app.control.ray_long_poll import follow_replicas
 from serve_app.control.ray_router_channel import RouterChannel, send_to_routers
 from serve_app.edge.options import EDGE_VARIABLE, edge_token
+from serve_app.ingress.counters import RouterMetrics
 from serve_app.ingress.endpoint import RouteEndpoint, answer_with
 from serve_app.ingress.joining import Joining
-from serve_app.ingress.metrics import RouterMetrics
 from serve_app.ingress.ready_router import ReadyRouter, new_request_id
 from serve_app.ingress.records import RouterRecords
 from serve_app.ingress.unready_router import UnreadyRouter

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from router import CacheRecord, ReplicaId, RequestId, TokenHash
+from serve_app.ingress.counters import RouterMetrics
 from serve_app.ingress.inbox import Inbox
-from serve_app.ingress.metrics import RouterMetrics
 from serve_app.parity.samples import KeySamples
 from serve_app.parity.verdicts import Verdict, Verdicts
 

@@ -13,7 +13,7 @@ import msgspec
 from serve_app.messages.snapshot import HotPrefix, RouterSnapshot
 from serve_app.ops.history import History, HistoryError, Reading, Series
 from serve_app.ops.prefix_names import KEY_BYTES, PrefixNames
-from serve_app.telemetry.definitions import RANK, TENANT
+from serve_app.telemetry.metrics import RANK, TENANT
 
 logger = logging.getLogger("ray.serve")
 

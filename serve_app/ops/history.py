@@ -22,8 +22,8 @@ from router import Funnel, Loss
 from serve_app.messages.prompt_totals import PromptTotals
 from serve_app.messages.ttft import BOUNDS_S, KINDS, Histogram, Ttft
 from serve_app.ops.windows import EVER, SPANS, Window
-from serve_app.telemetry.definitions import RANK
 from serve_app.telemetry.funnel_report import TOKEN_SUMS
+from serve_app.telemetry.metrics import RANK
 
 SCHEMA_VERSION = 3
 SCHEMA = """

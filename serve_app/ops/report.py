@@ -11,7 +11,7 @@ from serve_app.messages.prompt_totals import PromptTotals
 from serve_app.messages.snapshot import HotPrefix, RouterSnapshot
 from serve_app.messages.ttft import Histogram
 from serve_app.ops.history import Series
-from serve_app.telemetry.definitions import RANK, TENANT
+from serve_app.telemetry.metrics import RANK, TENANT
 from serve_app.telemetry.replica_table import ReplicaRow, replica_rows
 
 

@@ -16,7 +16,7 @@ from serve_app.ops import report
 from serve_app.ops.collector import Collector
 from serve_app.ops.history import HistoryError
 from serve_app.ops.login import COOKIE, SESSION_S, Login, TooManyGuessesError
-from serve_app.ops.metrics import OpsMetrics
+from serve_app.ops.prometheus import OpsMetrics
 from serve_app.ops.windows import WINDOWS, Window
 from serve_app.prompt.validation import briefly
 

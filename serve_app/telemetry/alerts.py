@@ -6,7 +6,7 @@ from typing import Any
 from serve_app.messages.routing_note import NO_REPLICAS, ROUTING_ERROR
 from serve_app.parity.verdicts import Verdict
 from serve_app.prompt.body import Unreadable
-from serve_app.telemetry.definitions import (
+from serve_app.telemetry.metrics import (
     APPLICATION,
     CACHE_KNOWLEDGE,
     DECISIONS,

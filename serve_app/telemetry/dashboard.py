@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from serve_app.telemetry.definitions import (
+from serve_app.telemetry.metrics import (
     APPLICATION,
     CACHE_KNOWLEDGE,
     DECISIONS,

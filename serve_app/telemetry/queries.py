@@ -3,7 +3,7 @@
 Applications are always kept apart.
 """
 
-from serve_app.telemetry.definitions import APPLICATION, PROMPT_TOKENS, Kind, Metric
+from serve_app.telemetry.metrics import APPLICATION, PROMPT_TOKENS, Kind, Metric
 
 
 def rate(metric: Metric, *, window: str, by: tuple[str, ...] = (), **where: str) -> str:

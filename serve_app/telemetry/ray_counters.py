@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from ray.util import metrics
 
-from serve_app.telemetry.definitions import APPLICATION, Metric
+from serve_app.telemetry.metrics import APPLICATION, Metric
 
 RayMetric = TypeVar("RayMetric", metrics.Counter, metrics.Gauge)
 

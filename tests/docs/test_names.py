@@ -17,7 +17,7 @@ from loadtests.replay.plan_command import app as plan
 from serve_app.audit.command import app as audit
 from serve_app.settings.schema import Settings
 from serve_app.telemetry.alerts import rules
-from serve_app.telemetry.definitions import METRICS, OPS_METRICS
+from serve_app.telemetry.metrics import METRICS, OPS_METRICS
 from tests.docs.pages import DOCS, PAGES, ROOT, code
 from warmroute.cli import app
 

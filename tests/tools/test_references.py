@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from serve_app.telemetry.definitions import METRICS, OPS_METRICS
+from serve_app.telemetry.metrics import METRICS, OPS_METRICS
 
 SCRIPT = Path(__file__).parent.parent.parent / "tools" / "references.py"
 

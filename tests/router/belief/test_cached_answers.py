@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import BlockHash, ReplicaId, RequestId, hash_blocks
+from router.belief.eviction import Use
 from router.belief.holders import Holders, Placed
-from router.belief.uses import Use
 from router.keys.blocks import unknown_hashes
 from tests.builders import ROOT, prefixes_of
 

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from router import BlockHash, ReplicaId
+from router.belief.eviction import Use
 from router.belief.holders import Holders, Placed
-from router.belief.uses import Use
 from tests.builders import prefixes_of
 
 ONE, TWO = ReplicaId("one"), ReplicaId("two")

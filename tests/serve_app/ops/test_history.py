@@ -14,7 +14,7 @@ from serve_app.messages.prompt_totals import PromptTotals
 from serve_app.messages.ttft import Ttft
 from serve_app.ops.history import ROUTERS_KEPT_S, History, HistoryError, Reading, Series
 from serve_app.ops.windows import DAY_S, HOUR_S, MOMENTS, WINDOWS
-from serve_app.telemetry.definitions import RANK, TENANT
+from serve_app.telemetry.metrics import RANK, TENANT
 from tests.serve_app.ops.builders import Clock
 
 NOW_S = 1_800_000_000.0

@@ -16,7 +16,7 @@ from serve_app.ops.login import SESSION_S, Login
 from serve_app.ops.report import Figures, HistoryReport, Overview
 from serve_app.ops.web import build
 from serve_app.ops.windows import WINDOWS
-from serve_app.telemetry.definitions import METRICS, OPS_METRICS
+from serve_app.telemetry.metrics import METRICS, OPS_METRICS
 from tests.serve_app.ops.builders import PREFIX, FakeCluster, router
 
 NOW_S = 1_800_000_000.0

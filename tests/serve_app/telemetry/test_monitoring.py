@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from serve_app.telemetry.alerts import ROUTER_FAILURES, ROUTER_REQUESTS, alerts, rules
 from serve_app.telemetry.dashboard import dashboard, panels
-from serve_app.telemetry.definitions import DECISIONS, KEY_PARITY, METRICS, PROMPT_TOKENS
+from serve_app.telemetry.metrics import DECISIONS, KEY_PARITY, METRICS, PROMPT_TOKENS
 from serve_app.telemetry.queries import hit_rate, latest, rate
 from tests.conftest import Require
 from warmroute import cli

@@ -22,7 +22,9 @@ outstanding; what is not found for that is evicted by the next ones."""
 
 
 class Use:
-    """A request's use of a prompt's blocks at one replica. It begins with `Uses.use` and goes on until `Uses.end`."""
+    """A request's use of a prompt's blocks at one replica. It begins with `EvictionOrder.use`, and goes on until
+    `EvictionOrder.end`.
+    """
 
     __slots__ = ("last_run", "number")
 
@@ -33,8 +35,8 @@ class Use:
         """The run in which the prompt ends."""
 
 
-class Uses:
-    """One replica's uses, oldest first. Uses whose runs all belong to later ones by now are passed over."""
+class EvictionOrder:
+    """One replica's uses, oldest first. Those whose runs all belong to later ones by now are passed over."""
 
     def __init__(self, replica_id: ReplicaId, tree: PrefixTree) -> None:
         self.replica_id = replica_id

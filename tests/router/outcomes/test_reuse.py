@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import ReplicaId
-from router.account.reuse import Reuse
+from router.outcomes.reuse import Reuse
 
 HERE, THERE = ReplicaId("here"), ReplicaId("there")
 

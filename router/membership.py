@@ -1,9 +1,39 @@
-"""The state of a router that another one takes over when it joins."""
+"""What changes when replicas join, leave or die, and what a router that joins takes over from another one."""
 
-from router.cache_estimates import CacheEstimates
+from collections.abc import Iterable
+
+from router.belief.cache_estimates import CacheEstimates
 from router.cluster import Cluster
+from router.load.health import Health
+from router.ring import Ring
 from router.state import LearnedState, ReplicaState
-from router.types import ReplicaId
+from router.types import Replica, ReplicaId
+
+
+def replace_replicas(
+    replicas: Iterable[Replica], cluster: Cluster, estimates: CacheEstimates, health: Health, *, virtual_nodes: int
+) -> None:
+    """Replace the set of replicas. Those that stay keep their state; of those that are gone, nothing is kept."""
+    new = tuple(sorted(replicas, key=lambda replica: (replica.rank, replica.replica_id)))
+    kept_ids = {replica.replica_id for replica in new}
+    for replica in cluster.replicas:
+        if replica.replica_id not in kept_ids:
+            _remove(replica.replica_id, cluster, estimates, health)
+    for replica in new:
+        health.add_replica(replica.replica_id)
+        cluster.load.add_replica(replica.replica_id)
+        estimates.add_replica(replica)
+    cluster.ring = Ring({replica.rank for replica in new}, virtual_nodes=virtual_nodes)
+    cluster.set_replicas(new)
+    largest_tiers_tokens = (max(replica.kv_capacity_tokens, replica.host_capacity_tokens) for replica in new)
+    estimates.seen.grow_to(sum(tokens // cluster.block_size for tokens in largest_tiers_tokens))
+
+
+def _remove(replica_id: ReplicaId, cluster: Cluster, estimates: CacheEstimates, health: Health) -> None:
+    health.remove_replica(replica_id)
+    cluster.load.remove_replica(replica_id)
+    estimates.remove_replica(replica_id)
+    cluster.distrust(cluster.untrusted - {replica_id})
 
 
 def export_state(cluster: Cluster, replica_id: ReplicaId, *, now: float) -> ReplicaState:

@@ -13,7 +13,7 @@ from serve_app.messages.routing_note import RoutingNote
 from serve_app.messages.snapshot import Totals
 from serve_app.parity.verdicts import Verdict
 from serve_app.prompt.body import Unreadable
-from serve_app.telemetry import definitions
+from serve_app.telemetry import metrics
 from serve_app.telemetry.funnel_report import TOKEN_SUMS
 from serve_app.telemetry.ray_counters import Counters, Levels, Tally
 
@@ -21,18 +21,18 @@ logger = logging.getLogger("ray.serve")
 
 
 class RouterMetrics:
-    """All that a router of an application exports, as defined in `serve_app.telemetry.definitions`."""
+    """All that a router of an application exports, as defined in `serve_app.telemetry.metrics`."""
 
     def __init__(self, application: str) -> None:
         self._counters = Counters(application)
         self.shadows = ShadowMetrics(self._counters)
         self.funnel = FunnelMetrics(self._counters)
         self.parity = ParityMetrics(self._counters, application)
-        self._knowledge = Tally(definitions.CACHE_KNOWLEDGE, application)
-        self._tokenizers = Tally(definitions.TOKENIZER, application)
-        self._pending_tokens = Levels(definitions.PENDING_TOKENS, application)
-        self._kv_use = Levels(definitions.KV_USE, application)
-        self._excluded = Levels(definitions.EXCLUDED, application)
+        self._knowledge = Tally(metrics.CACHE_KNOWLEDGE, application)
+        self._tokenizers = Tally(metrics.TOKENIZER, application)
+        self._pending_tokens = Levels(metrics.PENDING_TOKENS, application)
+        self._kv_use = Levels(metrics.KV_USE, application)
+        self._excluded = Levels(metrics.EXCLUDED, application)
         self._num_undelivered = 0
         self.reason_to_decisions: Counter[str] = Counter()
         self.reason_to_unreadable: Counter[str] = Counter()
@@ -40,12 +40,12 @@ class RouterMetrics:
     def on_decision(self, note: RoutingNote) -> None:
         """Count a request that was placed."""
         self.reason_to_decisions[note.reason] += 1
-        self._counters.add(definitions.DECISIONS, 1, {"policy": note.policy, "reason": note.reason})
+        self._counters.add(metrics.DECISIONS, 1, {"policy": note.policy, "reason": note.reason})
 
     def on_unreadable(self, reason: Unreadable) -> None:
         """Count a prompt without a key."""
         self.reason_to_unreadable[reason.value] += 1
-        self._counters.add(definitions.UNREADABLE, 1, {"reason": reason.value})
+        self._counters.add(metrics.UNREADABLE, 1, {"reason": reason.value})
 
     def show_replicas(self, router: Router, replica_to_status: Mapping[ReplicaId, Status], *, now: float) -> None:
         """Show the state of every replica; call it regularly."""
@@ -65,7 +65,7 @@ class RouterMetrics:
 
     def show_undelivered(self, total: int) -> None:
         """Count what was not delivered, given the total of all reservations since the start."""
-        self._counters.add(definitions.UNDELIVERED, total - self._num_undelivered, {})
+        self._counters.add(metrics.UNDELIVERED, total - self._num_undelivered, {})
         self._num_undelivered = total
 
     def export(self) -> None:
@@ -78,12 +78,12 @@ class ParityMetrics:
 
     def __init__(self, counters: Counters, application: str) -> None:
         self._counters = counters
-        self._tally = Tally(definitions.KEY_PARITY, application)
+        self._tally = Tally(metrics.KEY_PARITY, application)
 
     def on_sample(self, rank: int, *, agrees: bool) -> None:
         """Count a sampled request that got its first token."""
         verdict = Verdict.OK if agrees else Verdict.TEMPLATE
-        self._counters.add(definitions.SAMPLED_KEYS, 1, {"rank": str(rank), "verdict": verdict})
+        self._counters.add(metrics.SAMPLED_KEYS, 1, {"rank": str(rank), "verdict": verdict})
 
     def show(self, by_rank: Iterable[tuple[int, Verdict]]) -> None:
         """Show the verdict on every replica; call it regularly."""
@@ -115,7 +115,7 @@ class ShadowMetrics:
             added.add(answer, decision)
             for name, amount in asdict(added).items():
                 labels = {"policy": decision.policy, "shadow": answer.policy}
-                self._counters.add(definitions.SHADOWS[name], amount, labels)
+                self._counters.add(metrics.SHADOWS[name], amount, labels)
 
 
 class FunnelMetrics:
@@ -141,9 +141,9 @@ class FunnelMetrics:
         self._rank_to_totals[rank].add(record, ttft_s)
         if record.tenant:
             self._tenant_to_totals[record.tenant].add(record, ttft_s)
-        self._counters.add(definitions.PROMPTS, 1, {"rank": str(rank)})
+        self._counters.add(metrics.PROMPTS, 1, {"rank": str(rank)})
         for stage in TOKEN_SUMS:
             labels = {"rank": str(rank), "stage": stage}
-            self._counters.add(definitions.PROMPT_TOKENS, getattr(record, stage), labels)
+            self._counters.add(metrics.PROMPT_TOKENS, getattr(record, stage), labels)
         for cause, tokens in record.lost.items():
-            self._counters.add(definitions.LOST_TOKENS, tokens, {"rank": str(rank), "cause": cause.value})
+            self._counters.add(metrics.LOST_TOKENS, tokens, {"rank": str(rank), "cause": cause.value})

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router import CacheRecord, Funnel, Loss, ReplicaId, RequestId, Reservation, Router, RouteRequest
-from router.account.funnel import Known, make_record
+from router.outcomes.funnel import Known, make_record
 from tests.builders import BLOCK_SIZE, make_replica, make_request, make_router
 
 counts = st.integers(0, 12)

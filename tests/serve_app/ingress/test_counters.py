@@ -10,11 +10,11 @@ from router.types import Reason
 from serve_app.messages.receipts import EngineState, Status
 from serve_app.parity.verdicts import Verdict
 from serve_app.prompt.body import Unreadable
-from serve_app.telemetry.definitions import METRICS, OPS_METRICS, SHADOWS
+from serve_app.telemetry.metrics import METRICS, OPS_METRICS, SHADOWS
 from tests.builders import BLOCK_SIZE, make_request, make_router
 
 if TYPE_CHECKING:
-    from serve_app.ingress.metrics import RouterMetrics
+    from serve_app.ingress.counters import RouterMetrics
 
 HERE, THERE = ReplicaId("here"), ReplicaId("there")
 Exported = dict[tuple[str, ...], float]
@@ -40,7 +40,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Exported:
 @pytest.fixture
 def router_metrics(exported: Exported) -> "RouterMetrics":  # noqa: ARG001  in this order
     """Two policies in the shadow of one."""
-    from serve_app.ingress.metrics import RouterMetrics
+    from serve_app.ingress.counters import RouterMetrics
 
     result = RouterMetrics("warmroute")
     result.shadows.start(["chwbl", "random"])

@@ -10,16 +10,16 @@ from serve_app.messages.prompt_totals import PromptTotals
 from serve_app.messages.snapshot import RouterSnapshot
 from serve_app.messages.ttft import BOUNDS_S, Histogram
 from serve_app.ops.history import Series
-from serve_app.telemetry import definitions
-from serve_app.telemetry.definitions import APPLICATION, RANK, TENANT, Metric
+from serve_app.telemetry import metrics
 from serve_app.telemetry.funnel_report import TOKEN_SUMS
+from serve_app.telemetry.metrics import APPLICATION, RANK, TENANT, Metric
 from serve_app.telemetry.replica_table import replica_rows
 
 COUNTERS = {
-    RANK: (definitions.PROMPTS, definitions.PROMPT_TOKENS, definitions.LOST_TOKENS),
-    TENANT: (definitions.TENANT_PROMPTS, definitions.TENANT_PROMPT_TOKENS, definitions.TENANT_LOST_TOKENS),
+    RANK: (metrics.PROMPTS, metrics.PROMPT_TOKENS, metrics.LOST_TOKENS),
+    TENANT: (metrics.TENANT_PROMPTS, metrics.TENANT_PROMPT_TOKENS, metrics.TENANT_LOST_TOKENS),
 }
-TTFTS = {RANK: definitions.TTFT, TENANT: definitions.TENANT_TTFT}
+TTFTS = {RANK: metrics.TTFT, TENANT: metrics.TENANT_TTFT}
 
 
 class OpsMetrics(PrometheusCollector):
@@ -65,7 +65,7 @@ class OpsMetrics(PrometheusCollector):
                 yield series.application, series.value, totals
 
     def _gauges(self) -> Iterator[GaugeMetricFamily]:
-        pending, kv_use, excluded = map(_gauge, (definitions.PENDING_TOKENS, definitions.KV_USE, definitions.EXCLUDED))
+        pending, kv_use, excluded = map(_gauge, (metrics.PENDING_TOKENS, metrics.KV_USE, metrics.EXCLUDED))
         for application, snapshots in self._application_to_snapshots.items():
             for row in replica_rows(snapshots):
                 labels = [application, str(row.rank)]
