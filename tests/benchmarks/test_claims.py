@@ -39,13 +39,13 @@ def test_every_claim_has_a_module_with_a_command(claim: Claim) -> None:
 
 def test_a_claims_options_are_its_own() -> None:
     """The help names the command as it is typed."""
-    printed = run("several_routers", "--help").stdout
-    assert "python -m benchmarks several_routers [OPTIONS]" in printed
-    assert "--replicas" in printed
+    printed = run("autoscaling", "--help").stdout
+    assert "python -m benchmarks autoscaling [OPTIONS]" in printed
+    assert "--max-replicas" in printed
 
 
 def test_an_unknown_claim_is_refused_by_name() -> None:
     """The message lists what exists."""
     ended = run("nothing")
     assert ended.returncode == 1
-    assert "there is no claim 'nothing': use one of decision_time, decision, scenarios" in ended.stderr
+    assert "there is no claim 'nothing': use one of decision_time, decision, autoscaling" in ended.stderr

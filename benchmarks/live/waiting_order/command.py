@@ -10,12 +10,11 @@ import typer
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.console import notes_console
-from benchmarks.harness.report import Report
+from benchmarks.harness.report import VIRTUAL_TIME, Report
 from benchmarks.live.waiting_order import cost, live
 from benchmarks.live.waiting_order.figures import figures, records, table
 from benchmarks.live.waiting_order.replayed import Fleet, replayed
 from benchmarks.live.waiting_order.traffic import make_traffic
-from benchmarks.virtual.several_routers.setup import CAVEATS
 from loadtests.replay.options import read_numbers
 from loadtests.replay.workload import ReplayWorkload
 from loadtests.report.console import at_least
@@ -74,7 +73,7 @@ def in_virtual_time(
         num_seeds=seeds,
         num_jobs=jobs,
     )
-    return Report([table(rows)], {"rows": records(rows)}, caveats=CAVEATS)
+    return Report([table(rows)], {"rows": records(rows)}, caveats=VIRTUAL_TIME)
 
 
 @app.command("cost")

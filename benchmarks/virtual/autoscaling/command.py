@@ -10,14 +10,13 @@ from typing import Annotated
 import typer
 
 from benchmarks.harness.command import CONVERSATION_TRACE, TRACES, TraceOption, make_app, measurement
-from benchmarks.harness.report import Report
+from benchmarks.harness.report import VIRTUAL_TIME, Report
 from benchmarks.harness.rows import rows_report
 from benchmarks.virtual.autoscaling import trials
 from benchmarks.virtual.autoscaling.contenders import read_contenders
 from benchmarks.virtual.autoscaling.day import make_day
 from benchmarks.virtual.autoscaling.step import make_step
 from benchmarks.virtual.autoscaling.traffic import ScalingTraffic
-from benchmarks.virtual.several_routers.setup import CAVEATS
 from loadtests.replay.engine import EngineOptions
 from loadtests.report.console import at_least
 
@@ -88,5 +87,5 @@ def main(  # noqa: PLR0913  one for each option
             (f"{title}; late: after {ttft_limit:g} s", partial(trials.run, make, contenders, rules, num_jobs=jobs))
             for title, make in map(experiment_to_traffic.__getitem__, experiments or list(ScalingExperiment))
         ],
-        caveats=CAVEATS,
+        caveats=VIRTUAL_TIME,
     )

@@ -1,10 +1,12 @@
 """One run of a situation."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
-from benchmarks.virtual.decision.situation import Cell, CellFigures, Changes, Situation
+from benchmarks.virtual.decision.disturbances import aftermath, disturbed
+from benchmarks.virtual.decision.mixes import MIXES
+from benchmarks.virtual.decision.situation import Cell, Changes, Figures, Situation
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.generators import GENERATORS, generate
 from loadtests.replay.results import Replay, summarize
@@ -15,17 +17,16 @@ THINK_S = 1.0
 """Seconds between turns, where a trace does not say."""
 
 
-def measure(cell: Cell, *, traces: Path) -> CellFigures:
+def measure(cell: Cell, *, traces: Path) -> Figures:
     """Run it.
 
     Raises:
         TraceError: its trace is not in the folder `traces`, or not as it should be.
 
     """
-    started_s = time.perf_counter()
-    asked = make_asked(cell, traces=traces)
-    run = Simulation(make_scenario(cell, asked)).run()
-    return _result(run, cell.situation, real_s=time.perf_counter() - started_s)
+    scenario = make_scenario(cell, make_asked(cell, traces=traces))
+    run = Simulation(scenario).run()
+    return _figures(aftermath(run, scenario) if cell.situation.disturbance else run, cell.situation)
 
 
 def make_asked(cell: Cell, *, traces: Path) -> AskedRequests:
@@ -41,11 +42,11 @@ def make_asked(cell: Cell, *, traces: Path) -> AskedRequests:
 
 
 def make_scenario(cell: Cell, asked: AskedRequests) -> Scenario:
-    """Engines, routers and what they are told."""
+    """Engines, routers and what they are told; prompts wait in order of arrival, as behind every rival as shipped."""
     situation = cell.situation
-    engine = _engine(situation).model_copy(update={"waiting_order": cell.waiting_order})
+    engine = _engine(situation).model_copy(update={"waiting_order": "arrival"})
     told_kv_tokens = round(situation.told_factor * situation.kv_tokens) if situation.told_factor != 1 else None
-    return Scenario(
+    scenario = Scenario(
         asked.requests,
         num_replicas=situation.num_replicas,
         num_routers=situation.num_routers,
@@ -61,6 +62,7 @@ def make_scenario(cell: Cell, asked: AskedRequests) -> Scenario:
         block_size=asked.block_size,
         policy=cell.policy,
     )
+    return disturbed(scenario, situation.disturbance) if situation.disturbance else scenario
 
 
 def _recorded(situation: Situation, traces: Path, *, seed: int) -> AskedRequests:
@@ -73,13 +75,18 @@ def _recorded(situation: Situation, traces: Path, *, seed: int) -> AskedRequests
         tenants=(),
     )
     pace = situation.load * situation.num_replicas * _engine(situation).prefill_tokens_per_s
-    return make_requests(workload, prompt_tokens_per_s=pace, seed=seed)
+    asked = make_requests(workload, prompt_tokens_per_s=pace, seed=seed)
+    if not situation.mix:
+        return asked
+    mixed = MIXES[situation.mix](asked.requests, pace, Random(f"{situation.mix} {seed}"))
+    return replace(asked, requests=tuple(mixed))
 
 
 def _with_answers(asked: AskedRequests, factor: float) -> AskedRequests:
     """The requests with answers that many times as long as recorded."""
     requests = (
-        replace(each, num_output_tokens=max(1, round(factor * each.num_output_tokens))) for each in asked.requests
+        replace(request, num_output_tokens=max(1, round(factor * request.num_output_tokens)))
+        for request in asked.requests
     )
     return replace(asked, requests=tuple(requests))
 
@@ -92,14 +99,6 @@ def _changed(engine: EngineOptions, changes: Changes) -> EngineOptions:
     return EngineOptions.model_validate({**engine.model_dump(), **dict(changes)})
 
 
-def _result(run: Replay, situation: Situation, *, real_s: float) -> CellFigures:
+def _figures(run: Replay, situation: Situation) -> Figures:
     summary = summarize(run, num_replicas=situation.num_replicas)
-    return CellFigures(
-        mean_ttft_s=summary.mean_ttft_s,
-        p99_ttft_s=summary.p99_ttft_s,
-        mean_answer_s=summary.mean_answer_s,
-        p99_answer_s=summary.p99_answer_s,
-        hit_rate=summary.hit_rate,
-        num_requests=len(run.records),
-        real_s=round(real_s, 2),
-    )
+    return Figures(summary.mean_ttft_s, summary.p99_ttft_s, summary.mean_answer_s, summary.hit_rate)

@@ -1,13 +1,15 @@
 """The tables: every policy's numbers, and ours against the best rival's."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table as RichTable
 
-from benchmarks.virtual.decision.situation import Situation, Table
-from benchmarks.virtual.decision.verdict import OURS, Check, Means, Situations, checks
+from benchmarks.harness.report import Report
+from benchmarks.virtual.decision.results import Measured
+from benchmarks.virtual.decision.situation import Figures, Situation, Table
+from benchmarks.virtual.decision.verdict import OURS, Check, checks
 from loadtests.report.tables import make_table
 
 TITLES = {
@@ -17,83 +19,73 @@ TITLES = {
     Table.ROUTERS: "Routers: TTFT and hits to one router's, at most 3 % / 8 % worse at 50 / 250 ms",
 }
 SHORT = {"mean_ttft_s": "TTFT", "p99_ttft_s": "p99", "mean_answer_s": "answer", "hit_rate": "hits"}
-NUMBERS = ("TTFT s", "p99 s", "answer s", "hit rate", "seeds")
+NUMBERS = ("TTFT s", "p99 s", "answer s", "hit rate")
 
 
-def all_numbers(table: Table, measured: Situations, waiting_order: str) -> RichTable:
+def report(measured: Measured, *, caveats: Sequence[str]) -> Report:
+    """Two tables for each of ours, and the counts of verdicts."""
+    shown, lines = [], []
+    for table in Table:
+        its = {situation: figures for situation, figures in measured.items() if situation.table is table}
+        if its:
+            shown += [_all_numbers(table, its), _verdicts(table, its)]
+            lines.append(_count_verdicts(table, its))
+    records = {"situations": [_record(situation, figures) for situation, figures in measured.items()]}
+    return Report(shown, records, lines=lines, caveats=caveats)
+
+
+def _all_numbers(table: Table, measured: Measured) -> RichTable:
     """The numbers of each policy in each situation, ours first."""
-    shown = make_table(f"{_title(table, waiting_order)}: all numbers", left=("situation", "policy"), right=NUMBERS)
-    for situation in _of(table, measured):
-        policy_to_means = measured[situation]
+    shown = make_table(f"{TITLES[table]}: all numbers", left=("situation", "policy"), right=NUMBERS)
+    for situation, policy_to_figures in measured.items():
         title = situation.name
-        for policy in sorted(policy_to_means, key=lambda name: (name != OURS, policy_to_means[name].mean_ttft_s)):
-            shown.add_row(title, policy, *_numbers(policy_to_means[policy]))
+        for policy in sorted(policy_to_figures, key=lambda name: (name != OURS, policy_to_figures[name].mean_ttft_s)):
+            shown.add_row(title, policy, *_numbers(policy_to_figures[policy]))
             title = ""
     return shown
 
 
-def verdicts(table: Table, measured: Situations, waiting_order: str) -> RichTable:
+def _verdicts(table: Table, measured: Measured) -> RichTable:
     """Ours, its ratio to the best rival in each respect, and whether all of them are good enough."""
-    shown = make_table(_title(table, waiting_order), left=("situation",), right=NUMBERS)
+    shown = make_table(TITLES[table], left=("situation",), right=NUMBERS)
     shown.add_column("ours to the best rival", overflow="fold")
     shown.add_column("verdict")
-    for situation in _of(table, measured):
-        if OURS in measured[situation]:
+    for situation, policy_to_figures in measured.items():
+        if OURS in policy_to_figures:
             found = checks(situation, measured)
-            ratios = ", ".join(map(_check_text, found))
-            shown.add_row(
-                situation.name,
-                *_numbers(measured[situation][OURS]),
-                ratios,
-                _verdict(found) + _unlike_text(measured[situation]),
-            )
+            numbers = _numbers(policy_to_figures[OURS])
+            shown.add_row(situation.name, *numbers, ", ".join(map(_check_text, found)), _verdict(found))
     return shown
 
 
-def count_verdicts(table: Table, measured: Situations) -> str:
+def _count_verdicts(table: Table, measured: Measured) -> str:
     """The counts of verdicts, in one line."""
-    found = [_verdict(checks(each, measured)) for each in _of(table, measured) if OURS in measured[each]]
-    return f"{table}: {found.count('PASS')} PASS, {found.count('FAIL')} FAIL, {found.count('-')} without a rival"
+    found = [_verdict(checks(situation, measured)) for situation in measured if OURS in measured[situation]]
+    return f"{table}: {found.count('PASS')} PASS, {found.count('FAIL')} FAIL, {found.count('-')} not judged"
 
 
-def record(situation: Situation, policy_to_means: Mapping[str, Means]) -> dict[str, Any]:
+def _record(situation: Situation, policy_to_figures: Mapping[str, Figures]) -> dict[str, Any]:
     """Everything measured in one situation, for a JSON file."""
-    return {
-        "table": situation.table,
-        "name": situation.name,
-        "policies": {policy: asdict(means) for policy, means in policy_to_means.items()},
-    }
+    policies = {policy: asdict(figures) for policy, figures in policy_to_figures.items()}
+    return {"table": situation.table, "name": situation.name, "policies": policies}
 
 
-def _title(table: Table, waiting_order: str) -> str:
-    return f"{TITLES[table]} (waiting order {waiting_order})"
-
-
-def _of(table: Table, measured: Situations) -> Iterator[Situation]:
-    return (each for each in measured if each.table is table)
-
-
-def _numbers(means: Means) -> tuple[str, ...]:
+def _numbers(figures: Figures) -> tuple[str, ...]:
     return (
-        f"{means.mean_ttft_s:.3f}",
-        f"{means.p99_ttft_s:.2f}",
-        f"{means.mean_answer_s:.2f}",
-        f"{means.hit_rate:.4f}",
-        str(means.num_seeds),
+        f"{figures.mean_ttft_s:.3f}",
+        f"{figures.p99_ttft_s:.2f}",
+        f"{figures.mean_answer_s:.2f}",
+        f"{figures.hit_rate:.4f}",
     )
 
 
 def _check_text(check: Check) -> str:
-    mark = "" if check.is_met else "!"
+    mark = "!" if check.is_met is False else ""
     return f"{mark}{SHORT[check.metric]} {check.ratio:.3f} {check.other}"
 
 
 def _verdict(found: Sequence[Check]) -> str:
-    if not found:
+    judged = [check.is_met for check in found if check.is_met is not None]
+    if not judged:
         return "-"
-    return "PASS" if all(each.is_met for each in found) else "FAIL"
-
-
-def _unlike_text(policy_to_means: Mapping[str, Means]) -> str:
-    """A note where a run was interrupted, so that means over other seeds are compared."""
-    return " (seeds differ)" if len({means.num_seeds for means in policy_to_means.values()}) > 1 else ""
+    return "PASS" if all(judged) else "FAIL"

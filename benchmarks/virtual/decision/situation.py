@@ -1,34 +1,30 @@
-"""What a policy is put into, and one run of it there."""
+"""What a policy is put into, and what one run there gives."""
 
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from serve_app.settings.schema import WaitingOrderName
-
 Changes = tuple[tuple[str, float], ...]
 """Options of an engine that are not the defaults: names and values."""
 ROUTER_DELAY_S = 0.005
-SHIPPED_ORDER: WaitingOrderName = "arrival"
-"""The order in which prompts wait behind every rival as it is shipped: vLLM's own."""
 
 
 class Table(StrEnum):
-    """What is shown together."""
+    """The situations that are shown together."""
 
     WORKLOADS = "workloads"
     """Answers of thousands of tokens, made by generators."""
     TRACES = "traces"
     """Recorded conversations and agents' sessions, over sizes and loads."""
     ROBUSTNESS = "robustness"
-    """Engines that are unlike, unlike what routers are told, or unlike those that we tuned on."""
+    """Engines and prompts that are unlike those that we tuned on, and replicas that come and go."""
     ROUTERS = "routers"
-    """Several routers, and late messages."""
+    """Several routers, messages that are late or lost, and routers that start again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """Who asks, and who answers."""
+    """The requests, and who answers them."""
 
     table: Table
     name: str
@@ -55,6 +51,10 @@ class Situation:
     """Whether routers are told the default speed instead of the engines' own."""
     answer_factor: float = 1.0
     """The factor on the recorded answers' lengths."""
+    mix: str = ""
+    """The name of one of the `mixes` that change a trace's prompts; empty for none."""
+    disturbance: str = ""
+    """The name of one of the `disturbances`; only requests that come soon after an event then count. Empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,31 +66,20 @@ class Cell:
     seed: int
     duration_s: float
     """Seconds of arrivals, where a generator makes them."""
-    waiting_order: WaitingOrderName = SHIPPED_ORDER
-    """The order of waiting in all engines."""
 
     def parameters(self) -> dict[str, Any]:
         """Everything that its result depends on, besides the code, as JSON has it."""
         situation = asdict(self.situation)
         del situation["table"], situation["name"]
-        parameters = {**situation, "policy": self.policy, "seed": self.seed, "duration_s": self.duration_s}
-        if (
-            self.waiting_order != SHIPPED_ORDER
-        ):  # left out otherwise, so that results kept before there was it are found
-            parameters["waiting_order"] = self.waiting_order
-        return parameters
+        return {**situation, "policy": self.policy, "seed": self.seed, "duration_s": self.duration_s}
 
 
 @dataclass(frozen=True, slots=True)
-class CellFigures:
-    """What one run gave."""
+class Figures:
+    """What a policy reached in a run, or the means over several seeds."""
 
     mean_ttft_s: float
     p99_ttft_s: float
     mean_answer_s: float
     """Seconds from the arrival to the last token."""
-    p99_answer_s: float
     hit_rate: float
-    num_requests: int
-    real_s: float
-    """How long the run took."""

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from itertools import product
 
+from benchmarks.virtual.decision.disturbances import REPLICA_DISTURBANCES, ROUTER_DISTURBANCES
+from benchmarks.virtual.decision.mixes import MIXES
 from benchmarks.virtual.decision.situation import Changes, Situation, Table
 from loadtests.replay.engine import EngineOptions
 from loadtests.replay.generators import GENERATORS
@@ -86,6 +88,10 @@ def _robustness() -> Iterator[Situation]:
         yield _robust("conversation", variant, CONVERSATION, load, engine=engine)
         title = f"{variant}, routers not told"
         yield _robust("conversation", title, CONVERSATION, load, engine=engine, is_told_usual_speed=True)
+    for mix in MIXES:
+        yield _robust("conversation", mix, CONVERSATION, 0.8, mix=mix)
+    for disturbance in REPLICA_DISTURBANCES:
+        yield _robust("conversation", disturbance, CONVERSATION, 0.8, disturbance=disturbance)
 
 
 def _routers() -> Iterator[Situation]:
@@ -94,6 +100,9 @@ def _routers() -> Iterator[Situation]:
             routers = "1 router" if num_routers == 1 else f"{num_routers} routers"
             title = f"{name}, {routers}, {delay_s * 1000:g} ms"
             yield Situation(Table.ROUTERS, title, workload, load, num_routers=num_routers, delay_s=delay_s)
+    for disturbance in ROUTER_DISTURBANCES:
+        title = f"conversation, 2 routers, {disturbance}"
+        yield Situation(Table.ROUTERS, title, CONVERSATION, 0.8, num_routers=2, disturbance=disturbance)
 
 
 def _made(table: Table, title: str, name: str) -> Situation:

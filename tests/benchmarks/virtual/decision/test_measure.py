@@ -37,10 +37,9 @@ def test_names_are_unique_and_workloads_known() -> None:
 
 
 def test_a_cell_runs() -> None:
-    """The same twice, but for how long it takes."""
+    """The same twice."""
     first, second = (measure(cell(BURST), traces=NOWHERE) for _ in range(2))
-    assert replace(first, real_s=0) == replace(second, real_s=0)
-    assert first.num_requests == len(make_asked(cell(BURST), traces=NOWHERE).requests)
+    assert first == second
     assert 0 < first.mean_ttft_s <= first.p99_ttft_s < first.mean_answer_s
     assert 0.4 < first.hit_rate < 1
 
@@ -78,15 +77,10 @@ def test_what_routers_are_told() -> None:
     assert scenario.told_engine.step_s == EngineOptions().step_s
 
 
-def test_all_engines_have_the_cells_waiting_order() -> None:
-    """Also those with changes of their own; by default it is vLLM's, whatever the settings' default is."""
-    asked = make_asked(cell(BURST), traces=NOWHERE)
-    unlike = cell(replace(BURST, rank_to_engine=((0, HALF_SPEED),)))
-    orders = set[str]()
-    for scenario in (make_scenario(unlike, asked), make_scenario(replace(unlike, waiting_order="shortest"), asked)):
-        assert scenario.rank_to_engine[0].waiting_order == scenario.engine.waiting_order
-        orders.add(scenario.engine.waiting_order)
-    assert orders == {"arrival", "shortest"}
+def test_all_engines_have_vllms_own_waiting_order() -> None:
+    """Also those with changes of their own, whatever the settings' default is."""
+    scenario = make_run(replace(BURST, rank_to_engine=((0, HALF_SPEED),)))
+    assert scenario.rank_to_engine[0].waiting_order == scenario.engine.waiting_order == "arrival"
 
 
 def compress(path: Path) -> None:
@@ -108,6 +102,31 @@ def test_recorded_traces_come_from_the_folder(tmp_path: Path) -> None:
     compress(write_sessions(tmp_path / "turns.jsonl"))
     turns = make_asked(cell(replace(talks, workload="turns", num_copies=3)), traces=tmp_path)
     assert (turns.is_closed_loop, turns.block_size, len(turns.requests)) == (True, 16, 3 * 18)
+
+
+def test_a_mix_changes_the_prompts_of_a_trace(tmp_path: Path) -> None:
+    """By its name; where nothing is shared, nothing hits."""
+    compress(write_conversations(tmp_path / "talks.jsonl"))
+    talks = Situation(Table.ROBUSTNESS, "talks", "talks", 0.3, num_replicas=2)
+    usual, unshared = (measure(cell(replace(talks, mix=mix)), traces=tmp_path) for mix in ("", "nothing shared"))
+    assert usual.hit_rate > unshared.hit_rate == 0
+
+
+def test_a_disturbance_changes_the_run_and_only_its_aftermath_counts(tmp_path: Path) -> None:
+    """A router that adopts its peer's state knows all; two that start empty have lost what they knew."""
+    compress(write_conversations(tmp_path / "talks.jsonl"))
+    talks = Situation(Table.ROUTERS, "talks", "talks", 0.3, num_replicas=2, num_routers=2)
+    names = (
+        "undisturbed",
+        "one router replaced, which adopts its peer's state",
+        "both routers replaced, which start empty",
+    )
+    undisturbed, adopted, empty = (
+        measure(replace(cell(replace(talks, disturbance=name)), policy="prefix_affinity"), traces=tmp_path)
+        for name in names
+    )
+    assert adopted == undisturbed
+    assert empty.hit_rate < undisturbed.hit_rate
 
 
 def test_a_trace_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -4,19 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.virtual.decision.situation import Situation, Table
+from benchmarks.virtual.decision.situation import Figures, Situation, Table
 from benchmarks.virtual.decision.situations import CONVERSATION
-from benchmarks.virtual.decision.verdict import OURS, Check, Means, checks
+from benchmarks.virtual.decision.verdict import OURS, UNDISTURBED, Check, checks
 
 MADE = Situation(Table.WORKLOADS, "a", "reasoning", 1.0)
 TRACE = Situation(Table.TRACES, "b", CONVERSATION, 0.6)
-RULE = Means(mean_ttft_s=1.0, p99_ttft_s=10.0, mean_answer_s=20.0, hit_rate=0.5, num_seeds=3)
+RULE = Figures(mean_ttft_s=1.0, p99_ttft_s=10.0, mean_answer_s=20.0, hit_rate=0.5)
 
 
-def failed(situation: Situation, **policies: Means) -> set[tuple[str, str]]:
+def failed(situation: Situation, **policies: Figures) -> set[tuple[str, str]]:
     """Which checks of ours are not met, and against whom."""
     measured = {situation: {OURS if name == "ours" else name: means for name, means in policies.items()}}
-    return {(check.metric, check.other) for check in checks(situation, measured) if not check.is_met}
+    return {(check.metric, check.other) for check in checks(situation, measured) if check.is_met is False}
 
 
 @pytest.mark.parametrize("metric", ["mean_ttft_s", "p99_ttft_s", "mean_answer_s"])
@@ -76,13 +76,24 @@ def test_routers_are_compared_with_one_that_is_told_at_once(delay_s: float, limi
         ours = replace(RULE, mean_ttft_s=factor)
         measured = {alone: {OURS: RULE}, late: {OURS: replace(RULE, mean_ttft_s=0.5)}, many: {OURS: ours}}
         found = checks(many, measured)
-        assert all(check.is_met for check in found) is is_met
+        assert all(check.is_met is not False for check in found) is is_met
         as_late = f"1 router, {delay_s * 1000:g} ms"
         assert {check.other for check in found} == {"1 router, 0 ms", as_late}
-        assert Check("mean_ttft_s", factor / 0.5, as_late, is_met=True) in found
+        assert Check("mean_ttft_s", factor / 0.5, as_late, is_met=None) in found
     losing = replace(RULE, hit_rate=RULE.hit_rate * (2 - limit - 0.001))
     found = checks(many, {alone: {OURS: RULE}, many: {OURS: losing}})
-    assert [check.metric for check in found if not check.is_met] == ["hit_rate"]
+    assert [check.metric for check in found if check.is_met is False] == ["hit_rate"]
+
+
+def test_disturbed_routers_are_compared_with_undisturbed_ones() -> None:
+    """And no rule judges them."""
+    undisturbed = Situation(Table.ROUTERS, "a", CONVERSATION, 0.8, num_routers=2, disturbance=UNDISTURBED)
+    lossy = replace(undisturbed, name="b", disturbance="receipts lost for 10 s")
+    found = checks(lossy, {undisturbed: {OURS: RULE}, lossy: {OURS: replace(RULE, mean_ttft_s=1.5)}})
+    assert found == [
+        Check("mean_ttft_s", 1.5, UNDISTURBED, is_met=None),
+        Check("hit_rate", 1.0, UNDISTURBED, is_met=None),
+    ]
 
 
 def test_nothing_is_said_without_ours_or_without_rivals() -> None:
