@@ -41,7 +41,7 @@ def test_a_claims_options_are_its_own() -> None:
     """The help names the command as it is typed."""
     printed = run("autoscaling", "--help").stdout
     assert "python -m benchmarks autoscaling [OPTIONS]" in printed
-    assert "--max-replicas" in printed
+    assert "--policies" in printed
 
 
 def test_an_unknown_claim_is_refused_by_name() -> None:

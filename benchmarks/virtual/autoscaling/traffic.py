@@ -1,5 +1,6 @@
-"""Sessions of a trace, started again and again at rates that change."""
+"""Sessions of a trace, started again and again at rates that change: over a day, or with a step in hit rate."""
 
+import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,11 +8,13 @@ from itertools import groupby
 from math import isnan
 from pathlib import Path
 from random import Random
+from statistics import fmean
 
 import xxhash
+import zstandard
 
 from loadtests.replay.arrivals import spread_stamps
-from loadtests.replay.trace import TraceKind, TraceRequest, read_trace
+from loadtests.replay.trace import TraceError, TraceKind, TraceRequest, read_trace
 from router import BlockHash
 
 COARSER = 8
@@ -19,6 +22,16 @@ COARSER = 8
 agents takes a fraction of the time to replay. At most 127 tokens of a prompt are not reused for it."""
 THINK_S = 5.0
 """Seconds between turns, where a trace does not say."""
+MODEL, DAY = "m-small", 1
+"""Of ServeGen (github.com/alibaba/ServeGen): one of its models, and one of its days, counted from 0."""
+WINDOW_S = 600.0
+"""ServeGen's."""
+DAY_S = 86_400.0
+NEW_SHARE = 0.25
+"""The share of sessions whose prompts are new in the step."""
+SETTLING_S = 900.0
+"""Seconds until a fleet has the size that suits the traffic; they do not count."""
+PHASE_S = 2400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +70,78 @@ class ScalingTraffic:
     requests: tuple[TraceRequest, ...]
     block_size: int
     phases: tuple[TrafficPhase, ...]
+
+
+def make_day(trace: Path, rates: Path, *, mean_rps: float, seed: int) -> ScalingTraffic:
+    """A day of ServeGen's model, with a mean rate of requests.
+
+    Raises:
+        TraceError: a file cannot be used.
+
+    """
+    shape = day_rates(rates)
+    scale = mean_rps / fmean(shape)
+    rng = Random(f"day {seed}")
+    sessions = read_sessions(trace, rng=rng)
+    requests = start_sessions(sessions, rates_rps=[scale * each for each in shape], window_s=WINDOW_S, rng=rng)
+    return ScalingTraffic(requests, sessions.block_size, (TrafficPhase("day", 0.0, DAY_S),))
+
+
+def day_rates(path: Path) -> list[float]:
+    """Requests a second of all clients of the model, in each window of the day.
+
+    Raises:
+        TraceError: the file is absent or another, or has no such model and day.
+
+    """
+    rates_rps = [0.0] * round(DAY_S / WINDOW_S)
+    try:
+        with zstandard.open(path, "rt", encoding="utf-8") as lines:
+            for row in csv.DictReader(lines):
+                window = int(float(row["t_s"]) / WINDOW_S) - DAY * len(rates_rps)
+                if row["model"] == MODEL and 0 <= window < len(rates_rps):
+                    rates_rps[window] += float(row["rate_rps"])
+    except OSError as error:
+        raise TraceError(f"cannot read clients' rates {path}: {error.strerror}; give an existing file") from error
+    except (KeyError, ValueError, zstandard.ZstdError) as error:
+        raise TraceError(f"{path} is not ServeGen's table of rates: {type(error).__name__}: {error}") from error
+    if not any(rates_rps):
+        raise TraceError(f"{path} has no requests of model {MODEL!r} on day {DAY}")
+    return rates_rps
+
+
+def make_step(trace: Path, *, rps: float, seed: int) -> ScalingTraffic:
+    """Prompts as recorded, then those of a quarter of the sessions new, then as recorded again, equally long.
+
+    So it goes when the time of day gets into the first line of a system prompt, and is taken out again. Arrivals and
+    lengths are the same as without.
+
+    Raises:
+        TraceError: the trace cannot be used.
+
+    """
+    names = ("as recorded", f"{NEW_SHARE:.0%} new", "as recorded again")
+    starts_s = [SETTLING_S + number * PHASE_S for number in range(len(names))]
+    phases = tuple(
+        TrafficPhase(name, start_s, start_s + PHASE_S) for name, start_s in zip(names, starts_s, strict=True)
+    )
+    rng = Random(f"step {seed}")
+    sessions = read_sessions(trace, rng=rng)
+    requests = start_sessions(sessions, rates_rps=[rps], window_s=phases[-1].end_s, rng=rng)
+    return ScalingTraffic(unshare(requests, phases[1], share=NEW_SHARE, rng=rng), sessions.block_size, phases)
+
+
+def unshare(
+    requests: Sequence[TraceRequest], phase: TrafficPhase, *, share: float, rng: Random
+) -> tuple[TraceRequest, ...]:
+    """Make the blocks new of each request that comes in the phase, for a share of sessions."""
+    session_to_is_new = {each: rng.random() < share for each in dict.fromkeys(each.session_id for each in requests)}
+    return tuple(
+        replace(request, block_hashes=tuple(salted(each, -1 - number) for each in request.block_hashes))
+        if session_to_is_new[request.session_id] and phase.start_s <= request.arrival_s < phase.end_s
+        else request
+        for number, request in enumerate(requests)
+    )
 
 
 def read_sessions(trace: Path, *, rng: Random) -> Sessions:

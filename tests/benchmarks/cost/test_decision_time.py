@@ -5,7 +5,6 @@ from random import Random
 import pytest
 
 from benchmarks.cost import decision_time
-from benchmarks.cost.full_engines import FullEngines
 from benchmarks.cost.loaded_router import LoadedRouter, Size
 
 SMALL = Size(num_replicas=2, block_size=512)
@@ -41,14 +40,3 @@ def test_a_filled_router_has_every_replicas_cache_full_and_requests_under_way() 
     assert len(returning.block_hashes) == len(cold.block_hashes) == 30
     decisions = [loaded.router.choose(request, now=loaded.now).decision for request in (returning, cold)]
     assert decisions[0].believed_cached_tokens >= 26 * SMALL.block_size > decisions[1].believed_cached_tokens
-
-
-def test_engines_stay_full_while_blocks_come_and_go() -> None:
-    """As many are evicted as are stored, and the router knows each of them."""
-    engines = FullEngines(rng=Random(1))
-    replica_id, holders = engines.replica_ids[0], engines.router.cluster.holders
-    before = holders.num_blocks(replica_id)
-    engines.router.on_blocks_removed(replica_id, engines.oldest(replica_id, 10))
-    engines.store(replica_id, engines.conversation(10))
-    assert holders.num_blocks(replica_id) == before
-    assert all(holders.is_exact(known) for known in engines.replica_ids)

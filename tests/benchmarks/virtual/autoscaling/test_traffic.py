@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -10,16 +9,20 @@ from random import Random
 import pytest
 import zstandard
 
-from benchmarks.virtual.autoscaling.day import WINDOW_S, day_rates, make_day
-from benchmarks.virtual.autoscaling.step import PHASE_S, make_step
-from benchmarks.virtual.autoscaling.traffic import THINK_S, read_sessions, start_sessions
+from benchmarks.virtual.autoscaling import traffic
+from benchmarks.virtual.autoscaling.traffic import (
+    NEW_SHARE,
+    PHASE_S,
+    THINK_S,
+    WINDOW_S,
+    day_rates,
+    make_day,
+    make_step,
+    read_sessions,
+    start_sessions,
+)
 from loadtests.replay.trace import TraceError
-
-
-def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
-    """As JSON lines."""
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+from tests.loadtests.replay.traces import write_rows
 
 
 @pytest.fixture
@@ -59,9 +62,9 @@ def rates(tmp_path: Path) -> Path:
     writer = csv.writer(text)
     writer.writerow(["category", "model", "client", "t_s", "rate_rps", "iat_cv"])
     writer.writerows(
-        [["language", "m", client, 600 * window, rate, 1] for client, window, rate in ((0, 0, 1), (1, 0, 2))]
+        [["language", "m-small", client, 600 * window, rate, 1] for client, window, rate in ((0, 0, 1), (1, 0, 2))]
     )
-    writer.writerows([["language", "m", 0, 86_400 + 600 * window, window % 2 + 1, 1] for window in range(144)])
+    writer.writerows([["language", "m-small", 0, 86_400 + 600 * window, window % 2 + 1, 1] for window in range(144)])
     writer.writerow(["language", "other", 0, 600, 9, 1])
     path = tmp_path / "rates.csv.zst"
     path.write_bytes(zstandard.compress(text.getvalue().encode()))
@@ -104,39 +107,44 @@ def test_small_blocks_become_larger_ones(agents: Path) -> None:
     assert len(sessions.common_blocks()) == 2
 
 
-def test_a_day_has_the_shape_of_the_rates(chats: Path, rates: Path) -> None:
+def test_a_day_has_the_shape_of_the_rates(chats: Path, rates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten minutes once and ten minutes twice as much, in turn."""
-    assert day_rates(rates, model="m", day=0)[:2] == [3, 0]
-    traffic = make_day(chats, rates, model="m", day=1, mean_rps=0.3, seed=1)
-    counts = Counter(int(request.arrival_s // WINDOW_S) % 2 for request in traffic.requests)
-    assert len(traffic.requests) == pytest.approx(0.3 * 86_400, rel=0.05)
+    day = make_day(chats, rates, mean_rps=0.3, seed=1)
+    counts = Counter(int(request.arrival_s // WINDOW_S) % 2 for request in day.requests)
+    assert len(day.requests) == pytest.approx(0.3 * 86_400, rel=0.05)
     assert counts[1] / counts[0] == pytest.approx(2, rel=0.1)
+    monkeypatch.setattr(traffic, "DAY", 0)
+    assert day_rates(rates)[:2] == [3, 0]
 
 
-@pytest.mark.parametrize(("model", "day"), [("n", 0), ("m", 5)])
-def test_a_day_that_is_not_there_is_named(rates: Path, model: str, day: int) -> None:
+@pytest.mark.parametrize(("model", "day"), [("n", 0), ("m-small", 5)])
+def test_a_day_that_is_not_there_is_named(rates: Path, model: str, day: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what was asked for."""
+    monkeypatch.setattr(traffic, "MODEL", model)
+    monkeypatch.setattr(traffic, "DAY", day)
     with pytest.raises(TraceError, match=f"no requests of model '{model}' on day {day}"):
-        day_rates(rates, model=model, day=day)
+        day_rates(rates)
 
 
 def test_another_file_is_no_table_of_rates(chats: Path, tmp_path: Path) -> None:
     """Nor an absent one."""
     with pytest.raises(TraceError, match="is not ServeGen's table"):
-        day_rates(chats, model="m", day=0)
+        day_rates(chats)
     with pytest.raises(TraceError, match="cannot read clients' rates"):
-        day_rates(tmp_path / "absent.zst", model="m", day=0)
+        day_rates(tmp_path / "absent.zst")
 
 
-def test_a_step_changes_blocks_and_nothing_else(agents: Path) -> None:
+def test_a_step_changes_blocks_and_nothing_else(agents: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the middle phase, of about the share of sessions; arrivals and lengths are those without it."""
-    with_step, without = (make_step(agents, rps=0.5, new_share=share, seed=1) for share in (0.5, 0))
+    with_step = make_step(agents, rps=0.5, seed=1)
+    monkeypatch.setattr(traffic, "NEW_SHARE", 0)
+    without = make_step(agents, rps=0.5, seed=1)
     pairs = list(zip(with_step.requests, without.requests, strict=True))
     assert all(one.arrival_s == other.arrival_s for one, other in pairs)
     assert all(one.num_prompt_tokens == other.num_prompt_tokens for one, other in pairs)
     middle = with_step.phases[1]
     changed = [one for one, other in pairs if one.block_hashes != other.block_hashes]
     assert all(middle.start_s <= each.arrival_s < middle.end_s for each in changed)
-    assert len(changed) == pytest.approx(0.25 * PHASE_S, rel=0.15)
+    assert len(changed) == pytest.approx(0.5 * NEW_SHARE * PHASE_S, rel=0.15)
     blocks = [block for each in changed for block in each.block_hashes]
     assert len(set(blocks)) == len(blocks)
