@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.cost.route_cost.applications import router_ports
 from benchmarks.cost.route_cost.conversations import Conversations
-from benchmarks.cost.route_cost.sender import Body, RouteSender
+from benchmarks.cost.route_cost.sender import RouteSender
 from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.report import Report
@@ -122,10 +122,10 @@ async def _measure(server: Server, conversations: Conversations, rounds: int, rn
 class _Rounds:
     """One conversation, returning unchanged, so that its replica has all of it in its cache."""
 
-    def __init__(self, server: Server, client: httpx.AsyncClient, body: Body, rng: random.Random) -> None:
+    def __init__(self, server: Server, client: httpx.AsyncClient, body: bytes, rng: random.Random) -> None:
         self._run = server.run
         self._client = client
-        fields = orjson.loads(b"".join(body))
+        fields = orjson.loads(body)
         self._content = orjson.dumps({**fields, "max_tokens": 1, "temperature": 0})
         self._rng = rng
         self._kind_to_seconds: defaultdict[str, list[float]] = defaultdict(list)
@@ -153,8 +153,8 @@ class _Rounds:
                     self._kind_to_seconds[kind].append(seconds)
         # Last, for no replica serves what is decided here: the routers count it as under way for some seconds.
         port = router_ports(self._run.run_dir)[self._run.application][0]
-        sender = RouteSender(port, keep_alive=False, on_answer=lambda _: None)
-        self._kind_to_seconds[DECISION] = await sender.send(rounds * [[self._content]], connections=1, seconds=60)
+        sender = RouteSender(port, on_answer=lambda _: None)
+        self._kind_to_seconds[DECISION] = await sender.send(rounds * [self._content], connections=1, seconds=60)
         return Timings(prompt_tokens, self._kind_to_seconds)
 
     async def _chat(self, url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:

@@ -30,6 +30,7 @@ from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, open_loop, outcome_counts
+from benchmarks.harness.processes import cpu_s
 from benchmarks.harness.report import Report
 from loadtests.client.exchange import TIMEOUT_S, ClientRequest
 from loadtests.client.turn_request import interleaved_turns
@@ -63,7 +64,7 @@ class Target:
 
     def cpu_s(self) -> "Cpu":
         """Used so far."""
-        return Cpu(*(sum(map(_cpu_s, self.role_to_processes[role])) for role in Cpu._fields))
+        return Cpu(*(sum(map(cpu_s, self.role_to_processes[role])) for role in Cpu._fields))
 
 
 class Cpu(NamedTuple):
@@ -194,11 +195,6 @@ def _roles(api: ServeApi, application: str) -> dict[str, list[psutil.Process]]:
         "replica": replicas,
         "engine": [child for replica in replicas for child in replica.children(recursive=True)],
     }
-
-
-def _cpu_s(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
 
 
 Costs = dict[Watching, list[Cpu]]

@@ -69,6 +69,12 @@ def haproxies(run_dir: str) -> list[psutil.Process]:
     return found
 
 
+def cpu_s(process: psutil.Process) -> float:
+    """CPU seconds that the process has used so far."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 def rss_mib(processes: Sequence[psutil.Process]) -> float | None:
     """Their resident memory together; None when none is left."""
     sizes = []

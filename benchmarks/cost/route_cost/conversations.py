@@ -7,7 +7,6 @@ from random import Random
 
 import orjson
 
-from benchmarks.cost.route_cost.sender import Body
 from serve_app.demo.model import DEFAULT_CORPUS, texts_of
 
 TOKENS_PER_MESSAGE = 512
@@ -17,7 +16,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 FORMAL = re.compile(r"[{}<>|\\/_]")
 """Found in what is no prose: lists of tools, and their results."""
 NUM_CONVERSATIONS = 32
-"""That return in turn."""
+"""Conversations that return in turn."""
 
 
 class Conversations:
@@ -35,15 +34,15 @@ class Conversations:
         sentences = (each for path in DEFAULT_CORPUS for text in texts_of(path) for each in SENTENCE_END.split(text))
         self._sentences = [each.split() for each in sentences if not FORMAL.search(each)]
 
-    def returning(self, num_tokens: int) -> Iterator[Body]:
+    def returning(self, num_tokens: int) -> Iterator[bytes]:
         """An endless series of next turns of a few conversations, which begin as they did before."""
         prefixes = [self._prefix(num_tokens) for _ in range(NUM_CONVERSATIONS)]
         for turn in count():
-            yield prefixes[turn % NUM_CONVERSATIONS], self._next_turn()
+            yield prefixes[turn % NUM_CONVERSATIONS] + self._next_turn()
 
-    def cold(self, num_tokens: int, num: int) -> list[Body]:
+    def cold(self, num_tokens: int, num: int) -> list[bytes]:
         """Bodies of which no two begin alike."""
-        return [(self._prefix(num_tokens), self._next_turn()) for _ in range(num)]
+        return [self._prefix(num_tokens) + self._next_turn() for _ in range(num)]
 
     def _prefix(self, num_tokens: int) -> bytes:
         num_messages = max(1, num_tokens // TOKENS_PER_MESSAGE) | 1  # the user's is the last one

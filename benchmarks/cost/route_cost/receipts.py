@@ -4,19 +4,27 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import httpx
 import orjson
+from msgspec.structs import replace
 
 from benchmarks.cost.route_cost.applications import OURS, STAND_IN
-from benchmarks.cost.route_cost.stand_in import SERVED_PATH
-from serve_app.messages.receipts import SelfTestReport
+from benchmarks.cost.route_cost.stand_in import BLOCK_SIZE, SERVED_PATH
+from router import BlockHasher
+from serve_app.messages.receipts import ProbeResult, SelfTestReport
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.messages.snapshot import short_id
+from serve_app.parity.self_test import hash_probes, probes_of
+from serve_app.parity.verdicts import expect
+from serve_app.prompt.incoming import RequestReader
+from serve_app.prompt.served_model import ServedModel
 from serve_app.settings.cluster_secret import derived_key
 
 INTERVAL_S = 0.0125
 """Seconds after which the next replica reports."""
+SELF_TEST_PERIOD_S = 86_400.0
 REPORT_TIMEOUT_S = 5.0
 
 
@@ -72,3 +80,30 @@ class Reporter:
         replica_id = next(iter(self._served))
         served, url = self._served.pop(replica_id), self._replica_to_url[short_id(replica_id)]
         (await client.post(f"{url}/{OURS}{SERVED_PATH}", content=orjson.dumps(served))).raise_for_status()
+
+
+async def good_report(llm: dict[str, Any]) -> SelfTestReport:
+    """The self-test's report as of a good replica: stand-ins serve no probes, and routers do not trust a silent one."""
+    from serve_app.prompt.vllm_reader import PromptReader
+
+    model = ServedModel.from_llm(llm)
+    reader = RequestReader(session_header="", model=model, max_sequences=1)
+    reader.prompts = PromptReader(llm, max_memo_bytes=0)
+    blank = SelfTestReport(
+        nonce="good",
+        model=model.name,
+        adapter="",
+        block_size=BLOCK_SIZE,
+        period_s=SELF_TEST_PERIOD_S,
+        probes_hash=0,
+        results=(),
+        model=model.name,
+        adapter="",
+        block_size=BLOCK_SIZE,
+        period_s=SELF_TEST_PERIOD_S,
+        probes_hash=0,
+        results=(),
+    )
+    report = replace(blank, probes_hash=hash_probes(probes_of(blank)))
+    expected = await expect(report, reader.read, BlockHasher(block_size=BLOCK_SIZE))
+    return replace(report, results=tuple(None if probe is None else ProbeResult(*probe) for probe in expected))

@@ -86,6 +86,7 @@ def _router_checks(situation: Situation, measured: Measured) -> list[Check]:
 
     Disturbed routers are compared with undisturbed ones, for information.
     """
+    others: dict[str, tuple[Situation, float | None]]
     if situation.disturbance:
         others = {UNDISTURBED: (replace(situation, disturbance=UNDISTURBED), None)}
     else:

@@ -2,15 +2,15 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import orjson
 import pytest
 
-from benchmarks.cost.route_cost.applications import NAMES, OURS, RAY_PREFIX, router_ports
+from benchmarks.cost.route_cost.applications import OURS, RAY_PREFIX, router_ports
+from benchmarks.cost.route_cost.command import CostRow, CostSample, Way, cost_rows
 from benchmarks.cost.route_cost.conversations import NUM_CONVERSATIONS, Conversations
-from benchmarks.cost.route_cost.result import CostCell, Costs, CostSample, Stalls
 from benchmarks.cost.route_cost.sender import RouteSender, SenderError
 
 LUA = """
@@ -48,28 +48,18 @@ class Router:
         writer.close()
 
 
-BODIES: list[Sequence[bytes]] = [(b"a" * 300_000, b"%d" % number) for number in range(9)]
+BODIES = [b"a" * 300_000 + b"%d" % number for number in range(9)]
 
 
-@pytest.mark.parametrize(("keep_alive", "num_connections"), [(True, 3), (False, 9)])
-async def test_each_body_is_sent_once_and_whole(keep_alive: bool, num_connections: int) -> None:
-    """Over as many connections as is said, or one each."""
+async def test_each_body_is_sent_once_and_whole() -> None:
+    """On a connection of its own."""
     router, answers = Router(), []
     async with router.listening() as port:
-        sender = RouteSender(port, keep_alive=keep_alive, on_answer=answers.append)
+        sender = RouteSender(port, on_answer=answers.append)
         latencies = await sender.send(BODIES, connections=3, seconds=60)
-    assert sorted(router.bodies) == [b"".join(body) for body in BODIES]
+    assert sorted(router.bodies) == BODIES
     assert len(latencies) == len(answers) == len(BODIES)
-    assert router.num_connections == num_connections
-
-
-async def test_at_a_rate_all_are_sent_too() -> None:
-    """And no more than there are."""
-    router = Router()
-    async with router.listening() as port:
-        sender = RouteSender(port, keep_alive=True, on_answer=lambda _: None)
-        latencies = await sender.send_at(1000, BODIES, connections=2, seconds=1)
-    assert len(latencies) == len(router.bodies) == len(BODIES)
+    assert router.num_connections == 9
 
 
 async def test_another_status_than_200_ends_it() -> None:
@@ -77,7 +67,7 @@ async def test_another_status_than_200_ends_it() -> None:
     router = Router(status=503)
     async with router.listening() as port:
         with pytest.raises(ExceptionGroup) as caught:
-            await RouteSender(port, keep_alive=True, on_answer=lambda _: None).send(BODIES, connections=1, seconds=60)
+            await RouteSender(port, on_answer=lambda _: None).send(BODIES, connections=1, seconds=60)
     assert isinstance(caught.value.exceptions[0], SenderError)
     assert "503" in str(caught.value.exceptions[0])
 
@@ -88,12 +78,12 @@ def test_conversations_return_with_a_new_turn_each() -> None:
     returning = conversations.returning(4000)
     bodies = [next(returning) for _ in range(2 * NUM_CONVERSATIONS)]
     first, second = bodies[0], bodies[NUM_CONVERSATIONS]
-    assert first[0] == second[0]
-    assert first[1] != second[1]
-    messages = orjson.loads(b"".join(first))["messages"]
+    messages = orjson.loads(first)["messages"]
+    assert messages[:-2] == orjson.loads(second)["messages"][:-2]
+    assert messages[-2:] != orjson.loads(second)["messages"][-2:]
     assert [message["role"] for message in messages] == ["user", "assistant"] * (len(messages) // 2) + ["user"]
     cold = conversations.cold(4000, 50)
-    assert len({body[0][:200] for body in cold}) == 50
+    assert len({body[:200] for body in cold}) == 50
 
 
 def test_ports_are_read_as_ray_writes_them(tmp_path: Path) -> None:
@@ -105,22 +95,11 @@ def test_ports_are_read_as_ray_writes_them(tmp_path: Path) -> None:
 
 def test_costs_are_medians_of_the_rounds() -> None:
     """A round that was disturbed does not count."""
-    cell = CostCell(1000, is_returning=True, connections=1, keep_alive=True)
+    way = Way(1000, is_returning=True, connections=1)
     rounds = [
         CostSample([0.001] * 100, 1.0, 0.05),
         CostSample([0.002] * 100, 1.0, 0.05),
         CostSample([0.5] * 10, 5.0, 0.1),
     ]
-    costs = Costs({cell: dict.fromkeys(NAMES, rounds)}, {cell: 1024})
-    assert costs.per_second(cell, OURS) == 100
-    assert costs.latency_ms(cell, OURS, 50) == pytest.approx(2.0)
-    assert costs.cpu_ms(cell, OURS) == pytest.approx(0.5)
-
-
-def test_a_stall_is_the_difference_within_each_pair() -> None:
-    """So that a machine that grows slower does not count as one."""
-    stalls = Stalls()
-    for name in NAMES:
-        stalls.name_to_without[name] = [0.010, 0.020]
-        stalls.name_to_with[name] = [0.012, 0.021]
-    assert stalls.added_ms(OURS) == pytest.approx([2.0, 1.0])
+    row = CostRow("returning", 1024, 1, OURS, decisions_per_s=100.0, p50_ms=2.0, p99_ms=2.0, cpu_ms=0.5)
+    assert cost_rows({way: {OURS: rounds}}, {way: 1024}) == [row]
