@@ -97,12 +97,6 @@ async def good_report(llm: dict[str, Any]) -> SelfTestReport:
         period_s=SELF_TEST_PERIOD_S,
         probes_hash=0,
         results=(),
-        model=model.name,
-        adapter="",
-        block_size=BLOCK_SIZE,
-        period_s=SELF_TEST_PERIOD_S,
-        probes_hash=0,
-        results=(),
     )
     report = replace(blank, probes_hash=hash_probes(probes_of(blank)))
     expected = await expect(report, reader.read, BlockHasher(block_size=BLOCK_SIZE))
