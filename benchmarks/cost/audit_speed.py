@@ -34,6 +34,7 @@ MODEL = Path(".warmroute/demo-model")
 """The model whose tokenizer the audit's own default settings name."""
 SYSTEM_WORDS, QUESTION_WORDS, ANSWER_WORDS = 800, 40, 60
 MAX_TURNS = 4
+NUM_APPLICATIONS = 50
 
 app = make_app()
 
@@ -42,14 +43,13 @@ app = make_app()
 @measurement
 def main(
     requests: Annotated[int, typer.Option(min=1, help="Requests in the log.")] = 1_000_000,
-    applications: Annotated[int, typer.Option(min=1, help="Applications that they come from.")] = 50,
     seed: SeedOption = 1,
 ) -> Report:
     """Write a log, audit it in a process of its own, and report its time and its peak of memory."""
     build_demo_model(MODEL)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "log.jsonl.zst")
-        write_log(path, num_requests=requests, num_applications=applications, seed=seed)
+        write_log(path, num_requests=requests, seed=seed)
         started_s = time.perf_counter()
         ended = subprocess.run(  # noqa: S603  our own program
             [sys.executable, "-m", "warmroute.cli", "audit", str(path)], check=False, capture_output=True, text=True
@@ -62,10 +62,10 @@ def main(
     return Report((), {"requests": requests, "seconds": seconds, "peak_mib": peak_mib}, lines=[line])
 
 
-def write_log(path: Path, *, num_requests: int, num_applications: int, seed: int) -> None:
+def write_log(path: Path, *, num_requests: int, seed: int) -> None:
     """Write the log, compressed with zstd."""
     rng = Random(seed)
-    systems = [_sentences(rng, SYSTEM_WORDS) for _ in range(num_applications)]
+    systems = [_sentences(rng, SYSTEM_WORDS) for _ in range(NUM_APPLICATIONS)]
     with path.open("wb") as file, zstandard.ZstdCompressor().stream_writer(file) as writer:
         for _, body in zip(range(num_requests), _bodies(rng, systems), strict=False):
             writer.write(orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE))

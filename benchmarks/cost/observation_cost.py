@@ -2,9 +2,8 @@
 
 Applications of one replica each on one cluster get the same requests at the same time, so that whatever else the
 machine does is the same for all. One follows KV events, logs each request, has a shadow policy, and is read by the
-operators' application; another does nothing of it that can be switched off. `--each` measures every one of the four by
-itself, too: six applications at once, which need a lower `--rate`. `--control` adds one that again does nothing of it:
-by how much the comparison itself is off.
+operators' application; another does nothing of it that can be switched off. `--control` adds one that again does
+nothing of it: by how much the comparison itself is off.
 Engines should be simulated ones: a real one on CPU takes so much more time that any cost would vanish in it. Where the
 settings have several replicas, the one has the cache of all, as it gets the prompts of all.
 """
@@ -14,6 +13,7 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -75,29 +75,13 @@ class Cpu(NamedTuple):
     engine: float
 
 
-class Watching(NamedTuple):
-    """What of it is on."""
+class Way(StrEnum):
+    """What one of the applications does."""
 
-    name: str
-    is_telling: bool = False
-    """Whether it sends KV events."""
-    is_logging: bool = False
-    """Whether it logs a line for each request."""
-    is_shadowed: bool = False
-    """Whether a second policy decides too, for comparison."""
-    is_read: bool = False
-    """Whether the operators' application reads it."""
-
-
-ALL = Watching("everything", is_telling=True, is_logging=True, is_shadowed=True, is_read=True)
-NOTHING = Watching("nothing")
-CONTROL = Watching("control")
-EACH = (
-    Watching("kv-events", is_telling=True),
-    Watching("request-log", is_logging=True),
-    Watching("shadow-policy", is_shadowed=True),
-    Watching("operators", is_read=True),
-)
+    ALL = "everything"
+    NOTHING = "nothing"
+    CONTROL = "control"
+    """Nothing once more."""
 
 
 @app.command()
@@ -108,29 +92,26 @@ def main(
     pairs: Annotated[int, typer.Option(min=2, help="Pairs of stretches, with and without at the same time.")] = 12,
     number: Annotated[int, typer.Option("--requests", min=1, help="Requests of a stretch.")] = 100,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second, of each application.")] = 8,
-    each: Annotated[bool, typer.Option("--each", help="Also one by one: KV events, log, shadow, operators.")] = False,
     control: Annotated[bool, typer.Option("--control", help="Also an application with nothing once more.")] = False,
     seed: SeedOption = 1,
 ) -> Report:
     """Compare the CPU seconds of a request."""
     console = notes_console()
-    ways = (ALL, NOTHING, *((CONTROL,) if control else ()), *(EACH if each else ()))
+    ways = (Way.ALL, Way.NOTHING, *((Way.CONTROL,) if control else ()))
     settings = vllm_options.with_absolute_model_path(load_settings(config))
     coming = interleaved_turns(settings.model_id, num_open=OPEN_SESSIONS, seed=seed)
     stretches = [list(islice(coming, number)) for _ in range(1 + pairs)]
     with _running(settings, ways, console) as comparison:
         costs = asyncio.run(comparison.costs(stretches, rate, console))
-    cpu_s = {way.name: [used._asdict() for used in measured] for way, measured in costs.items()}
-    records = {"engine": settings.engine, "requests": number, "rate": rate, "cpu_s": cpu_s}
+    seconds = {way: [used._asdict() for used in measured] for way, measured in costs.items()}
+    records = {"engine": settings.engine, "requests": number, "rate": rate, "cpu_s": seconds}
     return Report([_cost_table(costs, number, settings)], records)
 
 
 @contextlib.contextmanager
-def _running(settings: Settings, ways: Sequence[Watching], console: Console) -> Iterator["_Comparison"]:
+def _running(settings: Settings, ways: Sequence[Way], console: Console) -> Iterator["_Comparison"]:
     """An application for each of the ways, and the operators' one."""
-    read = [_name(settings, way) for way in ways if way.is_read]
     alone = _alone(settings)
-    alone = alone.model_copy(update={"ops": alone.ops.model_copy(update={"applications": read})})
     first, *others = (_application(alone, way) for way in ways)
     others_configs = [application_config(other) for other in others]
     with local_server.running(first, console, threading.Event(), beside=others_configs) as run:
@@ -156,25 +137,22 @@ def _alone(settings: Settings) -> Settings:
     # A simulated prefill costs no CPU however long it takes, and the rate shall not pile up at one replica.
     engine_model = settings.engine_model.model_copy(update={"prefill_tokens_per_s": PREFILL_TOKENS_PER_S})
     llm = {**settings.llm, "deployment_config": deployment, "engine_kwargs": engine}
-    ops = settings.ops.model_copy(update={"enabled": True, "history": None})
+    ops = settings.ops.model_copy(update={"enabled": True, "history": None, "applications": [settings.name]})
     return settings.model_copy(update={"engine_model": engine_model, "llm": llm, "ops": ops})
 
 
-def _application(settings: Settings, way: Watching) -> Settings:
-    shadows = [SHADOW] if way.is_shadowed else []
-    told = {"kv_events": way.is_telling, "log_requests": way.is_logging}
-    place = {} if way == ALL else {"name": _name(settings, way), "route_prefix": f"/{way.name}"}
+def _application(settings: Settings, way: Way) -> Settings:
+    """The first application has the settings' own name and path, and is the one that the operators' one reads."""
+    is_on = way is Way.ALL
+    place = {} if is_on else {"name": way.value, "route_prefix": f"/{way}"}
+    told = {"kv_events": is_on, "log_requests": is_on}
     return settings.model_copy(
         update={
             **place,
-            "routing": settings.routing.model_copy(update={"shadow_policies": shadows}),
+            "routing": settings.routing.model_copy(update={"shadow_policies": [SHADOW] if is_on else []}),
             "replicas": settings.replicas.model_copy(update=told),
         }
     )
-
-
-def _name(settings: Settings, way: Watching) -> str:
-    return settings.name if way == ALL else way.name
 
 
 def _processes(api: ServeApi, application: str, *, deployment: str = "") -> list[psutil.Process]:
@@ -197,13 +175,13 @@ def _roles(api: ServeApi, application: str) -> dict[str, list[psutil.Process]]:
     }
 
 
-Costs = dict[Watching, list[Cpu]]
+Costs = dict[Way, list[Cpu]]
 """CPU seconds of each stretch."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    way_to_target: Mapping[Watching, Target]
+    way_to_target: Mapping[Way, Target]
 
     async def costs(self, stretches: Sequence[Sequence[ClientRequest]], rate: float, console: Console) -> Costs:
         """The first stretch warms up and is not among them."""
@@ -244,11 +222,11 @@ def _cost_table(costs: Costs, number: int, settings: Settings) -> Table:
         left=("on",),
         right=(*Cpu._fields, "all", "on / off", "at most (95 %, paired)"),
     )
-    off = list(map(sum, costs[NOTHING]))
+    off = list(map(sum, costs[Way.NOTHING]))
     for way, measured in costs.items():
         estimate = ratio(list(map(sum, measured)), off)
         assert estimate.margin is not None, "of two pairs and more"
         ms = [f"{1000 * fmean(each) / number:.2f}" for each in (*zip(*measured, strict=True), list(map(sum, measured)))]
         quotient = estimate_text(estimate, ".3f"), f"{estimate.value + estimate.margin:.3f}"
-        table.add_row(way.name, *ms, *(("", "") if way == NOTHING else quotient))
+        table.add_row(way.value, *ms, *(("", "") if way is Way.NOTHING else quotient))
     return table

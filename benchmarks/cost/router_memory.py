@@ -16,13 +16,12 @@ import orjson
 import psutil
 import typer
 import yaml
-from rich.progress import Progress
-from rich.table import Table
+from rich.progress import track
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
 from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import Report
-from loadtests.report.tables import make_table
+from benchmarks.harness.rows import as_table
 from router import BlockHasher, Replica, ReplicaId, RequestId
 from router.policies import make_policy
 from serve_app.demo.model import WORKLOAD, build_demo_model
@@ -47,8 +46,10 @@ MEDIAN_WORDS, SIGMA, MAX_WORDS = 50, 1.2, 6000
 """Words of a first message, log-normal: half of them are short, and a few are documents."""
 ANSWER_WORDS = 60
 MAX_TURNS = 8
+MODEL = Path(".warmroute/demo-model")
+NUM_SAMPLES = 10
 WARM_UP = 200
-"""ManyConversations before the first look at memory: what is made once is made by then."""
+"""Conversations before the first look at memory: what is made once is made by then."""
 
 FULL_SHARE = 0.97
 """The share of the memo from which on memory must not grow."""
@@ -117,10 +118,8 @@ def _tool(number: int, index: int) -> dict[str, Any]:
 class RouterParts:
     """What keeps something of clients' requests in a router process."""
 
-    def __init__(self, llm: dict[str, Any], *, memo_bytes: int, has_core: bool) -> None:
-        from serve_app.prompt.vllm_reader import (
-            PromptReader,
-        )  # Ray decides how to join a cluster when it is first imported
+    def __init__(self, llm: dict[str, Any], *, memo_bytes: int) -> None:
+        from serve_app.prompt.vllm_reader import PromptReader
 
         self._prompts = PromptReader(llm, max_memo_bytes=memo_bytes)
         self._reader = RequestReader(session_header="x-session-id", model=ServedModel.from_llm(llm), max_sequences=1)
@@ -134,7 +133,6 @@ class RouterParts:
         self.router.set_replicas(
             Replica(ReplicaId(f"replica {rank}"), rank, KV_CAPACITY_TOKENS) for rank in range(NUM_REPLICAS)
         )
-        self._has_core = has_core
         self._num_requests = 0
 
     async def take(self, body: bytes) -> None:
@@ -143,8 +141,6 @@ class RouterParts:
         if isinstance(incoming.prompt, Unreadable):
             raise TypeError(f"a prompt cannot be read: {incoming.prompt}")
         self._num_requests += 1
-        if not self._has_core:
-            return
         request = incoming.describe(RequestId(str(self._num_requests)), self.hasher, ())
         now = self._num_requests / 100
         decision = self.router.choose(request, now=now).decision
@@ -168,7 +164,7 @@ class RouterParts:
         """Forms in the memo."""
         return 0 if self._prompts.chats is None else self._prompts.chats.snapshot()["forms"]
 
-    def held_blocks(self) -> int:
+    def cached_blocks(self) -> int:
         """Blocks over all replicas."""
         holders = self.router.cluster.holders
         return sum(holders.num_blocks(replica.replica_id) for replica in self.router.cluster.replicas)
@@ -186,7 +182,7 @@ class MemorySample:
     """The most since the sample before."""
     forms: int
     stretches: int
-    held_blocks: int
+    cached_blocks: int
 
 
 @app.command()
@@ -194,24 +190,17 @@ class MemorySample:
 def main(
     conversations: Annotated[int, typer.Option(min=10, help="All of them distinct.")] = 1_000_000,
     mib: Annotated[float, typer.Option(min=1, help="Of the memo of chats.")] = MEMO_BYTES / 2**20,
-    core: Annotated[bool, typer.Option(help="Block hasher and core, too.")] = True,  # noqa: FBT002  typer's manner
-    model: Annotated[Path, typer.Option(help="The demo model's folder.")] = Path(".warmroute/demo-model"),
     seed: SeedOption = 1,
 ) -> Report:
     """Let conversations by, and look at memory ten times."""
-    console = notes_console()
-    build_demo_model(model)
+    build_demo_model(MODEL)
     llm = yaml.safe_load(SETTINGS.read_text())["llm"]
-    llm["model_loading_config"]["model_source"] = str(model)
-    parts = RouterParts(llm, memo_bytes=round(mib * 2**20), has_core=core)
+    llm["model_loading_config"]["model_source"] = str(MODEL)
+    parts = RouterParts(llm, memo_bytes=round(mib * 2**20))
     words = (WORKLOAD / "corpus.txt").read_text(encoding="utf-8").split()
-    with Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("conversations", total=conversations)
-        samples = []
-        for sample in _drive(parts, ManyConversations(words, number=conversations, seed=seed), conversations // 10):
-            samples.append(sample)
-            progress.update(bar, completed=sample.conversations)
-    return Report([result_table(samples)], {"samples": samples}, faults(samples, mib=mib, has_core=core))
+    driving = _drive(parts, ManyConversations(words, number=conversations, seed=seed), conversations // NUM_SAMPLES)
+    samples = list(track(driving, "Conversations", NUM_SAMPLES + 1, console=notes_console(), transient=True))
+    return Report([as_table("Memory", samples)], {"samples": samples}, faults(samples, mib=mib))
 
 
 def _drive(parts: RouterParts, conversations: ManyConversations, every: int) -> Iterator[MemorySample]:
@@ -231,47 +220,19 @@ def _drive(parts: RouterParts, conversations: ManyConversations, every: int) -> 
                 peak_bytes / 2**20,
                 parts.num_forms,
                 parts.hasher.num_stretches,
-                parts.held_blocks(),
+                parts.cached_blocks(),
             )
             peak_bytes = 0
     loop.close()
 
 
-def result_table(samples: Sequence[MemorySample]) -> Table:
-    """Growth is that of resident memory since the first sample."""
-    table = make_table(
-        "Memory",
-        left=(),
-        right=(
-            "conversations",
-            "requests",
-            "resident MiB",
-            "growth",
-            "memo MiB",
-            "forms",
-            "stretches",
-            "cached blocks",
-        ),
-    )
-    for each in samples:
-        table.add_row(
-            f"{each.conversations:,}",
-            f"{each.requests:,}",
-            f"{each.resident_mib:,.0f}",
-            f"{each.resident_mib - samples[0].resident_mib:+,.1f}",
-            f"{each.memo_mib:.1f}",
-            *(f"{count:,}" for count in (each.forms, each.stretches, each.held_blocks)),
-        )
-    return table
-
-
-def faults(samples: Sequence[MemorySample], *, mib: float, has_core: bool) -> list[str]:
+def faults(samples: Sequence[MemorySample], *, mib: float) -> list[str]:
     """What must not be, in words."""
     found = []
     peak_mib = max(each.peak_memo_mib for each in samples)
     if peak_mib > mib:
         found.append(f"the memo accounted for {peak_mib:.1f} MiB of {mib:.1f}")
-    limit_mib = MEMO_FACTOR * mib + TOKENIZER_MIB + (CORE_MIB if has_core else 0)
+    limit_mib = MEMO_FACTOR * mib + TOKENIZER_MIB + CORE_MIB
     growth_mib = samples[-1].resident_mib - samples[0].resident_mib
     if growth_mib > limit_mib:
         found.append(f"resident memory grew by {growth_mib:.0f} MiB, of at most {limit_mib:.0f}")

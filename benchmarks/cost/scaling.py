@@ -44,6 +44,10 @@ OPEN_SESSIONS = 96
 BUCKET_S = 10.0
 CHANGE_TIMEOUT_S = 900.0
 POLL_S = 0.5
+NUM_STREAMS, STREAM_TOKENS = 8, 8000
+"""Long streams that are started before each change, and the tokens of each one's answer."""
+STREAM_S = 150.0
+"""How long a stream should last at least."""
 STREAM_INTERVAL_S = 0.2
 MAX_LATE_S = 2.0
 MAX_OUTSTANDING = 100_000
@@ -59,10 +63,6 @@ class ScalingPlan:
     """Requests a second."""
     hold_s: float
     """Time between a change and the next."""
-    num_streams: int
-    stream_tokens: int
-    stream_s: float
-    """How long a stream should last at least."""
     seed: int
 
 
@@ -102,11 +102,9 @@ class ScalingVariant:
             failed = [each for each in exchanges if not each.is_complete]
             if failed:
                 faults.append(f"{self.name}: {what}: {counts_text(outcome_counts(failed))}")
-        short = [
-            each for each in self.streams if each.is_complete and each.ended_s - each.started_s < self.plan.stream_s
-        ]
+        short = [each for each in self.streams if each.is_complete and each.ended_s - each.started_s < STREAM_S]
         if short:
-            faults.append(f"{self.name}: {len(short)} streams were shorter than {self.plan.stream_s:.0f} s")
+            faults.append(f"{self.name}: {len(short)} streams were shorter than {STREAM_S:.0f} s")
         if self.max_late_s > MAX_LATE_S:
             faults.append(f"{self.name}: requests were sent up to {self.max_late_s:.1f} s late")
         return faults
@@ -119,27 +117,17 @@ def main(
     replicas: Annotated[str, typer.Option(help="How many there are, one number after the other.")] = "4,8,4",
     rate: Annotated[float, typer.Option(min=0.1, help="Requests a second.")] = 3.0,
     hold: Annotated[float, typer.Option(min=BUCKET_S, help="Seconds of load before and after each change.")] = 120.0,
-    streams: Annotated[int, typer.Option(min=0, help="Long streams, started before each change.")] = 8,
-    stream_tokens: Annotated[int, typer.Option(min=1, help="Tokens of each one's answer.")] = 8000,
-    stream_seconds: Annotated[float, typer.Option(min=0, help="How long one should last at least.")] = 150.0,
     seed: SeedOption = 1,
 ) -> Report:
     """Scale under load, with warm-up and hand-over and without."""
-    plan = ScalingPlan(_numbers(replicas), rate, hold, streams, stream_tokens, stream_seconds, seed)
-    console = notes_console()
+    plan = ScalingPlan(_numbers(replicas), rate, hold, seed)
     settings = with_absolute_model_path(load_settings(config))
-    results = []
-    for is_handing_on in (True, False):
-        results.append(_in_a_process(settings, plan, is_handing_on=is_handing_on))
-        console.print(f"{results[-1].name}: {over_time(results[-1])}", markup=False)
+    results = [_in_a_process(settings, plan, is_handing_on=is_handing_on) for is_handing_on in (True, False)]
     return Report(
         [summary(results, settings)],
         {"engine": settings.engine, "results": results},
         [fault for result in results for fault in result.faults()],
-        lines=[
-            *(f"{result.name}: {over_time(result)}" for result in results),
-            *(f"{result.name}: {len(result.streams)} streams, {_durations(result.streams)}" for result in results),
-        ],
+        lines=[f"{result.name}: {len(result.streams)} streams, {_durations(result.streams)}" for result in results],
     )
 
 
@@ -208,10 +196,10 @@ class _ScalingRun:
         )
 
     def _long_requests(self, number: int) -> Iterator[ClientRequest]:
-        model, tokens = self._server.run.model, self._plan.stream_tokens
-        for index in range(self._plan.num_streams):
+        model = self._server.run.model
+        for index in range(NUM_STREAMS):
             content = f"Stream {number}.{index}: tell everything that you know about the history of railways."
-            yield chat(f"stream-{number}-{index}", "stream", model, content, answer_tokens=tokens)
+            yield chat(f"stream-{number}-{index}", "stream", model, content, answer_tokens=STREAM_TOKENS)
 
     async def _change(self, before: int, after: int) -> ScalingChange:
         run, asked_s = self._server.run, time.monotonic()
@@ -282,22 +270,6 @@ def summary(results: Sequence[ScalingVariant], settings: Settings) -> Table:
                 *(milliseconds_text(each, 99) for each in times),
             )
     return table
-
-
-def over_time(result: ScalingVariant) -> str:
-    """The hit rate of every stretch, with the changes among them."""
-    start_s = result.exchanges[0].started_s
-    end_s = max(each.started_s for each in result.exchanges)
-    words = []
-    marks = sorted(
-        [(each.asked_s, f"[{each} asked]") for each in result.changes]
-        + [(each.done_s, f"[{each} done]") for each in result.changes]
-    )
-    for number in range(int((end_s - start_s) / BUCKET_S)):
-        now_s = start_s + number * BUCKET_S
-        words += [text for at_s, text in marks if now_s <= at_s < now_s + BUCKET_S]
-        words.append(f"{hit_rate(result.between(now_s, now_s + BUCKET_S)):.2f}")
-    return " ".join(words)
 
 
 def _durations(streams: Sequence[Exchange]) -> str:
