@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from benchmarks.claims import CLAIMS
-from benchmarks.harness.console import fail
+from loadtests.report.console import fail
 
 
 def main(arguments: list[str]) -> None:

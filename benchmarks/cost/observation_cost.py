@@ -10,7 +10,6 @@ settings have several replicas, the one has the cache of all, as it gets the pro
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,18 +26,18 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, open_loop, outcome_counts
 from benchmarks.harness.processes import cpu_s
 from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import own_server
 from loadtests.client.exchange import TIMEOUT_S, ClientRequest
 from loadtests.client.turn_request import interleaved_turns
+from loadtests.report.console import notes_console
 from loadtests.report.intervals import estimate_text, ratio
 from loadtests.report.tables import counts_text, make_table
 from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT, application_config, replica_deployment
-from serve_app.local import server as local_server
 from serve_app.local.cluster import num_replicas
 from serve_app.settings import vllm_options
 from serve_app.settings.load import load_settings
@@ -101,7 +100,7 @@ def main(
     settings = vllm_options.with_absolute_model_path(load_settings(config))
     coming = interleaved_turns(settings.model_id, num_open=OPEN_SESSIONS, seed=seed)
     stretches = [list(islice(coming, number)) for _ in range(1 + pairs)]
-    with _running(settings, ways, console) as comparison:
+    with _running(settings, ways) as comparison:
         costs = asyncio.run(comparison.costs(stretches, rate, console))
     seconds = {way: [used._asdict() for used in measured] for way, measured in costs.items()}
     records = {"engine": settings.engine, "requests": number, "rate": rate, "cpu_s": seconds}
@@ -109,13 +108,12 @@ def main(
 
 
 @contextlib.contextmanager
-def _running(settings: Settings, ways: Sequence[Way], console: Console) -> Iterator["_Comparison"]:
+def _running(settings: Settings, ways: Sequence[Way]) -> Iterator["_Comparison"]:
     """An application for each of the ways, and the operators' one."""
     alone = _alone(settings)
     first, *others = (_application(alone, way) for way in ways)
     others_configs = [application_config(other) for other in others]
-    with local_server.running(first, console, threading.Event(), beside=others_configs) as run:
-        assert run is not None, "no one stops it"
+    with own_server(first, beside=others_configs) as run:
         api = ServeApi(run.dashboard_url)
         yield _Comparison(
             {

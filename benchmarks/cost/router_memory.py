@@ -19,9 +19,9 @@ import yaml
 from rich.progress import track
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import Report
 from benchmarks.harness.rows import as_table
+from loadtests.report.console import notes_console
 from router import BlockHasher, Replica, ReplicaId, RequestId
 from router.policies import make_policy
 from serve_app.demo.model import WORKLOAD, build_demo_model

@@ -5,7 +5,6 @@ changed; before each change, streams are started that outlive it and HAProxy's r
 """
 
 import asyncio
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,19 +18,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, chat, open_loop, outcome_counts
 from benchmarks.harness.report import Report
-from benchmarks.harness.running_server import Server
+from benchmarks.harness.running_server import Server, own_server
 from loadtests.client.exchange import ClientRequest, Exchange
 from loadtests.client.turn_request import interleaved_turns
+from loadtests.report.console import notes_console
 from loadtests.report.statistics import percentile
 from loadtests.report.tables import counts_text, make_table, milliseconds_text
 from serve_app.control.running_application import RunningApplication
 from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import replica_deployment
-from serve_app.local import server as local_server
 from serve_app.local.cluster import StartError
 from serve_app.settings.load import load_settings
 from serve_app.settings.schema import Settings
@@ -156,8 +154,7 @@ def _measured(settings: Settings, plan: ScalingPlan, *, is_handing_on: bool) -> 
         }
     )
     name = "with warm-up and hand-over" if is_handing_on else "without"
-    with local_server.running(own, console, threading.Event()) as run:
-        assert run is not None, "no one stops it"
+    with own_server(own) as run:
         application = RunningApplication(run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url)
         server = Server(run, application)
         return asyncio.run(_ScalingRun(server, plan, name, console).run())

@@ -18,10 +18,10 @@ from benchmarks.gpu.engines import EngineOptions, connected, running_engines
 from benchmarks.gpu.model import Shape
 from benchmarks.gpu.sessions import TurnTraffic
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.machine import Machine, find_machine
 from benchmarks.harness.report import Report
+from loadtests.report.console import notes_console
 from router import UnknownPolicyError
 from router.policies import POLICY_NAMES
 from serve_app.calibration import command as calibration

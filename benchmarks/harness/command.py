@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.claims import CLAIMS
-from benchmarks.harness.console import fail, report_console
 from benchmarks.harness.report import Report, document, markdown_page, print_report
+from loadtests.report.console import check_output, fail, make_console
 
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write the report with every record to this file.")]
 MarkdownOption = Annotated[bool, typer.Option("--markdown", help="Print the report as a page of Markdown.")]
@@ -42,13 +42,13 @@ def measurement(measure: Callable[..., Report]) -> Callable[..., None]:
     @functools.wraps(measure)
     def command(*, json_file: Path | None, markdown: bool, **options: Any) -> None:  # noqa: ANN401
         with failures_told():
-            check_output(json_file)
+            check_output("--json", json_file)
             report = measure(**options)
         if markdown:
             claim = next(claim for claim in CLAIMS.values() if claim.module == measure.__module__)
             typer.echo(markdown_page(report, claim))
         else:
-            print_report(report, report_console())
+            print_report(report, make_console())
         if json_file is not None:
             json_file.write_text(json.dumps(document(report), indent=1))
         if report.faults:
@@ -71,12 +71,6 @@ def _with_options(
     )
     command.__annotations__ = {**measure.__annotations__, **{name: kind for name, (kind, _) in added.items()}}
     return command
-
-
-def check_output(path: Path | None) -> None:
-    """Refuse a file without a folder, before hours of measuring and not after."""
-    if path is not None and not path.absolute().parent.is_dir():
-        fail(f"--json {path} cannot be written: name a file in a folder that exists")
 
 
 @contextmanager

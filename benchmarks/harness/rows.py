@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from rich.table import Table
 
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import Report
+from loadtests.report.console import notes_console
 
 Row = TypeVar("Row")
 """A dataclass, whose fields are its labels where they are not floats."""

@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,13 +14,15 @@ from benchmarks.harness.engine_counters import EngineCounters
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.snapshots import is_idle
 from loadtests.client.exchange import TIMEOUT_S
+from loadtests.report.console import notes_console
 from serve_app.control.running_application import RunningApplication
 from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
+from serve_app.local import server as local_server
 from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
 from serve_app.messages.snapshot import RouterSnapshot
-from serve_app.settings.schema import ReplicaSettings, RouterSettings
+from serve_app.settings.schema import ReplicaSettings, RouterSettings, Settings
 
 SNAPSHOT_TIMEOUT_S = 5.0
 POLL_S = 0.25
@@ -209,3 +212,16 @@ def running_server(*, full_headers: bool = False) -> Iterator[Server]:
         if full_headers:
             require_full_headers(ServeApi(run.dashboard_url), run.application)
         yield Server(run, application)
+
+
+@contextlib.contextmanager
+def own_server(
+    settings: Settings,
+    *,
+    beside: Sequence[Mapping[str, Any]] = (),
+    config: dict[str, Any] | None = None,
+) -> Iterator[LocalRun]:
+    """A cluster of its own with the application, from ready until the block ends; as `serve_app.local.server` does."""
+    with local_server.running(settings, notes_console(), threading.Event(), beside=beside, config=config) as run:
+        assert run is not None, "no one stops it"
+        yield run

@@ -13,7 +13,6 @@ from rich.progress import Progress
 
 from benchmarks.harness import vllm_server
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import Report
 from benchmarks.keys.bodies import Question, questions
 from benchmarks.keys.engine import MODEL_NAME, llm_settings
@@ -22,6 +21,7 @@ from benchmarks.keys.replica import Replica, ReplicaPrompt
 from benchmarks.keys.result import FamilyResult, KeyComparison, as_json, lines, result_table
 from benchmarks.keys.router import Pass, Reader, Reading
 from benchmarks.keys.texts import Source, sample
+from loadtests.report.console import notes_console
 from loadtests.workloads.recorded_texts import TEXTS
 
 CONCURRENCY = 8

@@ -8,7 +8,6 @@ may be simulated.
 
 import asyncio
 import tempfile
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -21,17 +20,17 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.harness.command import TEXTS, DataOption, SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.report import Report
+from benchmarks.harness.running_server import own_server
 from benchmarks.virtual.audit_corpus.drift import drifting_logs
 from benchmarks.virtual.audit_corpus.texts import Body, Texts
 from loadtests.client.exchange import CHAT, TIMEOUT_S
+from loadtests.report.console import notes_console
 from loadtests.report.tables import make_table
 from serve_app.audit.audit import Audit, Options, audit
 from serve_app.audit.cache_replay import Sums
 from serve_app.control.running_application import RunningApplication
-from serve_app.local import server as local_server
 from serve_app.local.cluster import StartError
 from serve_app.settings import vllm_options
 from serve_app.settings.load import load_settings
@@ -125,20 +124,21 @@ def _promise(name: str, bodies: Sequence[Body], settings: Settings) -> Promised:
 
 
 def _measured(settings: Settings, promises: Sequence[Promised], console: Console) -> list[PromiseRow]:
-    with local_server.running(settings, console, threading.Event()) as run:
-        assert run is not None, "no one stops it"
-        with RunningApplication(
+    with (
+        own_server(settings) as run,
+        RunningApplication(
             run.application, ray_address=run.ray_address, dashboard_url=run.dashboard_url
-        ) as application:
-            rows = []
-            for name, bodies, fixed_bodies, done in promises:
-                for form, sent, promised in (
-                    ("as it is", bodies, done.as_is),
-                    ("--fix", fixed_bodies, done.normalised),
-                ):
-                    application.reset_caches()
-                    measured = _sent(sent, run.url, settings.model_id, f"{name}, {form}", console)
-                    rows.append(PromiseRow(name, form, promised, measured))
+        ) as application,
+    ):
+        rows = []
+        for name, bodies, fixed_bodies, done in promises:
+            for form, sent, promised in (
+                ("as it is", bodies, done.as_is),
+                ("--fix", fixed_bodies, done.normalised),
+            ):
+                application.reset_caches()
+                measured = _sent(sent, run.url, settings.model_id, f"{name}, {form}", console)
+                rows.append(PromiseRow(name, form, promised, measured))
     return rows
 
 

@@ -21,13 +21,13 @@ from rich.table import Table
 
 from benchmarks.harness import processes
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.load import Load, open_loop, outcome_counts, short_requests
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import Server, running_server
 from benchmarks.harness.snapshots import rank_to_replica
 from loadtests.client.exchange import Exchange
+from loadtests.report.console import notes_console
 from loadtests.report.tables import counts_text, make_table, seconds_text
 from serve_app.demo.model import CHAT_TEMPLATE, build_demo_model
 from serve_app.messages.snapshot import RouterSnapshot, short_id

@@ -7,7 +7,6 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,9 +18,9 @@ from rich.console import Console
 
 from benchmarks.harness.command import failures_told, make_app
 from benchmarks.harness.errors import MeasurementError
+from benchmarks.harness.running_server import own_server
 from serve_app.control.environment import data_path_environment
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
-from serve_app.local import server as local_server
 from serve_app.local.cluster import LocalRun
 from serve_app.messages.response_headers import REQUEST_ID_HEADER
 from serve_app.ops.login import BEARER, TOKEN_VARIABLE
@@ -46,8 +45,7 @@ def main() -> None:
         try:
             config, settings = read(yaml.safe_load_all(sys.stdin))
             os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex())  # in place of the Secret
-            with local_server.running(settings, console, threading.Event(), config=config) as run:
-                assert run is not None
+            with own_server(settings, config=config) as run:
                 check(run, settings)
         except (httpx.HTTPError, yaml.YAMLError) as error:
             raise MeasurementError(str(error)) from error

@@ -29,7 +29,6 @@ class Findings:
         self.sent: dict[RequestId, Attempt] = {}
         self.samples: list[ReservationSample] = []
         self.cache_samples: list[CacheSample] = []
-        self.fan_outs: list[tuple[float, int]] = []
         self.deciding_s = 0.0
         self.finished_s: list[float] = []
         self._num_asked = 0
@@ -91,7 +90,6 @@ class Findings:
             shadow_to_totals=self._shadow_to_totals,
             funnels=dict(self._funnels),
             lives=lives,
-            fan_outs=tuple(self.fan_outs),
             num_sent=len(self.sent),
             last_start_s=last_start_s,
             replica_to_computed_tokens=dict(replica_to_computed_tokens),

@@ -81,8 +81,6 @@ class Replay:
     """What all routers say became of the prompts that they placed, by replica and tenant."""
     lives: tuple[ReplicaLife, ...] = ()
     """The lives of every replica that ever was, in order of joining."""
-    fan_outs: tuple[tuple[float, int], ...] = ()
-    """Each request with the watched prefix: when it was placed, and for how many replicas the prefix is meant."""
 
     @property
     def funnel(self) -> Funnel:

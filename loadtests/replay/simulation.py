@@ -18,7 +18,7 @@ from loadtests.replay.scaling import Autoscaling, Scaler
 from loadtests.replay.sharing import Sharing
 from loadtests.replay.trace import BLOCK_SIZE_TOKENS, TraceRequest
 from loadtests.replay.transport import Channel, Fault, Transport
-from router import BlockHash, Replica, ReplicaId, RequestId, Reservation, RouteRequest, Shadow
+from router import Replica, ReplicaId, RequestId, Reservation, RouteRequest, Shadow
 from router.policies import Policy
 from serve_app.messages.batches import encode
 from serve_app.messages.receipts import Arrived, Finished, Prefilled, Receipt
@@ -78,8 +78,6 @@ class Scenario:
     cache_sample_s: float | None = None
     """Seconds between counts of the replicas that have cached each block; None for no counts."""
     block_size: int = BLOCK_SIZE_TOKENS
-    watched_prefix: tuple[BlockHash, ...] = ()
-    """A prefix whose number of replicas, as the routers mean it, is noted with each request that begins with it."""
     policy: str = ""
     """A policy's name in `loadtests.replay.rivals`; empty for the one that the routing settings name."""
 
@@ -203,9 +201,6 @@ class Simulation:
         self._found.deciding_s += self._clock() - started_s
         self._found.asked(answers, decision.replica_id)
         self._found.shadowed(decision)
-        prefix = self._scenario.watched_prefix
-        if prefix and request.block_hashes[: len(prefix)] == prefix:
-            self._found.fan_outs.append((self._agenda.now_s, router.router.cluster.holders.fan_out(prefix)))
         self._found.sent[request_id] = Attempt(number, arrival_s, router.name)
         self._books.sent(request_id, now=self._agenda.now_s)
         self._tell_others(router, reservation)

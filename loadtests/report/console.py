@@ -23,6 +23,11 @@ def make_console() -> Console:
     return console
 
 
+def notes_console() -> Console:
+    """The console for progress and errors, on the standard error."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def progress(num_runs: int) -> Iterator[Callable[[], None]]:
     """Show a bar in a terminal, until the end; the function that it yields is to be called after each run."""
@@ -52,5 +57,5 @@ def at_least(least: float) -> Callable[[typer.CallbackParam, Number], Number]:
 
 def fail(message: str) -> NoReturn:
     """Print one clear sentence, and end with status 1."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {message}", style="red", markup=False)
+    notes_console().print(f"error: {message}", style="red", markup=False)
     raise typer.Exit(1)

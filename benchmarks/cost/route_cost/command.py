@@ -19,11 +19,11 @@ from benchmarks.cost.route_cost.conversations import NUM_CONVERSATIONS, Conversa
 from benchmarks.cost.route_cost.receipts import Reporter, good_report
 from benchmarks.cost.route_cost.sender import RouteSender
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.processes import cpu_s
 from benchmarks.harness.report import Report
 from benchmarks.harness.rows import as_table
+from loadtests.report.console import notes_console
 from loadtests.report.statistics import percentile
 from serve_app.settings import vllm_options
 from serve_app.settings.load import load_settings

@@ -10,7 +10,6 @@ import typer
 from rich.progress import track
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import running_server
 from benchmarks.live.cache_parity.questions import Answered, Ask, conversations, scaled_down
@@ -18,6 +17,7 @@ from benchmarks.live.cache_parity.replica import AskedReplica, ReplicaCache, fin
 from benchmarks.live.cache_parity.result import CacheParity, Pair, kind_table, lines
 from benchmarks.live.cache_parity.simulated import simulated_cached_tokens
 from loadtests.replay.trace import TraceRequest, read_trace
+from loadtests.report.console import notes_console
 
 MIN_REQUESTS = 300
 

@@ -19,7 +19,6 @@ import typer
 import yaml
 
 from benchmarks.harness.command import SeedOption, failures_told, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import Server, running_server
@@ -32,6 +31,7 @@ from loadtests.bench.records import SentTurn
 from loadtests.bench.traffic import read_traffic
 from loadtests.client.exchange import exchange
 from loadtests.client.turn_request import turn_request
+from loadtests.report.console import notes_console
 from loadtests.workloads import Session, TextsError, sessions
 from serve_app.calibration import command as calibration
 from serve_app.calibration.measured_replica import find_replica

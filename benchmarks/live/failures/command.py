@@ -6,10 +6,10 @@ from typing import Annotated
 import typer
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import running_server
 from benchmarks.live.failures import engine, engine_result, overload, router, router_result, sustained
+from loadtests.report.console import notes_console
 
 app = make_app()
 

@@ -9,7 +9,6 @@ import typer
 from rich.console import Console
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.load import Load, open_loop, short_requests
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import Server, running_server
@@ -24,6 +23,7 @@ from benchmarks.live.large_bodies.result import (
     ordinary_table,
 )
 from benchmarks.live.large_bodies.sender import Burst, BurstSender, Sent
+from loadtests.report.console import notes_console
 
 WARM_UP_S = 5.0
 

@@ -14,7 +14,6 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.load import Load, open_loop
 from benchmarks.harness.report import Report
 from benchmarks.harness.running_server import Server, running_server
@@ -30,6 +29,7 @@ from benchmarks.live.soak.samples import (
 )
 from benchmarks.live.soak.traffic import SoakTraffic, is_as_expected
 from loadtests.client.exchange import Exchange
+from loadtests.report.console import notes_console
 from loadtests.report.tables import counts_text, make_table
 from serve_app.control.serve_api import ServeApiError
 from serve_app.messages.snapshot import RouterSnapshot

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from benchmarks.harness.command import SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import VIRTUAL_TIME, Report
 from benchmarks.live.waiting_order import cost, live
 from benchmarks.live.waiting_order.figures import figures, records, table
@@ -17,7 +16,7 @@ from benchmarks.live.waiting_order.replayed import Fleet, replayed
 from benchmarks.live.waiting_order.traffic import make_traffic
 from loadtests.replay.options import read_numbers
 from loadtests.replay.workload import ReplayWorkload
-from loadtests.report.console import at_least
+from loadtests.report.console import at_least, notes_console
 from serve_app.settings.load import load_settings
 
 LOADS = "0.6,0.8,1.0,1.2,1.3"

@@ -19,11 +19,11 @@ import typer
 from rich.progress import track
 
 from benchmarks.harness.command import TEXTS, DataOption, SeedOption, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.report import Report
 from benchmarks.virtual.audit_corpus.defects import KIND_TO_SEED, Case, cases
 from benchmarks.virtual.audit_corpus.texts import Texts
+from loadtests.report.console import notes_console
 from loadtests.report.tables import make_table
 from serve_app.audit.audit import Audit, Options, TokenSource, audit
 from serve_app.audit.kind import KindName

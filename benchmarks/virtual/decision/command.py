@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from benchmarks.harness.command import TRACES, make_app, measurement
-from benchmarks.harness.console import notes_console
 from benchmarks.harness.report import VIRTUAL_TIME, Report
 from benchmarks.virtual.decision import show
 from benchmarks.virtual.decision.results import key, means, read_results, run_cells
@@ -19,7 +18,7 @@ from benchmarks.virtual.decision.verdict import OURS, RIVALS
 from loadtests.replay.generators import DURATION_S
 from loadtests.replay.options import OptionError, read_policies
 from loadtests.replay.rivals.table import installed_names
-from loadtests.report.console import check_output, progress
+from loadtests.report.console import check_output, notes_console, progress
 
 app = make_app()
 

@@ -11,7 +11,6 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.harness.console import report_console
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.vllm_server import command, options_of
 from benchmarks.keys.bodies import ENDPOINT_TO_VARIATIONS, Endpoint, Question, questions
@@ -22,6 +21,7 @@ from benchmarks.keys.replica import Replica, ReplicaPrompt
 from benchmarks.keys.result import FamilyResult, KeyComparison, as_json, lines, result_table
 from benchmarks.keys.router import Pass, Reader, Reading
 from benchmarks.keys.texts import SHIPPED, Dialogue, Source, allocate, read, sample
+from loadtests.report.console import make_console
 from loadtests.workloads.recorded_texts import TextsError
 from serve_app.prompt.body import is_anthropic
 
@@ -250,7 +250,7 @@ def test_a_result_is_a_fault_where_anything_differs() -> None:
     assert list(FamilyResult(Family.CHATML, [same], "fastokens", is_exact=False).faults())
     assert not list(FamilyResult(Family.CHATML, [same], "fastokens", is_exact=True).faults())
     assert len(list(lines([result]))) == 1 + len(Pass)
-    console = report_console()
+    console = make_console()
     with console.capture() as printed:
         console.print(result_table([result]), *lines([result]))
     assert TEXT not in printed.get() + json.dumps(as_json([result]))
