@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from benchmarks.harness.engine_counters import CacheCounters
 from benchmarks.harness.snapshots import NOTHING, EngineTotals
+from tests.engine_counters import CacheCounters
 
 TOLERANCE = 0.001
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.harness.engine_counters import CacheCounters
 from benchmarks.harness.snapshots import NOT_LOOKED_UP, rank_to_replica
 from router import Funnel
 from serve_app.messages.snapshot import RouterSnapshot, short_id
 from serve_app.telemetry.funnel_report import by_rank
 from tests.agreement import TOLERANCE, Counted
+from tests.engine_counters import CacheCounters
 
 
 @dataclass(frozen=True, slots=True)

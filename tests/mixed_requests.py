@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import httpx
 
-from benchmarks.harness.running_server import Server, settled
+from benchmarks.harness.running_server import Server
 from benchmarks.harness.snapshots import Outstanding, engine_totals, outstanding
 from loadtests.client.exchange import ClientRequest, Exchange, exchange
 from serve_app.messages.snapshot import RouterSnapshot
 from tests.agreement import TOLERANCE, Agreement, Counted
+from tests.engine_counters import read_counters, settled
 from tests.funnel_agreement import FunnelAgreement, compare_funnels
 
 
@@ -63,10 +64,10 @@ async def send_mix(server: Server, mix: Sequence[ClientRequest], *, concurrency:
     async with server.client() as client:
         routers_before = await server.wait_until_idle()
         before = await _count(server, client)
-        await server.engine_counters(client).require()
         exchanges = await _send(client, mix, concurrency)
         await server.wait_until_idle()
         after = await _count(server, client)
+        assert after.vllms, "vLLM counts nothing: set llm.log_engine_metrics: true"
     return MixedRequests(exchanges, routers_before, await server.routers(), before, after)
 
 
@@ -75,10 +76,8 @@ def _members(routers: Sequence[RouterSnapshot]) -> set[str]:
 
 
 async def _count(server: Server, client: httpx.AsyncClient) -> Counted:
-    counters = server.engine_counters(client)
-
     async def read() -> Counted:
-        return Counted(engine_totals(await server.routers()), await counters.read())
+        return Counted(engine_totals(await server.routers()), await read_counters(client))
 
     return await settled(read)
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from benchmarks.harness.engine_counters import CacheCounters
 from benchmarks.harness.snapshots import NOT_LOOKED_UP, EngineTotals
 from tests.agreement import Counted, Difference, compare
+from tests.engine_counters import CacheCounters
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import msgspec
 import orjson
 import pytest
 
-from benchmarks.harness.engine_counters import CacheCounters
 from benchmarks.harness.snapshots import EngineTotals
 from loadtests.client.answers import Outcome
 from loadtests.client.exchange import Exchange
@@ -16,6 +15,7 @@ from serve_app.messages.snapshot import RouterSnapshot, Totals, short_id
 from tests import mixed_requests
 from tests.agreement import Counted
 from tests.benchmarks.fake_server import FakeServer
+from tests.engine_counters import CacheCounters
 from tests.mixed_requests import MixedRequests
 from tests.request_mix import KINDS, request_mix
 from tests.snapshots import engine, replica, router
@@ -86,7 +86,12 @@ async def test_mixed_requests(monkeypatch: pytest.MonkeyPatch) -> None:
         return await read()
 
     server: Any = FakeServer()
+
+    async def read_counters(_: Any) -> dict[str, CacheCounters]:
+        return {short_id(name): CacheCounters(tokens, 0) for name, tokens in server.prompt_tokens.items()}
+
     monkeypatch.setattr(mixed_requests, "settled", at_once)
+    monkeypatch.setattr(mixed_requests, "read_counters", read_counters)
     mix = request_mix(len(KINDS) * 3, model="demo", seed=1, prefill_tokens=64)
     result = await mixed_requests.send_mix(server, mix, concurrency=6)
     assert result.faults() == []

@@ -4,13 +4,12 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 
-from benchmarks.harness.engine_counters import EngineCounters
 from benchmarks.harness.errors import MeasurementError
 from benchmarks.harness.snapshots import is_idle
 from loadtests.client.exchange import TIMEOUT_S
@@ -20,16 +19,12 @@ from serve_app.control.serve_api import ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.local import server as local_server
 from serve_app.local.cluster import LocalRun
-from serve_app.local.haproxy import replica_urls
 from serve_app.messages.snapshot import RouterSnapshot
 from serve_app.settings.schema import ReplicaSettings, RouterSettings, Settings
 
 SNAPSHOT_TIMEOUT_S = 5.0
 POLL_S = 0.25
 IDLE_TIMEOUT_S = 180.0
-QUIET_S = 25.0
-"""Ray's processes export their metrics every 10 s."""
-SETTLE_TIMEOUT_S = 180.0
 
 Value = TypeVar("Value")
 
@@ -106,20 +101,6 @@ class Server:
                 return routers
             await asyncio.sleep(POLL_S)
 
-    def engine_counters(self, client: httpx.AsyncClient) -> EngineCounters:
-        """What vLLM itself counts of its prefix caches."""
-        import ray
-
-        return EngineCounters(
-            client,
-            node_urls=[
-                f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
-                for node in ray.nodes()
-                if node["Alive"]
-            ],
-            replica_urls=[f"{url}/metrics" for url in replica_urls(self.run.run_dir).values()],
-        )
-
     async def _details(self) -> dict[str, Any]:
         details = await asyncio.to_thread(self._api.application, self.run.application)
         if details is None:
@@ -135,32 +116,6 @@ class Server:
         except (RayServeException, RayError, TimeoutError):
             return []
         return [RouterSnapshot.from_plain(answer) for answer in answers if not isinstance(answer, Exception)]
-
-
-async def settled(
-    read: Callable[[], Awaitable[Value]],
-    *,
-    quiet_s: float = QUIET_S,
-    timeout_s: float = SETTLE_TIMEOUT_S,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Value:
-    """What `read` gives once it has given the same for `quiet_s`; counters are exported late.
-
-    Raises:
-        MeasurementError: it still changes after `timeout_s`.
-
-    """
-    started_s = same_since_s = clock()
-    value = await read()
-    while clock() - same_since_s < quiet_s:
-        if clock() - started_s > timeout_s:
-            raise MeasurementError(f"the counters still change after {timeout_s:.0f} s: let no one else use the server")
-        await sleep(1.0)
-        newer = await read()
-        if newer != value:
-            value, same_since_s = newer, clock()
-    return value
 
 
 async def until(is_so: Callable[[], bool], *, timeout_s: float, poll_s: float = POLL_S) -> bool:

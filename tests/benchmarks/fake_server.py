@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import orjson
 
-from benchmarks.harness.engine_counters import CacheCounters
 from benchmarks.harness.running_server import ServeReplica
 from router import Funnel, Loss
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT
@@ -106,14 +105,6 @@ class FakeServer:
     async def router_settings(self) -> RouterSettings:
         """The defaults."""
         return RouterSettings()
-
-    def engine_counters(self, _: httpx.AsyncClient) -> Any:
-        """vLLM's counters, which agree."""
-
-        async def read() -> dict[str, CacheCounters]:
-            return {short_id(name): CacheCounters(tokens, 0) for name, tokens in self.prompt_tokens.items()}
-
-        return SimpleNamespace(read=read, require=read)
 
     def process(self, pid: int) -> FakeProcess:
         """For `processes.actor`."""
