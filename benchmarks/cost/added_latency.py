@@ -65,7 +65,7 @@ class Timings:
 
     def as_json(self) -> dict[str, Any]:
         """Every time."""
-        kinds = {kind: [each * 1000 for each in seconds] for kind, seconds in self.kind_to_seconds.items()}
+        kinds = {kind: [second * 1000 for second in seconds] for kind, seconds in self.kind_to_seconds.items()}
         return {"prompt_tokens": self.prompt_tokens, "milliseconds": kinds}
 
     def _ms(self, kind: str, percent: int) -> float:
@@ -102,9 +102,9 @@ def main(
 def added_table(timings: Sequence[Timings]) -> Table:
     """A section for each size."""
     table = make_table("A returning chat's answer of one token, in ms", left=["tokens", ""], right=["p50", "p99"])
-    for each in timings:
-        for what, p50, p99 in each.rows():
-            table.add_row(f"{each.prompt_tokens:,}", what, p50, p99)
+    for size in timings:
+        for what, p50, p99 in size.rows():
+            table.add_row(f"{size.prompt_tokens:,}", what, p50, p99)
         table.add_section()
     return table
 

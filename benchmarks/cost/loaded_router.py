@@ -70,8 +70,8 @@ class LoadedRouter:
 
     def returning(self) -> RouteRequest:
         """The next turn of a conversation that one replica has cached: nine tenths of the prompt are old."""
-        held = self._rng.choice(self._conversations)
-        return self._request(held + self._fresh_blocks(self._prompt_blocks - len(held)))
+        cached = self._rng.choice(self._conversations)
+        return self._request(cached + self._fresh_blocks(self._prompt_blocks - len(cached)))
 
     def cold(self) -> RouteRequest:
         """A first turn: only the tenant's own prompt is known, and that nearly everywhere."""
@@ -138,12 +138,12 @@ class LoadedRouter:
 
     def _remember_conversation(self) -> tuple[BlockHash, ...]:
         tenant = self._tenant()
-        held = (tenant + self._fresh_blocks(self._prompt_blocks))[: self._prompt_blocks * 9 // 10]
-        request = self._request(held)
+        cached = (tenant + self._fresh_blocks(self._prompt_blocks))[: self._prompt_blocks * 9 // 10]
+        request = self._request(cached)
         self._book(request, self._rng.choice(self._replica_ids))
         self._prefill(request.request_id, request.num_prompt_tokens, 0)
         self.router.on_finished(request.request_id, now=self.now)
-        return held
+        return cached
 
     def _book(self, request: RouteRequest, replica_id: ReplicaId) -> None:
         reservation = Reservation(

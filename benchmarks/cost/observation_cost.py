@@ -206,7 +206,7 @@ async def _cost_of(target: Target, stretch: Sequence[ClientRequest], rate: float
     async with httpx.AsyncClient(base_url=target.url, timeout=TIMEOUT_S, trust_env=False) as client:
         await open_loop(client, coming(), load, rate=rate, stopped=stopped)
         await asyncio.sleep(SETTLE_S)
-    if len(load.exchanges) < len(stretch) or not all(each.is_complete for each in load.exchanges):
+    if len(load.exchanges) < len(stretch) or not all(exchange.is_complete for exchange in load.exchanges):
         raise MeasurementError(
             f"not every request was answered by {target.url}: {counts_text(outcome_counts(load.exchanges))}"
         )
@@ -224,7 +224,7 @@ def _cost_table(costs: Costs, number: int, settings: Settings) -> Table:
     for way, measured in costs.items():
         estimate = ratio(list(map(sum, measured)), off)
         assert estimate.margin is not None, "of two pairs and more"
-        ms = [f"{1000 * fmean(each) / number:.2f}" for each in (*zip(*measured, strict=True), list(map(sum, measured)))]
+        ms = [f"{1000 * fmean(used) / number:.2f}" for used in (*zip(*measured, strict=True), list(map(sum, measured)))]
         quotient = estimate_text(estimate, ".3f"), f"{estimate.value + estimate.margin:.3f}"
         table.add_row(way.value, *ms, *(("", "") if way is Way.NOTHING else quotient))
     return table

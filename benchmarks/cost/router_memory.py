@@ -110,7 +110,7 @@ class ManyConversations:
 
 
 def _tool(number: int, index: int) -> dict[str, Any]:
-    properties = {f"field_{each}": {"type": "string", "description": f"Of case {number}"} for each in range(4)}
+    properties = {f"field_{field}": {"type": "string", "description": f"Of case {number}"} for field in range(4)}
     parameters = {"type": "object", "properties": properties}
     return {"type": "function", "function": {"name": f"look_up_{number}_{index}", "parameters": parameters}}
 
@@ -229,14 +229,14 @@ def _drive(parts: RouterParts, conversations: ManyConversations, every: int) -> 
 def faults(samples: Sequence[MemorySample], *, mib: float) -> list[str]:
     """What must not be, in words."""
     found = []
-    peak_mib = max(each.peak_memo_mib for each in samples)
+    peak_mib = max(sample.peak_memo_mib for sample in samples)
     if peak_mib > mib:
         found.append(f"the memo accounted for {peak_mib:.1f} MiB of {mib:.1f}")
     limit_mib = MEMO_FACTOR * mib + TOKENIZER_MIB + CORE_MIB
     growth_mib = samples[-1].resident_mib - samples[0].resident_mib
     if growth_mib > limit_mib:
         found.append(f"resident memory grew by {growth_mib:.0f} MiB, of at most {limit_mib:.0f}")
-    full = [each for each in samples if each.memo_mib >= FULL_SHARE * mib]
+    full = [sample for sample in samples if sample.memo_mib >= FULL_SHARE * mib]
     if not full:
         found.append("the memo was never full: take more conversations, or less memory")
     elif full[-1].resident_mib - full[0].resident_mib > FLAT_MIB:

@@ -91,16 +91,20 @@ class ScalingVariant:
 
     def between(self, start_s: float, end_s: float) -> list[Exchange]:
         """Complete ones that were sent then."""
-        return [each for each in self.exchanges if each.is_complete and start_s <= each.started_s < end_s]
+        return [
+            exchange for exchange in self.exchanges if exchange.is_complete and start_s <= exchange.started_s < end_s
+        ]
 
     def faults(self) -> list[str]:
         """Everything that must not be."""
         faults = []
         for what, exchanges in (("requests", self.exchanges), ("streams", self.streams)):
-            failed = [each for each in exchanges if not each.is_complete]
+            failed = [exchange for exchange in exchanges if not exchange.is_complete]
             if failed:
                 faults.append(f"{self.name}: {what}: {counts_text(outcome_counts(failed))}")
-        short = [each for each in self.streams if each.is_complete and each.ended_s - each.started_s < STREAM_S]
+        short = [
+            stream for stream in self.streams if stream.is_complete and stream.ended_s - stream.started_s < STREAM_S
+        ]
         if short:
             faults.append(f"{self.name}: {len(short)} streams were shorter than {STREAM_S:.0f} s")
         if self.max_late_s > MAX_LATE_S:
@@ -130,7 +134,7 @@ def main(
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(int(each) for each in text.split(",") if each.strip().isdigit())
+    numbers = tuple(int(number) for number in text.split(",") if number.strip().isdigit())
     if len(numbers) < 2 or min(numbers) < 1:  # noqa: PLR2004  a change has two
         raise MeasurementError(f"--replicas {text}: two numbers or more, each at least 1, as in 4,8,4")
     return numbers
@@ -214,9 +218,9 @@ class _ScalingRun:
 
 def hit_rate(exchanges: Sequence[Exchange]) -> float:
     """A ratio of sums, by the answers' own usage; 0 without any."""
-    streams = [each.stream for each in exchanges if each.stream is not None]
-    offered = sum(each.prompt_tokens for each in streams)
-    return sum(each.cached_tokens for each in streams) / offered if offered else 0.0
+    streams = [exchange.stream for exchange in exchanges if exchange.stream is not None]
+    offered = sum(stream.prompt_tokens for stream in streams)
+    return sum(stream.cached_tokens for stream in streams) / offered if offered else 0.0
 
 
 def dip(result: ScalingVariant, start_s: float, end_s: float) -> float:
@@ -256,21 +260,23 @@ def summary(results: Sequence[ScalingVariant], settings: Settings) -> Table:
                 (change.done_s, change.done_s + hold_s),
             )
             parts = [result.between(*span) for span in spans]
-            times = [[each.first_byte_s for each in part if each.first_byte_s is not None] for part in parts]
+            times = [
+                [exchange.first_byte_s for exchange in part if exchange.first_byte_s is not None] for part in parts
+            ]
             table.add_row(
                 str(change),
                 result.name,
                 f"{change.done_s - change.asked_s:.0f}",
                 *(f"{hit_rate(part):.3f}" for part in parts),
                 f"{dip(result, *spans[2]):.3f}",
-                *(milliseconds_text(each, 50) for each in times),
-                *(milliseconds_text(each, 99) for each in times),
+                *(milliseconds_text(part, 50) for part in times),
+                *(milliseconds_text(part, 99) for part in times),
             )
     return table
 
 
 def _durations(streams: Sequence[Exchange]) -> str:
-    lasted_s = [each.ended_s - each.started_s for each in streams]
+    lasted_s = [stream.ended_s - stream.started_s for stream in streams]
     if not lasted_s:
         return "none"
     return (

@@ -79,8 +79,8 @@ class Load:
 
     def take_ended(self) -> list[Exchange]:
         """The requests that have ended, which are then forgotten here."""
-        ended = [each for each in self.exchanges if each.outcome is not None]
-        self.exchanges = [each for each in self.exchanges if each.outcome is None]
+        ended = [record for record in self.exchanges if record.outcome is not None]
+        self.exchanges = [record for record in self.exchanges if record.outcome is None]
         return ended
 
 
@@ -134,4 +134,4 @@ async def _stopped_before(due_s: float, stopped: asyncio.Event) -> bool:
 
 def outcome_counts(exchanges: Iterable[Exchange]) -> Counter[str]:
     """The number of requests by outcome, and of refusals by status."""
-    return Counter(each.outcome_text for each in exchanges)
+    return Counter(record.outcome_text for record in exchanges)

@@ -180,5 +180,7 @@ def cost_rows(
 
 def _listener(port: int) -> psutil.Process:
     """The process that listens there."""
-    listening = (each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN)
-    return psutil.Process(next(each.pid for each in listening if each.laddr and each.laddr.port == port))
+    listening = (connection for connection in psutil.net_connections("tcp") if connection.status == psutil.CONN_LISTEN)
+    return psutil.Process(
+        next(connection.pid for connection in listening if connection.laddr and connection.laddr.port == port)
+    )

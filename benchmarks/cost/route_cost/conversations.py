@@ -31,8 +31,10 @@ class Conversations:
     def __init__(self, model: str, *, seed: int) -> None:
         self._model = model
         self._rng = Random(seed)
-        sentences = (each for path in DEFAULT_CORPUS for text in texts_of(path) for each in SENTENCE_END.split(text))
-        self._sentences = [each.split() for each in sentences if not FORMAL.search(each)]
+        sentences = (
+            sentence for path in DEFAULT_CORPUS for text in texts_of(path) for sentence in SENTENCE_END.split(text)
+        )
+        self._sentences = [sentence.split() for sentence in sentences if not FORMAL.search(sentence)]
 
     def returning(self, num_tokens: int) -> Iterator[bytes]:
         """An endless series of next turns of a few conversations, which begin as they did before."""

@@ -222,7 +222,7 @@ def breakpoints(draft: Draft) -> list[Body]:
     for body in draft.bodies():
         system, *said = body.pop("messages")
         parts: list[Body] = [{"type": "text", "text": text} for text in _in_parts(system["content"])]
-        said = [{**each, "content": [{"type": "text", "text": each["content"]}]} for each in said]
+        said = [{**message, "content": [{"type": "text", "text": message["content"]}]} for message in said]
         if way == 1:
             parts = [part | marked for part in parts]
         if way >= 1:

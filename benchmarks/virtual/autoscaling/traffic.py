@@ -49,7 +49,9 @@ class Sessions:
     def common_blocks(self) -> set[BlockHash]:
         """Blocks that more than one session has."""
         counts = Counter(
-            block for turns in self.turns for block in {each for turn in turns for each in turn.block_hashes}
+            block
+            for turns in self.turns
+            for block in {block_hash for turn in turns for block_hash in turn.block_hashes}
         )
         return {block for block, num_sessions in counts.items() if num_sessions > 1}
 
@@ -83,7 +85,7 @@ def make_day(trace: Path, rates: Path, *, mean_rps: float, seed: int) -> Scaling
     scale = mean_rps / fmean(shape)
     rng = Random(f"day {seed}")
     sessions = read_sessions(trace, rng=rng)
-    requests = start_sessions(sessions, rates_rps=[scale * each for each in shape], window_s=WINDOW_S, rng=rng)
+    requests = start_sessions(sessions, rates_rps=[scale * share for share in shape], window_s=WINDOW_S, rng=rng)
     return ScalingTraffic(requests, sessions.block_size, (TrafficPhase("day", 0.0, DAY_S),))
 
 
@@ -135,9 +137,11 @@ def unshare(
     requests: Sequence[TraceRequest], phase: TrafficPhase, *, share: float, rng: Random
 ) -> tuple[TraceRequest, ...]:
     """Make the blocks new of each request that comes in the phase, for a share of sessions."""
-    session_to_is_new = {each: rng.random() < share for each in dict.fromkeys(each.session_id for each in requests)}
+    session_to_is_new = {
+        session_id: rng.random() < share for session_id in dict.fromkeys(request.session_id for request in requests)
+    }
     return tuple(
-        replace(request, block_hashes=tuple(salted(each, -1 - number) for each in request.block_hashes))
+        replace(request, block_hashes=tuple(salted(block_hash, -1 - number) for block_hash in request.block_hashes))
         if session_to_is_new[request.session_id] and phase.start_s <= request.arrival_s < phase.end_s
         else request
         for number, request in enumerate(requests)
@@ -177,7 +181,10 @@ def start_sessions(
     for number, start_s in enumerate(starts_s):
         for turn in rng.choice(sessions.turns):
             if (arrival_s := start_s + turn.arrival_s) < end_s:
-                blocks = tuple(each if each in common else salted(each, number) for each in turn.block_hashes)
+                blocks = tuple(
+                    block_hash if block_hash in common else salted(block_hash, number)
+                    for block_hash in turn.block_hashes
+                )
                 started.append(replace(turn, arrival_s=arrival_s, session_id=f"{number}", block_hashes=blocks))
     return tuple(sorted(started, key=lambda request: request.arrival_s))
 

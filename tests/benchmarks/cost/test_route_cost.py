@@ -73,7 +73,7 @@ async def test_another_status_than_200_ends_it() -> None:
 
 
 def test_conversations_return_with_a_new_turn_each() -> None:
-    """The beginning stays, to the byte, and what is cold is all different."""
+    """The prefix stays, to the byte, and what is cold is all different."""
     conversations = Conversations("demo", seed=1)
     returning = conversations.returning(4000)
     bodies = [next(returning) for _ in range(2 * NUM_CONVERSATIONS)]
