@@ -1,13 +1,13 @@
 """vLLM with the simulated worker, in a test's own process, without Serve around it."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 from serve_app.engines.options import replica_options
 from serve_app.settings.schema import Settings
+from tests.engine_processes import fork_engines
 from tests.servers import DEMO_MODEL
 
 BLOCK_SIZE = 16
@@ -18,6 +18,7 @@ NUM_BLOCKS = 101
 @contextlib.contextmanager
 def running_engine(*, step_s: float = 0.001, **engine_kwargs: Any) -> Iterator[Any]:
     """An AsyncLLM with 1,600 tokens of KV cache, and steps of hardly any time, unless said otherwise."""
+    fork_engines()
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -34,7 +35,6 @@ def running_engine(*, step_s: float = 0.001, **engine_kwargs: Any) -> Iterator[A
             "llm": {"engine_kwargs": size | engine_kwargs},
         }
     )
-    os.environ["HF_HUB_OFFLINE"] = "1"
     arguments = replica_options(settings)["engine_kwargs"]
     engine = AsyncLLM.from_engine_args(AsyncEngineArgs(model=str(DEMO_MODEL), **arguments))
     try:
