@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import orjson
 import xxhash
 
-from serve_app.audit.layout import first_user_texts, tool_list
+from serve_app.audit.layout import BILLING_HEADER, first_user_texts, tool_list
 from serve_app.audit.log_file import LogPlace
 from serve_app.audit.logged_request import LoggedRequest
 from serve_app.audit.text_groups import Style, TextGroup, Use
@@ -163,13 +163,18 @@ def breakpoints_of(body: dict[str, Any]) -> Breakpoints:
     """All breakpoints of a request."""
     tools = sum(map(_is_marked, tool_list(body)))
     system = body.get("system")
-    parts = [index for index, part in enumerate(system) if _is_marked(part)] if isinstance(system, list) else []
+    written = [part for part in system if not _is_billing_header(part)] if isinstance(system, list) else []
+    parts = [index for index, part in enumerate(written) if _is_marked(part)]
     talk = 0
     for message in body.get("messages") or ():
         content = message.get("content")
         talk += _is_marked(message) + (sum(map(_is_marked, content)) if isinstance(content, list) else 0)
     first = -1 if tools else next(iter(parts), None)
     return Breakpoints(tools + len(parts) + talk, first)
+
+
+def _is_billing_header(part: object) -> bool:
+    return isinstance(part, dict) and str(part.get("text")).startswith(BILLING_HEADER)
 
 
 def _is_marked(part: object) -> bool:

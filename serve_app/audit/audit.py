@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 from serve_app.audit.application import Application, ApplicationKey
 from serve_app.audit.cache_replay import Branch, CacheReplay, Keys, Sums
 from serve_app.audit.common_prefix import common_prefix
-from serve_app.audit.kind import AuditFinding, DefectKind, Fix, Forfeits, KindName
+from serve_app.audit.kind import AuditFinding, DefectKind, Fix, KindName
 from serve_app.audit.kinds import KINDS
 from serve_app.audit.layout import all_texts, path_text, system_texts, tool_list
 from serve_app.audit.learned import MIN_TOKENS, Learned, PlacedRequest
@@ -181,9 +181,6 @@ class _Replays:
             kind.name: _Remedy(kind.make_fix(learned), self._replay()) for kind in found if kind.make_fix is not None
         }
         self._all_fixes = [kind.make_fix(learned) for kind in found if kind.make_fix is not None]
-        self._kind_to_forfeits: dict[KindName, Forfeits] = {
-            kind.name: kind.make_forfeits(learned) for kind in found if kind.make_forfeits is not None
-        }
         self._costs: dict[tuple[KindName, str], list[float]] = {}
         self._unpriced: set[tuple[KindName, str]] = set()
         self._key_to_sums: dict[ApplicationKey, ApplicationSums] = {}
@@ -208,10 +205,6 @@ class _Replays:
             saved = computed - (other.num_tokens - remedy.replay.add(other))
             if fixed is not None:
                 self._note(name, fixed.subject, saved, request.model)
-        for name, forfeits in self._kind_to_forfeits.items():
-            subject = forfeits(seen)
-            if subject is not None:
-                self._note(name, subject, cached, request.model)
         self._all.add(await self._keys(_with_all(self._all_fixes, seen, self._learned), request, keys))
         return True
 

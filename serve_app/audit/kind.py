@@ -58,8 +58,6 @@ class FixedRequest(NamedTuple):
 Find = Callable[[Learned], Iterable[AuditFinding]]
 Fix = Callable[[PlacedRequest], FixedRequest | None]
 """None for a request that has nothing of it."""
-Forfeits = Callable[[PlacedRequest], str | None]
-"""The subject of the finding by which a request's prefix cannot be reused; None if it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,5 +75,3 @@ class DefectKind:
     """How to fix it."""
     find: Find
     make_fix: Callable[[Learned], Fix] | None = None
-    make_forfeits: Callable[[Learned], Forfeits] | None = None
-    """Likewise for what does not change tokens, but costs their reuse."""

@@ -7,6 +7,8 @@ FieldPath = tuple[str | int, ...]
 """As `("messages", 0, "content")`."""
 
 SYSTEM_ROLES = frozenset({"system", "developer"})
+BILLING_HEADER = "x-anthropic-billing-header"
+"""Start of a part of `system` that is in no prompt: vLLM's Messages API leaves it out."""
 
 
 class TextField(NamedTuple):
@@ -49,10 +51,7 @@ def tool_name(tool: dict[str, Any]) -> str:
 
 def system_texts(body: dict[str, Any]) -> list[TextField]:
     """What is said before the conversation begins, in order."""
-    texts: list[TextField] = []
-    for name in ("system", "instructions"):
-        if name in body:
-            texts += _content_texts(body[name], (name,))
+    texts = [*_system_field(body), *_content_texts(body.get("instructions"), ("instructions",))]
     name, messages = message_list(body)
     for index, message in enumerate(messages):
         if message.get("role") not in SYSTEM_ROLES:
@@ -86,12 +85,18 @@ def last_user_path(body: dict[str, Any]) -> FieldPath | None:
 
 def all_texts(body: dict[str, Any]) -> Iterator[TextField]:
     """Every text of the prompt but the tools', in order."""
-    for name in ("system", "instructions", "prompt", "input"):
+    yield from _system_field(body)
+    for name in ("instructions", "prompt", "input"):
         if name in body:
             yield from _content_texts(body[name] if name != "input" or isinstance(body[name], str) else None, (name,))
     name, messages = message_list(body)
     for index, message in enumerate(messages):
         yield from _content_texts(message.get("content"), (name, index, "content"))
+
+
+def _system_field(body: dict[str, Any]) -> Iterator[TextField]:
+    texts = _content_texts(body.get("system"), ("system",))
+    return (field for field in texts if not field.text.startswith(BILLING_HEADER))
 
 
 def _content_texts(content: object, path: FieldPath) -> Iterator[TextField]:

@@ -1,10 +1,13 @@
-"""Anthropic's `cache_control`: missing, in the wrong place, or too many."""
+"""Anthropic's `cache_control`: missing, in the wrong place, or too many.
+
+Such a finding has no cost: the cache of the replay needs no breakpoints, so that a fix changes no token of it.
+"""
 
 from collections.abc import Iterator
 
-from serve_app.audit.application import MAX_BREAKPOINTS, Application, Breakpoints, breakpoints_of, takes_breakpoints
-from serve_app.audit.kind import AuditFinding, DefectKind, Forfeits, KindName
-from serve_app.audit.learned import SEPARATOR, Learned, PlacedRequest
+from serve_app.audit.application import MAX_BREAKPOINTS, Application, Breakpoints
+from serve_app.audit.kind import AuditFinding, DefectKind, KindName
+from serve_app.audit.learned import SEPARATOR, Learned
 from serve_app.audit.slot_kinds import SlotKind, slot_kind
 from serve_app.audit.text_groups import TextGroup
 
@@ -41,20 +44,6 @@ def find(learned: Learned) -> Iterator[AuditFinding]:
             )
 
 
-def make_forfeits(learned: Learned) -> Forfeits:
-    """Requests whose prefix others cannot reuse."""
-    key_to_changing = {each.key: _first_changing_part(each.system) for each in learned.applications}
-
-    def forfeits(seen: PlacedRequest) -> str | None:
-        application = learned.applications.get(seen.application)
-        if application is None or not takes_breakpoints(seen.request.body):
-            return None
-        problem = _problem(application, breakpoints_of(seen.request.body), key_to_changing[application.key])
-        return _subject(application, problem) if problem else None
-
-    return forfeits
-
-
 def _problem(application: Application, breakpoints: Breakpoints, first_changing: int | None) -> str:
     if breakpoints.num == 0:
         return NONE
@@ -84,5 +73,4 @@ KIND = DefectKind(
     "Breakpoints missing, misplaced or too many",
     f"Mark the last tool or the last static part of the system prompt, and the last message; {MAX_BREAKPOINTS} at most",
     find,
-    make_forfeits=make_forfeits,
 )
