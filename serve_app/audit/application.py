@@ -49,6 +49,8 @@ class Breakpoints(NamedTuple):
     num: int
     first_static: int | None
     """The part of the system prompt with the first one before the conversation; -1 for a tool, None for none."""
+    is_last_open: bool = False
+    """Whether a conversation goes on, and its last message has none, so that the next turn computes it again."""
 
 
 @dataclass(slots=True)
@@ -165,12 +167,14 @@ def breakpoints_of(body: dict[str, Any]) -> Breakpoints:
     system = body.get("system")
     written = [part for part in system if not _is_billing_header(part)] if isinstance(system, list) else []
     parts = [index for index, part in enumerate(written) if _is_marked(part)]
-    talk = 0
-    for message in body.get("messages") or ():
-        content = message.get("content")
-        talk += _is_marked(message) + (sum(map(_is_marked, content)) if isinstance(content, list) else 0)
+    talk = list(map(_num_marked, body.get("messages") or ()))
     first = -1 if tools else next(iter(parts), None)
-    return Breakpoints(tools + len(parts) + talk, first)
+    return Breakpoints(tools + len(parts) + sum(talk), first, len(talk) > 1 and not talk[-1])
+
+
+def _num_marked(message: dict[str, Any]) -> int:
+    content = message.get("content")
+    return _is_marked(message) + (sum(map(_is_marked, content)) if isinstance(content, list) else 0)
 
 
 def _is_billing_header(part: object) -> bool:

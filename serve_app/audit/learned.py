@@ -9,7 +9,7 @@ from serve_app.audit.histories import Histories, Rewriting
 from serve_app.audit.layout import FieldPath, TextField, first_user_texts, system_texts, tool_list, with_value
 from serve_app.audit.log_file import LogPlace
 from serve_app.audit.logged_request import LoggedRequest
-from serve_app.audit.text_groups import Located, TextGroup, TextGroups
+from serve_app.audit.text_groups import Located, Slot, TextGroup, TextGroups
 from serve_app.audit.tool_sets import ToolSet, ToolSets
 
 MIN_TOKENS = 1024
@@ -113,6 +113,10 @@ class Learned:
         """Number of conversations with that system prompt, as far as they are told apart."""
         application = self._group_to_application().get(("system", system.number))
         return 0 if application is None else application.num_conversations
+
+    def is_changing(self, system: TextGroup, slot: Slot) -> bool:
+        """Whether a slot has other values within a conversation, all of which comes after the system prompt."""
+        return len(slot.value_to_use) > self.num_conversations(system)
 
     def has_tools(self, system: TextGroup) -> bool:
         """Whether requests with that system prompt have tools."""

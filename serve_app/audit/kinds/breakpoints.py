@@ -11,7 +11,8 @@ from serve_app.audit.learned import SEPARATOR, Learned
 from serve_app.audit.slot_kinds import SlotKind, slot_kind
 from serve_app.audit.text_groups import TextGroup
 
-NONE, TOO_MANY, IN_TALK, AFTER = "none", "too many", "only in the conversation", "after content that changes"
+NONE, TOO_MANY, IN_TALK = "none", "too many", "only in the conversation"
+AFTER, LAST = "after content that changes", "not on the last message"
 PROBLEM_TO_WORDS = {
     NONE: ("cache_control", "no breakpoint: where they are needed, nothing is cached"),
     TOO_MANY: ("cache_control", f"more than {MAX_BREAKPOINTS} breakpoints, which the API refuses"),
@@ -20,6 +21,7 @@ PROBLEM_TO_WORDS = {
         "system",
         "the first breakpoint comes after content that changes, so that no other request has that prefix",
     ),
+    LAST: ("messages", "no breakpoint on the last message: the next turn computes the conversation again"),
 }
 
 
@@ -51,7 +53,9 @@ def _problem(application: Application, breakpoints: Breakpoints, first_changing:
         return TOO_MANY
     if breakpoints.first_static is None:
         return IN_TALK if application.system is not None or application.tools is not None else ""
-    return AFTER if first_changing is not None and breakpoints.first_static >= first_changing else ""
+    if first_changing is not None and breakpoints.first_static >= first_changing:
+        return AFTER
+    return LAST if breakpoints.is_last_open else ""
 
 
 def _first_changing_part(group: TextGroup | None) -> int | None:

@@ -14,8 +14,10 @@ def _places(learned: Learned) -> Iterator[SlotPlace]:
     for place in places(learned):
         is_users_text = place.unit == "user" and place.kind is SlotKind.VOLATILE and place.what == NAME
         is_late = static_chars_after(place.group, place.number) >= MIN_STATIC_CHARS
-        has_tools = place.unit == "system" and learned.has_tools(place.group)  # which come after it
-        if (is_late or has_tools) and (place.kind is SlotKind.CONTENT or is_users_text):
+        is_before = place.unit == "system" and (
+            learned.has_tools(place.group) or learned.is_changing(place.group, place.slot)
+        )  # of tools or a conversation, which come after it
+        if (is_late or is_before) and (place.kind is SlotKind.CONTENT or is_users_text):
             yield place
 
 
@@ -36,7 +38,7 @@ def make_fix(learned: Learned) -> Fix:
     changing: set[int] = set()  # system prompts whose contents change within a conversation
     for place in _places(learned):
         group_to_numbers.setdefault((place.unit, place.group.number), set()).add(place.number)
-        if place.unit == "system" and len(place.slot.value_to_use) > learned.num_conversations(place.group):
+        if place.unit == "system" and learned.is_changing(place.group, place.slot):
             changing.add(place.group.number)
 
     def fix(seen: PlacedRequest) -> FixedRequest | None:

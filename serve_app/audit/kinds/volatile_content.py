@@ -15,7 +15,8 @@ def _places(learned: Learned) -> Iterator[SlotPlace]:
 def _is_early(learned: Learned, place: SlotPlace) -> bool:
     if static_chars_after(place.group, place.number) >= MIN_STATIC_CHARS:
         return place.unit == "system" or place.what != NAME  # of users' own texts `late_static` tells
-    return place.unit == "system" and learned.has_tools(place.group)  # most chat templates write them after it
+    # Most chat templates write tools after the system prompt; the conversation is there in any case.
+    return place.unit == "system" and (learned.has_tools(place.group) or learned.is_changing(place.group, place.slot))
 
 
 def find(learned: Learned) -> Iterator[AuditFinding]:

@@ -42,6 +42,11 @@ def anthropic(*, tools: int = 0, system: int = 0, talk: int = 0) -> Body:
         (anthropic(tools=2, system=2, talk=2), Breakpoints(6, -1)),
         ({"system": "text", "messages": [{"role": "user", "content": "text", **MARK}]}, Breakpoints(1, None)),
         ({"messages": [{"role": "user", "content": None}]}, Breakpoints(0, None)),
+        ({"messages": [{"role": "user", "content": "text", **MARK}] * 2}, Breakpoints(2, None)),
+        (
+            {"messages": [{"role": "user", "content": "text", **MARK}, {"role": "user", "content": "text"}]},
+            Breakpoints(1, None, is_last_open=True),
+        ),
     ],
 )
 def test_breakpoints_are_counted_wherever_they_are(body: Body, expected: Breakpoints) -> None:

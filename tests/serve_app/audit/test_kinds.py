@@ -79,8 +79,8 @@ CLEAN = {
     "plain": log(lambda _, talk, turn: chat(POLICY * 3, *conversation(talk, turn))),
     "tools": log(lambda _, talk, turn: chat(POLICY * 3, *conversation(talk, turn), tools=TOOLS)),
     "breakpoints": log(lambda _, talk, turn: marked(*conversation(talk, turn), tools=True)),
-    "date at the end": log(
-        lambda n, talk, turn: chat(f"{POLICY * 3}\nNow: 2026-11-{n + 1:02}", *conversation(talk, turn))
+    "date of the conversation at the end": log(
+        lambda _, talk, turn: chat(f"{POLICY * 3}\nNow: 2026-11-{talk + 1:02}", *conversation(talk, turn))
     ),
     "no system prompt": [
         {"messages": [{"role": "user", "content": f"{text} {n}"}]}
@@ -113,6 +113,14 @@ def test_fixing_saves_what_the_finding_says(tmp_path: Path, kind: KindName) -> N
     assert cost.dollars == pytest.approx(cost.tokens / 1e6)
     assert done.as_is.computed_tokens - done.all_fixed.computed_tokens >= cost.tokens * 0.9
     assert sum(done.cost(finding).tokens for finding in of_kind(done, kind)) <= cost.tokens  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("kind", KindName)
+def test_savings_are_at_most_what_is_computed(tmp_path: Path, kind: KindName) -> None:
+    """Of each finding, and of each kind."""
+    done = audited(tmp_path / "log", KIND_TO_LOG[kind])
+    for cost in (*done.subject_to_cost.values(), *done.kind_to_cost.values()):
+        assert 0 <= cost.tokens <= done.as_is.computed_tokens
 
 
 def test_a_finding_says_where(tmp_path: Path) -> None:

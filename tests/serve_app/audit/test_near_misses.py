@@ -46,6 +46,13 @@ def marked(system_marks: tuple[bool, ...], *said: str, tools: bool = False, num_
     return {"model": "claude-sonnet-4-5", "max_tokens": 9, "tools": own, "system": system, "messages": talk}
 
 
+def without_last_mark(talk: int, turn: int) -> Body:
+    """A breakpoint on the system prompt only."""
+    body = marked((True,), *conversation(talk, turn))
+    del body["messages"][-1]["content"][0]["cache_control"]
+    return body
+
+
 def rewritten(edit: Callable[[tuple[str, ...]], tuple[str, ...]]) -> list[Body]:
     """Conversations of four turns whose earlier messages are edited in the last two."""
     return log(
@@ -56,6 +63,10 @@ def rewritten(edit: Callable[[tuple[str, ...]], tuple[str, ...]]) -> list[Body]:
 
 HAS_IT: Mapping[str, tuple[KindName, list[Body]]] = {
     "a clock before the policy": (KindName.VOLATILE, systems(lambda n: f"It is 10:{n:02}.\n{LONG}")),
+    "a date that a conversation follows": (
+        KindName.VOLATILE,
+        systems(lambda n: f"{LONG}\nToday: 2026-11-{n + 1:02}", num_talks=9),
+    ),
     "a date in the middle": (KindName.VOLATILE, systems(lambda n: f"{POLICY}\nToday: 2026-11-{n + 1:02}\n{LONG}")),
     "a UUID before the policy": (
         KindName.VOLATILE,
@@ -145,6 +156,10 @@ HAS_IT: Mapping[str, tuple[KindName, list[Body]]] = {
         KindName.BREAKPOINTS,
         log(lambda _, talk, turn: marked((False,), *conversation(talk, turn))),
     ),
+    "no breakpoint on the last message": (
+        KindName.BREAKPOINTS,
+        log(lambda _, talk, turn: without_last_mark(talk, turn)),
+    ),
     "five breakpoints": (
         KindName.BREAKPOINTS,
         log(lambda _, talk, turn: marked((True,), *conversation(talk, turn), tools=True, num_extra=2)),
@@ -157,7 +172,12 @@ HAS_IT: Mapping[str, tuple[KindName, list[Body]]] = {
 }
 HAS_NOTHING: Mapping[str, list[Body]] = {
     "the same clock in all": systems(lambda _: f"It is 10:00.\n{LONG}"),
-    "a date that nothing follows": systems(lambda n: f"{LONG}\nToday: 2026-11-{n + 1:02}", num_talks=9),
+    "a date that only other conversations change": log(
+        lambda _, talk, turn: chat(f"{LONG}\nToday: 2026-11-{talk + 1:02}", *conversation(talk, turn)), num_talks=9
+    ),
+    "a date that no conversation follows": [
+        chat(f"{LONG}\nToday: 2026-11-{n + 1:02}", *conversation(n, 0)) for n in range(9)
+    ],
     "two languages that come and go": systems(
         lambda n: f"{LONG}\nAnswer in {('French', 'German')[n % 2]}.\n{POLICY[::-1]}"
     ),
@@ -184,6 +204,7 @@ HAS_NOTHING: Mapping[str, list[Body]] = {
     "breakpoints on the last tool only": log(
         lambda _, talk, turn: marked((False,), *conversation(talk, turn), tools=True)
     ),
+    "no breakpoint on the only message": [without_last_mark(n, 0) for n in range(5)],
     "exactly four breakpoints": log(
         lambda _, talk, turn: marked((True,), *conversation(talk, turn), tools=True, num_extra=1)
     ),

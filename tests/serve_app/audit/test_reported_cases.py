@@ -212,13 +212,16 @@ NUMBER_TO_KIND = {
     "03": KindName.JSON_FORM,
     "04": KindName.HISTORY,
     "06": KindName.HISTORY,
+    "07": KindName.VOLATILE,
     "08": KindName.LATE_STATIC,
     "13": KindName.HISTORY,
+    "14": KindName.BREAKPOINTS,
     "15": KindName.BREAKPOINTS,
     "18": KindName.VOLATILE,
     "19": KindName.VOLATILE,
+    "36": KindName.VOLATILE,
 }
-"""The cause that is found in each case. Case 02 has none; the causes of 07, 10, 11, 14 and 36 are not found yet."""
+"""The cause that is found in each case. Case 02 has none; the causes of 10 and 11 are not found yet."""
 
 
 @pytest.mark.skipif(not SHARED_CASES.is_dir(), reason="the logs of the cases are not here")
