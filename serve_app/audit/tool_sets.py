@@ -14,6 +14,7 @@ from serve_app.audit.text_groups import Style, Use
 
 MAX_KNOWN = 1_024
 MAX_SETS = 5_000
+UNORDERED = frozenset({"required", "enum"})
 
 
 class WrittenTools(NamedTuple):
@@ -92,10 +93,18 @@ def by_name(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def with_sorted_keys(value: Any) -> Any:  # noqa: ANN401  any JSON
-    """The same value, whose objects have their keys in alphabetical order."""
+    """The same value, with the keys of its objects, and a schema's `required` and `enum`, in alphabetical order."""
     if isinstance(value, dict):
-        return {key: with_sorted_keys(value[key]) for key in sorted(value)}
+        return {
+            key: sorted(value[key]) if _is_unordered(key, value[key]) else with_sorted_keys(value[key])
+            for key in sorted(value)
+        }
     return list(map(with_sorted_keys, value)) if isinstance(value, list) else value
+
+
+def _is_unordered(key: str, value: object) -> bool:
+    """Whether it is a list of a schema whose order means nothing."""
+    return key in UNORDERED and isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _read(tools: Sequence[dict[str, Any]]) -> WrittenTools:
@@ -103,7 +112,7 @@ def _read(tools: Sequence[dict[str, Any]]) -> WrittenTools:
     return WrittenTools(
         tuple(map(tool_name, tools)),
         tuple(map(_key_order, ordered)),
-        "\n".join(json.dumps(tool, sort_keys=True, ensure_ascii=False) for tool in ordered),
+        "\n".join(json.dumps(with_sorted_keys(tool), ensure_ascii=False) for tool in ordered),
     )
 
 
@@ -114,5 +123,8 @@ def _key_order(tool: dict[str, Any]) -> int:
 
 def _shape(value: Any) -> Any:  # noqa: ANN401  any JSON
     if isinstance(value, dict):
-        return [[key, _shape(inner)] for key, inner in value.items()]
+        return [
+            [key, list(map(sorted(inner).index, inner)) if _is_unordered(key, inner) else _shape(inner)]
+            for key, inner in value.items()
+        ]
     return list(map(_shape, value)) if isinstance(value, list) else 0

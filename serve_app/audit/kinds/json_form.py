@@ -23,7 +23,7 @@ def _groups(learned: Learned) -> Iterator[TextGroup]:
 def find(learned: Learned) -> Iterator[AuditFinding]:
     """Sets of tools whose keys come in several orders, and texts with JSON in several styles."""
     for tools in _sets(learned):
-        what = f"the same schemas with their keys in {len(tools.keys.signature_to_use):,} orders"
+        what = f"the same schemas with their keys or values in {len(tools.keys.signature_to_use):,} orders"
         yield finding(KindName.JSON_FORM, f"tools {tools.number}", "tools", tools.keys, what)
     for group in _groups(learned):
         where = path_text(learned.example_texts("system", group)[0].path)

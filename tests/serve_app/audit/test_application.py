@@ -44,6 +44,10 @@ def anthropic(*, tools: int = 0, system: int = 0, talk: int = 0) -> Body:
         ({"messages": [{"role": "user", "content": None}]}, Breakpoints(0, None)),
         ({"messages": [{"role": "user", "content": "text", **MARK}] * 2}, Breakpoints(2, None)),
         (
+            {"system": [{"text": "x-anthropic-billing-header: cch=1;"}, {"text": "text", **MARK}], "messages": []},
+            Breakpoints(1, 0),
+        ),
+        (
             {"messages": [{"role": "user", "content": "text", **MARK}, {"role": "user", "content": "text"}]},
             Breakpoints(1, None, is_last_open=True),
         ),

@@ -214,6 +214,7 @@ NUMBER_TO_KIND = {
     "06": KindName.HISTORY,
     "07": KindName.VOLATILE,
     "08": KindName.LATE_STATIC,
+    "11": KindName.JSON_FORM,
     "13": KindName.HISTORY,
     "14": KindName.BREAKPOINTS,
     "15": KindName.BREAKPOINTS,
@@ -221,7 +222,7 @@ NUMBER_TO_KIND = {
     "19": KindName.VOLATILE,
     "36": KindName.VOLATILE,
 }
-"""The cause that is found in each case. Case 02 has none; the causes of 10 and 11 are not found yet."""
+"""The cause that is found in each case. Case 02 has none; the cause of 10 is not found yet."""
 
 
 @pytest.mark.skipif(not SHARED_CASES.is_dir(), reason="the logs of the cases are not here")

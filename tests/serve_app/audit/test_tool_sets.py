@@ -28,6 +28,18 @@ def reversed_keys(value: Any) -> Any:
     return list(map(reversed_keys, value)) if isinstance(value, list) else value
 
 
+@pytest.mark.parametrize("key", ["required", "enum"])
+def test_a_schema_whose_names_come_in_another_order_is_the_same(key: str) -> None:
+    """Another order is another style; lists of other keys keep theirs, as it may mean something."""
+    one, other = ({"name": "book", "input_schema": {key: names}} for names in (["id", "date"], ["date", "id"]))
+    assert in_order([one]) == in_order([other])
+    sets = ToolSets()
+    read, other_read = sets.read([one]), sets.read([other])
+    assert read.text == other_read.text
+    assert read.key_orders != other_read.key_orders
+    assert with_sorted_keys({"prefixItems": ["id", "date"]}) == {"prefixItems": ["id", "date"]}
+
+
 @given(values)
 def test_sorting_keys_changes_nothing_else(value: Any) -> None:
     """It says the same, once is as good as twice, and the order before does not matter."""
