@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 FieldPath = tuple[str | int, ...]
 """As `("messages", 0, "content")`."""
 
-SYSTEM_ROLES = frozenset({"system", "developer"})
+SYSTEM_ROLES = ("system", "developer")  # no set, as a role of a log may be any JSON
 BILLING_HEADER = "x-anthropic-billing-header"
 """Start of a part of `system` that is in no prompt: vLLM's Messages API leaves it out."""
 

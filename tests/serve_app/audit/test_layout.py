@@ -151,3 +151,9 @@ def test_one_value_is_changed_and_no_other(body: Body, data: st.DataObject) -> N
     assert with_value(changed, path, old) == body
     assert all(changed[key] is body[key] for key in body if key != path[0])
     assert list(changed) == list(body)
+
+
+def test_a_role_may_be_any_json() -> None:
+    """A log is not checked: what is no role is none of the system's."""
+    for role in ([], {}, 7, None):
+        assert system_texts({"messages": [{"role": role, "content": "text"}]}) == []
