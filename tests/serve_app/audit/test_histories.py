@@ -1,8 +1,11 @@
 """Conversations that are appended to, and those that are rewritten."""
 
+from dataclasses import replace
+
 import pytest
 
-from serve_app.audit.histories import Histories, Rewriting
+from serve_app.audit import histories
+from serve_app.audit.histories import Histories, Rewriting, num_leading_system, without_breakpoints
 from tests.serve_app.audit.logs import POLICY, Body, chat, conversation, requests
 
 
@@ -62,3 +65,39 @@ def test_rewriting_is_found_and_what_would_have_been_appended(rewritten: object,
     assert [each["content"] for each in third.append_only] == list(whole[3])
     assert fourth is not None
     assert [each["content"] for each in fourth.append_only] == list(whole[4])
+
+
+def test_another_session_does_not_continue_it() -> None:
+    """The same rewriting is one within a session, and none across two."""
+    cut = [chat(POLICY, *conversation(1, 2)), chat(POLICY, *conversation(1, 3)[2:])]
+    first, second = requests(cut)
+    for session_id, is_found in (("a", True), ("b", False)):
+        seen = Histories(is_remembering=False)
+        assert seen.see(replace(first, session_id="a")) is None
+        assert (seen.see(replace(second, session_id=session_id)) is not None) is is_found
+
+
+def test_what_is_not_remembered_is_not_appended() -> None:
+    """The place of a rewriting is told by hashes alone."""
+    seen = Histories(is_remembering=False)
+    first, second = requests([chat(POLICY, *conversation(1, 2)), chat(POLICY, *conversation(1, 3)[2:])])
+    assert seen.see(first) is None
+    assert seen.see(second) == Rewriting(1, ())
+
+
+def test_the_oldest_conversations_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rewriting of one that made room for others is not known as one."""
+    monkeypatch.setattr(histories, "MAX_TALKS", 2)
+    cut = chat(POLICY, *conversation(1, 3)[2:])
+    others = [chat(POLICY, *conversation(talk, 2)) for talk in (2, 3)]
+    assert see([chat(POLICY, *conversation(1, 2)), cut])[-1] is not None
+    assert see([chat(POLICY, *conversation(1, 2)), *others, cut])[-1] is None
+
+
+def test_breakpoints_and_system_prompts_are_no_part_of_a_conversation() -> None:
+    """At any depth, and without a change of what was given."""
+    marked = [{"text": "a", "cache_control": {}, "parts": [{"cache_control": {}, "n": 1}]}]
+    assert without_breakpoints(marked) == [{"text": "a", "parts": [{"n": 1}]}]
+    assert "cache_control" in marked[0]
+    roles = [{"role": role} for role in ("system", "developer", "user", "system")]
+    assert [num_leading_system(roles[start:]) for start in range(4)] == [2, 1, 0, 1]

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve_app.audit.common_prefix import common_prefix
 from serve_app.audit.log_file import LogPlace
 from serve_app.audit.template import MAX_SLOTS, MIN_COMMON_CHARS, Template, is_enough
 from serve_app.audit.text_groups import TextGroups
@@ -57,15 +56,6 @@ def test_what_is_filled_in_fits_again(first: str, others: list[str]) -> None:
     values = template.fit(filled)
     assert values is not None
     assert template.fill(values) == filled
-
-
-@given(texts, texts)
-def test_the_common_prefix_is_the_longest(one: str, other: str) -> None:
-    """As a loop finds it, in either order."""
-    expected = next(
-        (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
-    )
-    assert common_prefix(one, other) == common_prefix(other, one) == expected
 
 
 @pytest.mark.parametrize(
