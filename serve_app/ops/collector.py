@@ -5,6 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -12,7 +13,6 @@ import msgspec
 
 from serve_app.messages.snapshot import HotPrefix, RouterSnapshot
 from serve_app.ops.history import History, HistoryError, Reading, Series
-from serve_app.ops.prefix_names import KEY_BYTES, PrefixNames
 from serve_app.telemetry.metrics import RANK, TENANT
 
 logger = logging.getLogger("ray.serve")
@@ -22,6 +22,8 @@ READ_S = 2.0
 PREFIXES_S = 5.0
 FORGET_S = 3600.0
 MAX_PREFIXES = 12
+NAME_BYTES = 8
+KEY_BYTES = 32
 
 Result = TypeVar("Result")
 
@@ -61,7 +63,7 @@ class Collector:
         self._path = path
         self._clock = clock
         self._steady_clock = steady_clock
-        self._prefix_names = PrefixNames(secrets.token_bytes(KEY_BYTES) if prefix_key is None else prefix_key)
+        self._prefix_key = secrets.token_bytes(KEY_BYTES) if prefix_key is None else prefix_key
         self._history: History | None = None
         self._fault: str | None = None
         self._prefixes_at_s = self._forgot_at_s = float("-inf")
@@ -119,7 +121,10 @@ class Collector:
 
     def _named(self, prefix: HotPrefix) -> HotPrefix:
         """The prefix with a name in place of its hash, which stays in this process."""
-        return msgspec.structs.replace(prefix, hash=self._prefix_names.name_of(prefix.hash))
+        # Whoever sees a block's hash can try texts until one has it, as nothing secret is in it. The name is made with
+        # a key that no one sees, and is the same from whichever router the hash comes.
+        name = blake2b(prefix.hash.encode(), key=self._prefix_key, digest_size=NAME_BYTES).hexdigest()
+        return msgspec.structs.replace(prefix, hash=name)
 
     async def _write(self, now_s: float) -> None:
         readings = [

@@ -26,12 +26,12 @@ class Heartbeat:
     """Used on the replica's event loop only.
 
     Args:
-        running: what is told.
-        watch: knows the engine's processes and streams.
-        ask: lets the engine's loop answer something.
+        running: the running requests and the state that the routers are told.
+        watch: the watch over the engine's processes and streams.
+        ask: a question that the engine's loop answers.
         feed: the replica's KV events; None where they are off.
         tokenizer: the tokenizer in use now.
-        settings: the replica's.
+        settings: the replica's settings.
 
     """
 
