@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -204,15 +205,22 @@ def stop(run: LocalRun, *, state_file: Path = STATE_FILE) -> None:
 
     Called by the owner itself, or from elsewhere; then the owner is asked first and given time to do it.
     """
-    _end([process for process in _processes_of(run) if process.pid == run.owner_pid])
+    # To SIGTERM, Ray's own handler in the owner would write a trace, and abort it.
+    _end([process for process in _processes_of(run) if process.pid == run.owner_pid], ask=_interrupt)
     while left := _processes_of(run):  # a dying parent may still have forked
         _end(left)
     shutil.rmtree(run.run_dir, ignore_errors=True)
     state_file.unlink(missing_ok=True)
 
 
-def _end(processes: list[psutil.Process]) -> None:
-    _signal(processes, psutil.Process.terminate)
+def _interrupt(process: psutil.Process) -> None:
+    process.send_signal(signal.SIGINT)
+
+
+def _end(
+    processes: list[psutil.Process], *, ask: Callable[[psutil.Process], object] = psutil.Process.terminate
+) -> None:
+    _signal(processes, ask)
     _, alive = psutil.wait_procs(processes, timeout=STOP_TIMEOUT_S)
     _signal(alive, psutil.Process.kill)
     psutil.wait_procs(alive, timeout=STOP_TIMEOUT_S)
@@ -243,7 +251,7 @@ def _is_alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def _signal(processes: Iterable[psutil.Process], action: Callable[[psutil.Process], None]) -> None:
+def _signal(processes: Iterable[psutil.Process], action: Callable[[psutil.Process], object]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             action(process)
