@@ -38,6 +38,7 @@ def replicas(args: Settings, replica_class: type[LLMReplica]) -> Application:
             "replicas": args.replicas.model_dump(),
             "engine": args.engine,
             "tokenizer": args.tokenizer,
+            "access": args.access.model_dump(),
         },
     )
 
@@ -63,5 +64,6 @@ def with_routers(server: Application, args: Settings) -> Application:
             tokenizer=args.tokenizer,
             engine_model=args.engine_model.model_dump(),
             max_sequences=args.replicas.max_waiting_requests,
+            access=args.access.model_dump(),
         )
     )

@@ -14,6 +14,7 @@ PACKAGES = ("router", "serve_app", "loadtests", "benchmarks", "warmroute")
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("router",),
     ("serve_app.settings", "serve_app.messages", "serve_app.extras"),
+    ("serve_app.tenants",),
     ("serve_app.edge", "serve_app.engines", "serve_app.prompt"),
     ("serve_app.control", "serve_app.parity", "serve_app.autoscaling"),
     ("serve_app.telemetry",),

@@ -90,7 +90,16 @@ def _setting_default(field: FieldInfo) -> str:
 def cli_page() -> str:
     """Every command with its arguments and options."""
     group: Any = typer.main.get_command(app)
-    return CLI_HEAD + "".join(_command_section(name, command) for name, command in group.commands.items())
+    return CLI_HEAD + "".join(_command_section(name, command) for name, command in _commands(group))
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:  # noqa: ANN401  a class of Typer's own
+    """Every command by its whole name."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", command
 
 
 def _command_section(name: str, command: Any) -> str:  # noqa: ANN401  a class that Typer keeps to itself

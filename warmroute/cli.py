@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from serve_app import extras
-from warmroute import deploy, measure, observe, serve, steer
+from warmroute import deploy, keys, measure, observe, serve, steer
 from warmroute.terminal import fail
 
 
@@ -28,6 +28,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 for _module in (serve, steer, observe, measure, deploy):
     app.add_typer(_module.group)
+app.add_typer(keys.group, name="keys", rich_help_panel=keys.PANEL)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  typer's way

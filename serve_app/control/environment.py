@@ -49,6 +49,7 @@ def _edge_environment(settings: Settings, programs: Path) -> dict[str, str]:
         more_paths=edge.more_paths,
         certificate=None if edge.certificate is None else str(edge.certificate),
         tls_port=edge.tls_port,
+        key_file=None if settings.access.key_file is None else str(settings.access.key_file),
     )
     return {
         HAPROXY_VARIABLE: str(programs / HAPROXY_PROGRAM),

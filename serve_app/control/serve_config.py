@@ -7,6 +7,8 @@ from serve_app.settings.schema import OPS_APPLICATION, Settings
 ROUTER_DEPLOYMENT = "IngressRouter"
 SCALING = ("num_replicas", "autoscaling_config")
 """Of a deployment's options, what may change without a restart."""
+APPLICATION_SETTINGS = {"llm", "engine", "tokenizer", "engine_model", "routers", "replicas", "access"}
+"""What the application itself is built from."""
 AUTOSCALING_DEFAULTS = {"target_ongoing_requests": 1_000_000_000}
 """Ray Serve LLM's, which it gives to arguments only: with bounds alone nothing is scaled. Serve's own would be 2."""
 
@@ -25,7 +27,7 @@ def serve_config(settings: Settings) -> dict[str, Any]:
 
 def application_config(settings: Settings) -> dict[str, Any]:
     """The application. Routing settings travel as `user_config`, so that changing them restarts nothing."""
-    args = settings.model_dump(mode="json", include={"llm", "engine", "engine_model", "routers", "replicas"})
+    args = settings.model_dump(mode="json", include=APPLICATION_SETTINGS)
     scaling = _take_scaling(args["llm"])
     logging = {"logging_config": own_logging(settings)} if settings.replicas.log_requests else {}
     return {

@@ -3,23 +3,18 @@
 A process of its own beside each HAProxy, which ends with it: `python -m serve_app.edge.certificate SOCKET CERTIFICATE`.
 """
 
-import ctypes
 import logging
-import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from serve_app.edge.admin_socket import tell
+from serve_app.edge.beside import start_beside
 
 logger = logging.getLogger("warmroute-haproxy")
 
 PERIOD_S = 10.0
-PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: the signal that a process gets when its parent ends."""
 
 
 class CertificateError(Exception):
@@ -28,8 +23,7 @@ class CertificateError(Exception):
 
 def start_watching(admin_socket: Path, certificate: Path) -> None:
     """Start watching in a child of this process, which becomes HAProxy."""
-    command = [sys.executable, "-m", __name__, str(admin_socket), str(certificate)]
-    subprocess.Popen(command, preexec_fn=_end_with_parent)  # noqa: PLW1509, S603  one thread here; own command
+    start_beside(__name__, admin_socket, certificate)
 
 
 def watch(admin_socket: Path, certificate: Path, *, wait: Callable[[float], object] = time.sleep) -> None:
@@ -64,12 +58,6 @@ def replace(admin_socket: Path, certificate: Path, content: str) -> None:
     answer = tell(admin_socket, f"commit ssl cert {certificate}\n")
     if "Success" not in answer:
         raise CertificateError(answer.strip())
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() == 1:  # it has ended already
-        os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     more_paths: list[str]
     certificate: str | None
     tls_port: int
+    key_file: str | None = None
+    """See `serve_app.settings.schema.AccessSettings`."""
 
     def encode(self) -> str:
         """The options as the environment variable's value."""

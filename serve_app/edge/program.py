@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import msgspec
 
-from serve_app.edge.certificate import start_watching
+from serve_app.edge import certificate, keys
 from serve_app.edge.options import EDGE_VARIABLE, HAPROXY_VARIABLE, EdgeOptions, edge_token
 from serve_app.edge.rules import EdgeError, admin_socket_of, edge_config, lua_path_of, router_program
 from serve_app.settings.cluster_secret import SecretError
@@ -38,7 +38,7 @@ def main() -> NoReturn:
 
 
 def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Write the rules, and let the certificate be watched where there is one.
+    """Write the rules, and let the certificate and the key file be watched where there are any.
 
     Raises:
         EdgeError: the options are not set, or Ray's text is not as expected.
@@ -51,14 +51,19 @@ def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     path = _config_path(arguments)
     config = path.read_text()
     ray_lua = lua_path_of(config)
-    program = None
+    admin_socket, key_map, program = Path(admin_socket_of(config)), None, None
+    if options.key_file is not None:
+        key_map = path.with_name(keys.MAP_NAME)
+        _write_secretly(key_map, "".join(f"{line}\n" for line in keys.map_lines(Path(options.key_file))))
     if ray_lua is not None:
         target, token = path.with_name(LUA_NAME), edge_token(environment)
         program = router_program(Path(ray_lua).read_text(), options, path=target, token=token)
         _write_secretly(target, program.text)
-    _write_secretly(path, edge_config(config, options, program))
+    _write_secretly(path, edge_config(config, options, program, key_map=key_map))
     if options.certificate is not None:
-        start_watching(Path(admin_socket_of(config)), Path(options.certificate))
+        certificate.start_watching(admin_socket, Path(options.certificate))
+    if options.key_file is not None and key_map is not None:
+        keys.start_watching(admin_socket, Path(options.key_file), key_map)
 
 
 def real_haproxy() -> str:

@@ -10,6 +10,7 @@ local REQUEST_ID_HEADER = "x-request-id"
 local SESSION_HEADER = @SESSION_HEADER@
 local TOKEN_HEADER = @TOKEN_HEADER@
 local TOKEN = @TOKEN@
+local TENANT_HEADER = @TENANT_HEADER@
 
 -- Of each application: its routers, and by a replica's id the name of its server in HAProxy's configuration.
 local ROUTERS = @ROUTERS@
@@ -68,6 +69,7 @@ local function question(txn, host_header, body)
         .. "Content-Type: application/json\r\n"
         .. "Content-Length: " .. #body .. "\r\n"
         .. line(TOKEN_HEADER, TOKEN)
+        .. line(TENANT_HEADER, txn:get_var("txn.warmroute_tenant"))
         .. line("X-Body-Truncated", length and (#body .. "/" .. length))
         .. line(SESSION_HEADER, first(headers, SESSION_HEADER))
         .. line(REQUEST_ID_HEADER, first(headers, REQUEST_ID_HEADER))

@@ -11,8 +11,11 @@ from http import HTTPStatus
 from importlib import resources
 from pathlib import PurePath
 
+from serve_app.edge.keys import CLOSED, NEVER
 from serve_app.edge.options import TOKEN_HEADER, EdgeOptions
 from serve_app.edge.paths import CLIENT_PATHS, path_pattern
+from serve_app.messages.errors import ANTHROPIC_PATH, KEYS_UNKNOWN, NO_KEY, error
+from serve_app.tenants.credentials import TENANT_HEADER
 
 SOURCES = "warmroute_sources"
 """The table of clients' addresses."""
@@ -56,17 +59,20 @@ class EdgeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer of HAProxy's own, in the shape of the OpenAI API."""
+    """An answer of HAProxy's own, in the words of an API."""
 
     status: HTTPStatus
     message: str
     header: str = ""
     """One more, `name value`."""
+    path: str = ""
+    """A path of the API in whose shape it is; OpenAI's by default."""
 
     def rule(self, condition: str) -> str:
         """One line of configuration."""
-        error = {"message": self.message, "type": self.status.phrase, "param": None, "code": self.status.value}
-        content = json.dumps({"error": error}).replace("'", r"\u0027")  # within single quotes, nothing is special
+        content = json.dumps(error(self.path, self.status, self.message)).replace(
+            "'", r"\u0027"
+        )  # within single quotes, nothing is special
         header = f" hdr {self.header}" if self.header else ""
         return (
             f"    http-request return status {self.status.value} content-type application/json "
@@ -104,13 +110,16 @@ def lua_path_of(config: str) -> PurePath | None:
     return None if found is None else PurePath(found[1])
 
 
-def edge_config(config: str, options: EdgeOptions, program: RouterProgram | None) -> str:
+def edge_config(
+    config: str, options: EdgeOptions, program: RouterProgram | None, *, key_map: PurePath | None = None
+) -> str:
     """Ray's configuration with our rules.
 
     Args:
         config: as Ray wrote it.
         options: of the edge.
         program: in place of Ray's; None as long as there is no router.
+        key_map: the map of API keys; None where any key is accepted.
 
     Raises:
         EdgeError: a place in Ray's text was not found.
@@ -124,7 +133,8 @@ def edge_config(config: str, options: EdgeOptions, program: RouterProgram | None
     config = _sub(config, STATISTICS_BIND, lambda port: f"listen stats\n  bind 127.0.0.1:{port}", "statistics")
     if program is not None:
         config = _sub(config, LUA_LOAD, lambda _: f"    lua-load-per-thread {program.path}", "the Lua program")
-        rules = [*_path_rules(config, options), *_id_rules(program.session_header)]
+        key_rules = [] if key_map is None else _key_rules(key_map)
+        rules = [*key_rules, *_path_rules(config, options), *_id_rules(program.session_header)]
         wait = f"    http-request wait-for-body time {_ms(options.body_timeout_s)} if METH_POST {ROUTED}"
         config = _sub(config, BODY_WAIT, lambda _: "\n".join([*rules, wait]), "the wait for bodies")
         # What no router placed goes to the live replica with the fewest connections, by Ray's own next rules.
@@ -156,6 +166,7 @@ def router_program(ray_program: str, options: EdgeOptions, *, path: PurePath, to
         "SESSION_HEADER": json.dumps(session_header[1]),
         "TOKEN_HEADER": json.dumps(TOKEN_HEADER),
         "TOKEN": json.dumps(token),
+        "TENANT_HEADER": json.dumps(TENANT_HEADER),
     }
     template = resources.files("serve_app.edge").joinpath("route.lua").read_text()
     text = re.sub(r"@([A-Z_]+)@", lambda place: values[place[1]], template)
@@ -220,6 +231,45 @@ def _id_rules(session_header: str) -> list[str]:
         is_right = f"{{ req.fhdr({name}) -m reg '^[ -~]{{0,{MAX_ID_CHARS}}}$' }}"
         rules.append(malformed.rule(f"{ROUTED} {{ req.fhdr({name}) -m found }} !{is_right}"))
     return rules
+
+
+def _key_rules(key_map: PurePath) -> list[str]:
+    """Who asks, by the key's digest. Several keys in one request are none, unless they are the same."""
+    num_bearers, num_api_keys = "req.fhdr_cnt(authorization)", "req.fhdr_cnt(x-api-key)"
+    is_same = "var(txn.warmroute_key),strcmp(txn.warmroute_api_key) eq 0"
+    expires = "var(txn.warmroute_expires)"
+    has_expired = f"!{{ {expires} -m str {NEVER} }} {{ date,sub(txn.warmroute_expires) ge 0 }}"
+    closed = f"    http-request set-var(txn.warmroute_closed) str({CLOSED}),map_str({key_map})"
+    rules = [
+        f"    http-request set-var(txn.warmroute_key) http_auth_bearer if {{ {num_bearers} eq 1 }}",
+        f"    http-request set-var(txn.warmroute_api_key) req.fhdr(x-api-key) if {{ {num_api_keys} eq 1 }}",
+        f"    http-request set-var(txn.warmroute_key) var(txn.warmroute_api_key) if {{ {num_bearers} eq 0 }}",
+        f"    http-request unset-var(txn.warmroute_key) if {{ {num_api_keys} eq 1 }} !{{ {is_same} }}",
+        *(f"    http-request unset-var(txn.warmroute_key) if {{ {num} gt 1 }}" for num in (num_bearers, num_api_keys)),
+        f"    http-request set-var(txn.warmroute_caller) var(txn.warmroute_key),sha2(256),hex,lower,map_str({key_map})",
+        "    http-request set-var(txn.warmroute_tenant) var(txn.warmroute_caller),field(1,' ')",
+        "    http-request set-var(txn.warmroute_expires) var(txn.warmroute_caller),field(2,' ')",
+        f"    http-request unset-var(txn.warmroute_tenant) if {has_expired}",
+    ]
+    is_closed = "{ var(txn.warmroute_closed) -m found }"
+    # A browser asks what is allowed before it sends a key.
+    is_unknown = "!METH_OPTIONS !{ var(txn.warmroute_tenant) -m found }"
+    challenge = "www-authenticate Bearer"
+    return [
+        closed,
+        *_in_both_shapes(HTTPStatus.SERVICE_UNAVAILABLE, KEYS_UNKNOWN, f"{ROUTED} {is_closed}"),
+        *rules,
+        *_in_both_shapes(HTTPStatus.UNAUTHORIZED, NO_KEY, f"{ROUTED} {is_unknown}", header=challenge),
+    ]
+
+
+def _in_both_shapes(status: HTTPStatus, message: str, condition: str, *, header: str = "") -> list[str]:
+    """A refusal as Anthropic's API writes it on its paths, and elsewhere as OpenAI's does."""
+    is_anthropic = f"{{ path_sub {ANTHROPIC_PATH} }}"
+    return [
+        Refusal(status, message, header, path).rule(f"{condition} {shape}")
+        for path, shape in ((ANTHROPIC_PATH, is_anthropic), ("", f"!{is_anthropic}"))
+    ]
 
 
 def _path_rules(config: str, options: EdgeOptions) -> list[str]:

@@ -43,7 +43,15 @@ from serve_app.prompt.incoming import Incoming, RequestReader
 from serve_app.prompt.loading import load_prompt_reader
 from serve_app.prompt.served_model import ServedModel
 from serve_app.settings.cluster_secret import derived_key
-from serve_app.settings.schema import EngineModelSettings, EngineName, RouterSettings, RoutingSettings, TokenizerName
+from serve_app.settings.schema import (
+    AccessSettings,
+    EngineModelSettings,
+    EngineName,
+    RouterSettings,
+    RoutingSettings,
+    TokenizerName,
+)
+from serve_app.tenants.live_directory import live_directory
 
 logger = logging.getLogger("ray.serve")
 
@@ -65,6 +73,7 @@ class IngressRouter:
         tokenizer: TokenizerName,
         engine_model: dict[str, Any],
         max_sequences: int,
+        access: dict[str, Any],
     ) -> None:
         context = serve.get_replica_context()
         self._engine = engine
@@ -76,7 +85,13 @@ class IngressRouter:
         self._metrics = RouterMetrics(context.app_name)
         self._records = RouterRecords(self._metrics, self._on_verdict)
         self._model = ServedModel.from_llm(llm)
-        self._reader = RequestReader(session_header=SERVE_SESSION_ID, model=self._model, max_sequences=max_sequences)
+        self._keys = live_directory(AccessSettings.model_validate(access))
+        self._reader = RequestReader(
+            session_header=SERVE_SESSION_ID,
+            model=self._model,
+            max_sequences=max_sequences,
+            salt=None if self._keys is None else self._keys.salt,
+        )
         self._router_id = context.replica_id.unique_id
         self._peers = serve.get_deployment_handle(context.deployment, app_name=context.app_name)
         self._reservations: Delivery[Reservation] = Delivery(
@@ -96,6 +111,8 @@ class IngressRouter:
         self._loading = asyncio.create_task(self._load_prompts(llm, tokenizer))
         self._upkeep = Upkeep(lambda: self._router, self._records, self._reader, self._reservations)
         self._exporting = asyncio.create_task(self._upkeep.export_metrics())
+        if self._keys is not None:
+            self._following_keys = asyncio.create_task(self._keys.follow())
         self._judging = asyncio.create_task(self._upkeep.judge_self_tests())
         if not await self._joining.is_alone():
             await self._loading

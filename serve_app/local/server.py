@@ -23,6 +23,7 @@ from serve_app.ops.login import TOKEN_VARIABLE, Login
 from serve_app.settings import vllm_options
 from serve_app.settings.load import SettingsError
 from serve_app.settings.schema import Settings
+from serve_app.tenants.key_file import KeyFile, KeyFileError
 
 POLL_S = 0.5
 EXAMPLE_QUESTION = (
@@ -96,18 +97,24 @@ def _checked(settings: Settings, *, num_applications: int) -> Settings:
     try:
         settings = vllm_options.with_absolute_model_path(settings)
         check_machine(settings, num_applications=num_applications)
-    except SettingsError as error:
+        if settings.access.key_file is not None:
+            KeyFile.load(settings.access.key_file)
+    except (SettingsError, KeyFileError) as error:
         msg = f"the settings cannot be used:\n{error}"
         raise StartError(msg) from error
-    return _with_absolute_history(settings)
+    return _with_absolute_paths(settings)
 
 
-def _with_absolute_history(settings: Settings) -> Settings:
-    """Ray's workers run elsewhere."""
-    if settings.ops.history is None:
-        return settings
-    ops = settings.ops.model_copy(update={"history": settings.ops.history.resolve()})
-    return settings.model_copy(update={"ops": ops})
+def _with_absolute_paths(settings: Settings) -> Settings:
+    """The settings with the paths of files as they are from here: Ray's workers run elsewhere."""
+    history, key_file = settings.ops.history, settings.access.key_file
+    if history is not None:
+        ops = settings.ops.model_copy(update={"history": history.resolve()})
+        settings = settings.model_copy(update={"ops": ops})
+    if key_file is not None:
+        access = settings.access.model_copy(update={"key_file": key_file.absolute()})
+        settings = settings.model_copy(update={"access": access})
+    return settings
 
 
 def _wait_until_running(

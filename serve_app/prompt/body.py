@@ -31,6 +31,8 @@ class Unreadable(StrEnum):
     """Our own failure; logged."""
     BUSY = "busy"
     """It was not read in the time that there is for it: this router has too much to read."""
+    UNKNOWN_TENANT = "unknown_tenant"
+    """HAProxy knows the client's key, and this router does not yet know its tenant: the key file has just changed."""
     STARTING = "starting"
     """This router has just been started, alone, and cannot tokenise yet."""
 

@@ -1,8 +1,8 @@
 """A client's request as HAProxy hands it over, read as far as it can be and described to the core."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from router import BlockHash, BlockHasher, ReplicaId, RequestId, RouteRequest, SessionKey, root_hash, session_key
@@ -21,10 +21,15 @@ from serve_app.prompt.body import (
     session_id_of,
 )
 from serve_app.prompt.served_model import ServedModel
+from serve_app.tenants.credentials import TENANT_HEADER
+from serve_app.tenants.isolation import nested_salt
 
 TRUNCATED_HEADER = "x-body-truncated"
 BYTES_PER_TOKEN = 4
 """Guess for the load of a prompt that could not be tokenised; English text with a common vocabulary."""
+
+
+SaltOf = Callable[[str], str | None]
 
 
 class Prompts(Protocol):
@@ -50,6 +55,8 @@ class Prompts(Protocol):
 class Incoming:
     """A client's request."""
 
+    tenant: str
+    """Whose it is; empty where there are no API keys."""
     prompt: Prompt | Unreadable
     model: ServedModel
     adapter: str
@@ -92,7 +99,7 @@ class Incoming:
         return RouteRequest(
             request_id,
             model=self.model.name,
-            tenant="",
+            tenant=self.tenant,
             num_prompt_tokens=self.guessed_tokens if self.num_prompt_tokens is None else self.num_prompt_tokens,
             block_hashes=block_hashes,
             session_key=self.session_key,
@@ -110,10 +117,14 @@ class RequestReader:
         session_header: the header in which a client may name its conversation; it goes before the body's fields.
         model: the model that bodies ask for, or an adapter of it.
         max_sequences: the most sequences; a body that asks for more will be refused.
+        salt: the salt of a tenant's prompts, None of an unknown tenant; None where there are no API keys.
 
     """
 
-    def __init__(self, *, session_header: str, model: ServedModel, max_sequences: int) -> None:
+    def __init__(
+        self, *, session_header: str, model: ServedModel, max_sequences: int, salt: SaltOf | None = None
+    ) -> None:
+        self._salt = salt
         self._model = model
         self._max_sequences = max_sequences
         self._session_header = session_header
@@ -124,11 +135,12 @@ class RequestReader:
         fields: dict[str, Any] = {}
         prompt: Prompt | Unreadable = Unreadable.TRUNCATED_BODY
         num_prompt_tokens = None
+        tenant = headers.get(TENANT_HEADER, "")
         if TRUNCATED_HEADER not in headers:
             try:
                 fields = parse_body(body)
                 async with asyncio.timeout(timeout_s):
-                    prompt = await self._read_prompt(fields)
+                    prompt = self._salted(await self._read_prompt(fields), tenant)
                 num_prompt_tokens = len(prompt.token_ids)
             except UnreadableError as error:
                 prompt, num_prompt_tokens = error.reason, error.num_prompt_tokens
@@ -137,6 +149,7 @@ class RequestReader:
         asked = {} if prompt is Unreadable.REJECTED else fields  # a request that will be refused is no load
         num_prompts = num_prompts_of(asked)
         return Incoming(
+            tenant,
             prompt,
             self._model,
             adapter=self._model.adapter(fields.get("model")),
@@ -155,6 +168,15 @@ class RequestReader:
         if self.prompts is None:
             raise UnreadableError(Unreadable.STARTING)
         return await self.prompts.read(fields)
+
+    def _salted(self, prompt: Prompt, tenant: str) -> Prompt:
+        """The prompt with the salt that the replica puts around the client's own."""
+        if self._salt is None:
+            return prompt
+        salt = self._salt(tenant)
+        if salt is None:
+            raise UnreadableError(Unreadable.UNKNOWN_TENANT, num_prompt_tokens=len(prompt.token_ids))
+        return replace(prompt, cache_salt=nested_salt(salt, prompt.cache_salt))
 
     def snapshot(self) -> ReaderSnapshot | None:
         """How prompts are read; None while they cannot be."""

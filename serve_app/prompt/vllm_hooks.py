@@ -70,6 +70,13 @@ def wrap_response_making(app: Any, wrap: Wrap) -> None:  # noqa: ANN401  vLLM's 
         _replace(serving, "create_responses", wrap)
 
 
+def replace_response_store(app: Any, store: dict[str, Any]) -> None:  # noqa: ANN401  vLLM's FastAPI
+    """vLLM gives a stored response to whoever knows its id."""
+    serving = getattr(app.state, "openai_serving_responses", None)
+    if serving is not None:  # the model generates text
+        serving.response_store = store
+
+
 def after_reset(engine_client: Any, on_reset: Callable[[], None]) -> None:  # noqa: ANN401  vLLM's AsyncLLM
     """vLLM tells of an emptied prefix cache only with its next step."""
 

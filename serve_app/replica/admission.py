@@ -2,15 +2,12 @@
 
 import math
 from http import HTTPStatus
-from typing import Any
 
-import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve_app.replica.refusal import is_event_stream, refuse
 from serve_app.replica.running_requests import RunningRequests, current_request_id
 
-EVENT_STREAM = b"text/event-stream"
-ANTHROPIC_PATH = "/v1/messages"
 LIGHT_PATHS = ("/count_tokens", "/tokenize", "/detokenize", "/render")
 """POSTs that never reach the engine."""
 MAX_RETRY_AFTER_S = 60
@@ -18,11 +15,6 @@ MAX_LENGTH_DIGITS = 18
 """Digits of a body's length that are read; one of more is too large by far, and Python refuses thousands of digits."""
 SERVER_ERRORS = HTTPStatus.INTERNAL_SERVER_ERROR
 """The lowest status of a server error."""
-STATUS_TO_ANTHROPIC_TYPE = {
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "request_too_large",
-    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
-    HTTPStatus.SERVICE_UNAVAILABLE: "api_error",
-}
 
 
 class Admission:
@@ -70,7 +62,7 @@ class Admission:
             message = f"No more than {limit} may wait here; try again later."
             retry_after = (b"retry-after", str(self._retry_after_s()).encode())
             self._running.refused(current_request_id.get())
-            await _refuse(scope, send, HTTPStatus.TOO_MANY_REQUESTS, message, retry_after)
+            await refuse(scope, send, HTTPStatus.TOO_MANY_REQUESTS, message, retry_after)
         else:
             await self._app(scope, receive, _AdmittedAnswer(scope, send, self._running).send)
 
@@ -111,7 +103,7 @@ class _Body:
         """Answer that the body is too large, in the words of the API called."""
         self._is_refused = True
         message = f"The request's body has {size}; up to {self._max_bytes} are read."
-        await _refuse(self._scope, self._send, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+        await refuse(self._scope, self._send, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
 
     async def receive(self) -> Message:
         """The next part; the client is as good as gone once there is too much."""
@@ -150,7 +142,7 @@ class _AdmittedAnswer:
         if message["type"] == "http.response.start":
             if message["status"] >= SERVER_ERRORS and not self._running.is_serving:
                 await self._send_elsewhere()
-            elif _is_event_stream(message):
+            elif is_event_stream(message):
                 self._held = message
             else:
                 await self._send(message)
@@ -172,25 +164,7 @@ def _asks_engine(scope: Scope) -> bool:
     return scope["type"] == "http" and scope["method"] == "POST" and not scope["path"].endswith(LIGHT_PATHS)
 
 
-def _is_event_stream(start: Message) -> bool:
-    return any(name == b"content-type" and value.startswith(EVENT_STREAM) for name, value in start["headers"])
-
-
 async def _send_elsewhere(scope: Scope, send: Send, running: RunningRequests) -> None:
     """A 503 that the client does not see: HAProxy asks another replica (`retry-on` in environment.py)."""
     running.passed_on(current_request_id.get())
-    await _refuse(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The engine of this replica died.")
-
-
-async def _refuse(scope: Scope, send: Send, status: HTTPStatus, message: str, *headers: tuple[bytes, bytes]) -> None:
-    content = orjson.dumps(_error(scope, status, message))
-    lengths = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    await send({"type": "http.response.start", "status": status.value, "headers": [*lengths, *headers]})
-    await send({"type": "http.response.body", "body": content})
-
-
-def _error(scope: Scope, status: HTTPStatus, message: str) -> dict[str, Any]:
-    """An error as the Anthropic API writes it on its path, and elsewhere as vLLM does."""
-    if scope["path"].endswith(ANTHROPIC_PATH):
-        return {"type": "error", "error": {"type": STATUS_TO_ANTHROPIC_TYPE[status], "message": message}}
-    return {"error": {"message": message, "type": status.phrase, "param": None, "code": status.value}}
+    await refuse(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, "The engine of this replica died.")

@@ -32,8 +32,9 @@ from serve_app.replica.serving_replica import OnAnswers, ServingReplica, Surroun
 from serve_app.replica.vllm_host_tier import known_host_capacity_tokens
 from serve_app.replica.warmth.leave import Given
 from serve_app.replica.warmth.neighbours import ServeNeighbours
-from serve_app.settings.schema import EngineName, ReplicaSettings, RouterSettings, TokenizerName
+from serve_app.settings.schema import AccessSettings, EngineName, ReplicaSettings, RouterSettings, TokenizerName
 from serve_app.settings.vllm_options import check_media_domains
+from serve_app.tenants.live_directory import live_directory
 
 
 class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
@@ -50,12 +51,14 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
         replicas: dict[str, Any],
         engine: EngineName,
         tokenizer: TokenizerName,
+        access: dict[str, Any],
     ) -> None:
         self._engine_name = engine
         self._tokenizer: TokenizerName = tokenizer
         self._router_deployment = router_deployment
         self._routers = RouterSettings.model_validate(routers)
         self._replicas = ReplicaSettings.model_validate(replicas)
+        self._access = AccessSettings.model_validate(access)
         self._serving: asyncio.Future[ServingReplica] = asyncio.get_running_loop().create_future()
         self._kv_endpoints = KvEndpoints() if self._replicas.kv_events else None
         if self._kv_endpoints is not None:
@@ -91,6 +94,7 @@ class LLMReplica(LLMServer):  # type: ignore[misc]  # Ray ships no types for it
             settings=self._replicas,
             tokenizer=self._tokenizer,
             kv_endpoints=self._kv_endpoints,
+            keys=live_directory(self._access),
         )
         await serving.get_ready(self.reset_prefix_cache)
         serving.add_middleware(engine=self._engine_name)

@@ -17,10 +17,12 @@ from serve_app.messages.response_headers import (
     UNROUTED,
 )
 from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
+from serve_app.replica.authentication import CALLER
 from serve_app.replica.request_log import RequestLog
 from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.settings.schema import EngineName, ExplainHeaders
 from serve_app.settings.tenants import Tenants
+from serve_app.tenants.directory import Caller
 
 logger = logging.getLogger("ray.serve")
 
@@ -69,7 +71,7 @@ class ExplainAndReport:
             await send(message)
 
         if note is not None:
-            tenant = self._tenants.of(scope["headers"])
+            tenant = self._tenant(scope)
             self._running.arrived(
                 note.request_id,
                 num_sequences=note.num_sequences,
@@ -87,6 +89,13 @@ class ExplainAndReport:
                 self._running.finished(note.request_id)
             if self._log is not None and served is not None:
                 self._log.end(served, scope, status=status)
+
+    def _tenant(self, scope: Scope) -> str:
+        """The tenant whose request it is: by its key where there are keys, and then by nothing else."""
+        caller: Caller | None = scope.get(CALLER)
+        return (
+            self._tenants.of(scope["headers"]) if caller is None else self._tenants.counted_as(caller.tenant.encode())
+        )
 
     def _explain(self, note: RoutingNote | None, status: int) -> list[tuple[bytes, bytes]]:
         """The replica writes these, because it alone knows who served."""

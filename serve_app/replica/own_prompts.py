@@ -10,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve_app.messages.receipts import ProbeResult
 from serve_app.parity.self_test import Probe
+from serve_app.replica.ownership import REPLICA, working_for
 from serve_app.replica.vllm_outputs import EngineWatch
 
 logger = logging.getLogger("ray.serve")
@@ -84,6 +85,7 @@ def _as_built(app: FastAPI) -> ASGIApp:
 
     async def built(scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = app
-        await stack(scope, receive, send)
+        with working_for(REPLICA):
+            await stack(scope, receive, send)
 
     return built

@@ -19,6 +19,8 @@ from serve_app.parity.self_test import run_self_test
 from serve_app.prompt import vllm_hooks
 from serve_app.prompt.vllm_tokenizing import Tokenizing
 from serve_app.replica.admission import Admission
+from serve_app.replica.allowed_models import AllowedModels
+from serve_app.replica.authentication import Authentication
 from serve_app.replica.brief_errors import BriefErrors
 from serve_app.replica.departure import Departure
 from serve_app.replica.explain import ExplainAndReport
@@ -28,6 +30,7 @@ from serve_app.replica.kv_events.engine_blocks import EngineBlocks
 from serve_app.replica.kv_events.feed import KvFeed
 from serve_app.replica.kv_events.merge import ReplicaMessage
 from serve_app.replica.own_prompts import OwnPrompts
+from serve_app.replica.ownership import keep_tenants_apart
 from serve_app.replica.request_log import RequestLog
 from serve_app.replica.running_requests import RunningRequests
 from serve_app.replica.vllm_outputs import EngineWatch
@@ -38,6 +41,7 @@ from serve_app.replica.warmth.recent_prompts import RecentPrompts
 from serve_app.settings.cluster_secret import derived_key
 from serve_app.settings.schema import EngineName, ReplicaSettings, TokenizerName
 from serve_app.settings.tenants import Tenants
+from serve_app.tenants.live_directory import LiveDirectory
 
 logger = logging.getLogger("ray.serve")
 
@@ -73,6 +77,7 @@ class ServingReplica:
         settings: the setting `replicas`.
         tokenizer: the setting `tokenizer`.
         kv_endpoints: where the engine publishes its KV events; None where they are off (`replicas.kv_events`).
+        keys: who may ask; None where anyone may.
 
     """
 
@@ -85,6 +90,7 @@ class ServingReplica:
         settings: ReplicaSettings,
         tokenizer: TokenizerName,
         kv_endpoints: KvEndpoints | None,
+        keys: LiveDirectory | None = None,
     ) -> None:
         self._replica_id = surroundings.replica_id
         self._model = model = surroundings.model
@@ -93,6 +99,7 @@ class ServingReplica:
         self._app = app
         self._engine_client = engine_client
         self._settings = settings
+        self._keys = keys
         facts, neighbours = surroundings.facts(), surroundings.neighbours
         capacity_tokens, block_size = facts.kv_capacity_tokens, facts.block_size
         self._delivery = surroundings.make_delivery(self._on_answers)
@@ -144,6 +151,9 @@ class ServingReplica:
         if self._feed is not None and self._subscription is not None:
             self._keep(self._feed.follow(self._subscription.batches()))
         self._keep(self._heartbeat.beat())
+        if self._keys is not None:
+            keep_tenants_apart(self._app, self._engine_client)
+            self._keep(self._keys.follow())
 
     async def get_ready(self, reset_prefix_cache: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         """Warm up the engine, prove the keys' parity, and compute what this replica will be asked for."""
@@ -159,6 +169,8 @@ class ServingReplica:
         """Put our middleware around vLLM's app, the last one outermost."""
         app = self._app
         app.middleware_stack = None  # vLLM has built it already; Starlette builds it again
+        if self._keys is not None:
+            app.add_middleware(AllowedModels, model=self._model)
         app.add_middleware(BriefErrors)
         app.add_middleware(
             Admission,
@@ -178,6 +190,8 @@ class ServingReplica:
             note_key=derived_key(NOTE_HEADER),
         )
         app.add_middleware(Departure)
+        if self._keys is not None:
+            app.add_middleware(Authentication, keys=self._keys)
 
     def share_prompts(self, block_hashes: list[BlockHash]) -> dict[BlockHash, bytes]:
         """Token ids of the prefixes that end with these blocks, as far as they are here."""

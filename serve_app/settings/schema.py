@@ -15,6 +15,7 @@ TokenizerName = Literal["auto", "huggingface", "fastokens"]
 EngineName = Literal["vllm", "simulated"]
 WaitingOrderName = Literal["arrival", "shortest"]
 ExplainHeaders = Literal["off", "brief", "full"]
+IsolationMode = Literal["tenant", "group", "shared"]
 TenantName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?$")]
 AUTOSCALING_POLICY = "serve_app.autoscaling.serve_policy:UncachedWorkPolicy"
 """For `llm.deployment_config.autoscaling_config.policy.policy_function`."""
@@ -258,6 +259,17 @@ class EdgeSettings(_Frozen):
     """Where clients then connect, on all interfaces. `http.port` goes on without TLS: let http.host be 127.0.0.1."""
 
 
+class AccessSettings(_Frozen):
+    """Who may ask, and which tenants share what is cached: docs/operate/keys.md."""
+
+    key_file: Path | None = None
+    """A YAML or JSON file with tenants and the hashes of their API keys, the same on every node, made by
+    `warmroute keys`. It is read again when it changes. Null means that anyone may ask, with any key or none."""
+    isolation: IsolationMode = "tenant"
+    """Whose prompts may share what is cached, where there is a key file. `tenant`: each tenant's are apart. `group`:
+    tenants of one group share. `shared`: all tenants share, and can find out by time what others have asked."""
+
+
 class OpsSettings(_Frozen):
     """The operators' application: page, JSON and metrics of what the cluster's routers count (docs/operate/page.md)."""
 
@@ -311,6 +323,7 @@ class Settings(_Frozen):
     engine_model: EngineModelSettings = EngineModelSettings()
     http: HttpSettings = HttpSettings()
     edge: EdgeSettings = EdgeSettings()
+    access: AccessSettings = AccessSettings()
     ops: OpsSettings = OpsSettings()
     local: LocalSettings = LocalSettings()
 
@@ -337,6 +350,22 @@ class Settings(_Frozen):
             raise ValueError(
                 "engine = 'simulated' and replicas.explain_headers = 'off': its figures could be taken for real ones; "
                 "choose replicas.explain_headers = 'brief' or 'full'"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_are_asked_for_once(self) -> Self:
+        if self.access.key_file is None:
+            return self
+        if not self.edge.enabled:
+            raise ValueError(
+                f"access.key_file = {str(self.access.key_file)!r}, and edge.enabled is false: without the edge, "
+                "routers do not learn whose a request is; leave one of the two out"
+            )
+        if "api_key" in self.llm.get("engine_kwargs", {}):
+            raise ValueError(
+                "access.key_file is set, and so is llm.engine_kwargs.api_key: vLLM would refuse the tenants' keys; "
+                "leave one of the two out"
             )
         return self
 

@@ -26,4 +26,8 @@ class Tenants:
         if not self._value_to_name:
             return ""
         value = next((value for name, value in headers if name == self._header), None)
-        return NONE if value is None else self._value_to_name.get(value.strip(), OTHER)
+        return NONE if value is None else self.counted_as(value.strip())
+
+    def counted_as(self, name: bytes) -> str:
+        """The name under which this tenant is counted; empty where there are no accounts."""
+        return self._value_to_name.get(name, OTHER) if self._value_to_name else ""

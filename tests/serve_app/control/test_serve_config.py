@@ -25,7 +25,7 @@ def test_routing_travels_as_user_config_and_nowhere_else() -> None:
     assert router["name"] == ROUTER_DEPLOYMENT
     assert router["user_config"]["policy"] == "least_loaded"
     assert router["user_config"]["shadow_policies"] == ["chwbl"]
-    assert set(application["args"]) == {"engine", "engine_model", "llm", "replicas", "routers"}
+    assert set(application["args"]) == {"access", "engine", "engine_model", "llm", "replicas", "routers", "tokenizer"}
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ class Started:
             tokenizer="auto",
             engine_model={},
             max_sequences=256,
+            access={},
         )
         await self.router._loading
 

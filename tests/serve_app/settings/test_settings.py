@@ -64,7 +64,7 @@ def test_both_machines_have_a_config() -> None:
     [
         (
             "{llm: {}, rooting: {}}",
-            "rooting is not a setting; allowed here: edge, engine, engine_model, http, llm, local, name, ops, replicas",
+            "rooting is not a setting; allowed here: access, edge, engine, engine_model, http, llm, local, name, ops",
         ),
         (
             "{llm: {}, routing: {polcy: x}}",
