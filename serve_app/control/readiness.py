@@ -13,6 +13,7 @@ import httpx
 
 from serve_app.messages.response_headers import REASON_HEADER, REQUEST_ID_HEADER
 from serve_app.prompt.body import Unreadable
+from serve_app.tenants.operator import operator_headers
 
 TIMEOUT_S = 10.0
 HEALTH_PATH = "/-/healthz"
@@ -75,11 +76,13 @@ def described(response: httpx.Response) -> str:
 
 
 def _ask_model(client: httpx.Client, *, any_answer: bool) -> None:
-    models = client.get("/v1/models")
+    headers = operator_headers()
+    models = client.get("/v1/models", headers=headers)
     if not models.is_success:
         raise NotReadyError(f"no model is served: {models.status_code}")
     model = models.json()["data"][0]["id"]
-    response = client.post("/v1/completions", json={"model": model, "prompt": "Hello", "max_tokens": 1})
+    body = {"model": model, "prompt": "Hello", "max_tokens": 1}
+    response = client.post("/v1/completions", json=body, headers=headers)
     if not is_routed(response, any_answer=any_answer):
         remedy = "" if REQUEST_ID_HEADER in response.headers else f"; {NO_ID}"
         raise NotReadyError(f"a request was answered {described(response)}{remedy}")

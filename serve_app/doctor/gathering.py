@@ -18,6 +18,7 @@ from serve_app.doctor.node_view import look_at_nodes
 from serve_app.doctor.router_answers import router_reader, settle
 from serve_app.doctor.target import Target
 from serve_app.messages.response_headers import ENGINE_HEADER, REASON_HEADER, REPLICA_HEADER, REQUEST_ID_HEADER
+from serve_app.tenants.operator import operator_headers
 
 CONNECT_TIMEOUT_S = 3.0
 REQUEST_TIMEOUT_S = 60.0
@@ -52,7 +53,7 @@ def gather(target: Target) -> Facts:
 
 def ask(url: str, *, transport: httpx.BaseTransport | None = None) -> Answer | Missing:
     """One request that costs a replica one token."""
-    with httpx.Client(timeout=REQUEST_TIMEOUT_S, transport=transport) as client:
+    with httpx.Client(timeout=REQUEST_TIMEOUT_S, transport=transport, headers=operator_headers()) as client:
         try:
             body = {"model": _model(client, url), "prompt": "Hello", "max_tokens": 1}
             started_at = time.perf_counter()

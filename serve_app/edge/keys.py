@@ -9,15 +9,17 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC
 from itertools import islice
 from pathlib import Path
 
 from serve_app.edge.admin_socket import tell
 from serve_app.edge.beside import start_beside
+from serve_app.tenants.api_key import key_digest
 from serve_app.tenants.key_file import KeyFile, KeyFileError
 from serve_app.tenants.live_directory import PERIOD_S, version_of
+from serve_app.tenants.operator import OPERATOR, operator_key
 
 logger = logging.getLogger("warmroute-haproxy")
 
@@ -34,8 +36,14 @@ class KeyMapError(Exception):
     """HAProxy did not take the map; the message is HAProxy's."""
 
 
-def map_lines(key_file: Path) -> Iterator[str]:
-    """The map of a key file: `DIGEST TENANT EXPIRY`, in Unix seconds."""
+def map_lines(key_file: Path, environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The map of a key file: `DIGEST TENANT EXPIRY`, in Unix seconds.
+
+    Raises:
+        SecretError: the cluster's secret is not set.
+
+    """
+    yield f"{key_digest(operator_key(environment).encode())} {OPERATOR} {NEVER}"
     try:
         content = KeyFile.load(key_file)
     except KeyFileError as error:

@@ -54,7 +54,7 @@ def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     admin_socket, key_map, program = Path(admin_socket_of(config)), None, None
     if options.key_file is not None:
         key_map = path.with_name(keys.MAP_NAME)
-        _write_secretly(key_map, "".join(f"{line}\n" for line in keys.map_lines(Path(options.key_file))))
+        _write_secretly(key_map, "".join(f"{line}\n" for line in keys.map_lines(Path(options.key_file), environment)))
     if ray_lua is not None:
         target, token = path.with_name(LUA_NAME), edge_token(environment)
         program = router_program(Path(ray_lua).read_text(), options, path=target, token=token)

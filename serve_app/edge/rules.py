@@ -257,8 +257,8 @@ def _key_rules(key_map: PurePath) -> list[str]:
     challenge = "www-authenticate Bearer"
     return [
         closed,
-        *_in_both_shapes(HTTPStatus.SERVICE_UNAVAILABLE, KEYS_UNKNOWN, f"{ROUTED} {is_closed}"),
         *rules,
+        *_in_both_shapes(HTTPStatus.SERVICE_UNAVAILABLE, KEYS_UNKNOWN, f"{ROUTED} {is_unknown} {is_closed}"),
         *_in_both_shapes(HTTPStatus.UNAUTHORIZED, NO_KEY, f"{ROUTED} {is_unknown}", header=challenge),
     ]
 

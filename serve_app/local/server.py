@@ -24,6 +24,7 @@ from serve_app.settings import vllm_options
 from serve_app.settings.load import SettingsError
 from serve_app.settings.schema import Settings
 from serve_app.tenants.key_file import KeyFile, KeyFileError
+from serve_app.tenants.operator import operator_headers
 
 POLL_S = 0.5
 EXAMPLE_QUESTION = (
@@ -221,8 +222,9 @@ def _try(url: str, model: str, *, any_answer: bool) -> tuple[bool, str]:
 
     On a connection of its own: one that is kept stays with the HAProxy that took it, whatever it knows.
     """
+    body = {"model": model, "prompt": "Hello", "max_tokens": 1}
     try:
-        response = httpx.post(url, json={"model": model, "prompt": "Hello", "max_tokens": 1}, timeout=60)
+        response = httpx.post(url, json=body, headers=operator_headers(), timeout=60)
     except httpx.TransportError as error:
         return False, type(error).__name__
     return is_routed(response, any_answer=any_answer), described(response)

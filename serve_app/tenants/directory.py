@@ -8,6 +8,7 @@ from typing import Self
 from serve_app.tenants.api_key import key_digest
 from serve_app.tenants.isolation import Isolation
 from serve_app.tenants.key_file import KeyFile
+from serve_app.tenants.operator import OPERATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,15 @@ class Directory:
         self._tenant_to_salt = tenant_to_salt
 
     @classmethod
-    def of(cls, key_file: KeyFile, isolation: Isolation) -> Self:
-        """The callers of a key file."""
+    def of(cls, key_file: KeyFile, isolation: Isolation, *, own_key: str) -> Self:
+        """The callers of a key file, and Warmroute itself with its own key."""
         tenant_to_salt = {name: isolation.salt(name, tenant.group) for name, tenant in key_file.tenants.items()}
-        return cls(dict(_callers(key_file, tenant_to_salt)), tenant_to_salt)
-
-    @classmethod
-    def empty(cls) -> Self:
-        """No one may ask."""
-        return cls({}, {})
+        tenant_to_salt[OPERATOR] = isolation.salt(OPERATOR, None)
+        digest_to_caller = dict(_callers(key_file, tenant_to_salt))
+        digest_to_caller[key_digest(own_key.encode())] = Caller(
+            OPERATOR, OPERATOR, tenant_to_salt[OPERATOR], expires_s=None, models=None
+        )
+        return cls(digest_to_caller, tenant_to_salt)
 
     def find(self, key: bytes, *, now_s: float) -> Caller | None:
         """Whose key this is; None if it is no one's, or has expired.

@@ -9,6 +9,7 @@ from serve_app.settings.schema import AccessSettings, IsolationMode
 from serve_app.tenants.directory import Directory
 from serve_app.tenants.isolation import Isolation
 from serve_app.tenants.key_file import KeyFile, KeyFileError
+from serve_app.tenants.operator import operator_key
 
 logger = logging.getLogger("ray.serve")
 
@@ -26,6 +27,9 @@ class LiveDirectory:
         path: of the key file.
         mode: see `Isolation`.
 
+    Raises:
+        SecretError: the cluster's secret is not set.
+
     """
 
     def __init__(self, path: Path, mode: IsolationMode) -> None:
@@ -33,7 +37,7 @@ class LiveDirectory:
         self._mode = mode
         self._version: Version = None
         self._on_look: list[Callable[[], None]] = []
-        self.directory = Directory.empty()
+        self.directory: Directory
         self.fault: str | None = None
         """Why everyone is refused, in a sentence; None while the file is right."""
         self.read_if_changed(is_first=True)
@@ -46,15 +50,16 @@ class LiveDirectory:
         version = version_of(self._path)
         if version == self._version and not is_first:
             return False
-        directory, fault = Directory.empty(), None
+        key_file, fault = KeyFile(tenants={}), None
         try:
             key_file = KeyFile.load(self._path)
-            directory = Directory.of(key_file, Isolation(self._mode, version=key_file.salt_version))
             logger.info("Keys of %d tenants are valid now", len(key_file.tenants))
         except KeyFileError as error:
             fault = str(error)
             logger.error("Every key is refused: %s", fault)  # noqa: TRY400  the sentence is enough
-        self.directory, self.fault, self._version = directory, fault, version
+        isolation = Isolation(self._mode, version=key_file.salt_version)
+        self.directory = Directory.of(key_file, isolation, own_key=operator_key())
+        self.fault, self._version = fault, version
         return True
 
     def salt(self, tenant: str) -> str | None:

@@ -1,7 +1,6 @@
 """HAProxy itself asks for keys: who has none reaches neither a router nor a replica."""
 
 import contextlib
-import json
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,13 +10,16 @@ import httpx
 import pytest
 
 from serve_app.edge.keys import MAP_NAME, map_lines, replace, watch
+from serve_app.settings.cluster_secret import SECRET_VARIABLE
 from serve_app.tenants.credentials import TENANT_HEADER
 from serve_app.tenants.key_changes import revoke_key
-from tests.serve_app.edge.running import Edge, Loop
+from serve_app.tenants.operator import OPERATOR, operator_headers
+from tests.serve_app.edge.running import SECRET, Edge, Loop
 from tests.serve_app.edge.test_haproxy import CHAT, Setting, started
 from tests.serve_app.tenants.files import NOW, with_keys, written
 
 MESSAGES = "/v1/messages"
+ENVIRONMENT = {SECRET_VARIABLE: SECRET}
 
 
 @pytest.fixture(scope="module")
@@ -108,24 +110,26 @@ def test_a_changed_file_is_handed_over(setting: Setting, tmp_path: Path) -> None
 
         assert statuses() == [200, 200]
         written(revoke_key(file, keys[0].split("-")[1])[1], tmp_path)
-        replace(admin_socket, key_map, map_lines(path))
+        replace(admin_socket, key_map, map_lines(path, ENVIRONMENT))
         assert statuses() == [401, 200]
 
         expired, keys = with_keys("acme", "globex", lifetime=NOW - NOW + timedelta(seconds=1) - timedelta(days=365))
         written(expired, tmp_path)
-        replace(admin_socket, key_map, map_lines(path))
+        replace(admin_socket, key_map, map_lines(path, ENVIRONMENT))
         assert statuses() == [401, 401]
 
         path.write_text("tenants: [")
-        replace(admin_socket, key_map, map_lines(path))
+        replace(admin_socket, key_map, map_lines(path, ENVIRONMENT))
         assert statuses() == [503, 503]
+        assert httpx.post(edge.url + CHAT, json={}, headers=operator_headers(ENVIRONMENT)).status_code == 200
 
 
-def test_the_watcher_hands_over_what_changes(setting: Setting, tmp_path: Path) -> None:
+def test_the_watcher_hands_over_what_changes(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At each look; where HAProxy does not answer, with the next one."""
     file, keys = with_keys("acme", "globex")
     path = written(file, tmp_path)
     looks: list[int] = []
+    monkeypatch.setenv(SECRET_VARIABLE, SECRET)
 
     class EnoughError(Exception):
         pass
@@ -148,14 +152,14 @@ def test_many_keys_are_handed_over(setting: Setting, tmp_path: Path) -> None:
     path = written(file, tmp_path)
     others = [f"{number:064x} tenant{number} 0" for number in range(20_000)]
     with with_file(setting, tmp_path, path) as edge:
-        replace(tmp_path / "admin.sock", tmp_path / MAP_NAME, iter([*others, *map_lines(path)]))
+        replace(tmp_path / "admin.sock", tmp_path / MAP_NAME, iter([*others, *map_lines(path, ENVIRONMENT)]))
         assert httpx.post(edge.url + CHAT, json={}, headers={"x-api-key": key}).status_code == 200
 
 
 def test_the_map_has_no_key_in_it(tmp_path: Path) -> None:
     """Only digests; the file is for this user alone."""
     file, (key,) = with_keys("acme")
-    lines = list(map_lines(written(file, tmp_path)))
-    assert len(lines) == 1
-    assert key not in json.dumps(lines)
-    assert lines[0].endswith(" acme 0")
+    own, line = map_lines(written(file, tmp_path), ENVIRONMENT)
+    assert key not in own + line
+    assert line.endswith(" acme 0")
+    assert own.endswith(f" {OPERATOR} 0")

@@ -11,6 +11,7 @@ from serve_app.tenants.directory import Directory
 from serve_app.tenants.isolation import SALT_CHARS, Isolation, nested_salt
 from serve_app.tenants.key_changes import revoke_key
 from serve_app.tenants.live_directory import LiveDirectory
+from serve_app.tenants.operator import OPERATOR, operator_key
 from tests.serve_app.tenants.files import NOW, SECRET, with_keys, written
 
 NOW_S = NOW.timestamp()
@@ -24,15 +25,15 @@ def isolation(mode: IsolationMode = "tenant", *, version: int = 0, secret: str =
 def test_a_key_is_its_tenants_until_it_expires() -> None:
     """To the second, and no other text is a key."""
     file, (acme, globex) = with_keys("acme", "globex", lifetime=timedelta(seconds=10))
-    directory = Directory.of(file, isolation())
+    directory = Directory.of(file, isolation(), own_key="own")
     found = directory.find(acme.encode(), now_s=NOW_S + 9.9)
     assert found is not None
     assert found.tenant == "acme"
     assert directory.find(acme.encode(), now_s=NOW_S + 10) is None
     assert directory.find(globex.encode()[:-1], now_s=NOW_S) is None
     assert directory.find(b"", now_s=NOW_S) is None
-    assert len(directory.live_key_ids(now_s=NOW_S)) == 2
-    assert not directory.live_key_ids(now_s=NOW_S + 10)
+    assert len(directory.live_key_ids(now_s=NOW_S)) == 3
+    assert directory.live_key_ids(now_s=NOW_S + 10) == {OPERATOR}
 
 
 def test_tenants_have_salts_of_their_own() -> None:
@@ -73,6 +74,10 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path, monkeypatch: pyt
     assert live.read_if_changed()
     assert "not valid YAML" in str(live.fault)
     assert live.directory.find(acme.encode(), now_s=NOW_S) is None
+
+    own = live.directory.find(operator_key().encode(), now_s=NOW_S)
+    assert own is not None
+    assert own.tenant == OPERATOR
 
     path.unlink()
     assert live.read_if_changed()
