@@ -503,6 +503,20 @@ SOURCES = [
         "state.anthropic_serving_messages = ",
         "prompt/vllm_hooks.py",
     ),
+    *(
+        (
+            "vllm.entrypoints.openai.responses.serving",
+            "OpenAIServingResponses",
+            use,
+            "prompt/vllm_hooks.py, replica/ownership.py",
+        )
+        for use in (
+            "self.response_store: dict",
+            "prev_response = self.response_store.get(prev_response_id)",
+            "self.response_store[response.id] = response",
+            "response = self.response_store.get(response_id)",
+        )
+    ),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "await self._add_request(request, ", "prompt/vllm_hooks.py"),
     ("vllm.v1.engine.async_llm", "AsyncLLM", "self.input_processor.process_inputs(", "prompt/vllm_hooks.py"),
     (
