@@ -17,9 +17,12 @@ def noted_run() -> "LocalRun | None":
     from serve_app.local import cluster
 
     try:
-        return cluster.LocalRun.load()
+        run = cluster.LocalRun.load()
     except cluster.RunFileError as error:
         fail(str(error))
+    if run is not None:
+        run.take_secret()
+    return run
 
 
 def local_run() -> "LocalRun":

@@ -62,7 +62,7 @@ def prepare(arguments: Sequence[str], environment: Mapping[str, str]) -> None:
     _write_secretly(path, edge_config(config, options, program, key_map=key_map))
     if options.certificate is not None:
         certificate.start_watching(admin_socket, Path(options.certificate))
-    if options.key_file is not None and key_map is not None:
+    if options.key_file is not None and key_map is not None and program is not None:
         keys.start_watching(admin_socket, Path(options.key_file), key_map)
 
 

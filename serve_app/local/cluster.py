@@ -73,8 +73,9 @@ class LocalRun:
         self._secret_path.write_text(secret)
 
     def take_secret(self) -> None:
-        """Let this process know the cluster's secret, unless it does."""
-        os.environ.setdefault(SECRET_VARIABLE, self._secret_path.read_text())
+        """Let this process know the cluster's secret, unless it does, or the run is over."""
+        with suppress(FileNotFoundError):
+            os.environ.setdefault(SECRET_VARIABLE, self._secret_path.read_text())
 
     @property
     def _secret_path(self) -> Path:

@@ -170,8 +170,11 @@ class RequestReader:
         return await self.prompts.read(fields)
 
     def _salted(self, prompt: Prompt, tenant: str) -> Prompt:
-        """The prompt with the salt that the replica puts around the client's own."""
-        if self._salt is None:
+        """The prompt with the salt that the replica puts around the client's own.
+
+        Those of the replicas' self-tests, which no client sent, have their whole salt already.
+        """
+        if self._salt is None or not tenant:
             return prompt
         salt = self._salt(tenant)
         if salt is None:

@@ -78,7 +78,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings["replicas"] |= {"tenants": ["acme", "globex"], "kv_events": True}
     settings["access"] = {"key_file": "keys.yaml"}
     with serving(settings, folder) as run:
-        yield Served(run, keys, acme, globex)
+        served = Served(run, keys, acme, globex)
+        with served.client:
+            yield served
 
 
 def cached_tokens(response: httpx.Response) -> int:
@@ -117,13 +119,19 @@ def test_without_a_key_no_port_answers(served: Served) -> None:
 def test_the_vendors_clients_understand(served: Served) -> None:
     """They raise their own errors for a wrong key, and get answers with a right one."""
     chat: Any = {"model": served.run.model, "max_tokens": 4, "messages": [{"role": "user", "content": "hello"}]}
-    with pytest.raises(openai.AuthenticationError):
-        openai.OpenAI(base_url=f"{served.run.url}/v1", api_key="wrong").chat.completions.create(**chat)
-    with pytest.raises(anthropic.AuthenticationError):
-        anthropic.Anthropic(base_url=served.run.url, api_key="wrong").messages.create(**chat)
-    assert openai.OpenAI(base_url=f"{served.run.url}/v1", api_key=served.acme).chat.completions.create(**chat).usage
-    assert anthropic.Anthropic(base_url=served.run.url, api_key=served.acme).messages.create(**chat).usage
-    assert anthropic.Anthropic(base_url=served.run.url, auth_token=served.acme).messages.create(**chat).usage
+    url = f"{served.run.url}/v1"
+    with openai.OpenAI(base_url=url, api_key="wrong") as client, pytest.raises(openai.AuthenticationError):
+        client.chat.completions.create(**chat)
+    with openai.OpenAI(base_url=url, api_key=served.acme) as client:
+        assert client.chat.completions.create(**chat).usage
+    with (
+        anthropic.Anthropic(base_url=served.run.url, api_key="wrong") as claude,
+        pytest.raises(anthropic.AuthenticationError),
+    ):
+        claude.messages.create(**chat)
+    for credentials in ({"api_key": served.acme}, {"auth_token": served.acme}):
+        with anthropic.Anthropic(base_url=served.run.url, **credentials) as claude:
+            assert claude.messages.create(**chat).usage
 
 
 def test_changed_keys_count_everywhere_in_time(served: Served) -> None:
