@@ -1,5 +1,7 @@
 """The vendors' own Python SDKs, unchanged."""
 
+from collections.abc import Iterator
+
 import anthropic
 import openai
 import pytest
@@ -10,15 +12,17 @@ SYSTEM = "You answer questions about a railway that exists only in this test. " 
 
 
 @pytest.fixture
-def openai_client(run: LocalRun) -> openai.OpenAI:
+def openai_client(run: LocalRun) -> Iterator[openai.OpenAI]:
     """As an application would make it."""
-    return openai.OpenAI(base_url=f"{run.url}/v1", api_key="unused")
+    with openai.OpenAI(base_url=f"{run.url}/v1", api_key="unused") as client:
+        yield client
 
 
 @pytest.fixture
-def anthropic_client(run: LocalRun) -> anthropic.Anthropic:
+def anthropic_client(run: LocalRun) -> Iterator[anthropic.Anthropic]:
     """As an application would make it."""
-    return anthropic.Anthropic(base_url=run.url, api_key="unused")
+    with anthropic.Anthropic(base_url=run.url, api_key="unused") as client:
+        yield client
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streaming"])
