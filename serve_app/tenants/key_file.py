@@ -106,7 +106,7 @@ class KeyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         except yaml.MarkedYAMLError as error:
             place = "" if error.problem_mark is None else f" in line {error.problem_mark.line + 1}"
             raise KeyFileError(f"it is not valid YAML{place}: {error.problem}") from None
-        except (yaml.YAMLError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except (yaml.YAMLError, msgspec.DecodeError, ValueError, RecursionError):  # a date that does not exist, say
             raise KeyFileError("it is neither valid YAML nor valid JSON") from None
         return _converted(fields, cls)
 

@@ -1,15 +1,24 @@
 """The key file: what is read is what was written, and a fault is named."""
 
+import contextlib
 import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from serve_app.tenants.key_changes import make_key, revoke_key, rotate_key
 from serve_app.tenants.key_file import KeyFile, KeyFileError
 from tests.serve_app.tenants.files import NOW, with_keys, written
 
+LIKELY = st.lists(
+    st.sampled_from(
+        ["tenants", "keys", "expires", "2027-13-45", "1:99:99", "!!int x", "~", "{", "}", "[", "]", ": ", "\n", "- "]
+    )
+).map(lambda parts: "".join(parts).encode())
+"""Contents of what key files are made of, in any order."""
 DIGESTS = ["0" * 63 + "a", "0" * 63 + "b"]
 
 
@@ -47,6 +56,16 @@ def test_a_fault_is_named(tmp_path: Path, content: str, fault: str) -> None:
         KeyFile.load(path)
     assert str(path) in str(raised.value)
     assert not any(digest in str(raised.value) for digest in DIGESTS)
+
+
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode), LIKELY))
+@example(b"tenants: {a: {keys: [{id: k, sha256: x, expires: 2027-13-45}]}}")
+@example(b"? [a]\n: b")
+@example(b"&a [*a]")
+def test_any_content_is_a_key_file_or_a_fault(content: bytes) -> None:
+    """Whatever else it raised would end the task that follows the file, and leave the keys of before valid."""
+    with contextlib.suppress(KeyFileError):
+        assert isinstance(KeyFile.parse(content), KeyFile)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
