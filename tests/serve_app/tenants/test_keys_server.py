@@ -18,6 +18,8 @@ import pytest
 from serve_app.local.cluster import LocalRun
 from serve_app.local.haproxy import replica_urls
 from serve_app.messages.response_headers import BELIEVED_CACHED_TOKENS_HEADER, REASON_HEADER
+from serve_app.settings.cluster_secret import SECRET_VARIABLE
+from serve_app.tenants.isolation import Isolation
 from serve_app.tenants.key_changes import make_key, revoke_key
 from serve_app.tenants.key_file import KeyFile
 from tests.servers import serving, shipped_settings
@@ -54,8 +56,9 @@ class Keys:
 class Served:
     """A running server, and the keys with which it began."""
 
-    def __init__(self, run: LocalRun, keys: Keys, acme: str, globex: str) -> None:
+    def __init__(self, run: LocalRun, folder: Path, keys: Keys, acme: str, globex: str) -> None:
         self.run = run
+        self.folder = folder
         self.keys = keys
         self.acme = acme
         self.globex = globex
@@ -78,7 +81,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     settings["replicas"] |= {"tenants": ["acme", "globex"], "kv_events": True}
     settings["access"] = {"key_file": "keys.yaml"}
     with serving(settings, folder) as run:
-        served = Served(run, keys, acme, globex)
+        served = Served(run, folder, keys, acme, globex)
         with served.client:
             yield served
 
@@ -178,10 +181,20 @@ def test_a_key_may_be_for_some_models_only(served: Served) -> None:
     assert response.json()["error"]["code"] == "model_not_found"
 
 
-def test_no_log_has_a_key_or_a_salt(served: Served) -> None:
-    """Of Ray's and ours, on this machine."""
-    secrets = [key.rpartition("-")[2].encode() for key in (served.acme, served.globex)]
-    files = [path for path in Path(served.run.run_dir).rglob("*") if path.is_file()]
-    assert files
-    leaking = [path for path in files if any(secret in path.read_bytes() for secret in secrets)]
+def test_nothing_written_has_a_key_a_salt_or_a_prompt(served: Served) -> None:
+    """Logs of HAProxy, routers and replicas, Ray's own files, and the operators' database."""
+    run_dir = Path(served.run.run_dir)
+    isolation = Isolation("tenant", environment={SECRET_VARIABLE: (run_dir / "secret").read_text()})
+    salts = [isolation.salt(tenant, None) for tenant in ("acme", "globex")]
+    secrets = [PROMPT[:60], *salts, *(key.rpartition("-")[2] for key in (served.acme, served.globex))]
+    folders = (run_dir, Path(served.run.ray_session), served.folder)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    kinds = {kind for path in files for kind in ("replica_", "ops.sqlite", "haproxy") if kind in path.name}
+    assert kinds == {"replica_", "ops.sqlite", "haproxy"}
+    leaking = [(path.name, secrets.index(secret)) for path in files for secret in secrets if has(path, secret)]
     assert not leaking
+
+
+def has(path: Path, text: str) -> bool:
+    """Whether a file has a text in it."""
+    return text.encode() in path.read_bytes()
