@@ -47,9 +47,10 @@ def ready(
 ) -> None:
     """Say whether this node serves, for a readiness probe: status 0 from its first routed answer on."""
     from serve_app.control.readiness import TIMEOUT_S, NotReadyError, check_readiness
+    from serve_app.tenants.operator import operator_headers
 
     try:
-        with httpx.Client(base_url=url, timeout=TIMEOUT_S) as client:
+        with httpx.Client(base_url=url, timeout=TIMEOUT_S, headers=operator_headers()) as client:
             check_readiness(client, mark, any_answer=any_answer)
     except NotReadyError as error:
         fail(str(error))

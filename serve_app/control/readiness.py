@@ -13,7 +13,6 @@ import httpx
 
 from serve_app.messages.response_headers import REASON_HEADER, REQUEST_ID_HEADER
 from serve_app.prompt.body import Unreadable
-from serve_app.tenants.operator import operator_headers
 
 TIMEOUT_S = 10.0
 HEALTH_PATH = "/-/healthz"
@@ -29,7 +28,7 @@ def check_readiness(client: httpx.Client, mark: Path, *, any_answer: bool = Fals
     """Check the node whose proxy the client asks.
 
     Args:
-        client: with the proxy's address, and the application's path if it has one.
+        client: with the proxy's address, the application's path if it has one, and the operator's key.
         mark: a file that says that a request was answered before; it goes when the container does.
         any_answer: see `is_routed`.
 
@@ -46,6 +45,11 @@ def check_readiness(client: httpx.Client, mark: Path, *, any_answer: bool = Fals
         raise NotReadyError(f"no answer from {client.base_url} ({type(error).__name__})") from error
     if not response.is_success:
         raise NotReadyError(f"the proxy answers {response.status_code}: {response.text[:200]}")
+
+
+def probe(client: httpx.Client, url: str, model: str) -> httpx.Response:
+    """The answer to a request that costs a replica one token."""
+    return client.post(url, json={"model": model, "prompt": "Hello", "max_tokens": 1})
 
 
 def is_routed(response: httpx.Response, *, any_answer: bool) -> bool:
@@ -76,13 +80,11 @@ def described(response: httpx.Response) -> str:
 
 
 def _ask_model(client: httpx.Client, *, any_answer: bool) -> None:
-    headers = operator_headers()
-    models = client.get("/v1/models", headers=headers)
+    models = client.get("/v1/models")
     if not models.is_success:
         raise NotReadyError(f"no model is served: {models.status_code}")
     model = models.json()["data"][0]["id"]
-    body = {"model": model, "prompt": "Hello", "max_tokens": 1}
-    response = client.post("/v1/completions", json=body, headers=headers)
+    response = probe(client, "/v1/completions", model)
     if not is_routed(response, any_answer=any_answer):
         remedy = "" if REQUEST_ID_HEADER in response.headers else f"; {NO_ID}"
         raise NotReadyError(f"a request was answered {described(response)}{remedy}")

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from serve_app.control.readiness import probe
 from serve_app.control.running_application import ApplicationError, connect
 from serve_app.control.serve_api import ServeApi, ServeApiError
 from serve_app.doctor.facts import Answer, Facts, Missing, ServeDetails
@@ -55,9 +56,9 @@ def ask(url: str, *, transport: httpx.BaseTransport | None = None) -> Answer | M
     """One request that costs a replica one token."""
     with httpx.Client(timeout=REQUEST_TIMEOUT_S, transport=transport, headers=operator_headers()) as client:
         try:
-            body = {"model": _model(client, url), "prompt": "Hello", "max_tokens": 1}
+            model = _model(client, url)
             started_at = time.perf_counter()
-            response = client.post(f"{url}/v1/completions", json=body)
+            response = probe(client, f"{url}/v1/completions", model)
         except httpx.HTTPError as error:
             return Missing(f"{type(error).__name__} (waiting at most {REQUEST_TIMEOUT_S:.0f} s)")
     return Answer(

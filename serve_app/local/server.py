@@ -14,7 +14,7 @@ import httpx
 from rich.console import Console
 
 from serve_app import extras
-from serve_app.control.readiness import described, is_routed
+from serve_app.control.readiness import described, is_routed, probe
 from serve_app.control.serve_api import NoAnswerError, ServeApi
 from serve_app.control.serve_config import ROUTER_DEPLOYMENT, serve_config
 from serve_app.local.cluster import LocalRun, StartError, check_machine, start_ray, stop
@@ -222,9 +222,9 @@ def _try(url: str, model: str, *, any_answer: bool) -> tuple[bool, str]:
 
     On a connection of its own: one that is kept stays with the HAProxy that took it, whatever it knows.
     """
-    body = {"model": model, "prompt": "Hello", "max_tokens": 1}
     try:
-        response = httpx.post(url, json=body, headers=operator_headers(), timeout=60)
+        with httpx.Client(headers=operator_headers(), timeout=60) as client:
+            response = probe(client, url, model)
     except httpx.TransportError as error:
         return False, type(error).__name__
     return is_routed(response, any_answer=any_answer), described(response)
