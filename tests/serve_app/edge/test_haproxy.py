@@ -1,6 +1,5 @@
 """HAProxy itself with our rules, before routers and replicas that fail as they are told."""
 
-import asyncio
 import contextlib
 import json
 import socket
@@ -29,89 +28,22 @@ from serve_app.settings.cluster_secret import SECRET_VARIABLE
 from tests.serve_app.edge.running import (
     SECRET,
     Edge,
-    Loop,
-    Request,
-    Server,
     free_port,
     response,
     running_edge,
-    with_options,
     write_config,
 )
+from tests.serve_app.edge.setting import CHAT, Setting, started
 
-CHAT = "/v1/chat/completions"
 SLOW_S = 3600
 """Longer than any test waits."""
 TIMEOUT_S = 30
-
-
-def decision(replica_id: str) -> bytes:
-    """A router's answer."""
-    content = {"replica_id": replica_id, "request_headers": {NOTE_HEADER: f"note;{replica_id}"}}
-    return response(json.dumps(content).encode())
-
-
-class Setting:
-    """Two routers and two replicas. Each router answers what `answers` has for it, after as long as it has."""
-
-    def __init__(self, loop: Loop) -> None:
-        self.answers = [decision("a"), decision("a")]
-        self.delays_s = [0.0, 0.0]
-        self.routers = [loop.serve(Server(self._router(number))) for number in range(2)]
-        self.replicas = {name: loop.serve(Server(self._replica(name))) for name in "ab"}
-
-    def reset(self) -> None:
-        """As at the beginning."""
-        self.answers, self.delays_s = [decision("a"), decision("a")], [0.0, 0.0]
-        for server in (*self.routers, *self.replicas.values()):
-            server.requests.clear()
-
-    @property
-    def num_asked(self) -> int:
-        """Questions to routers."""
-        return sum(len(router.requests) for router in self.routers)
-
-    def _router(self, number: int) -> Callable[[Request, asyncio.StreamWriter], object]:
-        async def answer(_request: Request, writer: asyncio.StreamWriter) -> None:
-            await asyncio.sleep(self.delays_s[number])
-            writer.write(self.answers[number])
-
-        return answer
-
-    def _replica(self, name: str) -> Callable[[Request, asyncio.StreamWriter], object]:
-        async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
-            if request.line.startswith("GET /-/healthz"):
-                writer.write(response(b"ok"))
-                return
-            await asyncio.sleep(float(request.headers.get("x-wait-s", 0)))
-            content = {"replica": name, "headers": request.headers, "body": len(request.body)}
-            writer.write(response(json.dumps(content).encode()))
-
-        return answer
-
-
-@pytest.fixture(scope="module")
-def setting() -> Iterator[Setting]:
-    """One for all tests of this file."""
-    loop = Loop()
-    yield Setting(loop)
-    loop.stop()
 
 
 @pytest.fixture
 def edge(setting: Setting, tmp_path: Path) -> Iterator[Edge]:
     """With the usual options."""
     with started(setting, tmp_path) as edge:
-        yield edge
-
-
-@contextlib.contextmanager
-def started(setting: Setting, folder: Path, **changes: object) -> Iterator[Edge]:
-    """HAProxy before the setting, with the usual options but for these."""
-    setting.reset()
-    routers = [router.port for router in setting.routers]
-    replicas = {name: replica.port for name, replica in setting.replicas.items()}
-    with running_edge(folder, routers=routers, replicas=replicas, options=with_options(**changes)) as edge:
         yield edge
 
 

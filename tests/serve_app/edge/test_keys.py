@@ -14,20 +14,12 @@ from serve_app.settings.cluster_secret import SECRET_VARIABLE
 from serve_app.tenants.credentials import TENANT_HEADER
 from serve_app.tenants.key_changes import revoke_key
 from serve_app.tenants.operator import OPERATOR, operator_headers
-from tests.serve_app.edge.running import SECRET, Edge, Loop
-from tests.serve_app.edge.test_haproxy import CHAT, Setting, started
+from tests.serve_app.edge.running import SECRET, Edge
+from tests.serve_app.edge.setting import CHAT, Setting, started
 from tests.serve_app.tenants.files import NOW, with_keys, written
 
 MESSAGES = "/v1/messages"
 ENVIRONMENT = {SECRET_VARIABLE: SECRET}
-
-
-@pytest.fixture(scope="module")
-def setting() -> Iterator[Setting]:
-    """Routers and replicas for all tests of this file."""
-    loop = Loop()
-    yield Setting(loop)
-    loop.stop()
 
 
 @contextlib.contextmanager
