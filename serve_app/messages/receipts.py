@@ -36,7 +36,7 @@ class Prefilled(msgspec.Struct, tag="prefilled", frozen=True):
     is_looked_up: bool = True
     """Whether the engine looked for it in its cache. Some requests want it not to."""
     tenant: str = ""
-    """Tenant that it belongs to (`serve_app.settings.tenants`); empty for none."""
+    """Tenant that it belongs to (`serve_app.settings.tenant_names`); empty for none."""
     external_cached_tokens: int = 0
     """Cached tokens that came from a second tier, such as the host's memory."""
 

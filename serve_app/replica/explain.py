@@ -21,7 +21,7 @@ from serve_app.replica.authentication import CALLER
 from serve_app.replica.request_log import RequestLog
 from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.settings.schema import EngineName, ExplainHeaders
-from serve_app.settings.tenants import Tenants
+from serve_app.settings.tenant_names import TenantNames
 from serve_app.tenants.directory import Caller
 
 logger = logging.getLogger("ray.serve")
@@ -43,7 +43,7 @@ class ExplainAndReport:
         explain_headers: ExplainHeaders,
         engine: EngineName = "vllm",
         log: RequestLog | None = None,
-        tenants: Tenants,
+        tenants: TenantNames,
         note_key: bytes,
     ) -> None:
         self._app = app

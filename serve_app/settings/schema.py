@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from router import EngineModel, Health, Reservations, Router
 from router.policies import Policy, PolicyName
 from serve_app.settings.moved_paths import moved_paths
-from serve_app.settings.tenants import NONE, OTHER
+from serve_app.settings.tenant_names import NONE, OTHER
 
 TokenizerName = Literal["auto", "huggingface", "fastokens"]
 EngineName = Literal["vllm", "simulated"]

@@ -16,7 +16,7 @@ from serve_app.control.serve_config import ROUTER_DEPLOYMENT
 from serve_app.local.cluster import LocalRun
 from serve_app.ops.report import ApplicationReport, Overview
 from serve_app.settings.schema import OPS_APPLICATION
-from serve_app.settings.tenants import NONE, OTHER
+from serve_app.settings.tenant_names import NONE, OTHER
 from serve_app.telemetry import funnel_report
 from tests.e2e.conftest import TENANT
 

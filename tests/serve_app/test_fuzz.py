@@ -33,7 +33,7 @@ from serve_app.replica.log_file import SERVE_LOGGER
 from serve_app.replica.request_log import RequestLog
 from serve_app.replica.running_requests import RunningRequests
 from serve_app.replica.vllm_outputs import EngineWatch
-from serve_app.settings.tenants import Tenants
+from serve_app.settings.tenant_names import TenantNames
 from tests.serve_app.bad_bodies import MARK, MODEL, Body, bodies
 from tests.serve_app.simulated_engines import make_app, running_engine
 from tests.servers import DEMO_MODEL
@@ -103,7 +103,7 @@ class Replica:
             running=self.running,
             explain_headers="full",
             log=log,
-            tenants=Tenants([], header="x-tenant"),
+            tenants=TenantNames([], header="x-tenant"),
             note_key=NOTE_KEY,
         )
         transport = httpx.ASGITransport(TextHeaders(Departure(app)), raise_app_exceptions=False)

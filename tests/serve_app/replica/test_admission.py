@@ -14,7 +14,7 @@ from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.replica.admission import Admission
 from serve_app.replica.explain import ExplainAndReport
 from serve_app.replica.running_requests import RunningRequests, current_request_id
-from serve_app.settings.tenants import Tenants
+from serve_app.settings.tenant_names import TenantNames
 
 KEY = b"the cluster's"
 
@@ -43,7 +43,7 @@ def accounting(app: ASGIApp, running: RunningRequests, *, max_waiting_requests: 
         replica_id="here",
         running=running,
         explain_headers="brief",
-        tenants=Tenants([], header="x-tenant"),
+        tenants=TenantNames([], header="x-tenant"),
         note_key=KEY,
     )
 

@@ -22,7 +22,7 @@ from serve_app.replica.departure import Departure
 from serve_app.replica.explain import ExplainAndReport
 from serve_app.replica.running_requests import RunningRequests
 from serve_app.replica.vllm_outputs import EngineWatch
-from serve_app.settings.tenants import Tenants
+from serve_app.settings.tenant_names import TenantNames
 from tests.serve_app.simulated_engines import BLOCK_SIZE, ask, make_app, running_engine
 
 pytestmark = [
@@ -47,7 +47,7 @@ class Replica:
         self.has_tokens = asyncio.Event()
         self._count_tokens()
         EngineWatch(self.running).attach(engine.output_processor)
-        tenants = Tenants([], header="x-tenant")
+        tenants = TenantNames([], header="x-tenant")
         admitted = Admission(app, running=self.running, max_waiting_requests=1000, max_body_bytes=1_000_000)
         explained = ExplainAndReport(
             admitted, replica_id="r0", running=self.running, explain_headers="full", tenants=tenants, note_key=KEY

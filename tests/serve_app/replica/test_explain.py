@@ -13,7 +13,7 @@ from serve_app.messages.routing_note import NOTE_HEADER, RoutingNote
 from serve_app.replica.explain import ExplainAndReport
 from serve_app.replica.running_requests import RunningRequests, current_request_id
 from serve_app.settings.schema import EngineName, ExplainHeaders
-from serve_app.settings.tenants import Tenants
+from serve_app.settings.tenant_names import TenantNames
 
 KEY = b"the cluster's"
 NOTE = RoutingNote(RequestId("id-1"), ReplicaId("here"), "prefix_affinity", "prefix", 100, 64)
@@ -28,7 +28,7 @@ def around(
     app: ASGIApp, running: RunningRequests, engine: EngineName = "vllm", explain_headers: ExplainHeaders = "full"
 ) -> ExplainAndReport:
     """The middleware of a replica that knows two tenants."""
-    tenants = Tenants(["acme", "umbrella"], header="x-tenant")
+    tenants = TenantNames(["acme", "umbrella"], header="x-tenant")
     return ExplainAndReport(
         app,
         replica_id="here",

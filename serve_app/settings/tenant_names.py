@@ -8,7 +8,7 @@ OTHER = "other"
 """Of all whose value is not among the names: what clients write must not become a label."""
 
 
-class Tenants:
+class TenantNames:
     """A closed set of names.
 
     Args:
