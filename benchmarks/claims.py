@@ -40,7 +40,7 @@ CLAIMS = {
         ),
         Claim(
             "decision",
-            "Is our routing decision as good as every rival's, whatever comes, whatever the engines, whatever fails?",
+            "Is our routing decision as good as every rival's, over traces, prompts, engines, routers and failures?",
             Need.NOTHING,
             "benchmarks.virtual.decision.command",
         ),

@@ -97,11 +97,6 @@ class Holders:
         )
         return LastUses(self._replica_to_uses[replica_id].next_number, tuple(stretches))
 
-    def fan_out(self, block_hashes: Sequence[BlockHash]) -> int:
-        """The number of replicas that this prefix is for by its recent work; 0 if none has all of it cached."""
-        steps = self.match(block_hashes).steps
-        return steps[-1].run.fan_out if steps and steps[-1].end == len(block_hashes) else 0
-
     def hot_prefixes(self, limit: int, *, total_work: float) -> list[HotPrefix]:
         """The common prefixes of most of the recent work, which is `total_work` in all; the hottest first."""
         return hot_prefixes(self._tree.first_runs, limit=limit, total_work=total_work)
