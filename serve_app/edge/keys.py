@@ -18,7 +18,7 @@ from serve_app.edge.admin_socket import tell
 from serve_app.edge.beside import start_beside
 from serve_app.tenants.api_key import key_digest
 from serve_app.tenants.key_file import KeyFile, KeyFileError
-from serve_app.tenants.live_directory import PERIOD_S, version_of
+from serve_app.tenants.live_directory import NOT_YET, PERIOD_S, version_of
 from serve_app.tenants.operator import OPERATOR, operator_key
 
 logger = logging.getLogger("warmroute-haproxy")
@@ -64,10 +64,10 @@ def start_watching(admin_socket: Path, key_file: Path, key_map: Path) -> None:
 
 def watch(admin_socket: Path, key_file: Path, key_map: Path, *, wait: Callable[[float], object] = time.sleep) -> None:
     """Watch for ever: HAProxy goes by what the key file has. What HAProxy did not take is handed over again."""
-    served: object = None  # the file may have changed since HAProxy's map was made
+    served: object = NOT_YET  # the file may have changed since HAProxy's map was made
     while True:
         version = version_of(key_file)
-        if version != served or version is None:
+        if version != served:
             try:
                 replace(admin_socket, key_map, map_lines(key_file))
                 served = version

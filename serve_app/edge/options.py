@@ -15,7 +15,7 @@ TOKEN_HEADER = "x-warmroute-edge"  # noqa: S105  its name, not a token
 
 
 class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """See `serve_app.settings.schema.EdgeSettings`, where each has its default."""
+    """See `EdgeSettings` and `AccessSettings` in `serve_app.settings.schema`, where each has its default."""
 
     host: str | None
     """Where clients connect; None for all interfaces."""
@@ -29,8 +29,7 @@ class EdgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     more_paths: list[str]
     certificate: str | None
     tls_port: int
-    key_file: str | None = None
-    """See `serve_app.settings.schema.AccessSettings`."""
+    key_file: str | None
 
     def encode(self) -> str:
         """The options as the environment variable's value."""

@@ -111,9 +111,10 @@ class IngressRouter:
         self._loading = asyncio.create_task(self._load_prompts(llm, tokenizer))
         self._upkeep = Upkeep(lambda: self._router, self._records, self._reader, self._reservations)
         self._exporting = asyncio.create_task(self._upkeep.export_metrics())
-        if self._keys is not None:
-            self._following_keys = asyncio.create_task(self._keys.follow())
         self._judging = asyncio.create_task(self._upkeep.judge_self_tests())
+        self._tasks = [self._loading, self._exporting, self._judging]
+        if self._keys is not None:
+            self._tasks.append(asyncio.create_task(self._keys.follow()))
         if not await self._joining.is_alone():
             await self._loading
         answer_with(
@@ -127,8 +128,8 @@ class IngressRouter:
         self._reader.prompts = await asyncio.to_thread(load_prompt_reader, llm, tokenizer)
 
     def check_health(self) -> None:
-        """Serve's hook: a router that cannot tokenise, or count, for good is replaced."""
-        for task in (self._loading, self._exporting, self._judging):
+        """Serve's hook: a router that cannot tokenise, count, or follow the keys, for good is replaced."""
+        for task in self._tasks:
             if task.done():
                 task.result()
 

@@ -6,7 +6,7 @@ import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.replica.authentication import CALLER
-from serve_app.replica.refusal import refuse
+from serve_app.replica.refusal import refuse, refuse_web_socket
 from serve_app.tenants.directory import Caller
 
 
@@ -29,7 +29,7 @@ class AllowedModels:
         if caller is None or caller.models is None or (scope["type"] == "http" and scope["method"] != "POST"):
             await self._app(scope, receive, send)
         elif scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})  # it would name its model only later
+            await refuse_web_socket(receive, send)  # it would name its model only later
         else:
             await self._serve(caller, scope, receive, send)
 

@@ -5,7 +5,6 @@ A replica looks for itself, and believes no header of HAProxy's or a router's, a
 
 import asyncio
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -13,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve_app.messages.errors import KEYS_UNKNOWN, NO_KEY
 from serve_app.replica.ownership import Owner, working_for
-from serve_app.replica.refusal import error_event, is_event_stream, refuse
+from serve_app.replica.refusal import error_event, is_event_stream, refuse, refuse_web_socket
 from serve_app.tenants.credentials import presented_key
 from serve_app.tenants.directory import Caller
 from serve_app.tenants.live_directory import LiveDirectory
@@ -22,8 +21,6 @@ CALLER = "warmroute.caller"
 """The caller's place in the scope of a request."""
 REVOKED = "The API key is not valid any more."
 CHALLENGE = (b"www-authenticate", b"Bearer")
-POLICY_VIOLATION = 1008
-"""Of WebSocket: what the other side did is not allowed."""
 
 
 class Authentication:
@@ -40,7 +37,7 @@ class Authentication:
         self._app = app
         self._keys = keys
         self._clock = clock
-        self._key_id_to_answers: defaultdict[str, set[_Answer]] = defaultdict(set)
+        self._answers: set[_Answer] = set()
         keys.listen(self.end_revoked)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,9 +58,9 @@ class Authentication:
 
     def end_revoked(self) -> None:
         """End the answers to keys that are not valid any more; called when the file has changed, or time has passed."""
-        live = self._keys.directory.live_key_ids(now_s=self._clock())
-        for key_id in self._key_id_to_answers.keys() - live:
-            for answer in self._key_id_to_answers[key_id]:
+        directory, now_s = self._keys.directory, self._clock()
+        for answer in self._answers:
+            if not directory.is_live(answer.key_id, now_s=now_s):
                 answer.end()
 
     def _caller(self, scope: Scope) -> Caller | None:
@@ -72,29 +69,26 @@ class Authentication:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await receive()  # its opening
-            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            await refuse_web_socket(receive, send)
         elif self._keys.fault is not None:
             await refuse(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, KEYS_UNKNOWN)
         else:
             await refuse(scope, send, HTTPStatus.UNAUTHORIZED, NO_KEY, CHALLENGE)
 
     async def _serve(self, caller: Caller, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = _Answer(scope, send)
-        answers = self._key_id_to_answers[caller.key_id]
-        answers.add(answer)
+        answer = _Answer(caller.key_id, scope, send)
+        self._answers.add(answer)
         try:
             await answer.serve(self._app, receive)
         finally:
-            answers.discard(answer)
-            if not answers:
-                self._key_id_to_answers.pop(caller.key_id, None)
+            self._answers.discard(answer)
 
 
 class _Answer:
     """An answer that is under way in the present task, and may have to end before its time."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, key_id: str, scope: Scope, send: Send) -> None:
+        self.key_id = key_id
         self._scope = scope
         self._send = send
         self._task = asyncio.current_task()

@@ -3,11 +3,13 @@
 from http import HTTPStatus
 
 import orjson
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from serve_app.messages.errors import ANTHROPIC_PATH, error
 
 EVENT_STREAM = b"text/event-stream"
+POLICY_VIOLATION = 1008
+"""The code with which a WebSocket is closed to whom it is not for."""
 
 
 async def refuse(scope: Scope, send: Send, status: HTTPStatus, message: str, *headers: tuple[bytes, bytes]) -> None:
@@ -16,6 +18,12 @@ async def refuse(scope: Scope, send: Send, status: HTTPStatus, message: str, *he
     lengths = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
     await send({"type": "http.response.start", "status": status.value, "headers": [*lengths, *headers]})
     await send({"type": "http.response.body", "body": content})
+
+
+async def refuse_web_socket(receive: Receive, send: Send) -> None:
+    """Close a WebSocket before it is open."""
+    await receive()  # its opening
+    await send({"type": "websocket.close", "code": POLICY_VIOLATION})
 
 
 def is_event_stream(start: Message) -> bool:

@@ -40,7 +40,7 @@ from serve_app.replica.warmth.neighbours import ServeNeighbours
 from serve_app.replica.warmth.recent_prompts import RecentPrompts
 from serve_app.settings.cluster_secret import derived_key
 from serve_app.settings.schema import EngineName, ReplicaSettings, TokenizerName
-from serve_app.settings.tenants import Tenants
+from serve_app.settings.tenant_names import TenantNames
 from serve_app.tenants.live_directory import LiveDirectory
 
 logger = logging.getLogger("ray.serve")
@@ -186,7 +186,7 @@ class ServingReplica:
             explain_headers=self._settings.explain_headers,
             engine=engine,
             log=self._log,
-            tenants=Tenants(self._settings.tenants, header=self._settings.tenant_header),
+            tenants=TenantNames(self._settings.tenants, header=self._settings.tenant_header),
             note_key=derived_key(NOTE_HEADER),
         )
         app.add_middleware(Departure)

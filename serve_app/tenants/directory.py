@@ -34,6 +34,7 @@ class Directory:
 
     def __init__(self, digest_to_caller: Mapping[str, Caller], tenant_to_salt: Mapping[str, str]) -> None:
         self._digest_to_caller = digest_to_caller
+        self._id_to_caller = {caller.key_id: caller for caller in digest_to_caller.values()}
         self._tenant_to_salt = tenant_to_salt
 
     @classmethod
@@ -58,9 +59,10 @@ class Directory:
         caller = self._digest_to_caller.get(key_digest(key))
         return None if caller is None or _has_expired(caller, now_s) else caller
 
-    def live_key_ids(self, *, now_s: float) -> frozenset[str]:
-        """Ids of the keys that are valid now."""
-        return frozenset(caller.key_id for caller in self._digest_to_caller.values() if not _has_expired(caller, now_s))
+    def is_live(self, key_id: str, *, now_s: float) -> bool:
+        """Whether the key of this id is valid now."""
+        caller = self._id_to_caller.get(key_id)
+        return caller is not None and not _has_expired(caller, now_s)
 
     def salt(self, tenant: str) -> str | None:
         """The salt of a tenant's prompts; None of an unknown one."""

@@ -18,6 +18,8 @@ PERIOD_S = 1.0
 
 Version = tuple[int, int, int] | None
 """What tells two versions of a file apart; None while there is none."""
+NOT_YET = object()
+"""In place of a version, before the file was looked at."""
 
 
 class LiveDirectory:
@@ -35,20 +37,20 @@ class LiveDirectory:
     def __init__(self, path: Path, mode: IsolationMode) -> None:
         self._path = path
         self._mode = mode
-        self._version: Version = None
+        self._version: object = NOT_YET
         self._on_look: list[Callable[[], None]] = []
         self.directory: Directory
         self.fault: str | None = None
         """Why everyone is refused, in a sentence; None while the file is right."""
-        self.read_if_changed(is_first=True)
+        self.read_if_changed()
 
-    def read_if_changed(self, *, is_first: bool = False) -> bool:
+    def read_if_changed(self) -> bool:
         """Read the file if it is another one than last time; says whether it was.
 
         May take a second with tens of thousands of tenants, and may be called in a thread of its own.
         """
         version = version_of(self._path)
-        if version == self._version and not is_first:
+        if version == self._version:
             return False
         key_file, fault = KeyFile(tenants={}), None
         try:

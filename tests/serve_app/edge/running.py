@@ -30,6 +30,7 @@ OPTIONS = EdgeOptions(
     more_paths=[],
     certificate=None,
     tls_port=8443,
+    key_file=None,
 )
 SECRET = "0123456789abcdef" * 2
 START_TIMEOUT_S = 30

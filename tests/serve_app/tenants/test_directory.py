@@ -26,14 +26,16 @@ def test_a_key_is_its_tenants_until_it_expires() -> None:
     """To the second, and no other text is a key."""
     file, (acme, globex) = with_keys("acme", "globex", lifetime=timedelta(seconds=10))
     directory = Directory.of(file, isolation(), own_key="own")
+    ids = {OPERATOR, *(key.split("-")[1] for key in (acme, globex))}
     found = directory.find(acme.encode(), now_s=NOW_S + 9.9)
     assert found is not None
     assert found.tenant == "acme"
     assert directory.find(acme.encode(), now_s=NOW_S + 10) is None
     assert directory.find(globex.encode()[:-1], now_s=NOW_S) is None
     assert directory.find(b"", now_s=NOW_S) is None
-    assert len(directory.live_key_ids(now_s=NOW_S)) == 3
-    assert directory.live_key_ids(now_s=NOW_S + 10) == {OPERATOR}
+    assert {key_id for key_id in ids if directory.is_live(key_id, now_s=NOW_S)} == ids
+    assert {key_id for key_id in ids if directory.is_live(key_id, now_s=NOW_S + 10)} == {OPERATOR}
+    assert not directory.is_live("00000000", now_s=NOW_S)
 
 
 def test_tenants_have_salts_of_their_own() -> None:
